@@ -24,7 +24,10 @@ setup(
     package_dir={"llmlab.chapters": "nbs"},  # the chapters travel with the library
     package_data={"llmlab": ["static/*", "data/*"], "llmlab.chapters": ["*.ipynb"]},
     install_requires=words("requirements"),
-    extras_require={"course": words("course_requirements"), "dev": words("course_requirements") + words("dev_requirements")},
+    extras_require={
+        "course": words("course_requirements"),
+        "dev": words("course_requirements") + words("dev_requirements"),
+    },
     entry_points={"console_scripts": ["llmlab=llmlab.lab:main"]},
     zip_safe=False,
 )
