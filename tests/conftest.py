@@ -1,0 +1,34 @@
+"What several tests share: the checkout's root, and a headless browser where the machine has one."
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def missing(reason: str):
+    "Skip on a reader's machine, fail in continuous integration: there the thing must be present."
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+def chromium() -> str | None:
+    "The path of an installed Chromium or Chrome."
+    names = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "A headless Chromium; the test is skipped (in CI: fails) where there is none."
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    if path is None:
+        missing("no Chromium on this machine: apt-get install chromium, or put google-chrome on the PATH")
+    with sync_playwright() as play:
+        found = play.chromium.launch(executable_path=path, args=CHROMIUM)
+        yield found
+        found.close()
