@@ -1,0 +1,93 @@
+# One target a question. A machine needs Python 3.11, 3.12 or 3.13 and make; everything else goes into .venv.
+#   make book   run every chapter and build book/_build/html
+#   make lab    open the chapters in JupyterLab
+#   make test   everything: export, lint, javascript, the book without warnings, pytest, chapters through nbdev
+#   make check  the fast part of it: what must pass before each commit
+#   make export write llmlab/ from the chapters
+#   make bench  llmlab beside its peers
+#   make wheel  the wheel in an empty environment: the README's lines and every chapter
+# Another Python: make setup PYTHON=python3.12
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup book lab test check bench export export-check lint js pytest fast chapters wheel clean
+
+BIN := .venv/bin
+PY := $(BIN)/python
+STEP := @PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) tools/step.py
+NBS := "nbs/*.ipynb" settings.ini
+LIB := "llmlab/**/*"
+TESTS := "tests/**/*" "tools/*" "book/*.*" "book/_ext/*" pyproject.toml constraints.txt
+
+help:
+	@sed -n '2,9s/^# *//p' Makefile
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+
+setup: .make/setup
+
+.make/setup: constraints.txt settings.ini setup.py pyproject.toml
+	@mkdir -p .make
+	@test -x $(PY) || { \
+	  for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	    "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && found=$$p && break; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "llmlab needs Python 3.11, 3.12 or 3.13 and found none on the PATH (python3 is: $$(python3 --version 2>&1))." >&2; \
+	    echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; \
+	  fi; \
+	  echo "▶ setup: .venv from $$found ($$($$found --version))"; \
+	  "$$found" -m venv .venv || { rm -rf .venv; \
+	    echo "Python's venv module is missing: on Debian or Ubuntu, apt-get install python3-venv" >&2; exit 1; }; \
+	}
+	@echo "▶ setup: installing the tested versions (the first time this takes minutes)"
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# --- the three products -----------------------------------------------------------------------------------------------
+
+book: setup
+	@$(PY) book/build.py
+
+lab: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m jupyterlab nbs
+
+export: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_export
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+test: setup export-check lint js book pytest chapters
+	@echo "All of it passed."
+
+check: setup export-check lint js fast
+	@echo "The fast part passed; make test runs the rest."
+
+export-check:
+	$(STEP) export $(NBS) $(LIB) tools/check_export.py -- $(PY) tools/check_export.py
+
+lint:
+	$(STEP) lint $(NBS) $(LIB) $(TESTS) "*.py" "bench/*" -- ruff check .
+
+js:
+	@if command -v node >/dev/null; then :; else echo "– js: skipped, no node on this machine"; fi
+	$(STEP) js "llmlab/static/*" "tests/js/*" package.json -- sh -c 'command -v node >/dev/null || exit 0; node --test tests/js/*.js'
+
+pytest:
+	$(STEP) pytest $(NBS) $(LIB) $(TESTS) "book/_build/built.json" README.md setup.py "nbs/api/*" -- $(PY) -m pytest -v --durations=10
+
+fast:
+	$(STEP) fast $(NBS) $(LIB) $(TESTS) README.md setup.py -- $(PY) -m pytest -m "not slow"
+
+chapters:
+	$(STEP) chapters $(NBS) $(LIB) constraints.txt -- env OMP_NUM_THREADS=1 TQDM_DISABLE=1 nbdev_test --n_workers 2 --do_print --timing
+
+wheel: setup
+	$(STEP) wheel $(NBS) $(LIB) setup.py constraints.txt README.md tools/check_wheel.py -- $(PY) tools/check_wheel.py
+
+bench: setup
+	@for f in bench/*.py; do echo "▶ $$f"; $(PY) $$f || exit 1; done
+
+clean:
+	rm -rf .make book/_build build dist

@@ -1,0 +1,187 @@
+"The built book: complete without a network, equations set, no raw notebook lines, no errors; and its configuration."
+import functools
+import http.server
+import os
+import re
+import threading
+from configparser import ConfigParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from conftest import ROOT, missing
+
+BUILT = Path(os.environ.get("LLMLAB_BOOK_BUILD", ROOT / "book" / "_build"))
+HTML = BUILT / "html"
+SECONDS = 60  # a chapter's budget on two cores
+CONFIG = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
+TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+
+
+@pytest.fixture(scope="module")
+def html() -> Path:
+    "The folder of the built book."
+    if not (HTML / "search.html").exists():
+        missing(f"no book in {HTML}: run make book")
+    return HTML
+
+
+def pages(folder: Path) -> list[str]:
+    "Every page that carries text, as an address relative to the folder."
+    every = (f.relative_to(folder).as_posix() for f in folder.rglob("*.html") if "_static" not in f.parts)
+    return sorted(p for p in every if p not in ("genindex.html", "py-modindex.html"))
+
+
+@pytest.fixture(scope="module")
+def served(html):
+    "The address of a web server on this machine that serves the book."
+    handler = functools.partial(Quiet, directory=str(html))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *ignored):
+        pass
+
+
+@pytest.fixture(scope="module")
+def visits(browser, served, html) -> dict:
+    "What each page did when it was opened: requests, errors, equations waiting, text."
+    found = {}
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    for name in pages(html):
+        page, visit = context.new_page(), {"requests": [], "errors": []}
+        page.on("request", lambda r, v=visit: v["requests"].append(r.url))
+        page.on("console", lambda m, v=visit: m.type == "error" and v["errors"].append(m.text))
+        page.on("pageerror", lambda e, v=visit: v["errors"].append(str(e)))
+        page.goto(f"{served}/{name}", wait_until="networkidle")
+        page.wait_for_function("() => !document.querySelector('.math') || (window.MathJax && MathJax.startup && MathJax.startup.promise)")
+        page.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 0) : 0")
+        visit["unset"] = page.eval_on_selector_all(".math", "all => all.filter(m => !m.querySelector('mjx-container')).length")
+        visit["faults"] = page.locator("mjx-merror").count()
+        visit["unmounted"] = page.eval_on_selector_all(
+            "figure.llmlab-figure", "all => all.filter(f => !f.querySelector('svg, canvas, button, input, table')).length"
+        )
+        visit["text"] = page.inner_text("body")
+        found[name] = visit
+        page.close()
+    context.close()
+    return found
+
+
+def bad(visits: dict, problem) -> dict:
+    "The pages for which problem(visit) is not empty."
+    return {name: problem(visit) for name, visit in visits.items() if problem(visit)}
+
+
+# --- in the browser ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_no_page_asks_a_third_party(visits):
+    local = ("127.0.0.1", None)
+    assert not bad(visits, lambda v: [u for u in v["requests"] if urlsplit(u).hostname not in local])
+
+
+@pytest.mark.slow
+def test_no_page_reports_an_error(visits):
+    assert not bad(visits, lambda v: v["errors"])
+
+
+@pytest.mark.slow
+def test_equations_are_set(visits):
+    assert not bad(visits, lambda v: v["unset"] + v["faults"])
+
+
+@pytest.mark.slow
+def test_figures_are_mounted(visits):
+    assert not bad(visits, lambda v: v["unmounted"])
+
+
+@pytest.mark.slow
+def test_no_directive_is_visible(visits):
+    assert not bad(visits, lambda v: re.findall(r"^\s*#\|.*$", v["text"], re.M))
+
+
+@pytest.mark.slow
+def test_pages_opened_as_files_ask_nobody(browser, html):
+    asked = []
+    page = browser.new_page()
+    page.on("request", lambda r: asked.append(r.url))
+    for name in pages(html):
+        page.goto((html / name).as_uri(), wait_until="load")
+    page.close()
+    assert not [url for url in asked if urlsplit(url).scheme not in ("file", "data", "blob")]
+
+
+# --- as files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_chapter_stands_with_its_two_buttons(html):
+    for name in chapters():
+        text = (html / f"{name}.html").read_text()
+        assert f"colab.research.google.com/github/{repository()}/blob/main/nbs/{name}.ipynb" in text
+        assert f'href="_sources/{name}.ipynb"' in text and (html / f"_sources/{name}.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_no_chapter_shows_an_error_or_a_warning(html):
+    shown = re.compile(r'class="output (stderr|traceback)')
+    assert not [name for name in chapters() if shown.search((html / f"{name}.html").read_text())]
+
+
+@pytest.mark.slow
+def test_no_address_of_a_script_style_or_font_is_foreign(html):
+    foreign = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//[^"']+""")
+    allowed = re.compile(r'rel="(canonical|license|author)"')
+    found = {n: [m for m in foreign.findall((html / n).read_text()) if not allowed.search(m)] for n in pages(html)}
+    assert not {n: f for n, f in found.items() if f}
+
+
+@pytest.mark.slow
+def test_each_chapter_ran_within_its_budget(html):
+    from jupyter_cache import get_cache
+
+    runs = {Path(r.uri).stem: r.data["execution_seconds"] for r in get_cache(BUILT / ".jupyter_cache").list_cache_records()}
+    assert set(chapters()) <= set(runs)
+    assert not {name: seconds for name, seconds in runs.items() if seconds > SECONDS}
+
+
+# --- the configuration ------------------------------------------------------------------------------------------------
+
+
+def chapters() -> list[str]:
+    "The notebooks in the table of contents."
+    listed = [c["file"] for part in TOC["parts"] for c in part["chapters"]]
+    return [name for name in listed if name != "api"]
+
+
+def repository() -> str:
+    "owner/name, from settings.ini."
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini")
+    return urlsplit(config["DEFAULT"]["git_url"]).path.strip("/")
+
+
+def test_the_contents_list_every_chapter():
+    assert sorted(chapters()) == sorted(f.stem for f in (ROOT / "nbs").glob("*.ipynb"))
+
+
+def test_the_reference_lists_every_module():
+    listed = next(c for part in TOC["parts"] for c in part["chapters"] if c["file"] == "api")["sections"]
+    modules = {f.stem for f in (ROOT / "llmlab").glob("[!_]*.py")}
+    assert {s["file"] for s in listed} == {f"api/{m}" for m in modules}
+    assert {f.stem for f in (ROOT / "nbs" / "api").glob("*.md")} == modules
+
+
+def test_repository_is_the_one_of_settings():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini")
+    assert CONFIG["repository"]["url"] == config["DEFAULT"]["git_url"]
+    assert CONFIG["repository"]["branch"] == config["DEFAULT"]["branch"]
+    assert CONFIG["repository"]["path_to_book"] == config["DEFAULT"]["nbs_path"]

@@ -1,0 +1,44 @@
+"""llmlab/ is what the chapters export, and the chapters are clean: checked on a copy, so nothing here is touched."""
+import filecmp
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SKIP = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+
+
+def differences(root: Path, copy: Path) -> list[str]:
+    "Files that differ, or that stand on one side only."
+    found = []
+    for folder, pattern in ("llmlab", "[!_]*.py"), ("nbs", "*.ipynb"):
+        for name in sorted({f.name for side in (root, copy) for f in (side / folder).glob(pattern)}):
+            here, there = root / folder / name, copy / folder / name
+            if not (here.exists() and there.exists() and filecmp.cmp(here, there, shallow=False)):
+                found.append(f"{folder}/{name}")
+    return found
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        copy.mkdir()
+        for name in ("nbs", "llmlab"):
+            shutil.copytree(ROOT / name, copy / name, ignore=SKIP)
+        for old in (copy / "llmlab").glob("*.py"):  # a module whose chapter is gone must not survive
+            if old.name not in ("__init__.py", "_modidx.py"):
+                old.unlink()
+        for name in ("settings.ini", "pyproject.toml", "setup.py"):
+            shutil.copy(ROOT / name, copy)
+        for command in ("nbdev_clean", "nbdev_export"):
+            subprocess.run([Path(sys.executable).parent / command], cwd=copy, check=True)
+        found = differences(ROOT, copy)
+    if found:
+        print(f"Not in step with the chapters: {', '.join(found)}.\nRun nbdev_clean and make export.", file=sys.stderr)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
