@@ -1,1 +1,65 @@
-export default { render({ model, el }) { el.textContent = model.get("alt"); } };
+// The tokens figure: one text cut into tokens, step after step.
+
+// ---- layout: pure functions, tested in tests/js/tokens.test.js
+
+export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
+
+// the same token has the same of `n` colours in every step
+export function colourOf(token, n) {
+  let code = 7;
+  for (const letter of token) code = (code * 31 + letter.codePointAt(0)) % 1009;
+  return code % n;
+}
+
+// tokens that the step before did not have
+export const fresh = (before, now) => new Set(before ? now.filter((token) => !before.includes(token)) : []);
+
+export function summary(label, now, added) {
+  const letters = now.reduce((sum, token) => sum + [...token].length, 0), kinds = new Set(now).size;
+  const counts = `${label}: ${now.length} tokens, ${kinds} different, ${(letters / now.length).toFixed(2)} characters a token.`;
+  const names = [...added].slice(0, 8).map((token) => `“${shown(token)}” × ${now.filter((other) => other === token).length}`);
+  return added.size ? `${counts} New: ${names.join(", ")}${added.size > 8 ? " …" : ""}.` : counts;
+}
+
+// ---- drawing
+
+function h(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
+  node.append(...children);
+  return node;
+}
+
+function render({ model, el }) {
+  const { labels, steps } = model.get("data"), last = steps.length - 1;
+  const go = (step) => { model.set("step", Math.max(0, Math.min(last, step))); model.save_changes(); };
+  const back = h("button", { "aria-label": "previous step", onclick: () => go(model.get("step") - 1) }, "◀");
+  const forth = h("button", { "aria-label": "next step", onclick: () => go(model.get("step") + 1) }, "▶");
+  const slider = h("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "step", oninput: () => go(slider.valueAsNumber) });
+  const label = h("b", { className: "tok" }), count = h("span", { className: "quiet" });
+  const boxes = h("div", { className: "boxes" }), say = h("p", { className: "say", "aria-live": "polite" });
+  const meter = h("i"), track = h("div", { className: "meter", "aria-hidden": "true" }, meter);
+  el.classList.add("llmlab");
+  el.append(h("div", { className: "bar" }, back, slider, forth, count, label), boxes, track, say);
+  const most = Math.max(...steps.map((tokens) => tokens.length));
+
+  function update() {
+    const step = model.get("step"), now = steps[step], added = fresh(steps[step - 1], now);
+    slider.value = step;
+    slider.setAttribute("aria-valuetext", labels[step]);
+    [back.disabled, forth.disabled] = [step === 0, step === last];
+    count.textContent = `${step + 1} of ${last + 1}`;
+    label.textContent = labels[step];
+    boxes.replaceChildren(...now.map((token) => {
+      const box = h("span", { className: `tok${added.has(token) ? " new" : ""}`, title: shown(token) }, shown(token));
+      box.style.setProperty("--c", `var(--c${colourOf(token, 6)})`);
+      return box;
+    }));
+    meter.style.width = `${100 * now.length / most}%`;
+    say.textContent = summary(labels[step], now, added);
+  }
+  model.on("change:step", update);
+  update();
+}
+
+export default { render };
