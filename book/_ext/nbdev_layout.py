@@ -60,8 +60,8 @@ def label(app, document: nodes.document) -> None:
     for cell in document.findall(nodes.container):
         module = cell.get("cell_metadata", {}).get("module")
         if cell.get("nb_element") == "cell_code" and module and cell.children:
-            note = nodes.container(classes=["llmlab-exported"])
-            note += nodes.inline("", "exported to ")
+            note = nodes.paragraph(classes=["llmlab-exported"])
+            note += nodes.Text("exported to ")
             note += nodes.literal("", f"llmlab.{module}")
             cell.insert(0, note)
 

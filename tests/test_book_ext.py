@@ -1,0 +1,215 @@
+"The book's extensions and its builder, by small cases."
+from dataclasses import dataclass
+
+import build
+import docments
+import nbdev_layout
+import nbformat
+import pytest
+import step
+from conftest import ROOT
+from docutils import nodes
+from docutils.core import publish_doctree
+
+# --- nbdev_layout: lines become tags ----------------------------------------------------------------------------------
+
+
+def read(*sources: str) -> list:
+    "The cells of a notebook with these code cells, as the book reads them."
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+    return nbdev_layout.read(nbformat.writes(book)).cells
+
+
+@pytest.mark.parametrize(
+    "line, tag",
+    [
+        ("#| default_exp attention", "remove-cell"),
+        ("#| hide", "remove-cell"),
+        ("#|hide", "remove-cell"),
+        ("#| export", "llmlab-export"),
+        ("#| exporti", "llmlab-export"),
+        ("#| code-fold: true", "hide-input"),
+        ("#| echo: false", "remove-input"),
+        ("#| output: false", "remove-output"),
+        ("#| eval: false", "skip-execution"),
+    ],
+)
+def test_a_line_becomes_a_tag_and_vanishes(line, tag):
+    (cell,) = read(f"{line}\nx = 1")
+    assert cell.metadata["tags"] == [tag] and cell.source == "x = 1"
+
+
+def test_several_lines_become_several_tags():
+    (cell,) = read("#| echo: false\n#| eval: false\n\nx = 1")
+    assert cell.metadata["tags"] == ["remove-input", "skip-execution"] and cell.source == "x = 1"
+
+
+def test_an_exported_cell_knows_its_module():
+    cells = read("#| export\na = 0", "#| default_exp text", "#| export\nb = 1", "c = 2")
+    assert [c.metadata.get("module") for c in cells] == [None, None, "text", None]
+
+
+def test_a_plain_cell_stays_as_it_is():
+    (cell,) = read("s = '''\n#| hide\n'''\n# a remark")
+    assert cell.metadata == {} and cell.source == "s = '''\n#| hide\n'''\n# a remark"
+
+
+def test_a_cell_of_lines_alone_leaves_no_empty_box():
+    (cell,) = read("#| export")
+    assert "remove-cell" in cell.metadata["tags"]
+
+
+def test_an_unknown_line_warns(monkeypatch):
+    said = []
+    monkeypatch.setattr(nbdev_layout.LOGGER, "warning", lambda text, *values, **kind: said.append(text % values))
+    (cell,) = read("#| foldd: true\nx = 1")
+    assert cell.source == "x = 1" and "unknown line `#| foldd: true`" in said[0]
+
+
+def test_markdown_is_not_touched():
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("#| hide\ntext")])
+    assert nbdev_layout.read(nbformat.writes(book)).cells[0].source == "#| hide\ntext"
+
+
+def test_the_label_says_where_a_cell_is_exported_to():
+    document = publish_doctree("")
+    shown = nodes.container(nb_element="cell_code", cell_metadata={"module": "text"})
+    shown += nodes.container(nb_element="cell_code_source")
+    other = nodes.container(nb_element="cell_code", cell_metadata={})
+    document += [shown, other]
+    nbdev_layout.label(None, document)
+    assert shown.astext().strip() == "exported to llmlab.text" and not other.children
+
+
+# --- docments: comments become parameter lists ------------------------------------------------------------------------
+
+
+def documented(
+    x: "Float[Tensor, '*b t']",  # numbers, `t` a row
+    by=2.0,  # the factor
+    *,
+    only: int = 3,  # after the star
+) -> float:  # x*by
+    "Scale `x`_ by *by*."
+
+
+@dataclass
+class Sizes:
+    "How large."
+
+    width: int  # numbers a position
+    depth: int = 4  # blocks
+
+
+@dataclass
+class Bare:
+    width: int = 1  # numbers a position
+
+
+class Plain:
+    "A class with a method."
+
+    def __init__(self, size: int):  # one line takes one comment
+        self.size = size
+
+    def method(
+        self,
+        y: int,  # a number
+    ) -> None:
+        "Do it."
+
+
+def processed(obj, what="function") -> list[str]:
+    "The lines that Sphinx would be given."
+    lines = (obj.__doc__ or "").split("\n")
+    docments.process(None, what, obj.__name__, obj, None, lines)
+    return [line for line in lines if line]
+
+
+def test_parameters_come_with_type_and_comment():
+    assert docments.fields(documented) == [
+        r""":param x: \ ``"Float[Tensor, '*b t']"``\  numbers, \ ``t``\  a row""",
+        ":param by: the factor",
+        r":param only: \ ``int``\  after the star",
+        r":returns: \ ``float``\  x\*by",
+    ]
+
+
+def test_fields_of_a_dataclass_are_its_parameters():
+    assert docments.fields(Sizes) == [r":param width: \ ``int``\  numbers a position", r":param depth: \ ``int``\  blocks"]
+
+
+def test_a_method_has_no_self_and_no_empty_return():
+    assert docments.fields(Plain.method) == [r":param y: \ ``int``\  a number"]
+
+
+def test_a_class_takes_the_parameters_of_its_constructor():
+    assert docments.fields(Plain)[0].startswith(r":param size: \ ``int``\ ")
+
+
+def test_the_signature_that_a_dataclass_invents_is_no_docstring():
+    assert not any(line.startswith("Bare(") for line in processed(Bare, "class"))
+
+
+def test_builtins_have_no_fields():
+    assert docments.fields(len) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["*b t d", "a|b|", "x_ and y__", "`code` here", "`a*b`s", "merge([1,2], (1,2), 4) -> [4]", r"\n is one", "2 * 3 * 4", "``x``", "`"]
+)
+def test_docstrings_survive_restructured_text(text):
+    tree = publish_doctree(docments.plain(text), settings_overrides={"report_level": 1, "halt_level": 2})
+    assert tree.astext() == text.replace("``", "").replace("`code`", "code").replace("`a*b`", "a*b")
+
+
+def test_a_processed_function_parses_without_a_word():
+    text = "\n".join(["", *processed(documented)])
+    tree = publish_doctree(text, settings_overrides={"report_level": 1, "halt_level": 2})
+    assert "Float[Tensor, '*b t']" in tree.astext() and not list(tree.findall(nodes.system_message))
+
+
+# --- build and step: nothing stale, nothing twice ---------------------------------------------------------------------
+
+
+def test_a_changed_library_drops_every_output():
+    old = {"code": "a", "book": "b", "pages": "c"}
+    assert ".jupyter_cache" in build.stale(old, old | {"code": "new"})
+    assert build.stale(old, old | {"book": "new"}) == [".doctrees", "html"]
+    assert build.stale(old, old | {"pages": "new"}) == []
+    assert ".jupyter_cache" in build.stale({}, old)
+
+
+def test_a_fingerprint_sees_contents_names_and_versions(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    first = build.fingerprint(tmp_path, ["*.py"])
+    assert build.fingerprint(tmp_path, ["*.py"]) == first != build.fingerprint(tmp_path, ["*.py"], "3.13")
+    (tmp_path / "a.py").write_text("2")
+    changed = build.fingerprint(tmp_path, ["*.py"])
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert len({first, changed, build.fingerprint(tmp_path, ["*.py"])}) == 3
+
+
+def test_the_library_and_the_pages_are_watched():
+    files = {f for p in build.CODE for f in ROOT.glob(p)}
+    assert {ROOT / "llmlab/__init__.py", ROOT / "constraints.txt"} <= files
+    assert ROOT / "nbs/index.md" in {f for p in build.PAGES for f in ROOT.glob(p)}
+
+
+def test_a_step_runs_once_and_again_after_a_change(tmp_path):
+    (tmp_path / "in.txt").write_text("1")
+    command = ["in.txt", "--", "sh", "-c", f"echo ran >> {tmp_path}/out"]
+    ran = lambda: (tmp_path / "out").read_text().count("ran")  # noqa: E731
+    assert step.main(["s", *command], tmp_path) == 0 and step.main(["s", *command], tmp_path) == 0 and ran() == 1
+    (tmp_path / "in.txt").write_text("2")
+    assert step.main(["s", *command], tmp_path) == 0 and ran() == 2
+
+
+def test_a_failed_step_fails_again(tmp_path):
+    (tmp_path / "in.txt").write_text("1")
+    assert [step.main(["s", "in.txt", "--", "false"], tmp_path) for _ in range(2)] == [1, 1]
+
+
+def test_no_warning_of_the_book_is_switched_off():
+    config = (ROOT / "book" / "_config.yml").read_text()
+    assert "suppress_warnings" not in config

@@ -1,0 +1,88 @@
+"The way the data goes: a module imports only modules that stand before it."
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+ORDER = ["text", "tokens", "ngrams", "attention", "transformer", "metrics", "training", "causal"]
+ALONE = ["views", "exercises", "lab"]  # import nothing of ours
+LIGHT = ["text", "tokens", "ngrams", "views", "exercises", "lab"]  # need no torch to be imported
+HUB = {"pretrained"}  # the only module that may import transformers
+DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}
+MODULES = sorted(f.stem for f in (ROOT / "llmlab").glob("[!_]*.py"))
+
+
+def imports(source: str, top: bool = False) -> set[str]:
+    "The dotted names that a source imports; with `top`, only where it is imported itself."
+    tree = ast.parse(source)
+    inside = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.Lambda) for n in ast.walk(f)} if top else set()
+    found = set()
+    for node in ast.walk(tree):
+        if node in inside:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "llmlab" + (f".{node.module}" if node.module else "") if node.level else node.module
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(names: set[str]) -> set[str]:
+    "Those of the names that are modules of llmlab."
+    return {n.split(".")[1] for n in names if n.startswith("llmlab.") and n.split(".")[1] in [*ORDER, *ALONE]}
+
+
+def roots(names: set[str]) -> set[str]:
+    return {n.split(".")[0] for n in names}
+
+
+def source(module: str) -> str:
+    return (ROOT / "llmlab" / f"{module}.py").read_text()
+
+
+def test_every_module_has_its_place():
+    assert set(MODULES) <= {*ORDER, *ALONE}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_stands_before_it(module):
+    before = set(ORDER[: ORDER.index(module)]) if module in ORDER else set()
+    assert ours(imports(source(module))) - {module} <= before
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_imports_what_it_must_not(module):
+    every = roots(imports(source(module)))
+    assert not every & DEVELOPERS, "a reader does not have the developers' tools"
+    assert module in HUB or "transformers" not in every
+    assert not roots(imports(source(module), top=True)) & {"bertviz", "matplotlib"}, "import it where it is used"
+
+
+@pytest.mark.parametrize("module", [m for m in LIGHT if m in MODULES])
+def test_light_modules_load_no_torch(module):
+    code = f"import sys, llmlab.{module}; print(*{{'torch', 'transformers', 'bertviz', 'matplotlib'}} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "line, names",
+    [
+        ("from llmlab.text import corpus", {"text"}),
+        ("from llmlab import text, views", {"text", "views"}),
+        ("import llmlab.causal as c", {"causal"}),
+        ("from . import text", {"text"}),
+        ("from .tokens import Tokenizer", {"tokens"}),
+        ("def f():\n    from llmlab import lab", {"lab"}),
+        ("import torch.nn", set()),
+    ],
+)
+def test_every_kind_of_import_is_seen(line, names):
+    assert ours(imports(line)) == names
+
+
+def test_an_import_in_a_function_is_not_at_the_top():
+    assert imports("import json\ndef f():\n    import bertviz", top=True) == {"json"}

@@ -1,0 +1,64 @@
+"The package as a whole: light to import, complete in the wheel, one version."
+import re
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+from importlib.metadata import version
+
+import check_wheel
+import pytest
+from conftest import ROOT
+
+import llmlab
+
+
+def fresh(code: str) -> str:
+    "What a new Python process prints."
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout.strip()
+
+
+def test_import_takes_less_than_a_tenth_of_a_second():
+    code = "import time; t = time.perf_counter(); import llmlab; print(time.perf_counter() - t)"
+    assert min(float(fresh(code)) for _ in range(3)) < 0.1
+
+
+def test_import_loads_nothing_heavy():
+    loaded = fresh("import sys, llmlab; print(*sys.modules)").split()
+    assert not {"torch", "numpy", "transformers", "tokenizers", "anywidget", "IPython"} & set(loaded)
+
+
+def test_modules_come_when_asked_for():
+    names = [f.stem for f in (ROOT / "llmlab").glob("[!_]*.py")]
+    assert set(names) <= set(dir(llmlab))
+    assert fresh("import llmlab; print(llmlab.lab.__name__)") == "llmlab.lab"
+
+
+def test_an_unknown_module_names_the_known_ones():
+    with pytest.raises(AttributeError, match="no attribute 'atention'; its modules are .*attention"):
+        llmlab.atention  # noqa: B018
+
+
+def test_one_version():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini")
+    assert llmlab.__version__ == config["DEFAULT"]["version"] == version("llmlab")
+    assert re.search(rf"^## {re.escape(llmlab.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+def test_the_library_pins_no_version():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini")
+    for extra in ("requirements", "course_requirements"):
+        assert "==" not in config["DEFAULT"][extra]
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_chapters_figures_and_data(tmp_path):
+    held = set(zipfile.ZipFile(check_wheel.wheel(tmp_path)).namelist())
+    wanted = {f"llmlab/{f.relative_to(ROOT / 'llmlab')}" for p in ("[!_]*.py", "static/*", "data/*") for f in (ROOT / "llmlab").glob(p) if f.is_file()}
+    wanted |= {f"llmlab/chapters/{f.name}" for f in (ROOT / "nbs").glob("*.ipynb")}
+    assert wanted <= held
+    assert not [name for name in held if name.split("/")[0] in ("tests", "tools", "book", "nbs")]
+    licences = {name.split("/")[-1] for name in held if ".dist-info/" in name}
+    assert {"LICENSE", "LICENSE-PROSE"} <= licences
