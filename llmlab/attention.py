@@ -42,7 +42,7 @@ def weights(
     s = s.masked_fill(~mask, torch.finfo(s.dtype).min)
     return s.softmax(-1).masked_fill(~mask, 0.0)
 
-# %% ../nbs/04_attention.ipynb #a6935908
+# %% ../nbs/04_attention.ipynb #706970a9
 def split_heads(
     x: Float[Tensor, "*b t hdh"],  # heads side by side in the width
     heads: int,  # how many
@@ -52,7 +52,7 @@ def split_heads(
         raise ValueError(f"{heads} heads do not divide the width {x.shape[-1]}: choose a multiple of {heads}")
     return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
 
-
+# %% ../nbs/04_attention.ipynb #ae83eee0
 def merge_heads(
     x: Float[Tensor, "*b h t dh"],  # one output per head
 ) -> Float[Tensor, "*b t hdh"]:  # heads side by side again
@@ -67,7 +67,7 @@ def share_heads(
     "Each key or value head repeated for the query heads that share it."
     return k if k.shape[-3] == heads else k.repeat_interleave(heads // k.shape[-3], dim=-3)
 
-# %% ../nbs/04_attention.ipynb #21a32a9e
+# %% ../nbs/04_attention.ipynb #57f6693a
 def rotary_table(
     positions: Int[Tensor, " t"],  # where each token stands
     dh: int,  # head width, even
@@ -80,7 +80,7 @@ def rotary_table(
     angle = positions[:, None] * speed
     return torch.stack([angle.cos(), angle.sin()])
 
-
+# %% ../nbs/04_attention.ipynb #e5b97b2c
 def rotate(
     x: Float[Tensor, "*b t dh"],  # queries or keys
     table: Float[Tensor, "2 t half"],  # from rotary_table
@@ -90,7 +90,7 @@ def rotate(
     left, right = x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
-
+# %% ../nbs/04_attention.ipynb #9950a124
 def rotary(
     x: Float[Tensor, "*b t dh"],  # queries or keys
     positions: Int[Tensor, " t"] | None = None,  # None means 0, 1, 2, …
@@ -122,7 +122,7 @@ class Tape(dict):
 # %% ../nbs/04_attention.ipynb #fd2f5467
 _tapes: list[Tape] = []  # those that record now
 
-
+# %% ../nbs/04_attention.ipynb #1895e362
 def _follow(module: nn.Module, name: str, running: list[str]) -> list:
     "Two hooks that keep name on the list while module works, also when it fails."
 
@@ -134,7 +134,7 @@ def _follow(module: nn.Module, name: str, running: list[str]) -> list:
 
     return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
 
-
+# %% ../nbs/04_attention.ipynb #41168f44
 @contextmanager
 def record(
     model: nn.Module,  # anything whose parts call attention()
@@ -151,7 +151,7 @@ def record(
         for hook in hooks:
             hook.remove()
 
-# %% ../nbs/04_attention.ipynb #1895e362
+# %% ../nbs/04_attention.ipynb #e7e44df3
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
     "Raise ValueError for inputs that cannot attend to each other."
     for name, x in (("keys", k), ("values", v)):
@@ -167,7 +167,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
     if q.shape[-3] % k.shape[-3]:
         raise ValueError(f"{k.shape[-3]} key heads do not divide {q.shape[-3]} query heads: choose a divisor")
 
-
+# %% ../nbs/04_attention.ipynb #03159b6c
 def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
     "Raise ValueError for a mask that does not fit the scores."
     full = [*q.shape[:-1], k.shape[-2]]
@@ -178,13 +178,13 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
     if mask.ndim > len(full) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], full[::-1], strict=False)):
         raise ValueError(f"the mask {[*mask.shape]} does not broadcast to the scores {full}: its axes are [*b h tq tk]")
 
-# %% ../nbs/04_attention.ipynb #41168f44
+# %% ../nbs/04_attention.ipynb #2846d47a
 def _guarded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, shared: bool) -> Tensor:
     "The fused kernel for devices whose answer to a row that sees nothing is undefined: zero, with zero gradients."
     seen = mask.any(-1, keepdim=True)
     return F.scaled_dot_product_attention(q, k, v, mask | ~seen, enable_gqa=shared).masked_fill(~seen, 0.0)
 
-
+# %% ../nbs/04_attention.ipynb #85866b8b
 def attention(
     q: Float[Tensor, "*b h tq dh"],  # queries
     k: Float[Tensor, "*b hk tk dh"],  # keys; hk divides h
