@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'PLACES', 'PETS', 'COLOURS', 'THINGS', 'SEATS', 'ASIDES', 'LICENCES', 'Corpus', 'digest', 'reference',
-           'stdlib', 'tell', 'deed', 'story', 'stories', 'corpus', 'paragraphs', 'key', 'held_out', 'split',
-           'story_nats', 'follow', 'story_entropy']
+           'stdlib', 'tell', 'deed', 'story', 'stories', 'documents', 'corpus', 'paragraphs', 'key', 'held_out',
+           'without', 'split', 'story_nats', 'follow', 'story_entropy']
 
 # %% ../nbs/01_text.ipynb #7e6e08ff
 import hashlib
@@ -12,7 +12,7 @@ import random
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,8 @@ class Corpus:
     n_words = property(lambda self: len(self.text.split()))
     fingerprint = property(lambda self: digest("\0".join([*self.documents, *self.documents.values()])))
 
-    def __len__(self) -> int: return len(self.documents)
+    def __len__(self) -> int:
+        return len(self.documents)
 
     def __repr__(self) -> str:
         size = f"{len(self):,} documents, {self.n_words:,} words, {self.n_bytes:,} bytes"
@@ -62,43 +63,47 @@ def stdlib() -> Iterator[tuple[str, str]]:
 # %% ../nbs/01_text.ipynb #b17b1bc5
 NAMES = {"Tom": "he", "Ben": "he", "Sam": "he", "Max": "he", "Dan": "he", "Tim": "he",
          "Ann": "she", "Mia": "she", "Eva": "she", "Kim": "she", "Sue": "she", "Zoe": "she"}
+
+# %% ../nbs/01_text.ipynb #20bcc9eb
 PLACES = "park barn field wood shop town yard shed cave garden forest street".split()
 PETS = "cat dog hen pig fox frog goat duck rat bird cow lamb".split()
 COLOURS = "red blue green black white brown pink grey gold silver dark yellow".split()
 THINGS = "hat ball box cup ring bell book boat bag drum pen kite".split()
 SEATS = "mat bed rug log rock wall step chair bench table stone hill".split()
+
+# %% ../nbs/01_text.ipynb #e18f1d3b
 ASIDES = ("A bird sang.", "A dog ran by.", "A bell rang.", "The rain fell.",
           "The sun went in.", "The wind blew.", "It was hot.", "All was well.")
 
 # %% ../nbs/01_text.ipynb #05c15867
 def tell(
-    choose: Callable[..., str],  # writes one of its options and returns it
+    choose: Callable[..., str],  # writes a text and one of some options, returns the option
 ):
-    "The grammar: one story, written as the choices that make it."
-    choose("One day "); name = choose(*NAMES)
-    choose(" went to the "); place = choose(*PLACES)
-    choose(" with a "); pet = choose(*PETS)
-    choose(" and a "); colour = choose(*COLOURS); choose(" "); thing = choose(*THINGS)
-    choose(f". The {pet} "); choose("sat", "slept", "lay", "sang")
-    choose(" on the "); seat = choose(*SEATS); choose(". ")
-    aside = choose(*ASIDES); choose(f" {name}")
+    "The grammar: one story, as the choices that make it."
+    name = choose("One day ", NAMES)
+    place = choose(" went to the ", PLACES)
+    pet = choose(" with a ", PETS)
+    colour = choose(" and a ", COLOURS)
+    thing = choose(" ", THINGS)
+    choose(f". The {pet} ", ("sat", "slept", "lay", "sang"))
+    seat = choose(" on the ", SEATS)
+    aside = choose(". ", ASIDES)
     deed(choose, name, pet, f"{colour} {thing}", seat)
-    choose(*(other for other in ASIDES if other != aside))
-    choose(' "'); choose("I like", "We like", "It is good in", "All is well in")
+    choose(". ", [other for other in ASIDES if other != aside])
+    choose(' "', ("I like", "We like", "It is good in", "All is well in"))
     choose(f' the {place}," said {name} to the {pet}.')
 
 # %% ../nbs/01_text.ipynb #979fdb0a
-def deed(choose, name: str, pet: str, thing: str, seat: str):
+def deed(choose: Callable[..., str], name: str, pet: str, thing: str, seat: str):
     "The middle of a story takes one of three turns."
-    match choose(" put", " lost", " gave", turn=True):
-        case " put":
-            choose(f" the {thing} "); choose("by", "under", "on")
-            choose(f" the {seat}. The {pet} "); choose("saw", "took", "hid", "wanted"); choose(" it. ")
-        case " lost":
-            choose(f" the {thing}. The {pet} saw it by the "); choose("road", "tree", "door", "well"); choose(". ")
-        case " gave":
-            choose(f" the {pet} the {thing}. {NAMES[name].title()} ")
-            choose("was glad", "was sad", "sang too", "sat down"); choose(". ")
+    match choose(f" {name} ", ("put", "lost", "gave"), turn=True):
+        case "put":
+            choose(f" the {thing} ", ("by", "under", "on"))
+            choose(f" the {seat}. The {pet} ", ("saw it", "took it", "hid it", "wanted it"))
+        case "lost":
+            choose(f" the {thing}. The {pet} saw it by the ", ("road", "tree", "door", "well"))
+        case "gave":
+            choose(f" the {pet} the {thing}. {NAMES[name].title()} ", ("was glad", "was sad", "sang too", "sat down"))
 
 # %% ../nbs/01_text.ipynb #8fda96fb
 def story(
@@ -107,8 +112,8 @@ def story(
 ) -> str:
     "One story, drawn from the grammar."
     said = []
-    def choose(*options, turn=False):
-        said.append(rng.choice(options))
+    def choose(text, options=("",), turn=False):
+        said.extend([text, rng.choice(list(options))])
         return said[-1]
     tell(choose)
     return "".join(said)
@@ -127,23 +132,33 @@ def stories(
 LICENCES = {"reference": "PSF-2.0", "stdlib": "PSF-2.0", "stories": "Apache-2.0"}
 
 # %% ../nbs/01_text.ipynb #9694d5a5
+def documents(
+    name: str,
+    seed: int = 0,  # of the stories
+) -> Iterator[tuple[str, str]]:
+    "(title, text) of a corpus by its name."
+    if name not in LICENCES:
+        raise ValueError(f"no corpus {name!r}: choose one of {', '.join(LICENCES)}")
+    return {"reference": reference, "stdlib": stdlib, "stories": lambda: stories(seed)}[name]()
+
+# %% ../nbs/01_text.ipynb #745a6cea
 def corpus(
     name: str,  # "reference", "stdlib" or "stories"
-    max_bytes: int | None = None,  # whole documents up to this size; None: all (stories: 1.2 MB)
+    max_bytes: int | None = None,  # None: all of it, of the stories 1.2 MB
     seed: int = 0,  # of the stories
 ) -> Corpus:
     "A corpus that every Python carries or that we generate: no download."
-    if name not in LICENCES:
-        raise ValueError(f"no corpus {name!r}: choose one of {', '.join(LICENCES)}")
-    source = {"reference": reference, "stdlib": stdlib, "stories": lambda: stories(seed)}[name]
-    if max_bytes is None: max_bytes = 1_200_000 if name == "stories" else sys.maxsize
-    documents, size = {}, -2
-    for title, text in source():
-        size += 2 + len(text.encode())
-        if size > max_bytes: break
-        documents[title] = text
-    if not documents: raise ValueError(f"max_bytes={max_bytes}, but the first document of {name!r} is longer")
-    return Corpus(name, documents, LICENCES[name])
+    kept, size = {}, -2
+    if max_bytes is None:
+        max_bytes = 1_200_000 if name == "stories" else sys.maxsize
+    for title, text in documents(name, seed):
+        size += len(text.encode()) + 2
+        if size > max_bytes:
+            break
+        kept[title] = text
+    if not kept:
+        raise ValueError(f"max_bytes={max_bytes} is less than the first document of {name!r}: allow more")
+    return Corpus(name, kept, LICENCES[name])
 
 # %% ../nbs/01_text.ipynb #19c923ea
 def paragraphs(text: str) -> list[str]:
@@ -152,7 +167,7 @@ def paragraphs(text: str) -> list[str]:
 
 # %% ../nbs/01_text.ipynb #9c344a5e
 def key(paragraph: str) -> str:
-    "What makes two paragraphs the same text: their words, whatever the white space."
+    "What makes two paragraphs the same: their words, whatever the white space."
     return " ".join(paragraph.split())
 
 # %% ../nbs/01_text.ipynb #9c326afc
@@ -164,62 +179,73 @@ def held_out(
     return int(digest(title), 16) < share * 16**16
 
 # %% ../nbs/01_text.ipynb #e1d6ae35
+def without(
+    text: str,
+    seen: set[str],  # keys of the paragraphs that must go
+) -> str:
+    "The text less those paragraphs."
+    return "\n\n".join(p for p in paragraphs(text) if key(p) not in seen)
+
+# %% ../nbs/01_text.ipynb #675d724f
 def split(
     corpus: Corpus,
     valid: float = 0.1,  # share of the titles to hold out
 ) -> tuple[Corpus, Corpus]:  # (train, valid)
     "By title; then every paragraph that valid holds too leaves train."
-    if not 0 < valid < 1: raise ValueError(f"valid={valid}: a share of the titles, between 0 and 1")
+    if not 0 < valid < 1:
+        raise ValueError(f"valid={valid} must be a share of the titles, between 0 and 1")
     held = {title: text for title, text in corpus.documents.items() if held_out(title, valid)}
-    seen = {key(p) for text in held.values() for p in paragraphs(text)} - {""}
-    rest = {title: "\n\n".join(p for p in paragraphs(text) if key(p) not in seen)
-            for title, text in corpus.documents.items() if title not in held}
+    seen = {key(p) for text in held.values() for p in paragraphs(text)}
+    rest = {title: without(text, seen) for title, text in corpus.documents.items() if title not in held}
     rest = {title: text for title, text in rest.items() if text.strip()}
     if not held or not rest:
-        raise ValueError(f"{len(corpus)} documents of {corpus.name!r} leave an empty side at valid={valid}: load more")
+        raise ValueError(f"{len(corpus)} documents of {corpus.name!r} leave a side empty at valid={valid}: load more")
     return (Corpus(f"{corpus.name} (train)", rest, corpus.licence),
             Corpus(f"{corpus.name} (valid)", held, corpus.licence))
 
-# %% ../nbs/01_text.ipynb #675d724f
+# %% ../nbs/01_text.ipynb #39bbb617
 def story_nats(
     text: str,
     tell: Callable = tell,  # the grammar
 ) -> float:  # nats
-    "Exact -log p(text): read the story back, option by option."
+    "Exact -ln p(text): the grammar runs, and the text says what it chose."
     nats, at = 0.0, 0
-    def choose(*options, turn=False):
+    def choose(before, options=("",), turn=False):
         nonlocal nats, at
-        said = next((o for o in options if text.startswith(o, at)), None)
+        said = next((o for o in options if text.startswith(before + o, at)), None)
         if said is None:
-            raise ValueError(f"not a story of this grammar: {text[at:at + 20]!r} at {at}, where it says {options[0]!r}")
-        nats, at = nats + math.log(len(options)), at + len(said)
+            raise ValueError(f"not a story of this grammar: {text[at:at + 24]!r} at {at}, where {before!r} is due")
+        nats, at = nats + math.log(len(options)), at + len(before + said)
         return said
     tell(choose)
-    if at < len(text): raise ValueError(f"not a story of this grammar: {text[at:at + 20]!r} after its end, at {at}")
+    if at < len(text):
+        raise ValueError(f"not a story of this grammar: {text[at:at + 24]!r} goes on after its end at {at}")
     return nats
 
-# %% ../nbs/01_text.ipynb #dd645b2c
+# %% ../nbs/01_text.ipynb #336340db
 def follow(
-    turns: tuple[int, ...],  # which option to take at each turn; after these, the first
+    turns: Sequence[int],  # which option to take at each turn; after these, the first
     tell: Callable = tell,
 ) -> tuple[float, list[int]]:  # nats of such a story, options at each of its turns
-    "One way through the grammar. Words do not change the number of options later, turns do."
+    "One way through the grammar."
     nats, met = 0.0, []
-    def choose(*options, turn=False):
+    def choose(text, options=("",), turn=False):
         nonlocal nats
         nats += math.log(len(options))
-        if turn: met.append(len(options))
-        return options[turns[len(met) - 1] if turn and len(met) <= len(turns) else 0]
+        if turn:
+            met.append(len(options))
+        return list(options)[turns[len(met) - 1] if turn and len(met) <= len(turns) else 0]
     tell(choose)
     return nats, met
 
-# %% ../nbs/01_text.ipynb #e554edd4
+# %% ../nbs/01_text.ipynb #cace12d5
 def story_entropy(
     tell: Callable = tell,
     turns: tuple[int, ...] = (),  # taken so far
 ) -> float:  # nats a story
-    "Exact mean of `story_nats` over all stories: the mean over every turn of the grammar."
+    "Exact mean of `story_nats` over all stories, as a mean over every turn."
     nats, met = follow(turns, tell)
-    if len(met) == len(turns): return nats
+    if len(met) == len(turns):
+        return nats
     options = met[len(turns)]
     return sum(story_entropy(tell, (*turns, k)) for k in range(options)) / options
