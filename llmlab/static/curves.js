@@ -30,7 +30,13 @@ export function path(points, sx, sy) {
 }
 
 export const range = (values, pad = 0) => { const [a, b] = [Math.min(...values), Math.max(...values)], p = (b - a) * pad || 0; return [a - p, b + p]; };
-export const format = (x) => (x === null || x === undefined ? "–" : Math.abs(x) >= 1e5 || (x && Math.abs(x) < 1e-3) ? x.toExponential(1) : String(Number(x.toPrecision(Math.abs(x) >= 1000 ? 6 : 4))));
+// a reading with three digits, and a tick without needless zeros
+export function format(x) {
+  if (x === null || x === undefined) return "–";
+  if (Math.abs(x) >= 1e6 || (x && Math.abs(x) < 1e-3)) return x.toExponential(1);
+  return Number.isInteger(x) ? String(x) : x.toPrecision(Math.abs(x) >= 1000 ? 5 : 3);
+}
+export const tick = (x) => (format(x).includes("e") ? format(x) : String(Number(x.toPrecision(6))));
 
 // the last point at or before x, else the first
 export const pointAt = (points, x) => points.filter(([a]) => a <= x).at(-1) ?? points[0];
@@ -59,7 +65,7 @@ const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 2"];
 function render({ model, el }) {
   const { series, x, y, log_x, log_y, snapshots } = model.get("data"), names = Object.keys(series), off = new Set();
   const xs = [...new Set(Object.values(series).flat().map(([a]) => a).concat(snapshots.map(([a]) => a)))].sort((a, b) => a - b);
-  const at = () => model.get("at") ?? xs.at(-1), go = (value) => { model.set("at", value); model.save_changes(); };
+  const at = () => xs.reduce((best, a) => (Math.abs(a - model.get("at")) < Math.abs(best - model.get("at")) ? a : best)), go = (value) => { model.set("at", value); model.save_changes(); };
   const chart = h("div", { className: "chart" }), say = h("p", { className: "say", "aria-live": "polite" }), shot = h("div", { className: "shot" });
   const slider = h("input", { type: "range", min: 0, max: xs.length - 1, step: 1, "aria-label": x, oninput: () => go(xs[slider.valueAsNumber]) });
   const where = h("output"), keys = names.map((name, i) => {
@@ -79,8 +85,8 @@ function render({ model, el }) {
     sx = scale(lowX, highX, box.left, box.right, log_x);
     const sy = scale(lowY, highY, box.bottom, box.top, log_y);
     const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say.textContent });
-    for (const v of ticks(lowX, highX, log_x, width / 90)) svg.append(s("line", { class: "grid", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }), s("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, format(v)));
-    for (const v of ticks(lowY, highY, log_y, height / 55)) svg.append(s("line", { class: "grid", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), s("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, format(v)));
+    for (const v of ticks(lowX, highX, log_x, width / 90)) svg.append(s("line", { class: "grid", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }), s("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)));
+    for (const v of ticks(lowY, highY, log_y, height / 55)) svg.append(s("line", { class: "grid", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), s("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
     svg.append(s("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, x + (log_x ? " (logarithmic)" : "")),
       s("text", { class: "axis", x: 13, y: (box.top + box.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${(box.top + box.bottom) / 2})` }, y + (log_y ? " (logarithmic)" : "")));
     for (const [a] of snapshots) svg.append(s("circle", { class: "mark", cx: sx(a), cy: box.bottom, r: 3.5 }));

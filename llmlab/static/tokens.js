@@ -4,11 +4,11 @@
 
 export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
 
-// the same token has the same of `n` colours in every step
-export function colourOf(token, n) {
-  let code = 7;
-  for (const letter of token) code = (code * 31 + letter.codePointAt(0)) % 1009;
-  return code % n;
+// the same token has the same of `n` colours in every step, neighbours mostly differ
+export function colours(steps, n) {
+  const seen = new Map();
+  for (const token of steps.flat()) if (!seen.has(token)) seen.set(token, seen.size % n);
+  return seen;
 }
 
 // tokens that the step before did not have
@@ -41,7 +41,7 @@ function render({ model, el }) {
   const meter = h("i"), track = h("div", { className: "meter", "aria-hidden": "true" }, meter);
   el.classList.add("llmlab");
   el.append(h("div", { className: "bar" }, back, slider, forth, count, label), boxes, track, say);
-  const most = Math.max(...steps.map((tokens) => tokens.length));
+  const most = Math.max(...steps.map((tokens) => tokens.length)), colour = colours(steps, 6);
 
   function update() {
     const step = model.get("step"), now = steps[step], added = fresh(steps[step - 1], now);
@@ -52,7 +52,7 @@ function render({ model, el }) {
     label.textContent = labels[step];
     boxes.replaceChildren(...now.map((token) => {
       const box = h("span", { className: `tok${added.has(token) ? " new" : ""}`, title: shown(token) }, shown(token));
-      box.style.setProperty("--c", `var(--c${colourOf(token, 6)})`);
+      box.style.setProperty("--c", `var(--c${colour.get(token)})`);
       return box;
     }));
     meter.style.width = `${100 * now.length / most}%`;
