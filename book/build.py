@@ -37,9 +37,9 @@ def stale(old: dict, new: dict) -> list[str]:
 
 def sphinx(toc: Path, out: Path) -> int:
     "Run Jupyter Book; its exit status."
-    env = os.environ | {"LLMLAB_BOOK": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "nbs", "--config", "book/_config.yml", "--toc", str(toc)]
-    command += ["--path-output", str(out), "-W", "-n", "--keep-going"]
+    env = os.environ | {"LLMLAB_BOOK": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "nbs", "--config", "book/_config.yml"]
+    command += ["--toc", str(toc), "--path-output", str(out), "-W", "-n", "--keep-going"]
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, errors="replace") as run:
         for line in run.stderr:
             if "Kernel is running over TCP" not in line:  # true of every kernel on one machine, and no news
@@ -49,14 +49,17 @@ def sphinx(toc: Path, out: Path) -> int:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description="Build the book.")
-    arguments.add_argument("--toc", type=Path, default=ROOT / "book/_toc.yml", help="another table of contents, for a part of the book")
+    arguments.add_argument("--toc", type=Path, default=ROOT / "book/_toc.yml", help="other contents: a part of it")
     arguments.add_argument("--out", type=Path, default=ROOT / "book", help="folder that gets _build/")
     chosen = arguments.parse_args()
     build, began = chosen.out / "_build", time.monotonic()
     mark = build / "built.json"
     old = json.loads(mark.read_text()) if mark.exists() else {}
-    new = {"code": fingerprint(ROOT, CODE, platform.python_version()), "book": fingerprint(ROOT, BOOK), "pages": fingerprint(ROOT, PAGES)}
-    new["book"] += str(chosen.toc.resolve())
+    new = {
+        "code": fingerprint(ROOT, CODE, platform.python_version()),
+        "book": fingerprint(ROOT, BOOK, str(chosen.toc.resolve())),
+        "pages": fingerprint(ROOT, PAGES),
+    }
     if old == new:
         print("The book is up to date.")
     else:

@@ -59,12 +59,15 @@ def visits(browser, served, html) -> dict:
         page.on("console", lambda m, v=visit: m.type == "error" and v["errors"].append(m.text))
         page.on("pageerror", lambda e, v=visit: v["errors"].append(str(e)))
         page.goto(f"{served}/{name}", wait_until="networkidle")
-        page.wait_for_function("() => !document.querySelector('.math') || (window.MathJax && MathJax.startup && MathJax.startup.promise)")
-        page.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 0) : 0")
-        visit["unset"] = page.eval_on_selector_all(".math", "all => all.filter(m => !m.querySelector('mjx-container')).length")
+        page.wait_for_function("() => !document.querySelector('.math') || window.MathJax?.startup?.promise")
+        page.evaluate("() => window.MathJax?.startup?.promise?.then(() => 0)")
+        visit["unset"] = page.eval_on_selector_all(
+            ".math", "all => all.filter(m => !m.querySelector('mjx-container')).length"
+        )
         visit["faults"] = page.locator("mjx-merror").count()
         visit["unmounted"] = page.eval_on_selector_all(
-            "figure.llmlab-figure", "all => all.filter(f => !f.querySelector('svg, canvas, button, input, table')).length"
+            "figure.llmlab-figure",
+            "all => all.filter(f => !f.querySelector('svg, canvas, button, input, table')).length",
         )
         visit["text"] = page.inner_text("body")
         found[name] = visit
@@ -147,7 +150,8 @@ def test_no_address_of_a_script_style_or_font_is_foreign(html):
 def test_each_chapter_ran_within_its_budget(html):
     from jupyter_cache import get_cache
 
-    runs = {Path(r.uri).stem: r.data["execution_seconds"] for r in get_cache(BUILT / ".jupyter_cache").list_cache_records()}
+    records = get_cache(BUILT / ".jupyter_cache").list_cache_records()
+    runs = {Path(r.uri).stem: r.data["execution_seconds"] for r in records}
     assert set(chapters()) <= set(runs)
     assert not {name: seconds for name, seconds in runs.items() if seconds > SECONDS}
 

@@ -16,7 +16,7 @@ NOTEBOOKS = {f.stem: f for f in sorted((ROOT / "nbs").glob("*.ipynb"))}
 LESSONS = {name: f for name, f in NOTEBOOKS.items() if name < "90"}  # the rest is appendix
 SOURCES = sorted((ROOT / "llmlab").glob("[!_]*.py"))
 COLAB = """#| hide
-import importlib.util, sys; "google.colab" in sys.modules and not importlib.util.find_spec("llmlab") and get_ipython().run_line_magic("pip", "install -q llmlab[course]")"""
+import importlib.util, sys; "google.colab" in sys.modules and not importlib.util.find_spec("llmlab") and get_ipython().run_line_magic("pip", "install -q llmlab[course]")"""  # noqa: E501
 
 
 # --- taking notebooks apart -------------------------------------------------------------------------------------------
@@ -65,8 +65,9 @@ def checks_or_shows(cell: str) -> bool:
     if any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         return True
     last = tree.body[-1] if tree.body else None
-    printed = isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and getattr(last.value.func, "id", "") == "print"
-    return isinstance(last, ast.Expr) and not printed and not body(cell).rstrip().endswith(";")
+    if not isinstance(last, ast.Expr) or body(cell).rstrip().endswith(";"):
+        return False
+    return not (isinstance(last.value, ast.Call) and getattr(last.value.func, "id", "") == "print")
 
 
 def comments(cell: str) -> list[str]:
@@ -90,7 +91,8 @@ def functions(source: str) -> dict[str, tuple[int, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             a = node.args
             names = [x.arg for x in [*a.posonlyargs, *a.args, *a.kwonlyargs] if x.arg not in ("self", "cls")]
-            found[f"{node.name}:{node.lineno}"] = (node.end_lineno - node.lineno + 1, len(names) + bool(a.vararg) + bool(a.kwarg))
+            names += [x.arg for x in (a.vararg, a.kwarg) if x]
+            found[f"{node.name}:{node.lineno}"] = (node.end_lineno - node.lineno + 1, len(names))
     return found
 
 
@@ -199,14 +201,16 @@ def test_functions_are_short_and_take_few_parameters(path):
 # --- Colab ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("colab, installed, asked", [(True, False, True), (True, True, False), (False, False, False), (False, True, False)])
+@pytest.mark.parametrize(
+    "colab, installed, asked", [(True, False, True), (True, True, False), (False, False, False), (False, True, False)]
+)
 def test_the_colab_line_installs_only_there_and_only_if_absent(monkeypatch, colab, installed, asked):
     ran = []
     shell = types.SimpleNamespace(run_line_magic=lambda name, line: ran.append((name, line)))
     monkeypatch.delitem(sys.modules, "google.colab", raising=False)
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: types.SimpleNamespace(name=name) if installed else None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: types if installed else None)
     exec(COLAB, {"get_ipython": lambda: shell})
     assert ran == ([("pip", "install -q llmlab[course]")] if asked else [])
 

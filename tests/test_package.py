@@ -15,7 +15,8 @@ import llmlab
 
 def fresh(code: str) -> str:
     "What a new Python process prints."
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout.strip()
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    return ran.stdout.strip()
 
 
 def test_import_takes_less_than_a_tenth_of_a_second():
@@ -56,7 +57,8 @@ def test_the_library_pins_no_version():
 @pytest.mark.slow
 def test_the_wheel_carries_chapters_figures_and_data(tmp_path):
     held = set(zipfile.ZipFile(check_wheel.wheel(tmp_path)).namelist())
-    wanted = {f"llmlab/{f.relative_to(ROOT / 'llmlab')}" for p in ("[!_]*.py", "static/*", "data/*") for f in (ROOT / "llmlab").glob(p) if f.is_file()}
+    files = (f for p in ("[!_]*.py", "static/*", "data/*") for f in (ROOT / "llmlab").glob(p) if f.is_file())
+    wanted = {f.relative_to(ROOT).as_posix() for f in files}
     wanted |= {f"llmlab/chapters/{f.name}" for f in (ROOT / "nbs").glob("*.ipynb")}
     assert wanted <= held
     assert not [name for name in held if name.split("/")[0] in ("tests", "tools", "book", "nbs")]

@@ -13,14 +13,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SKIP = shutil.ignore_patterns(".*", "__pycache__", "_build", "build", "dist", "*.egg-info")
 RUN = """
-import importlib.resources, pathlib, sys, time
+import pathlib, sys, time
 import llmlab, nbformat
 from nbclient import NotebookClient
 
 home = pathlib.Path(llmlab.__file__).resolve()
 assert "site-packages" in home.parts, f"llmlab is not the installed one: {home}"
-chapters = sorted((f for f in importlib.resources.files("llmlab.chapters").iterdir() if f.name.endswith(".ipynb")), key=lambda f: f.name)
-for chapter in chapters:
+for chapter in sorted(home.parent.glob("chapters/*.ipynb")):
     if sys.argv[1:] and not any(chapter.name.startswith(name) for name in sys.argv[1:]):
         continue
     began = time.monotonic()
@@ -57,7 +56,8 @@ def main(names: list[str]) -> int:
         subprocess.run(install, check=True)
         print("▶ the README's lines", flush=True)
         began = time.monotonic()
-        subprocess.run([python, "-I", "-c", first_lines((ROOT / "README.md").read_text(encoding="utf-8"))], cwd=empty, check=True)
+        lines = first_lines((ROOT / "README.md").read_text(encoding="utf-8"))
+        subprocess.run([python, "-I", "-c", lines], cwd=empty, check=True)
         print(f"✓ README.md {time.monotonic() - began:.0f} s", flush=True)
         return subprocess.run([python, "-I", "-c", RUN, *names], cwd=empty).returncode
 

@@ -4,8 +4,8 @@
               by: float = 2.0,  # the factor
     ) -> float:  # x·by
 
-reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape stands there
-as it was written, and Sphinx has no reference to resolve. Docstrings are plain text with `code` in backticks.
+reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape stands
+there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in backticks.
 """
 import ast
 import inspect

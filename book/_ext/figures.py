@@ -1,4 +1,7 @@
-"Sphinx extension: the figures' modules travel with the book, to _static/llmlab/, and every page loads the one that mounts them."
+"""Sphinx extension: the figures' modules travel with the book, to _static/llmlab/.
+
+Every page loads figure.js, which mounts the figures of the page.
+"""
 import shutil
 from pathlib import Path
 
