@@ -63,12 +63,13 @@ def main() -> int:
     if old == new:
         print("The book is up to date.")
     else:
-        mark.unlink(missing_ok=True)
         for folder in stale(old, new):
             shutil.rmtree(build / folder, ignore_errors=True)
+        build.mkdir(parents=True, exist_ok=True)
+        # Until it succeeds only the notebook cache counts as good: Sphinx would not repeat the warnings of a page
+        # that it has read, so a second try must read all pages again
+        mark.write_text(json.dumps({"code": new["code"]}))
         if status := sphinx(chosen.toc.resolve(), chosen.out.resolve()):
-            # Sphinx would not repeat the warnings of a page that it need not read again: make it read all
-            shutil.rmtree(build / ".doctrees", ignore_errors=True)
             print(f"\nThe book has faults: see the warnings above. ({time.monotonic() - began:.0f} s)", file=sys.stderr)
             return status
         mark.write_text(json.dumps(new))

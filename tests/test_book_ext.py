@@ -1,4 +1,5 @@
 "The book's extensions and its builder, by small cases."
+import sys
 from dataclasses import dataclass
 
 import build
@@ -160,7 +161,7 @@ def test_builtins_have_no_fields():
 
 @pytest.mark.parametrize(
     "text",
-    ["*b t d", "a|b|", "x_ and y__", "`code` here", "`a*b`s", "merge([1,2], (1,2)) -> [4]", r"\n", "2 * 3 * 4", "``x``", "`"],
+    ["*b t d", "a|b|", "x_ and y__", "`code` here", "`a*b`s", "f([1], (1,)) -> [4]", r"\n", "2 * 3 * 4", "``x``", "`"],
 )
 def test_docstrings_survive_restructured_text(text):
     tree = publish_doctree(docments.plain(text), settings_overrides={"report_level": 1, "halt_level": 2})
@@ -182,6 +183,18 @@ def test_a_changed_library_drops_every_output():
     assert build.stale(old, old | {"book": "new"}) == [".doctrees", "html"]
     assert build.stale(old, old | {"pages": "new"}) == []
     assert ".jupyter_cache" in build.stale({}, old)
+
+
+def test_after_a_failure_pages_are_read_again_but_chapters_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["build.py", "--out", str(tmp_path)])
+    status, asked = [1, 0], []
+    monkeypatch.setattr(build, "sphinx", lambda toc, out: asked.append(out) or status.pop(0))
+    assert build.main() == 1
+    for folder in ("html", ".doctrees", ".jupyter_cache"):
+        (tmp_path / "_build" / folder).mkdir(parents=True)
+    assert build.main() == 0
+    assert [f.name for f in (tmp_path / "_build").iterdir() if f.is_dir()] == [".jupyter_cache"]
+    assert build.main() == 0 and len(asked) == 2
 
 
 def test_a_fingerprint_sees_contents_names_and_versions(tmp_path):
