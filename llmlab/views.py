@@ -215,7 +215,8 @@ def curves_view(
     ends = ", ".join(f"{name} ends at {points[-1, 1]:.3g}" for name, points in lines.items())
     last = max(float(points[-1, 0]) for points in lines.values())
     lines = {name: [[a, b if np.isfinite(b) else None] for a, b in points.tolist()] for name, points in lines.items()}
-    shots = [[float(a), s if isinstance(s, str) else array(s).tolist()] for a, s in sorted((snapshots or {}).items())]
+    taken = sorted((snapshots or {}).items())
+    shots = [[float(a), strings([s])[0] if isinstance(s, str) else array(s).tolist()] for a, s in taken]
     data = dict(series=lines, x=x, y=y, log_x=log_x, log_y=log_y, snapshots=shots)
     return View("curves", data, f"{y} over {x}: {ends}.", at=last)
 
@@ -247,7 +248,7 @@ def bertviz_params(attention, tokens) -> dict:
     shown = [dict(name=None, attn=weights.tolist(), left_text=left, right_text=right)]
     n_layers, n_heads = weights.shape[:2]
     include = dict(include_layers=[*range(n_layers)], include_heads=[*range(n_heads)], total_heads=n_heads)
-    return dict(attention=shown, **include, default_filter="0", root_div_id="bertviz", display_mode="light")
+    return dict(attention=shown, **include, default_filter="0", root_div_id="bertviz", display_mode="light", layer=None, heads=None)
 
 # %% ../nbs/90_views.ipynb #1e6717c3
 def bertviz_head(

@@ -29,11 +29,9 @@ export function pooled(weights, nq, nk, size) {
 
 // where the matrix stands beside its labels; `labels` = longest label in characters
 export function fit(width, nq, nk, labels) {
-  const room = Math.min(labels, 14) * 7 + 10;
-  const side = Math.max(1, Math.min(34, (width - room - 4) / nk, 460 / nq));
-  const cell = side > 6 ? Math.floor(side) : side;
-  const named = cell >= 11, margin = named ? room : 4;
-  return { cell, named, left: margin, top: named ? Math.min(room, 90) : 4, width: cell * nk, height: cell * nq };
+  const room = Math.min(labels, 14) * 7 + 10, side = (margin) => Math.min(34, (width - margin - 4) / nk, 460 / nq);
+  const named = side(room) >= 9, left = named ? room : 4, cell = side(left) > 6 ? Math.floor(side(left)) : side(left);
+  return { cell, named, left, top: named ? Math.min(room, 90) : 4, width: cell * nk, height: cell * nq };
 }
 
 export function cellAt(x, y, box, nq, nk) {
@@ -89,7 +87,7 @@ function rove(group, columns) {
 }
 
 async function render({ model, el }) {
-  const { queries, keys, heads, weights } = model.get("data"), nq = queries.length, nk = keys.length;
+  const { queries, keys, heads, weights, uneven } = model.get("data"), nq = queries.length, nk = keys.length;
   const nHeads = heads.reduce((a, b) => a + b, 0), same = queries.length === keys.length && queries.every((x, i) => x === keys[i]);
   const bytes = await decode(weights), first = (layer) => heads.slice(0, layer).reduce((a, b) => a + b, 0);
   const headOf = (layer, head) => headWeights(bytes, nHeads, first(layer) + head, nq, nk);
@@ -109,7 +107,7 @@ async function render({ model, el }) {
   });
   rove(grid, () => most);
   const canvas = h("canvas", { role: "img" }), probe = h("span"), say = h("p", { className: "say", "aria-live": "polite" });
-  const heading = h("h4"), legend = h("div", { className: "legend" }, "weight 0", h("i"), "1 (square-root scale)");
+  const heading = h("h4"), legend = h("div", { className: "legend" }, "weight 0", h("i"), `1 (square-root scale)${uneven ? "; some rows do not sum to one" : ""}`);
   const matrix = h("div", { className: "matrix" }, heading, canvas, legend);
   const strip = (tokens, label, pick) => h("div", { className: "chips", role: "group", "aria-label": label },
     ...tokens.map((token, i) => h("button", { className: "tok", onclick: () => pick(i) }, shown(token), h("small"))));
@@ -125,7 +123,6 @@ async function render({ model, el }) {
   function theme() {
     const read = (name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); };
     colours = ramp(["--map0", "--map1", "--map2"].map(read));
-    legend.querySelector("i").style.background = `linear-gradient(90deg, var(--map0), var(--map1), var(--map2))`;
     [...grid.querySelectorAll("button")].forEach((button, i) => {
       const { rows, cols, out } = pooled(headWeights(bytes, nHeads, i, nq, nk), nq, nk, 48);
       paint(button.firstChild, out, rows, cols, colours);
@@ -142,7 +139,7 @@ async function render({ model, el }) {
     const tile = document.createElement("canvas");
     paint(tile, current, nq, nk, colours);
     pen.scale(scale, scale);
-    pen.imageSmoothingEnabled = false;
+    pen.imageSmoothingEnabled = box.cell < 1;
     pen.drawImage(tile, box.left, box.top, box.width, box.height);
     probe.style.color = "var(--accent)";
     pen.strokeStyle = getComputedStyle(probe).color;
@@ -152,7 +149,7 @@ async function render({ model, el }) {
     if (over) pen.strokeRect(box.left + over.k * box.cell, box.top + over.q * box.cell, box.cell, box.cell);
     if (!box.named) return;
     pen.fillStyle = style.color;
-    pen.font = `${Math.min(13, box.cell)}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
+    pen.font = `${Math.min(13, box.cell + 1)}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
     pen.textBaseline = "middle";
     const cut = (x) => (shown(x).length > 14 ? shown(x).slice(0, 13) + "…" : shown(x));
     pen.textAlign = "right";

@@ -1,0 +1,331 @@
+"Views: what they accept, what they refuse, what travels to the browser, and that no text escapes into the page."
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from conftest import ROOT, missing
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from ipywidgets import Widget
+
+from llmlab import views
+from llmlab.views import attention_view, bertviz_head, bertviz_model, curves_view, formula_view, next_token_view, tokens_view
+
+HOSTILE = ["</script><img src=x onerror=alert(1)>", "<!--", "${alert(1)}", "\u2028", "\ud800", '"; alert(1); //', "]]>", ""]
+
+
+def softmax(shape, seed=0, causal=False):
+    "Random attention."
+    scores = np.random.default_rng(seed).normal(size=shape) * 2
+    if causal:
+        scores += np.where(np.tri(*shape[-2:]), 0, -np.inf)
+    e = np.exp(scores - scores.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def unpack(view):
+    "What the browser reads: a list of [tq tk] heads, written here a second time from the format's description."
+    raw, data = zlib.decompress(view.data["weights"]), view.data
+    n, tq, tk = sum(data["heads"]), len(data["queries"]), len(data["keys"])
+    top = np.frombuffer(raw, "<f4", n * tq).reshape(n, tq, 1)
+    coded = np.frombuffer(raw, "u1", offset=4 * n * tq).reshape(n, tq, tk)
+    return top * (coded / 255.0) ** 2
+
+
+def figures(text="cat"):
+    "One figure of each kind, all made of this text."
+    words = [text, "b", text]
+    square = softmax((2, 2, 3, 3))
+    return {
+        "attention": attention_view(square, words),
+        "formula": formula_view(np.eye(3), np.eye(3), np.eye(3), words),
+        "next_token": next_token_view([(text, {text: 0.5, "b": 0.2}), ("b" + text, {text: 0.1, "c": 0.9})]),
+        "tokens": tokens_view([(text, words), ("second", [text + "b", text])]),
+        "curves": curves_view({text: [(1, 2.0), (2, 1.0)], "b": [(1, 3.0)]}, snapshots={1: text, 2: [[0.1, 0.9]]}),
+    }
+
+
+# --- attention: what comes in ---------------------------------------------------------------------------------------
+
+
+def test_what_the_browser_decodes_is_what_was_given():
+    given = softmax((3, 2, 7, 7), causal=True)
+    got = unpack(attention_view(given, list("abcdefg"))).reshape(given.shape)
+    top = given.max(-1, keepdims=True)
+    assert (np.abs(got - given) <= top / 255).all()
+    assert np.allclose(got.max(-1), given.max(-1), rtol=1e-6), "the largest weight of a row is exact"
+    assert (got[given == 0] == 0).all(), "what the mask hides is zero"
+
+
+@given(arrays(np.float32, (1, 2, 3, 4), elements=st.floats(0, 1, width=32)))
+def test_packing_keeps_every_weight_within_a_255th_of_its_row(x):
+    got = np.stack(unpack(attention_view(x, (list("abc"), list("wxyz")))))
+    assert (np.abs(got - x[0]) <= x[0].max(-1, keepdims=True) / 255 + 1e-7).all()
+
+
+def test_arrays_tensors_lists_and_layers_give_the_same_view():
+    torch = pytest.importorskip("torch")
+    a = softmax((2, 2, 3, 3)).astype(np.float32)
+    t = torch.tensor(a, requires_grad=True)
+    forms = [a, list(a), [layer[None] for layer in a], a.tolist(), t, list(t), [layer[None] for layer in t]]
+    packed = {attention_view(form, list("abc")).data["weights"] for form in forms}
+    assert len(packed) == 1
+
+
+def test_one_layer_alone_and_half_precision():
+    torch = pytest.importorskip("torch")
+    a = softmax((2, 3, 3))
+    assert attention_view(a, list("abc")).data["heads"] == [2]
+    assert attention_view(torch.tensor(a, dtype=torch.bfloat16), list("abc")).data["heads"] == [2]
+    assert attention_view(torch.tensor(a, dtype=torch.float64)[None], list("abc")).data["heads"] == [2]
+    if torch.cuda.is_available():
+        assert attention_view(torch.tensor(a, device="cuda"), list("abc")).data["heads"] == [2]
+
+
+def test_layers_may_have_different_numbers_of_heads():
+    view = attention_view([softmax((2, 3, 3)), softmax((5, 3, 3), 1)], list("abc"), layer=1, head=4)
+    assert view.data["heads"] == [2, 5] and len(unpack(view)) == 7
+    assert np.allclose(unpack(view)[6], softmax((5, 3, 3), 1)[4], atol=1 / 255)
+
+
+def test_cross_attention_takes_a_pair():
+    view = attention_view(softmax((1, 2, 3, 4)), (list("abc"), list("wxyz")))
+    assert view.data["queries"] == list("abc") and view.data["keys"] == list("wxyz")
+
+
+def test_one_token_and_rows_that_do_not_sum_to_one():
+    assert attention_view(np.ones((1, 1, 1, 1)), ["a"]).data["uneven"] is False
+    assert attention_view(np.full((1, 1, 2, 2), 0.3), ["a", "b"]).data["uneven"] is True
+
+
+nan = np.full((1, 1, 2, 2), np.nan)
+
+
+@pytest.mark.parametrize(
+    "attention, tokens, words",
+    [
+        (softmax((1, 2, 3, 3)), list("ab"), r"layer 0 attends from 3 to 3 positions, but there are 2 and 2 tokens.*pair"),
+        (softmax((1, 2, 3, 4)), list("abc"), r"from 3 to 4 positions, but there are 3 and 3 tokens"),
+        (softmax((2, 2)), list("ab"), r"layer 0 has shape \[2\], expected \[heads, queries, keys\]"),
+        (softmax((2, 3, 2, 4, 4)), list("abcd"), r"layer 0 has shape \[3, 2, 4, 4\].*one text, no batch"),
+        ([], list("ab"), r"attention holds no layer"),
+        (np.zeros((1, 0, 2, 2)), list("ab"), r"shape \[0, 2, 2\]"),
+        (nan, list("ab"), r"layer 0 holds NaN or infinity: look for a row"),
+        (softmax((1, 1, 2, 2)) - 0.9, list("ab"), r"negative numbers, which look like scores"),
+        (np.zeros((1, 1, 0, 0)), [], r"zero tokens"),
+        (softmax((1, 1, 2, 2)), ([], []), r"zero tokens"),
+    ],
+)
+@pytest.mark.parametrize("draw", [attention_view, bertviz_head])
+def test_attention_that_cannot_be_drawn_is_refused(draw, attention, tokens, words):
+    with pytest.raises(ValueError, match=words):
+        draw(attention, tokens)
+
+
+def test_layer_or_head_out_of_range_and_too_many_weights(monkeypatch):
+    with pytest.raises(ValueError, match=r"no layer 0, head 2: the layers have \[2\] heads, counted from 0"):
+        attention_view(softmax((1, 2, 3, 3)), list("abc"), head=2)
+    with pytest.raises(ValueError, match="no layer -1"):
+        attention_view(softmax((1, 2, 3, 3)), list("abc"), layer=-1)
+    monkeypatch.setattr(views, "MAX_WEIGHTS", 10)
+    with pytest.raises(ValueError, match="18 weights, but a page holds 10: give fewer layers"):
+        attention_view(softmax((1, 2, 3, 3)), list("abc"))
+
+
+# --- the other figures ----------------------------------------------------------------------------------------------
+
+
+def test_formula_in_javascript_agrees_with_numpy():
+    if not shutil.which("node"):
+        missing("no node on this machine")
+    rng = np.random.default_rng(1)
+    q, k, v = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    for scaled, causal in [(s, c) for s in (True, False) for c in (True, False)]:
+        options = json.dumps(dict(scaled=scaled, causal=causal))
+        call = f"compute({q.tolist()}, {k.tolist()}, {v.tolist()}, {options})"
+        code = f'import {{ compute }} from "./llmlab/static/formula.js"; console.log(JSON.stringify({call}))'
+        run = subprocess.run(["node", "--input-type=module", "-e", code], capture_output=True, text=True, cwd=ROOT, check=True)
+        got = json.loads(run.stdout)
+        scores = q @ k.T / (np.sqrt(3) if scaled else 1)
+        e = np.exp(np.where(np.tri(5), scores, -np.inf) if causal else scores)
+        weights = e / e.sum(-1, keepdims=True)
+        assert np.allclose(got["weights"], weights) and np.allclose(got["output"], weights @ v)
+
+
+@pytest.mark.parametrize(
+    "q, k, v, tokens, words",
+    [
+        (np.ones((2, 3)), np.ones((2, 2)), np.ones((2, 2)), "ab", r"q \[2, 3\], k \[2, 2\].*as many columns in q as in k"),
+        (np.ones((3, 2)), np.ones((3, 2)), np.ones((2, 2)), "abc", r"one row a token"),
+        (np.ones(2), np.ones(2), np.ones(2), "ab", r"one row a token"),
+        (np.ones((9, 2)), np.ones((9, 2)), np.ones((9, 2)), "abcdefghi", r"at most 8 tokens and 8 columns"),
+        (np.ones((2, 2)), np.ones((2, 2)), np.full((2, 2), np.inf), "ab", r"NaN or infinity"),
+    ],
+)
+def test_formula_refuses(q, k, v, tokens, words):
+    with pytest.raises(ValueError, match=words):
+        formula_view(q, k, v, list(tokens))
+
+
+def test_next_token_shows_the_twenty_likeliest_in_order():
+    p = {f"t{i}": (i + 1) / 1000 for i in range(40)}
+    (shown,) = next_token_view([("context", p)]).data["candidates"]
+    assert [token for token, _ in shown] == [f"t{i}" for i in range(39, 19, -1)]
+    assert shown[0][1] == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("p", [{"a": 0.7, "b": 0.7}, {"a": -0.1}, {"a": float("nan")}, {}])
+def test_next_token_refuses_what_is_no_distribution(p):
+    with pytest.raises(ValueError, match="after 'the': probabilities must be at least 0 and sum to at most 1"):
+        next_token_view([("the", p)])
+
+
+@pytest.mark.parametrize("draw", [next_token_view, tokens_view])
+def test_zero_steps_are_refused(draw):
+    with pytest.raises(ValueError, match="zero tokens or steps"):
+        draw([])
+
+
+def test_steps_may_come_from_a_generator():
+    assert len(tokens_view((str(n), ["a"] * n) for n in (2, 1)).data["steps"]) == 2
+    assert len(next_token_view((c, {"a": 1.0}) for c in "xy").data["contexts"]) == 2
+
+
+def test_curves_sort_their_points_and_leave_gaps():
+    data = curves_view({"a": [(2, 1), (1, float("nan")), (3, float("inf"))]}).data
+    assert data["series"]["a"] == [[1, None], [2, 1], [3, None]]
+    assert curves_view({"a": np.array([[1, 2], [3, 4]])}).at == 3
+
+
+@pytest.mark.parametrize("series", [{}, {"a": []}])
+def test_curves_refuse_nothing(series):
+    with pytest.raises(ValueError, match="a series has no points"):
+        curves_view(series)
+
+
+def test_curves_refuse_logarithms_of_zero():
+    with pytest.raises(ValueError, match="a logarithmic axis has no place for numbers at or below 0"):
+        curves_view({"a": [(0, 1), (1, 1)]}, log_x=True)
+    with pytest.raises(ValueError, match="logarithmic"):
+        curves_view({"a": [(0, -1), (1, 1)]}, log_y=True)
+    curves_view({"a": [(0, 1), (1, 1)]}, log_y=True)
+
+
+# --- pages and notebooks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("kind", figures())
+def test_no_token_breaks_out_of_the_page(kind, text, monkeypatch):
+    monkeypatch.setenv("LLMLAB_BOOK", "1")
+    bundle = figures(text)[kind]._repr_mimebundle_()
+    assert list(bundle) == ["text/html"]
+    markup = bundle["text/html"]
+    assert markup.count("<script") == 1 and markup.count("</script") == 1 and "<img" not in markup and "<!--" not in markup
+    inside = markup.split('<script type="application/json">')[1].split("</script>")[0]
+    traits = json.loads(inside)
+    wanted = text.encode("utf-8", "backslashreplace").decode()
+    assert wanted in json.dumps(traits, ensure_ascii=False).encode().decode() or json.dumps(wanted)[1:-1] in inside.replace("\\u003c", "<")
+    markup.encode("utf-8")
+
+
+def test_in_the_book_no_comm_is_opened_and_in_a_notebook_one_is(monkeypatch):
+    opened, really = [], Widget.open
+    monkeypatch.setattr(Widget, "open", lambda self: (opened.append(self), really(self)))
+    monkeypatch.setenv("LLMLAB_BOOK", "1")
+    book = figures()
+    assert not opened and all(view.comm is None for view in book.values())
+    monkeypatch.delenv("LLMLAB_BOOK")
+    live = figures()
+    assert [view for view in opened if isinstance(view, views.View)] == list(live.values())
+    assert all("application/vnd.jupyter.widget-view+json" in view._repr_mimebundle_()[0] for view in live.values())
+
+
+def test_the_state_that_travels_is_small_and_named():
+    view = figures()["attention"]
+    state = view.get_state()
+    assert {"data", "alt", "layer", "head", "token", "_esm", "_css"} <= set(state)
+    view.layer = 1
+    assert view.get_state("layer") == {"layer": 1}
+    with pytest.raises(Exception, match="layer"):
+        view.layer = "one"
+
+
+def test_save_refuses_to_overwrite_unless_told(tmp_path):
+    path = tmp_path / "x.html"
+    view = figures()["tokens"]
+    assert view.save(path) == path
+    first = path.read_text("utf-8")
+    with pytest.raises(ValueError, match=r"x\.html exists already: choose another name or say overwrite=True"):
+        figures("dog")["tokens"].save(path)
+    assert path.read_text("utf-8") == first
+    figures("dog")["tokens"].save(str(path), overwrite=True)
+    assert "dog" in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", figures())
+def test_a_saved_page_names_no_other_address(kind, tmp_path):
+    page = figures()[kind].save(tmp_path / "x.html").read_text("utf-8")
+    assert "http://www.w3.org/2000/svg" not in page.replace('createElementNS("http://www.w3.org/2000/svg"', "") and "https://" not in page
+    assert page.count("</script") == 3
+
+
+def test_modules_hold_nothing_that_ends_a_script():
+    for path in [*views.STATIC.glob("*.js"), views.STATIC / "figure.css"]:
+        text = path.read_text("utf-8").lower()
+        assert "</script" not in text and "<!--" not in text and "</style" not in text, path.name
+
+
+def test_importing_views_imports_no_heavy_library():
+    code = "import sys, llmlab.views; print([m for m in ('torch', 'transformers', 'bertviz', 'matplotlib') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ}, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+# --- bertviz --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("draw", [bertviz_head, bertviz_model])
+def test_bertviz_sits_in_a_closed_frame_without_a_network(draw):
+    pytest.importorskip("bertviz")
+    import html
+
+    markup = draw(softmax((2, 2, 3, 3)), ["a", HOSTILE[0], "c"]).data
+    assert markup.count("<iframe") == 1 and 'sandbox="allow-scripts"' in markup and "<script" not in markup
+    page = html.unescape(markup)
+    assert "default-src 'none'" in page and "<script src" not in page and "<img" not in page
+    assert page.count("<script>") == page.count("</script>") == 5
+
+
+def test_bertviz_gets_the_parameters_that_its_own_python_gives():
+    bertviz = pytest.importorskip("bertviz")
+    torch = pytest.importorskip("torch")
+    import re
+
+    a = softmax((2, 3, 4, 4)).astype(np.float32)
+    ours, tokens = views.bertviz_params(a, list("abcd")), list("abcd")
+    for draw in (bertviz.head_view, bertviz.model_view):
+        page = draw([torch.tensor(x)[None] for x in a], tokens, html_action="return", prettify_tokens=False).data
+        theirs = json.loads(re.search(r"const params = (.*?); // HACK", page)[1])
+        theirs.pop("root_div_id"), theirs.pop("display_mode", None)
+        assert np.allclose(theirs.pop("attention")[0].pop("attn"), ours["attention"][0]["attn"], atol=1e-4)
+        assert {name: ours[name] for name in theirs} == theirs
+
+
+def test_bertviz_refuses_what_grows_too_large_or_ragged():
+    with pytest.raises(ValueError, match="too many lines for bertviz: use attention_view"):
+        bertviz_model(np.full((12, 12, 129, 129), 1 / 129, dtype=np.float32), ["a"] * 129)
+    with pytest.raises(ValueError, match="as many heads in each layer: use attention_view"):
+        bertviz_head([softmax((2, 3, 3)), softmax((5, 3, 3))], list("abc"))
+
+
+def test_without_bertviz_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(views, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "llmlab\[course\]"'):
+        bertviz_head(softmax((1, 1, 2, 2)), ["a", "b"])
