@@ -101,7 +101,7 @@ def add(
 # %% ../nbs/02_tokens.ipynb #9bc29ac0
 END = "<|endoftext|>"
 
-
+# %% ../nbs/02_tokens.ipynb #1dab38ac
 class Vocabulary:
     "What each id stands for: 256 bytes, then the merges, then the end of a document."
     def __init__(
@@ -154,7 +154,7 @@ def encode_word(
 # %% ../nbs/02_tokens.ipynb #18d168c3
 LETTERS = [chr(b) for b in PRINTABLE] + [chr(256 + i) for i in range(256 - len(PRINTABLE))]  # id → its letter there
 
-
+# %% ../nbs/02_tokens.ipynb #e64c175f
 def written(token: bytes) -> str:
     "written(b' the') -> 'Ġthe'"
     return "".join(LETTERS[ID[b]] for b in token)
@@ -234,7 +234,7 @@ class Tokenizer(Vocabulary):
 # %% ../nbs/02_tokens.ipynb #f9984ed0
 KIND = "llmlab byte-level BPE"
 
-
+# %% ../nbs/02_tokens.ipynb #b9d11ef5
 def read_merges(path: str | Path) -> list[tuple[int, int]]:
     "The merges that `Tokenizer.save` wrote."
     try:
