@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['LogProbs', 'Score', 'nats', 'check_logprobs', 'recipe_of', 'cross_entropy', 'perplexity', 'bits_per_byte', 'accuracy',
-           'windows', 'evaluating', 'device_of', 'kept_logprobs', 'scored_windows', 'token_logprobs', 'check_windows']
+           'windows', 'evaluating', 'device_of', 'kept_logprobs', 'scored_windows', 'token_logprobs', 'check_windows',
+           'check_targets']
 
 # %% ../nbs/06_metrics.ipynb #53794e1e
 import math
@@ -107,7 +108,7 @@ def windows(
     "windows(9, 4, 2) -> [(0, 0), (2, 2), (4, 2), (5, 3)]: where it starts, how many it does not score"
     ends = [*range(min(context, n), n, stride), n]
     starts = [max(0, end - context) for end in ends]
-    return [(start, done - start) for start, done in zip(starts, [0, *ends])]
+    return [(start, done - start) for start, done in zip(starts, [0, *ends], strict=False)]
 
 # %% ../nbs/06_metrics.ipynb #ffbdc539
 @contextmanager
@@ -132,7 +133,7 @@ def kept_logprobs(model, ids, targets, keep):
     "log p of the targets that are kept; with `hidden` and `logits`, 1,024 rows of logits at a time."
     if not hasattr(model, "hidden"):
         return -F.cross_entropy(model(ids)[keep].float(), targets[keep], reduction="none")
-    parts = zip(model.hidden(ids)[keep].split(1024), targets[keep].split(1024))
+    parts = zip(model.hidden(ids)[keep].split(1024), targets[keep].split(1024), strict=True)
     return torch.cat([-F.cross_entropy(model.logits(h).float(), t, reduction="none") for h, t in parts])
 
 # %% ../nbs/06_metrics.ipynb #8c79da5e
@@ -158,6 +159,7 @@ def token_logprobs(
     context = context or model.cfg.context
     stride = max(1, context // 2) if stride is None else stride
     check_windows(len(ids), context, stride)
+    check_targets(ids, model)
     with evaluating(model):
         parts = [kept_logprobs(model, *batch) for batch in scored_windows(ids, context, stride, batch_size)]
     out = torch.cat(parts)
@@ -170,4 +172,11 @@ def check_windows(n, context, stride):
     if n < 2:
         raise ValueError(f"{n} tokens: a score needs a token and one before it, so give at least 2")
     if not 1 <= stride <= context:
-        raise ValueError(f"stride {stride} with context {context}: take 1 <= stride <= context, else tokens are left out")
+        raise ValueError(f"stride {stride} with context {context}: take 1 <= stride <= context, or tokens stay out")
+
+# %% ../nbs/06_metrics.ipynb #876059b3
+def check_targets(ids, model):
+    "No id outside the vocabulary, where the model says how large that is."
+    size = getattr(getattr(model, "cfg", None), "vocab_size", None)
+    if size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        raise ValueError(f"ids from {ids.min()} to {ids.max()}, but the vocabulary has {size}: use the model's tokenizer")

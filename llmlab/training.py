@@ -197,8 +197,8 @@ def read_checkpoint(path) -> tuple[dict, dict[str, Tensor]]:
             about = json.loads((file.metadata() or {}).get("llmlab", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is cut short or no safetensors file ({error}): copy it again, or train anew") from error
-    if not about or about["class"] not in ("Decoder", "Encoder", "EncoderDecoder"):
+        raise ValueError(f"{path} is cut short or no safetensors file ({error}): copy it again") from error
+    if not isinstance(about, dict) or about.get("class") not in ("Decoder", "Encoder", "EncoderDecoder"):
         raise ValueError(f"{path} has no header of llmlab.training.save: read it with the library that wrote it")
     return about, tensors
 
@@ -220,7 +220,7 @@ def load(
         model = getattr(transformer, about["class"])(transformer.Config(**about["config"]))
     ours = own_tensors(model)
     if wrong := mismatches(tensors, ours):
-        raise ValueError(f"{path} does not fit the model ({wrong}): build it from the file's Config, or call load(path)")
+        raise ValueError(f"{path} does not fit the model ({wrong}): call load(path) to build one that fits")
     for name, tensor in ours.items():
         tensor.copy_(tensors[name])
     return model.eval(), about["facts"]

@@ -1,0 +1,192 @@
+"Scores against PyTorch, NumPy and a brute-force sliding window."
+import copy
+import math
+import pickle
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from llmlab import metrics
+from llmlab.metrics import (
+    Score,
+    accuracy,
+    bits_per_byte,
+    cross_entropy,
+    evaluating,
+    perplexity,
+    token_logprobs,
+    windows,
+)
+from llmlab.transformer import Config, Decoder
+
+
+@pytest.fixture
+def unchecked():
+    "Our own errors, not beartype's."
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Decoder(Config(vocab_size=50, context=8, layers=2, heads=2, d_model=16, dropout=0.3))
+
+
+def ids(n, seed=0):
+    return torch.randint(50, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+def brute(model, ids, context, stride):
+    "One window after another, one token after another, as the definition says."
+    n, done, out = len(ids) - 1, 0, []
+    end = min(context, n)
+    model.eval()
+    while done < n:
+        start = max(0, end - context)
+        with torch.no_grad():
+            logp = model(ids[None, start:end])[0].log_softmax(-1)
+        out += [logp[t - 1 - start, ids[t]] for t in range(done + 1, end + 1)]
+        done, end = end, min(end + stride, n)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("n,context,stride", [
+    (2, 8, 4), (5, 8, 8), (9, 8, 8), (10, 8, 3), (40, 8, 1), (40, 8, 8), (33, 5, 2),
+])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_sliding_window_equals_brute_force(model, n, context, stride, batch_size):
+    got = token_logprobs(model, ids(n), context, stride, batch_size)
+    torch.testing.assert_close(got, brute(model, ids(n), context, stride), atol=1e-5, rtol=1e-5)
+    assert got.recipe == {"context": context, "stride": stride}
+
+
+def test_one_window_equals_torch_cross_entropy(model):
+    x = ids(9)
+    model.eval()
+    theirs = F.cross_entropy(model(x[None, :-1])[0], x[1:])
+    assert cross_entropy(token_logprobs(model, x)) == pytest.approx(theirs.item(), abs=1e-6)
+
+
+def test_any_callable_will_do(model):
+    def plain(x):
+        return model(x)
+
+    theirs = token_logprobs(plain, ids(30), context=8, stride=4)
+    torch.testing.assert_close(theirs, token_logprobs(model, ids(30), stride=4), atol=1e-5, rtol=1e-5)
+
+
+def test_mode_and_gradients_are_left_alone(model):
+    for mode in (True, False):
+        model.train(mode)
+        assert not token_logprobs(model, ids(20)).requires_grad
+        assert model.training is mode
+    model.train()
+    with pytest.raises(RuntimeError), evaluating(model):
+        raise RuntimeError
+    assert model.training
+    assert torch.equal(token_logprobs(model, ids(20)), token_logprobs(model, ids(20)))  # no dropout
+
+
+def test_logits_are_never_held_for_everything():
+    rows = []
+
+    class Spy(nn.Module):
+        cfg = Config(vocab_size=50, context=64)
+
+        def hidden(self, x):
+            return torch.zeros(*x.shape, 4)
+
+        def logits(self, h):
+            rows.append(len(h))
+            return torch.zeros(len(h), 50)
+
+    token_logprobs(Spy(), ids(4001), batch_size=64)
+    assert sum(rows) == 4000 and max(rows) <= 1024
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.data())
+@settings(deadline=None)
+def test_windows_score_each_token_once_with_enough_context(n, context, data):
+    stride = data.draw(st.integers(1, context))
+    scored = []
+    for start, skipped in windows(n, context, stride):
+        width = min(context, n)
+        assert 0 <= start and start + width <= n
+        for at in range(start + skipped, start + width):
+            scored.append(at)
+            assert at - start >= min(at, context - stride)  # inputs before this one
+    assert scored == list(range(n))
+
+
+@given(st.lists(st.floats(-20, 0), min_size=1, max_size=50))
+@settings(deadline=None)
+def test_scores_agree_with_numpy(values):
+    array = np.array(values)
+    assert cross_entropy(array) == pytest.approx(-array.mean())
+    assert perplexity(array) == pytest.approx(np.exp(-array.mean()))
+    assert bits_per_byte(array, 7) == pytest.approx(-np.log2(np.exp(array)).sum() / 7, abs=1e-9)
+    assert cross_entropy(torch.tensor(values, dtype=torch.float64)) == pytest.approx(cross_entropy(array))
+
+
+def test_pencil():
+    "Probabilities 1/2, 1/4, 1/8, 1/2: 7 bits in 4 tokens."
+    logp = torch.tensor([0.5, 0.25, 0.125, 0.5]).log()
+    assert perplexity(logp) == pytest.approx(2**1.75)
+    assert bits_per_byte(logp, 7) == pytest.approx(1.0)
+    assert cross_entropy(logp) == pytest.approx(1.75 * math.log(2))
+
+
+def test_perplexity_does_not_overflow():
+    assert perplexity(np.array([-1000.0])) == math.inf
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_accuracy_against_numpy(k):
+    generator = torch.Generator().manual_seed(k)
+    logits, targets = torch.randn(6, 7, 9, generator=generator), torch.randint(9, (6, 7), generator=generator)
+    targets[0] = -100
+    ranks = (logits.numpy() > np.take_along_axis(logits.numpy(), targets.clamp(min=0).numpy()[..., None], -1)).sum(-1)
+    got = accuracy(logits, targets, k)
+    assert got == pytest.approx((ranks[1:] < k).mean()) and got.recipe["tokens"] == 35
+
+
+def test_score_prints_its_recipe_and_is_a_number():
+    lp = torch.tensor([-1.0, -2.0])
+    lp.recipe = {"context": 8, "stride": 4}
+    score = perplexity(lp, tokenizer="bpe-512")
+    for part in ("perplexity 4.482", "tokens=2", "context=8", "stride=4", "tokenizer=bpe-512", "llmlab="):
+        assert part in repr(score)
+    assert score + 1 == pytest.approx(math.exp(1.5) + 1)
+    for twin in (pickle.loads(pickle.dumps(score)), copy.deepcopy(score)):
+        assert twin == score and repr(twin) == repr(score)
+    assert repr(Score(2, "x", "nats")).startswith("x 2 nats (")
+
+
+@pytest.mark.parametrize("call,text", [
+    (lambda m: cross_entropy(torch.zeros(0)), "no log-probabilities"),
+    (lambda m: cross_entropy(torch.tensor([0.5])), "0.5 is above 0: pass log p"),
+    (lambda m: bits_per_byte(torch.tensor([-1.0]), 0), "n_bytes is 0"),
+    (lambda m: accuracy(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
+    (lambda m: token_logprobs(m, [1]), "1 tokens: a score needs a token and one before it"),
+    (lambda m: token_logprobs(m, []), "0 tokens"),
+    (lambda m: token_logprobs(m, [1, 2, 3], stride=0), "stride 0 with context 8: take 1 <= stride <= context"),
+    (lambda m: token_logprobs(m, [1, 2, 3], context=4, stride=5), "stride 5 with context 4"),
+    (lambda m: token_logprobs(m, [1, 2, 50]), "ids from 1 to 50, but the vocabulary has 50"),
+])
+def test_errors(unchecked, model, call, text):
+    with pytest.raises((ValueError, IndexError), match=text):
+        call(model)
+
+
+def test_recipe_is_kept_apart_from_the_tensor():
+    lp = torch.tensor([-1.0])
+    perplexity(lp, tokenizer="x")
+    assert metrics.recipe_of(lp, {}) == {"tokens": 1}
