@@ -173,16 +173,20 @@ def sinusoids(t: int, d: int) -> Float[Tensor, "t d"]:
     return torch.stack([sin, cos], -1).flatten(-2)
 
 # %% ../nbs/05_transformer.ipynb #aa0e0eec
+def _id_range(ids: Tensor) -> tuple[int, int]:
+    "Smallest and largest id, read on the CPU only: there it is cheap."
+    here = ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling()
+    return tuple(map(int, ids.aminmax())) if here else (0, 0)
+
+# %% ../nbs/05_transformer.ipynb #ab72e79a
 def check_ids(ids: Tensor, cfg: Config) -> None:
-    "Raise ValueError for ids that the model cannot read; values are looked at on the CPU only."
-    t = ids.shape[-1] if ids.ndim == 2 else 0
+    "Raise ValueError for ids that the model cannot read."
+    t, v = ids.shape[-1] if ids.ndim == 2 else 0, cfg.vocab_size
     _need(t > 0, f"ids of shape {[*ids.shape]}, expected [batch, time] with time > 0: try ids[None]")
     _need(ids.dtype in (torch.int64, torch.int32), f"ids are {ids.dtype}, expected whole numbers: use ids.long()")
     _need(t <= cfg.context, f"{t} tokens, but the context is {cfg.context}: crop the ids or raise Config.context")
-    here = ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling()
-    low, high = map(int, ids.aminmax()) if here else (0, 0)
-    hint = f"the vocabulary ends at {cfg.vocab_size - 1}: use the tokenizer that the model was built for"
-    _need(low >= 0 and high < cfg.vocab_size, f"ids from {low} to {high}, but {hint}")
+    low, high = _id_range(ids)
+    _need(low >= 0 and high < v, f"ids from {low} to {high}, but the vocabulary ends at {v - 1}: use the model's tokenizer")
 
 # %% ../nbs/05_transformer.ipynb #b78af7c2
 class Embed(nn.Module):
@@ -234,12 +238,12 @@ class Stack(nn.Module):
 # %% ../nbs/05_transformer.ipynb #b98f7be8
 def init_weights(model: nn.Module, cfg: Config) -> None:
     "GPT-2's start: deviation 0.02, smaller by sqrt(2 · layers) where a branch ends; biases zero."
-    for name, part in model.named_modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            ends = name.endswith((".out", ".down"))
-            nn.init.normal_(part.weight, std=0.02 / math.sqrt(2 * cfg.layers) if ends else 0.02)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+    for name, p in model.named_parameters():
+        if p.ndim == 2:
+            ends = name.endswith((".out.weight", ".down.weight"))
+            nn.init.normal_(p, std=0.02 / math.sqrt(2 * cfg.layers) if ends else 0.02)
+        elif name.endswith("bias"):
+            nn.init.zeros_(p)
 
 # %% ../nbs/05_transformer.ipynb #9878fdc6
 class Encoder(Stack):

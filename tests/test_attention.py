@@ -1,0 +1,446 @@
+"Attention against PyTorch's function and module, over shapes, masks and head groupings; the tape; the error texts."
+
+import math
+
+import jaxtyping
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from llmlab.attention import (
+    _check,
+    _check_mask,
+    _guarded,
+    attention,
+    causal_mask,
+    merge_heads,
+    record,
+    rotary,
+    rotary_table,
+    scores,
+    share_heads,
+    split_heads,
+    weights,
+)
+
+SHAPES = [
+    (1, 4, 4, 1, 1, 8),
+    (2, 4, 4, 5, 5, 8),
+    (2, 4, 2, 5, 5, 8),
+    (1, 6, 1, 3, 9, 16),
+    (2, 8, 2, 9, 17, 4),
+    (2, 2, 2, 7, 3, 8),
+]
+MASKS = ["none", "causal", "padding", "pairs", "empty row", "empty", "causal and padding"]
+
+
+@pytest.fixture(autouse=True)
+def one_seed():
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors this small only wait for each other
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unchecked():
+    "Our own messages, without the shape checks that would speak first."
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def qkv(b, h, hk, tq, tk, dh):
+    return [torch.randn(b, n, t, dh, requires_grad=True) for n, t in ((h, tq), (hk, tk), (hk, tk))]
+
+
+def mask_for(kind, b, h, tq, tk):
+    "(mask argument, causal argument)"
+    padding = (torch.arange(tk) < torch.randint(1, tk + 1, (b, 1)))[:, None, None, :]
+    pairs = torch.rand(b, h, tq, tk) < 0.6
+    if kind == "empty row":
+        pairs[:, :, 0] = False
+    return {
+        "none": (None, False),
+        "causal": (None, True),
+        "padding": (padding, False),
+        "causal and padding": (padding, True),
+        "empty": (torch.zeros(tq, tk, dtype=torch.bool), False),
+    }.get(kind, (pairs, False))
+
+
+def textbook(q, k, v, allowed):
+    "The formula one query at a time, over the keys it may see."
+    h, hk = q.shape[1], k.shape[1]
+    rows = []
+    for b in range(q.shape[0]):
+        for i in range(h):
+            kk, vv = k[b, i // (h // hk)], v[b, i // (h // hk)]
+            for t in range(q.shape[2]):
+                see = allowed[b, i, t].nonzero()[:, 0]
+                s = (kk[see] * q[b, i, t]).sum(-1) / math.sqrt(q.shape[-1])
+                e = (s - s.max()).exp() if len(see) else s
+                rows.append((e[:, None] * vv[see]).sum(0) / e.sum() if len(see) else (0 * q[b, i, t]))
+    return torch.stack(rows).view(*q.shape[:3], v.shape[-1])
+
+
+def allowed_pairs(mask, causal, b, h, tq, tk):
+    "The mask in full, written without causal_mask."
+    full = torch.ones(b, h, tq, tk, dtype=torch.bool) if mask is None else mask.expand(b, h, tq, tk).clone()
+    for t in range(tq):
+        for j in range(tk):
+            if causal and j > t + tk - tq:
+                full[:, :, t, j] = False
+    return full
+
+
+def out_and_gradients(f, *inputs):
+    out = f(*inputs)
+    return [
+        out,
+        *torch.autograd.grad(
+            (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum(), inputs, materialize_grads=True
+        ),
+    ]
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_four_ways_agree_with_gradients(shape, kind):
+    b, h, hk, tq, tk, dh = shape
+    inputs = qkv(*shape)
+    mask, causal = mask_for(kind, b, h, tq, tk)
+    allowed = allowed_pairs(mask, causal, b, h, tq, tk)
+    ways = {
+        "fused": lambda q, k, v: attention(q, k, v, mask, causal),
+        "with weights": lambda q, k, v: attention(q, k, v, mask, causal, need_weights=True)[0],
+        "guarded": lambda q, k, v: _guarded(q, k, v, allowed, True),
+        "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, allowed, enable_gqa=True),
+    }
+    expected = out_and_gradients(lambda q, k, v: textbook(q, k, v, allowed), *inputs)
+    for name, way in ways.items():
+        for part, ours, right in zip(("out", "dq", "dk", "dv"), out_and_gradients(way, *inputs), expected, strict=True):
+            torch.testing.assert_close(
+                ours, right, atol=1e-5, rtol=1e-5, msg=lambda m, n=name, p=part: f"{n}, {p}: {m}"
+            )
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("d", "heads", "tq", "tk"), [(8, 1, 4, 4), (16, 4, 6, 6), (32, 2, 9, 9), (16, 8, 3, 7)])
+def test_equals_multihead_attention(d, heads, tq, tk, causal):
+    peer = nn.MultiheadAttention(d, heads, batch_first=True)
+    x, memory = torch.randn(2, tq, d, requires_grad=True), torch.randn(2, tk, d, requires_grad=True)
+    hidden = ~causal_mask(tq, tk) if causal else None
+
+    def ours(x, memory):
+        parts = zip((x, memory, memory), peer.in_proj_weight.chunk(3), peer.in_proj_bias.chunk(3), strict=True)
+        q, k, v = (split_heads(F.linear(a, w, b), heads) for a, w, b in parts)
+        return peer.out_proj(merge_heads(attention(q, k, v, causal=causal)))
+
+    theirs = out_and_gradients(lambda x, m: peer(x, m, m, attn_mask=hidden, need_weights=False)[0], x, memory)
+    for a, b in zip(out_and_gradients(ours, x, memory), theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_equal_those_of_multihead_attention():
+    peer = nn.MultiheadAttention(8, 2, batch_first=True, bias=False)
+    x = torch.randn(2, 5, 8)
+    q, k, v = (split_heads(x @ w.T, 2) for w in peer.in_proj_weight.chunk(3))
+    ours = attention(q, k, v, causal=True, need_weights=True)[1]
+    theirs = peer(x, x, x, attn_mask=~causal_mask(5), average_attn_weights=False)[1]
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_pencil():
+    "ln 3 and 0 become 3/4 and 1/4."
+    q = torch.tensor([[[math.log(3.0)]]])
+    k, v = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[4.0], [8.0]]])
+    out, w = attention(q, k, v, need_weights=True)
+    assert w.flatten().tolist() == pytest.approx([0.75, 0.25])
+    assert out.item() == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_dtypes(dtype):
+    q, k, v = (x.detach().to(dtype) for x in qkv(2, 4, 2, 5, 5, 8))
+    hidden = torch.zeros(5, 5, dtype=torch.bool)
+    for mask in (None, hidden):
+        fused, (out, w) = attention(q, k, v, mask, True), attention(q, k, v, mask, True, need_weights=True)
+        assert fused.dtype == out.dtype == w.dtype == dtype
+        torch.testing.assert_close(fused, out, atol=2e-2, rtol=2e-2)
+
+
+def test_any_number_of_leading_axes():
+    q, k, v = (x.detach() for x in qkv(6, 4, 2, 5, 5, 8))
+    flat = attention(q, k, v, causal=True)
+    nested = attention(*(x.unflatten(0, (2, 3)) for x in (q, k, v)), causal=True)
+    torch.testing.assert_close(nested.flatten(0, 1), flat, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(attention(q[0], k[0], v[0], causal=True), flat[0], atol=1e-6, rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**20), st.floats(0.1, 100))
+def test_rows_sum_to_one_or_zero_and_nothing_hidden_counts(tq, tk, seed, size):
+    torch.manual_seed(seed)
+    s, mask = torch.randn(2, tq, tk) * size, torch.rand(tq, tk) < 0.5
+    w = weights(s, mask)
+    assert (w[:, ~mask] == 0).all() and (w >= 0).all()
+    torch.testing.assert_close(w.sum(-1), mask.any(-1).float().expand(2, tq), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("tq", "tk"), [(1, 1), (1, 5), (4, 4), (2, 6), (6, 2)])
+def test_causal_mask_is_aligned_at_the_bottom_right(tq, tk):
+    mask = causal_mask(tq, tk)
+    assert mask.tolist() == [[j <= i + tk - tq for j in range(tk)] for i in range(tq)]
+
+
+def test_causal_queries_are_the_last_positions():
+    q, k, v = (x.detach() for x in qkv(1, 2, 2, 6, 6, 8))
+    whole = attention(q, k, v, causal=True)
+    torch.testing.assert_close(attention(q[:, :, 4:], k, v, causal=True), whole[:, :, 4:], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_a_row_that_sees_nothing_is_zero_with_finite_gradients(need_weights):
+    q, k, v = qkv(2, 4, 2, 3, 3, 8)
+    mask = torch.tensor([[True, False, False], [False] * 3, [True] * 3])
+    out = attention(q, k, v, mask, need_weights=need_weights)
+    out = out[0] if need_weights else out
+    assert (out[:, :, 1] == 0).all() and out.isfinite().all()
+    out.square().sum().backward()
+    assert all(x.grad.isfinite().all() for x in (q, k, v))
+    assert (q.grad[:, :, 1] == 0).all()
+
+
+def test_share_heads_groups_neighbours():
+    k = torch.randn(2, 3, 4, 5)
+    assert torch.equal(share_heads(k, 6), k[:, [0, 0, 1, 1, 2, 2]])
+    assert share_heads(k, 3) is k
+
+
+def test_split_and_merge_copy_nothing():
+    x = torch.randn(2, 5, 12)
+    heads = split_heads(x, 3)
+    assert heads.data_ptr() == x.data_ptr() and torch.equal(merge_heads(heads), x)
+    assert torch.equal(heads[1, 2], x[1, :, 8:])
+
+
+# rotary
+
+
+def test_rotary_equals_hugging_face():
+    llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+    q, k = torch.randn(2, 4, 7, 16), torch.randn(2, 2, 7, 16)
+    cos, sin = (torch.cat([x, x], -1)[None] for x in rotary_table(torch.arange(7), 16, 500.0))
+    theirs = llama.apply_rotary_pos_emb(q, k, cos, sin)
+    for ours, right in zip((rotary(q, base=500.0), rotary(k, base=500.0)), theirs, strict=True):
+        torch.testing.assert_close(ours, right, atol=1e-6, rtol=1e-5)
+
+
+def test_rotary_table_equals_hugging_face():
+    llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+    cfg = llama.LlamaConfig(
+        hidden_size=64, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}
+    )
+    cos, sin = llama.LlamaRotaryEmbedding(cfg)(torch.zeros(1), torch.arange(50)[None])
+    for ours, theirs in zip(rotary_table(torch.arange(50), 16), (cos, sin), strict=True):
+        torch.testing.assert_close(torch.cat([ours, ours], -1), theirs[0], atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 200), st.integers(0, 200), st.integers(0, 500), st.sampled_from([2, 4, 10]))
+def test_rotary_scores_depend_on_distance_only(i, j, shift, dh):
+    torch.manual_seed(i + j)
+    q, k = torch.randn(2, 1, dh, dtype=torch.float64)
+
+    def score(a, b):
+        return scores(rotary(q, torch.tensor([a])), rotary(k, torch.tensor([b]))).item()
+
+    assert score(i, j) == pytest.approx(score(i + shift, j + shift), abs=2e-3)  # angles are float32
+    assert rotary(q, torch.tensor([i])).norm().item() == pytest.approx(q.norm().item(), rel=1e-5)
+
+
+def test_rotary_pencil():
+    "A quarter turn takes (1, 0) to (0, 1)."
+    quarter = rotary(torch.tensor([[1.0, 0.0]]), torch.tensor([1]), base=1.0)
+    assert quarter.flatten().tolist() == pytest.approx([math.cos(1), math.sin(1)])
+
+
+# tape
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.fail = nn.Linear(8, 24), False
+
+    def forward(self, x):
+        q, k, v = (split_heads(part, 2) for part in self.inner(x).chunk(3, -1))
+        y = merge_heads(attention(q, k, v, causal=True))
+        if self.fail:
+            raise RuntimeError("broken on purpose")
+        return y
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Layer() for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def hooks(model):
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_always_called", "_backward_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def test_tape_names_order_and_weights():
+    model, x = Model(), torch.randn(2, 5, 8)
+    with record(model) as tape:
+        model(x)
+    assert list(tape) == [f"blocks.{i}.{part}" for i in range(3) for part in ("weights", "q", "k", "v")]
+    assert [w.shape for w in tape.attention()] == [(2, 2, 5, 5)] * 3
+    for i in range(3):
+        q, k, v, w = (tape[f"blocks.{i}.{part}"] for part in "q k v weights".split())
+        torch.testing.assert_close(attention(q, k, v, causal=True, need_weights=True)[1], w)
+
+
+def test_outputs_and_gradients_equal_with_and_without_tape():
+    model, x = Model(), torch.randn(2, 5, 8, requires_grad=True)
+    without = out_and_gradients(model, x)
+    with record(model):
+        within = out_and_gradients(model, x)
+    for a, b in zip(without, within, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_no_hook_outside_the_block_and_the_fused_kernel_is_back(monkeypatch):
+    model, x, fused = Model(), torch.randn(1, 4, 8), []
+    real = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: fused.append(1) or real(*a, **k))
+    with record(model):
+        assert hooks(model) > 0
+        model(x)
+    assert hooks(model) == 0 and not fused
+    model(x)
+    assert len(fused) == 3
+
+
+def test_an_exception_in_the_model_leaves_nothing_behind():
+    from llmlab import attention as module
+
+    model, x = Model(), torch.randn(1, 4, 8)
+    model.blocks[1].fail = True
+    with record(model) as tape:
+        with pytest.raises(RuntimeError, match="on purpose"):
+            model(x)
+        assert tape.running == []
+        model.blocks[1].fail = False
+        model(x)
+    assert "blocks.0.weights.2" in tape and "blocks.2.weights" in tape
+    model.blocks[1].fail = True
+    with pytest.raises(RuntimeError, match="on purpose"), record(model):
+        model(x)
+    assert hooks(model) == 0 and module._tapes == []
+
+
+def test_own_hooks_of_the_model_survive():
+    model, calls = Model(), []
+    model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    with record(model):
+        model(torch.randn(1, 4, 8))
+    assert calls == [1] and hooks(model) == 1
+
+
+def test_second_run_stands_beside_the_first():
+    model = Model()
+    with record(model) as tape:
+        for _ in range(3):
+            model(torch.randn(1, 4, 8))
+    assert [name for name in tape if name.startswith("blocks.1.w")] == [
+        f"blocks.1.weights{n}" for n in ("", ".2", ".3")
+    ]
+    assert len(tape.attention()) == 9
+
+
+def test_a_tape_hears_only_its_own_model():
+    model, other = Model(), Model()
+    with record(model) as tape, record(other) as second:
+        other(torch.randn(1, 3, 8))
+        attention(*(torch.randn(2, 3, 4) for _ in range(3)))
+    assert not tape and len(second.attention()) == 3
+
+
+def test_recording_one_layer_names_the_bare_tensor():
+    with record(layer := Layer()) as tape:
+        out = layer(torch.randn(1, 3, 8))
+    assert list(tape) == ["weights", "q", "k", "v"] and out.shape == (1, 3, 8)
+
+
+def test_kind_selects_by_the_parts_of_a_name():
+    from llmlab.attention import Tape
+
+    tape = Tape()
+    for name in (
+        "encoder.blocks.0.attention.weights",
+        "decoder.blocks.0.attention.weights",
+        "decoder.blocks.0.cross.weights",
+    ):
+        tape[name] = torch.tensor(len(tape))
+    assert [int(x) for x in tape.attention("attention")] == [0, 1]
+    assert [int(x) for x in tape.attention("cross")] == [2]
+    assert [int(x) for x in tape.attention("decoder.attention")] == [1]
+
+
+# error texts
+
+Q, K = torch.zeros(1, 4, 3, 8), torch.zeros(1, 2, 5, 8)
+WRONG = {
+    r"queries are torch.float32, keys are torch.float64: cast one": (Q, K.double(), K),
+    r"queries are torch.float32, values are torch.bfloat16: cast one": (Q, K, K.bfloat16()),
+    r"queries are on cpu, keys on meta: move one": (Q, K.to("meta"), K),
+    r"expected q \[\*b h tq dh\].*got \[3, 8\], \[1, 2, 5, 8\]": (Q[0, 0], K, K),
+    r"expected q .*got \[1, 4, 3, 8\], \[1, 2, 5, 8\], \[1, 2, 4, 8\]": (Q, K, K[:, :, :4]),
+    r"expected q .*got \[1, 4, 3, 8\], \[2, 2, 5, 8\]": (Q, K.expand(2, -1, -1, -1), K.expand(2, -1, -1, -1)),
+    r"query width 8, key width 6: both must be the head width": (Q, K[..., :6], K),
+    r"3 key heads do not divide 4 query heads: choose a divisor": (Q, torch.zeros(1, 3, 5, 8), torch.zeros(1, 3, 5, 8)),
+    r"the mask is torch.float32, expected torch.bool": (Q, K, K, torch.zeros(3, 5)),
+    r"queries are on cpu, the mask on meta": (Q, K, K, torch.zeros(3, 5, dtype=torch.bool, device="meta")),
+    r"the mask \[5, 3\] does not broadcast to the scores \[1, 4, 3, 5\]": (
+        Q,
+        K,
+        K,
+        torch.zeros(5, 3, dtype=torch.bool),
+    ),
+    r"the mask \[1, 1, 1, 3, 5\] does not broadcast": (Q, K, K, torch.zeros(1, 1, 1, 3, 5, dtype=torch.bool)),
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_error_texts(text, unchecked):
+    with pytest.raises(ValueError, match=text):
+        attention(*WRONG[text])
+
+
+def test_checks_pass_what_is_right():
+    _check(Q, K, K)
+    for shape in ((5,), (3, 5), (1, 1, 1, 5), (4, 1, 1)):
+        _check_mask(torch.zeros(shape, dtype=torch.bool), Q, K)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="3 heads do not divide the width 8: choose a multiple of 3"):
+        split_heads(torch.zeros(2, 5, 8), 3)
+
+
+def test_rotary_needs_pairs():
+    with pytest.raises(ValueError, match="a head width of 7 leaves one over: make it even"):
+        rotary(torch.zeros(2, 5, 7))

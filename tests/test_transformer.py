@@ -1,0 +1,465 @@
+"The Transformer against PyTorch's layers and Hugging Face's GPT-2; what its masks let through; the error texts."
+
+import itertools
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import jaxtyping
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from llmlab.attention import record
+from llmlab.transformer import (
+    Attention,
+    Block,
+    Config,
+    Decoder,
+    Embed,
+    Encoder,
+    EncoderDecoder,
+    FeedForward,
+    n_params,
+    parameters,
+    sinusoids,
+    swiglu,
+)
+
+SMALL = Config(50, context=16, layers=2, heads=4, d_model=32)
+CHOICES = dict(
+    norm=["layer", "rms"],
+    position=["learned", "sinusoidal", "rope"],
+    feed_forward=["gelu", "swiglu"],
+    kv_heads=[None, 2],
+    tied=[True, False],
+    bias=[True, False],
+)
+EVERY = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+SOME = EVERY[::19]
+MANY = EVERY[::5]  # 5 is prime to every axis, so each pair of choices meets
+
+
+@pytest.fixture(autouse=True)
+def one_seed():
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors this small only wait for each other
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unchecked():
+    "Our own messages, without the shape checks that would speak first."
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def ids(*shape, vocab=50):
+    return torch.randint(vocab, shape)
+
+
+def roused(model):
+    "Weights large enough that every part of the model matters."
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.3) if p.ndim == 2 else nn.init.normal_(p, 1.0, 0.2)
+    return model.eval()
+
+
+# peers
+
+
+def copy_layer(block, peer):
+    "PyTorch's encoder or decoder layer into a block."
+    pairs = [(block.attention, peer.self_attn), (block.cross, getattr(peer, "multihead_attn", None))]
+    for ours, theirs in pairs:
+        if ours is not None:
+            ours.qkv.load_state_dict({"weight": theirs.in_proj_weight, "bias": theirs.in_proj_bias})
+            ours.out.load_state_dict(theirs.out_proj.state_dict())
+    last = "norm2" if block.cross is None else "norm3"
+    parts = [
+        ("norm1", "norm1"),
+        ("norm2", last),
+        ("norm_cross", "norm2"),
+        ("mlp.up", "linear1"),
+        ("mlp.down", "linear2"),
+    ]
+    for ours, theirs in parts:
+        if block.cross is not None or ours != "norm_cross":
+            block.get_submodule(ours).load_state_dict(peer.get_submodule(theirs).state_dict())
+
+
+def grads(out, *inputs):
+    return torch.autograd.grad((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum(), inputs)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("d", "heads", "t"), [(8, 1, 1), (32, 4, 7), (48, 6, 16)])
+def test_block_equals_torch_encoder_layer(d, heads, t, causal):
+    peer = roused(
+        nn.TransformerEncoderLayer(d, heads, 4 * d, 0.0, nn.GELU("tanh"), batch_first=True, norm_first=True)
+    ).train()
+    block = Block(Config(9, heads=heads, d_model=d), causal=causal)
+    copy_layer(block, peer)
+    x = torch.randn(2, t, d, requires_grad=True)
+    hidden = ~torch.ones(t, t).tril().bool() if causal else None
+    padding = torch.arange(t)[None] < torch.tensor([[t], [max(1, t - 2)]])
+    ours = block(x, padding[:, None, None])
+    theirs = peer(x, src_mask=hidden, src_key_padding_mask=~padding)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(grads(ours, x), grads(theirs, x), atol=1e-5, rtol=1e-4)
+
+
+def test_cross_block_equals_torch_decoder_layer():
+    peer = roused(
+        nn.TransformerDecoderLayer(32, 4, 128, 0.0, nn.GELU("tanh"), batch_first=True, norm_first=True)
+    ).train()
+    block = Block(SMALL, causal=True, cross=True)
+    copy_layer(block, peer)
+    x, memory = torch.randn(2, 5, 32, requires_grad=True), torch.randn(2, 7, 32, requires_grad=True)
+    padding = torch.arange(7)[None] < torch.tensor([[7], [4]])
+    ours = block(x, None, None, memory, padding[:, None, None])
+    theirs = peer(x, memory, tgt_mask=~torch.ones(5, 5).tril().bool(), memory_key_padding_mask=~padding)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(grads(ours, x, memory), grads(theirs, x, memory), atol=1e-5, rtol=1e-4)
+
+
+def test_decoder_equals_hugging_face_gpt2():
+    transformers = pytest.importorskip("transformers")
+    cfg = Config(61, context=20, layers=3, heads=4, d_model=32)
+    peer = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=61, n_positions=20, n_layer=3, n_head=4, n_embd=32, bos_token_id=0, eos_token_id=0
+        )
+    )
+    roused(peer)
+    model, theirs = Decoder(cfg).eval(), peer.transformer
+    copied = {"embed.tokens.weight": theirs.wte.weight, "embed.positions.weight": theirs.wpe.weight}
+    copied |= {f"norm.{end}": getattr(theirs.ln_f, end) for end in ("weight", "bias")}
+    names = {"norm1": "ln_1", "norm2": "ln_2", "attention.qkv": "attn.c_attn", "attention.out": "attn.c_proj"}
+    names |= {"mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}
+    for i, (ours, name) in itertools.product(range(3), names.items()):
+        part = theirs.h[i].get_submodule(name)
+        turned = part.weight.T if part.weight.ndim == 2 else part.weight
+        copied |= {f"blocks.{i}.{ours}.weight": turned, f"blocks.{i}.{ours}.bias": part.bias}
+    model.load_state_dict(copied)
+    x = ids(2, 20, vocab=61)
+    torch.testing.assert_close(model(x), peer(x).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_rms_rope_swiglu_grouped_equals_hugging_face_llama():
+    transformers = pytest.importorskip("transformers")
+    cfg = Config(
+        61,
+        20,
+        2,
+        4,
+        32,
+        kv_heads=2,
+        d_ff=48,
+        norm="rms",
+        position="rope",
+        feed_forward="swiglu",
+        bias=False,
+        tied=False,
+    )
+    shape = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    peer = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape, num_key_value_heads=2, rms_norm_eps=1e-5))
+    roused(peer)
+    model, theirs = Decoder(cfg).eval(), peer.model
+    copied = {"embed.tokens.weight": theirs.embed_tokens.weight, "norm.weight": theirs.norm.weight}
+    copied["head.weight"] = peer.lm_head.weight
+    for i, layer in enumerate(theirs.layers):
+        a, m = layer.self_attn, layer.mlp
+        copied |= {
+            f"blocks.{i}.norm1.weight": layer.input_layernorm.weight,
+            f"blocks.{i}.norm2.weight": layer.post_attention_layernorm.weight,
+            f"blocks.{i}.attention.qkv.weight": torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight]),
+            f"blocks.{i}.attention.out.weight": a.o_proj.weight,
+            f"blocks.{i}.mlp.up.weight": torch.cat([m.gate_proj.weight, m.up_proj.weight]),
+            f"blocks.{i}.mlp.down.weight": m.down_proj.weight,
+        }
+    model.load_state_dict(copied)
+    x = ids(2, 20, vocab=61)
+    torch.testing.assert_close(model(x), peer(x).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_rms_norm_by_its_formula():
+    x, gain = torch.randn(3, 5, 32) * 4, torch.randn(32)
+    model = Encoder(replace(SMALL, norm="rms"))
+    assert isinstance(model.norm, nn.RMSNorm)
+    model.norm.weight.data = gain
+    torch.testing.assert_close(model.norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * gain)
+
+
+def test_sinusoids_by_their_formula():
+    table = sinusoids(40, 10)
+    for p, i in ((0, 0), (3, 2), (39, 4)):
+        angle = p / 10000 ** (2 * i / 10)
+        assert table[p, 2 * i : 2 * i + 2].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-5)
+
+
+# parameters
+
+
+def test_gpt2_small_has_124_439_808():
+    with torch.device("meta"):
+        model = Decoder(Config.gpt2_small())
+    assert n_params(model) == sum(parameters(model).values()) == 124_439_808
+
+
+def test_equal_to_hugging_face_gpt2_count():
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config())
+    assert sum(p.numel() for p in theirs.parameters()) == 124_439_808
+
+
+@pytest.mark.parametrize("choices", SOME, ids=str)
+def test_count_by_hand(choices):
+    cfg = replace(SMALL, **choices)
+    d, v, b = 32, 50, int(cfg.bias)
+    qkv = d + 2 * (cfg.kv_heads or 4) * 8
+    units, ways = (88, 2) if cfg.feed_forward == "swiglu" else (128, 1)
+    norm = d if cfg.norm == "rms" else d + b * d
+    block = 2 * norm + qkv * (d + b) + d * (d + b) + ways * units * (d + b) + d * (units + b)
+    total = v * d * (1 if cfg.tied else 2) + 2 * block + norm + (16 * d if cfg.position == "learned" else 0)
+    assert n_params(Decoder(cfg)) == total
+
+
+def test_start_is_gpt2s():
+    model = Decoder(Config(1000, layers=8, heads=4, d_model=256))
+    assert model.embed.tokens.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert model.blocks[3].attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    for ends in (model.blocks[3].attention.out, model.blocks[7].mlp.down):
+        assert ends.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
+        assert (ends.bias == 0).all()
+    loss = F.cross_entropy(model(ids(2, 64, vocab=1000)).flatten(0, 1), ids(128, vocab=1000))
+    assert loss.item() == pytest.approx(math.log(1000), abs=0.15)
+
+
+# what the assemblies let through
+
+
+@pytest.mark.parametrize("choices", MANY, ids=str)
+def test_every_choice_runs_forward_and_backward(choices):
+    cfg = replace(SMALL, **choices)
+    mask = torch.arange(7)[None] < torch.tensor([[7], [3]])
+    for model, args in (
+        (Decoder(cfg), (ids(2, 9),)),
+        (Encoder(cfg), (ids(2, 7), mask)),
+        (EncoderDecoder(cfg), (ids(2, 7), ids(2, 9), mask)),
+    ):
+        out = model(*args)
+        out.square().sum().backward()
+        assert out.isfinite().all() and all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(EVERY), st.integers(1, 15), st.integers(0, 10_000))
+def test_the_past_never_sees_the_future(choices, cut, seed):
+    torch.manual_seed(seed)
+    model = roused(Decoder(replace(SMALL, **choices)))
+    x = ids(1, 16)
+    changed = torch.cat([x[:, :cut], ids(1, 16 - cut)], 1)
+    torch.testing.assert_close(model(x)[:, :cut], model(changed)[:, :cut], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(x[:, :cut]), model(x)[:, :cut], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("position", CHOICES["position"])
+def test_the_last_token_sees_all(position):
+    model = roused(Decoder(replace(SMALL, position=position)))
+    x = model.embed(ids(1, 6)).detach().requires_grad_()
+    model.embed.forward = lambda _: x
+    model.hidden(ids(1, 6))[0, -1].sum().backward()
+    assert (x.grad.abs().sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("position", CHOICES["position"])
+def test_padding_does_not_count(position):
+    cfg = replace(SMALL, position=position)
+    encoder, both = roused(Encoder(cfg)), roused(EncoderDecoder(cfg))
+    short, filler, target = ids(2, 5), ids(2, 3), ids(2, 4)
+    padded, mask = torch.cat([short, filler], 1), (torch.arange(8) < 5).expand(2, 8)
+    torch.testing.assert_close(encoder(padded, mask)[:, :5], encoder(short), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(both(padded, target, mask), both(short, target), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(encoder(padded)[:, :5], encoder(short), atol=1e-2)
+
+
+def test_a_source_of_padding_only_gives_finite_numbers():
+    both = roused(EncoderDecoder(SMALL))
+    out = both(ids(2, 7), ids(2, 4), torch.zeros(2, 7, dtype=torch.bool))
+    out.sum().backward()
+    assert out.isfinite().all() and all(p.grad.isfinite().all() for p in both.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("position", [*CHOICES["position"], None])
+def test_only_without_positions_order_is_lost(position):
+    model = roused(Encoder(replace(SMALL, position=position or "learned")))
+    if position is None:
+        nn.init.zeros_(model.embed.positions.weight)
+    x, order = ids(1, 8), torch.randperm(8)
+    same = torch.allclose(model(x[:, order]), model(x)[:, order], atol=1e-4)
+    assert same == (position is None)
+
+
+def test_rope_scores_ignore_a_shift():
+    "Padding in front, hidden by the mask, moves all positions and changes nothing."
+    model = roused(Encoder(replace(SMALL, position="rope")))
+    x = ids(1, 6)
+    mask = (torch.arange(10) >= 4)[None]
+    torch.testing.assert_close(model(torch.cat([ids(1, 4), x], 1), mask)[:, 4:], model(x), atol=1e-4, rtol=1e-4)
+
+
+def test_cross_attention_reads_the_source():
+    both = roused(EncoderDecoder(SMALL))
+    target = ids(1, 4)
+    assert not torch.allclose(both(ids(1, 7), target), both(ids(1, 7), target), atol=1e-2)
+
+
+# tape
+
+
+@pytest.mark.parametrize("choices", SOME, ids=str)
+def test_tape_leaves_outputs_equal(choices):
+    model = roused(EncoderDecoder(replace(SMALL, **choices)))
+    args = ids(2, 7), ids(2, 5), torch.arange(7)[None] < torch.tensor([[7], [3]])
+    with record(model) as tape:
+        taped = model(*args)
+    torch.testing.assert_close(taped, model(*args), atol=1e-4, rtol=1e-4)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    for kind, shape in (("encoder", (2, 4, 7, 7)), ("decoder.attention", (2, 4, 5, 5)), ("cross", (2, 4, 5, 7))):
+        found = tape.attention(kind)
+        assert [w.shape for w in found] == [shape] * 2
+        assert all(torch.allclose(w.sum(-1), torch.ones(shape[:-1]), atol=1e-5) for w in found)
+    assert (tape["decoder.blocks.1.cross.weights"][1, :, :, 3:] == 0).all()
+
+
+def test_names_on_the_tape():
+    model = Decoder(replace(SMALL, layers=3))
+    with record(model) as tape:
+        model(ids(1, 4))
+    assert "blocks.2.attention.weights" in tape and len(tape.attention()) == 3
+
+
+# parts
+
+
+def test_swiglu_pencil():
+    "One gate of 0 halves nothing through: silu(0) = 0; silu(ln 3) = 3/4 ln 3."
+    x = torch.tensor([0.0, math.log(3), 5, 4])
+    assert swiglu(x).tolist() == pytest.approx([0, 3 * math.log(3)])
+
+
+def test_one_product_and_sliced_products_agree():
+    part = roused(Attention(replace(SMALL, kv_heads=2)))
+    x = torch.randn(2, 5, 32)
+    torch.testing.assert_close(part(x, x), part(x), atol=1e-5, rtol=1e-5)
+
+
+def test_dropout_only_in_training():
+    model = roused(Decoder(replace(SMALL, dropout=0.5)))
+    x = ids(1, 6)
+    assert torch.equal(model(x), model(x))
+    model.train()
+    assert not torch.equal(model(x), model(x))
+
+
+def test_head_weight_is_the_table_when_tied():
+    tied, own = Decoder(SMALL), Decoder(replace(SMALL, tied=False))
+    assert tied.head_weight is tied.embed.tokens.weight and own.head_weight is own.head.weight
+    x = ids(1, 5)
+    torch.testing.assert_close(own.logits(own.hidden(x)), own(x))
+
+
+def test_no_tensor_has_two_names():
+    state = EncoderDecoder(SMALL).state_dict()
+    assert len({x.data_ptr() for x in state.values()}) == len(state)
+
+
+def test_runs_on_meta_and_in_half():
+    with torch.device("meta"):
+        model = Decoder(replace(SMALL, position="rope"))
+    assert model(torch.zeros(2, 5, dtype=torch.long, device="meta")).shape == (2, 5, 50)
+    assert Decoder(replace(SMALL, position="rope")).bfloat16()(ids(1, 5)).dtype == torch.bfloat16
+
+
+def test_autocast():
+    model = roused(Decoder(replace(SMALL, position="rope", norm="rms", feed_forward="swiglu", kv_heads=2)))
+    x = ids(1, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(x)
+    torch.testing.assert_close(half.float().softmax(-1), model(x).softmax(-1), atol=0.2, rtol=0.2)
+
+
+# error texts
+
+
+BAD_CONFIGS = {
+    "5 heads do not divide the width 32: choose d_model a multiple of heads": dict(heads=5),
+    "3 kv_heads do not divide 4 heads: choose a divisor of 4": dict(kv_heads=3),
+    "norm='batch': choose one of layer, rms": dict(norm="batch"),
+    "position='alibi': choose one of learned, sinusoidal, rope": dict(position="alibi"),
+    "feed_forward='relu': choose one of gelu, swiglu": dict(feed_forward="relu"),
+    "layers=0: expected a whole number of at least 1": dict(layers=0),
+    "vocab_size=-1: expected a whole number of at least 1": dict(vocab_size=-1),
+    "d_ff=0: expected a whole number of at least 1": dict(d_ff=0),
+    "context=2.5: expected a whole number of at least 1": dict(context=2.5),
+    "rope positions work on pairs, and a width of 3 is odd: make it even": dict(d_model=12, position="rope"),
+    "sinusoidal positions work on pairs, and a width of 33 is odd": dict(d_model=33, heads=3, position="sinusoidal"),
+}
+
+
+@pytest.mark.parametrize("text", BAD_CONFIGS)
+def test_config_errors(text, unchecked):
+    with pytest.raises(ValueError, match=text):
+        replace(SMALL, **BAD_CONFIGS[text])
+
+
+def test_config_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        SMALL.layers = 3
+
+
+BAD_IDS = {
+    "ids from 0 to 50, but the vocabulary ends at 49: use the model's tokenizer": torch.tensor([[0, 50]]),
+    "ids from -1 to 3, but the vocabulary ends at 49": torch.tensor([[3, -1]]),
+    "17 tokens, but the context is 16: crop the ids or raise Config.context": torch.zeros(1, 17, dtype=torch.long),
+    r"ids are torch.float32, expected whole numbers: use ids.long\(\)": torch.zeros(1, 4),
+    r"ids are torch.bool": torch.zeros(1, 4, dtype=torch.bool),
+    r"ids of shape \[4\], expected \[batch, time\] with time > 0: try ids\[None\]": torch.zeros(4, dtype=torch.long),
+    r"ids of shape \[1, 0\], expected": torch.zeros(1, 0, dtype=torch.long),
+}
+
+
+@pytest.mark.parametrize("text", BAD_IDS)
+def test_id_errors(text, unchecked):
+    for model in (Decoder(SMALL), Encoder(SMALL), Embed(SMALL)):
+        with pytest.raises(ValueError, match=text):
+            model(BAD_IDS[text])
+    with pytest.raises(ValueError, match=text):
+        EncoderDecoder(SMALL)(BAD_IDS[text], ids(1, 3))
+
+
+def test_values_are_not_read_off_the_cpu(monkeypatch):
+    "Reading them would make the CPU wait for the GPU."
+    monkeypatch.setattr(torch.Tensor, "aminmax", lambda self: pytest.fail("looked at the values"))
+    with torch.device("meta"):
+        Decoder(SMALL)(torch.zeros(1, 3, dtype=torch.long))
+
+
+def test_dtype_mix_is_named(unchecked):
+    part = Attention(SMALL).double()
+    part.qkv.float()
+    block = Block(SMALL)
+    with pytest.raises((ValueError, RuntimeError)):
+        block.attention(torch.randn(1, 3, 32), torch.randn(1, 3, 32, dtype=torch.float64))
+
+
+def test_feed_forward_width_can_be_set():
+    assert FeedForward(replace(SMALL, d_ff=40)).up.out_features == 40
+    assert FeedForward(replace(SMALL, d_ff=40, feed_forward="swiglu")).up.out_features == 80
