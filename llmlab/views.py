@@ -264,4 +264,4 @@ def bertviz_model(
     tokens,  # as for attention_view
 ):
     "bertviz's model view: all layers and heads at once."
-    return bertviz_frame("model_view", bertviz_params(attention, tokens), 640)
+    return bertviz_frame("model_view", bertviz_params(attention, tokens), 400 + 20 * max(map(len, sides(tokens))))

@@ -13,17 +13,17 @@ export async function decode(data) {
 // weights of one head: byte² / 255² times the largest of its row
 export function headWeights(bytes, nHeads, head, nq, nk) {
   const largest = new Float32Array(bytes.buffer, bytes.byteOffset + 4 * head * nq, nq);
-  const start = 4 * nHeads * nq + head * nq * nk;
-  return Float32Array.from({ length: nq * nk }, (_, i) => largest[Math.floor(i / nk)] * (bytes[start + i] / 255) ** 2);
+  const coded = bytes.subarray(4 * nHeads * nq + head * nq * nk), out = new Float32Array(nq * nk);
+  for (let q = 0, i = 0; q < nq; q++) for (let k = 0; k < nk; k++, i++) out[i] = largest[q] * (coded[i] / 255) ** 2;
+  return out;
 }
 
 // a thumbnail: the largest weight in each tile, at most `size` tiles a side
 export function pooled(weights, nq, nk, size) {
   const rows = Math.min(nq, size), cols = Math.min(nk, size), out = new Float32Array(rows * cols);
-  for (let q = 0; q < nq; q++) for (let k = 0; k < nk; k++) {
-    const tile = Math.floor(q * rows / nq) * cols + Math.floor(k * cols / nk);
-    out[tile] = Math.max(out[tile], weights[q * nk + k]);
-  }
+  const column = Int32Array.from({ length: nk }, (_, k) => Math.floor(k * cols / nk));
+  for (let q = 0, i = 0; q < nq; q++) for (let k = 0, row = Math.floor(q * rows / nq) * cols; k < nk; k++, i++)
+    if (weights[i] > out[row + column[k]]) out[row + column[k]] = weights[i];
   return { rows, cols, out };
 }
 
@@ -69,8 +69,8 @@ function h(tag, props = {}, ...children) {
 
 function paint(canvas, weights, rows, cols, colours) {
   Object.assign(canvas, { width: cols, height: rows });
-  const image = new ImageData(cols, rows);
-  weights.forEach((w, i) => image.data.set([...colours[Math.round(255 * Math.sqrt(Math.min(1, w)))], 255], 4 * i));
+  const image = new ImageData(cols, rows), pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = colours[Math.round(255 * Math.sqrt(Math.min(1, weights[i])))];
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
@@ -106,7 +106,7 @@ async function render({ model, el }) {
     }, h("canvas")));
   });
   rove(grid, () => most);
-  const canvas = h("canvas", { role: "img" }), probe = h("span"), say = h("p", { className: "say", "aria-live": "polite" });
+  const canvas = h("canvas", { role: "img" }), tile = h("canvas"), probe = h("span"), say = h("p", { className: "say", "aria-live": "polite" });
   const heading = h("h4"), legend = h("div", { className: "legend" }, "weight 0", h("i"), `1 (square-root scale)${uneven ? "; some rows do not sum to one" : ""}`);
   const matrix = h("div", { className: "matrix" }, heading, canvas, legend);
   const strip = (tokens, label, pick) => h("div", { className: "chips", role: "group", "aria-label": label },
@@ -122,7 +122,7 @@ async function render({ model, el }) {
 
   function theme() {
     const read = (name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); };
-    colours = ramp(["--map0", "--map1", "--map2"].map(read));
+    colours = Uint32Array.from(ramp(["--map0", "--map1", "--map2"].map(read)), ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r);
     [...grid.querySelectorAll("button")].forEach((button, i) => {
       const { rows, cols, out } = pooled(headWeights(bytes, nHeads, i, nq, nk), nq, nk, 48);
       paint(button.firstChild, out, rows, cols, colours);
@@ -136,8 +136,6 @@ async function render({ model, el }) {
     const [width, height] = [box.left + box.width + 4, box.top + box.height + 4];
     Object.assign(canvas, { width: width * scale, height: height * scale });
     Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
-    const tile = document.createElement("canvas");
-    paint(tile, current, nq, nk, colours);
     pen.scale(scale, scale);
     pen.imageSmoothingEnabled = box.cell < 1;
     pen.drawImage(tile, box.left, box.top, box.width, box.height);
@@ -161,6 +159,7 @@ async function render({ model, el }) {
     const s = state(), [from, to] = back ? [keys, queries] : [queries, keys];
     current = headOf(s.layer, s.head);
     const row = back ? Float32Array.from({ length: nq }, (_, q) => current[q * nk + s.token]) : current.subarray(s.token * nk, (s.token + 1) * nk);
+    paint(tile, current, nq, nk, colours);
     heading.textContent = `Layer ${s.layer}, head ${s.head}: rows look at columns`;
     say.textContent = summary(s, row, from, to);
     canvas.setAttribute("aria-label", say.textContent);
