@@ -68,12 +68,12 @@ def draw(
 # %% ../nbs/08_causal.ipynb #abe167a4
 def sample(
     model: nn.Module,         # a Decoder
-    prompt: Sequence[int],    # ids to go on from, at least one
+    prompt: Sequence[int] | Int[Tensor, " t"],  # ids to go on from, at least one
     n: int,                   # tokens to add
     temperature: float = 1.0, # see draw
     seed: int = 0,            # equal seeds, equal tokens
     stop: int | None = None,  # an id after which to end early
-) -> list[int]:               # prompt and continuation
+) -> list[int]:               # the new ids
     "Write on, one token at a time; where the context is full, the oldest tokens drop out of view."
     check_sample(prompt, temperature)
     ids, generator = [int(i) for i in prompt], torch.Generator().manual_seed(seed)
@@ -83,7 +83,7 @@ def sample(
             ids.append(draw(model.logits(model.hidden(view)[0, -1]), temperature, generator))
             if ids[-1] == stop:
                 break
-    return ids
+    return ids[len(prompt) :]
 
 # %% ../nbs/08_causal.ipynb #c0fb377a
 def check_sample(prompt, temperature):
@@ -126,5 +126,7 @@ def attention_on(
     pairs: Sequence[tuple[int, list[int]]],      # (query, keys)
 ) -> Float[Tensor, "layers h"]:                  # a share of 1 for each head
     "How much of its attention each head puts on the keys, averaged over the pairs."
+    if not pairs:
+        raise ValueError("no pairs: none of the words stands twice in this text, so there is nothing to look back to")
     stacked = torch.stack(list(layers))
     return torch.stack([stacked[:, :, query, keys].sum(-1) for query, keys in pairs]).mean(0)
