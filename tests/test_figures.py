@@ -58,7 +58,7 @@ def in_book(book, name, *shown):
     "A page of the book with these figures; its address."
     folder, address = book
     loader = '<script type="module" src="_static/llmlab/figure.js"></script>'
-    body = "<p>between</p>".join(shown)
+    body = f'<div class="cell_output output row container">{"<p>between</p>".join(shown)}</div>'  # names of the book's theme
     (folder / f"{name}.html").write_text(f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">{loader}{body}', "utf-8")
     return f"{address}/{name}.html"
 

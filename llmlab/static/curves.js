@@ -85,11 +85,11 @@ function render({ model, el }) {
     sx = scale(lowX, highX, box.left, box.right, log_x);
     const sy = scale(lowY, highY, box.bottom, box.top, log_y);
     const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say.textContent });
-    for (const v of ticks(lowX, highX, log_x, width / 90)) svg.append(s("line", { class: "grid", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }), s("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)));
-    for (const v of ticks(lowY, highY, log_y, height / 55)) svg.append(s("line", { class: "grid", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), s("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
+    for (const v of ticks(lowX, highX, log_x, width / 90)) svg.append(s("line", { class: "gridline", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }), s("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)));
+    for (const v of ticks(lowY, highY, log_y, height / 55)) svg.append(s("line", { class: "gridline", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), s("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
     svg.append(s("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, x + (log_x ? " (logarithmic)" : "")),
       s("text", { class: "axis", x: 13, y: (box.top + box.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${(box.top + box.bottom) / 2})` }, y + (log_y ? " (logarithmic)" : "")));
-    for (const [a] of snapshots) svg.append(s("circle", { class: "mark", cx: sx(a), cy: box.bottom, r: 3.5 }));
+    for (const [a] of snapshots) svg.append(s("circle", { class: "taken", cx: sx(a), cy: box.bottom, r: 3.5 }));
     for (const name of seen) svg.append(s("path", { d: path(series[name], sx, sy), ...stroke(names.indexOf(name)) }));
     svg.append(s("line", { class: "rule", x1: sx(at()), x2: sx(at()), y1: box.top, y2: box.bottom }));
     for (const name of seen) {

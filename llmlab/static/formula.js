@@ -56,41 +56,43 @@ function render({ model, el }) {
   const table = (title, head, cell, kind) => h("div", { className: `step ${kind}` }, h("h4", {}, title), h("table", { "aria-label": title },
     ...(head ? [h("tr", {}, h("td"), ...head.map((name) => h("th", { className: "tok" }, name)))] : []),
     ...tokens.map((token, i) => h("tr", {}, h("th", { className: "tok" }, token), ...cell(i)))));
-  const inputs = (name) => table(`${name.toUpperCase()} · one row a token`, null, (i) => x[name][i].map((_, c) => h("td", {}, h("input", {
+  const inputs = ["q", "k", "v"].map((name) => table(`${name.toUpperCase()} · one row a token`, null, (i) => x[name][i].map((_, c) => h("td", {}, h("input", {
     type: "number", step: 0.5, value: x[name][i][c], "aria-label": `${name} of ${tokens[i]}, number ${c + 1}`,
     oninput: (event) => { if (Number.isFinite(event.target.valueAsNumber)) { x[name][i][c] = event.target.valueAsNumber; update(); } },
-  }))), `in ${name}`);
-  const results = (title, name, columns) => table(title, columns ?? tokens, (i) => (columns ?? tokens).map((_, j) => h("td", {
+  }))), "given"));
+  const result = (title, name, columns) => table(title, columns ?? tokens, (i) => (columns ?? tokens).map((_, j) => h("td", {
     onclick: () => choose(columns ? { query: i } : { query: i, key: j }),
-  })), `out ${name}`);
+  })), `found ${name}`);
+  const results = {
+    scores: result("1 · scores Q Kᵀ", "scores"), divided: result("2 · divided", "divided"), masked: result("3 · masked", "masked"),
+    weights: result("4 · weights (softmax)", "weights"), output: result("5 · output", "output", given.v[0].map((_, c) => `${c + 1}`)),
+  };
 
   const pick = (label, name) => h("div", { className: "bar", role: "radiogroup", "aria-label": label }, h("span", { className: "quiet" }, label),
     ...tokens.map((token, i) => h("button", { className: "tok", role: "radio", onclick: () => choose({ [name]: i }) }, token)));
   const flag = (label, name) => h("label", {}, h("input", { type: "checkbox", onchange: (event) => choose({ [name]: event.target.checked }) }), label);
   const scaled = flag(`divide by √${d}`, "scaled"), causal = flag("causal mask", "causal");
-  const reset = h("button", { onclick: () => { x = structuredClone(given); el.querySelectorAll(".in input").forEach((box, i) => { box.value = flat()[i]; }); update(); } }, "start again");
+  const reset = h("button", { onclick: () => { x = structuredClone(given); el.querySelectorAll("td input").forEach((box, i) => { box.value = flat()[i]; }); update(); } }, "start again");
   const flat = () => [x.q, x.k, x.v].flat(2);
   const queries = pick("query", "query"), keys = pick("key", "key"), say = h("div", { className: "say worked", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(
     h("div", { className: "bar" }, scaled, causal, reset), h("div", { className: "bar" }, queries, keys),
-    h("div", { className: "steps" }, inputs("q"), inputs("k"), inputs("v")),
-    h("div", { className: "steps" }, results("1 · scores Q Kᵀ", "scores"), results("2 · scaled", "divided"), results("3 · masked", "masked"),
-      results("4 · weights (softmax)", "weights"), results("5 · output", "output", given.v[0].map((_, c) => `${c + 1}`))), say);
+    h("div", { className: "steps" }, ...inputs), h("div", { className: "steps" }, ...Object.values(results)), say);
 
   function update() {
     const s = state(), steps = compute(x.q, x.k, x.v, s);
     scaled.firstChild.checked = s.scaled;
     causal.firstChild.checked = s.causal;
-    el.querySelector(".divided h4").textContent = s.scaled ? `2 · divided by √${d} = ${number(Math.sqrt(d))}` : "2 · not divided";
-    el.querySelector(".masked h4").textContent = s.causal ? "3 · later keys hidden" : "3 · no mask";
-    for (const [name, rows] of Object.entries(steps)) el.querySelectorAll(`.${name} td[class], .${name} th ~ td`).forEach((cell, at) => {
+    results.divided.querySelector("h4").textContent = s.scaled ? `2 · divided by √${d} = ${number(Math.sqrt(d))}` : "2 · not divided";
+    results.masked.querySelector("h4").textContent = s.causal ? "3 · later keys hidden" : "3 · no mask";
+    for (const [name, rows] of Object.entries(steps)) results[name].querySelectorAll("th ~ td").forEach((cell, at) => {
       const width = rows[0].length, i = Math.floor(at / width), j = at % width;
       cell.textContent = number(rows[i][j]);
-      cell.className = `${i === s.query ? "row" : ""} ${i === s.query && j === s.key && name !== "output" ? "here" : ""} ${rows[i][j] === null ? "hidden" : ""}`;
+      cell.className = `${i === s.query ? "chosen" : ""} ${i === s.query && j === s.key && name !== "output" ? "here" : ""} ${rows[i][j] === null ? "unseen" : ""}`;
       if (name === "weights") cell.style.background = `color-mix(in srgb, var(--chip) ${Math.round(100 * rows[i][j])}%, var(--paper))`;
     });
-    [["q", s.query], ["k", s.key]].forEach(([name, chosen]) => el.querySelectorAll(`.in.${name} tr`).forEach((row, i) => row.classList.toggle("row", i === chosen)));
+    [[0, s.query], [1, s.key]].forEach(([at, chosen]) => inputs[at].querySelectorAll("tr").forEach((row, i) => row.classList.toggle("chosen", i === chosen)));
     [[queries, s.query], [keys, s.key]].forEach(([group, chosen]) => group.querySelectorAll("button").forEach((b, i) => b.setAttribute("aria-checked", i === chosen)));
     say.replaceChildren(...worked(x.q, x.k, x.v, steps, s, tokens).map((line) => h("p", {}, line)));
   }
