@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'PLACES', 'PETS', 'COLOURS', 'THINGS', 'SEATS', 'ASIDES', 'LICENCES', 'Corpus', 'digest', 'reference',
-           'stdlib', 'tell', 'deed', 'story', 'stories', 'documents', 'corpus', 'paragraphs', 'key', 'held_out',
-           'without', 'split', 'story_nats', 'follow', 'story_entropy']
+           'stdlib', 'tell', 'deed', 'Draw', 'story', 'stories', 'documents', 'corpus', 'paragraphs', 'key', 'held_out',
+           'without', 'split', 'Read', 'story_nats', 'Follow', 'story_entropy']
 
 # %% ../nbs/01_text.ipynb #7e6e08ff
 import hashlib
@@ -12,7 +12,7 @@ import random
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,17 +106,24 @@ def deed(choose: Callable[..., str], name: str, pet: str, thing: str, seat: str)
             choose(f" the {pet} the {thing}. {NAMES[name].title()} ", ("was glad", "was sad", "sang too", "sat down"))
 
 # %% ../nbs/01_text.ipynb #8fda96fb
+class Draw:
+    "A chooser that throws dice and keeps what was said."
+    def __init__(self, rng: random.Random):
+        self.rng, self.said = rng, []
+
+    def __call__(self, text: str, options=("",), turn=False) -> str:
+        self.said += text, self.rng.choice(list(options))
+        return self.said[-1]
+
+# %% ../nbs/01_text.ipynb #a9b2d3ce
 def story(
     rng: random.Random,  # the only source of chance
     tell: Callable = tell,  # the grammar
 ) -> str:
     "One story, drawn from the grammar."
-    said = []
-    def choose(text, options=("",), turn=False):
-        said.extend([text, rng.choice(list(options))])
-        return said[-1]
+    choose = Draw(rng)
     tell(choose)
-    return "".join(said)
+    return "".join(choose.said)
 
 # %% ../nbs/01_text.ipynb #dd9ad63c
 def stories(
@@ -204,39 +211,45 @@ def split(
             Corpus(f"{corpus.name} (valid)", held, corpus.licence))
 
 # %% ../nbs/01_text.ipynb #39bbb617
+class Read:
+    "A chooser that finds in a text what was chosen, and adds up the surprise."
+    def __init__(self, text: str):
+        self.text, self.at, self.nats = text, 0, 0.0
+
+    def __call__(self, text: str, options=("",), turn=False) -> str:
+        said = next((o for o in options if self.text.startswith(text + o, self.at)), None)
+        if said is None:
+            raise ValueError(f"not a story of this grammar: {self.rest()}, where {text!r} is due")
+        self.nats, self.at = self.nats + math.log(len(options)), self.at + len(text + said)
+        return said
+
+    def rest(self) -> str:
+        return f"{self.text[self.at:self.at + 24]!r} at {self.at}"
+
+# %% ../nbs/01_text.ipynb #cd2d7328
 def story_nats(
     text: str,
     tell: Callable = tell,  # the grammar
 ) -> float:  # nats
     "Exact -ln p(text): the grammar runs, and the text says what it chose."
-    nats, at = 0.0, 0
-    def choose(before, options=("",), turn=False):
-        nonlocal nats, at
-        said = next((o for o in options if text.startswith(before + o, at)), None)
-        if said is None:
-            raise ValueError(f"not a story of this grammar: {text[at:at + 24]!r} at {at}, where {before!r} is due")
-        nats, at = nats + math.log(len(options)), at + len(before + said)
-        return said
+    choose = Read(text)
     tell(choose)
-    if at < len(text):
-        raise ValueError(f"not a story of this grammar: {text[at:at + 24]!r} goes on after its end at {at}")
-    return nats
+    if choose.at < len(text):
+        raise ValueError(f"not a story of this grammar: {choose.rest()}, after its end")
+    return choose.nats
 
 # %% ../nbs/01_text.ipynb #336340db
-def follow(
-    turns: Sequence[int],  # which option to take at each turn; after these, the first
-    tell: Callable = tell,
-) -> tuple[float, list[int]]:  # nats of such a story, options at each of its turns
-    "One way through the grammar."
-    nats, met = 0.0, []
-    def choose(text, options=("",), turn=False):
-        nonlocal nats
-        nats += math.log(len(options))
-        if turn:
-            met.append(len(options))
-        return list(options)[turns[len(met) - 1] if turn and len(met) <= len(turns) else 0]
-    tell(choose)
-    return nats, met
+class Follow:
+    "A chooser that takes given turns, then always the first option, and adds up the surprise."
+    def __init__(self, turns: tuple[int, ...]):
+        self.turns, self.met, self.nats = turns, [], 0.0  # met: how many options at each turn
+
+    def __call__(self, text: str, options=("",), turn=False) -> str:
+        self.nats += math.log(len(options))
+        if not turn:
+            return next(iter(options))
+        self.met.append(len(options))
+        return options[self.turns[len(self.met) - 1] if len(self.met) <= len(self.turns) else 0]
 
 # %% ../nbs/01_text.ipynb #cace12d5
 def story_entropy(
@@ -244,8 +257,9 @@ def story_entropy(
     turns: tuple[int, ...] = (),  # taken so far
 ) -> float:  # nats a story
     "Exact mean of `story_nats` over all stories, as a mean over every turn."
-    nats, met = follow(turns, tell)
-    if len(met) == len(turns):
-        return nats
-    options = met[len(turns)]
+    choose = Follow(turns)
+    tell(choose)
+    if len(choose.met) == len(turns):
+        return choose.nats
+    options = choose.met[len(turns)]
     return sum(story_entropy(tell, (*turns, k)) for k in range(options)) / options

@@ -92,6 +92,8 @@ def add(
     pair: tuple[int, int],
 ) -> int:  # the id of the two together
     "Give the joined bytes of a pair an id, if they have none."
+    if not 0 <= min(pair) <= max(pair) < len(tokens):
+        raise ValueError(f"merge {pair} joins ids that do not exist yet: so far they run from 0 to {len(tokens) - 1}")
     joined = tokens[pair[0]] + tokens[pair[1]]
     if joined not in ids:
         ids[joined] = len(tokens)
@@ -240,7 +242,7 @@ def read_merges(path: str | Path) -> list[tuple[int, int]]:
     try:
         saved = json.loads(Path(path).read_text())
         if saved["kind"] == KIND:
-            return [(a, b) for a, b in saved["merges"]]
+            return Vocabulary(map(tuple, saved["merges"])).merges
     except (UnicodeDecodeError, ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} is no tokenizer of ours: write one with Tokenizer.save")

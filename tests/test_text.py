@@ -1,0 +1,210 @@
+"Corpora, splits and the grammar of chapter 1."
+import math
+import random
+import time
+from functools import cache
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlab import text
+from llmlab.text import Corpus, corpus, key, paragraphs, split, story, story_entropy, story_nats
+
+whole = cache(corpus)
+NAMES = ("reference", "stdlib", "stories")
+
+
+def small(choose):
+    "A cut-down grammar: two words, then one of two turns of unequal length."
+    pet = choose("The ", ("cat", "dog", "hen"))
+    match choose(" ", ("sat", "ran"), turn=True):
+        case "sat":
+            choose(" on the ", ("mat", "rug"))
+            choose(f". The {pet} was ", ("glad", "sad", "old", "fat"))
+        case "ran":
+            if choose(" ", ("home", "off"), turn=True) == "off":
+                choose(" with the ", ("hat", "pen", "cup"))
+    choose(".")
+
+
+def all_told(tell, said=()):
+    "Every story of a grammar with its probability, by brute force over all choices."
+    pieces, sizes = [], []
+
+    def choose(before, options=("",), turn=False):
+        k = said[len(sizes)] if len(sizes) < len(said) else 0
+        sizes.append(len(options))
+        pieces.extend([before, list(options)[k]])
+        return pieces[-1]
+
+    tell(choose)
+    if len(sizes) == len(said):
+        return [("".join(pieces), 1 / math.prod(sizes))]
+    return [told for k in range(sizes[len(said)]) for told in all_told(tell, (*said, k))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_corpus_reports_what_it_is(name):
+    c = whole(name)
+    assert c.n_bytes == len(c.text.encode()) and c.n_words == len(c.text.split()) and len(c) == len(c.documents)
+    assert c.licence in {"PSF-2.0", "Apache-2.0"} and len(c.fingerprint) == 16
+    assert all(fact in repr(c) for fact in (name, f"{c.n_bytes:,}", f"{c.n_words:,}", c.licence, c.fingerprint))
+    assert corpus(name, 50_000).fingerprint == corpus(name, 50_000).fingerprint
+
+
+def test_stories_are_the_same_everywhere():
+    assert corpus("stories", 20_000).fingerprint == "8fbfb4262ab598a3"
+    assert corpus("stories", 20_000, seed=1).fingerprint != corpus("stories", 20_000).fingerprint
+
+
+def test_fingerprint_sees_titles_and_texts():
+    prints = [Corpus("x", d, "-").fingerprint for d in ({"a": "b"}, {"b": "a"}, {"a": "b "}, {"a": "b", "c": ""})]
+    assert len(set(prints)) == 4
+
+
+def test_stories_are_quick_and_many():
+    start = time.perf_counter()
+    c = corpus("stories")
+    assert time.perf_counter() - start < 10  # a fraction of a second where no type is checked
+    assert 1_190_000 < c.n_bytes <= 1_200_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_max_bytes_keeps_whole_documents(name):
+    more, cut = whole(name), corpus(name, 100_000)
+    assert list(more.documents.items())[:len(cut)] == list(cut.documents.items())
+    following = list(more.documents.values())[len(cut)]
+    assert cut.n_bytes <= 100_000 < cut.n_bytes + 2 + len(following.encode())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_split_shares_no_title_and_no_paragraph(name):
+    everything = whole(name)
+    train, valid = everything.split()
+    assert not set(train.documents) & set(valid.documents)
+    held, kept = ({key(p) for p in paragraphs(c.text)} - {""} for c in (valid, train))
+    assert not held & kept
+    assert all(everything.documents[title] == text for title, text in valid.documents.items())
+    lost = {key(p) for p in paragraphs(everything.text)} - held - kept - {""}
+    assert not lost, "only paragraphs that valid holds may leave train"
+    assert 0.03 < valid.n_bytes / everything.n_bytes < 0.2
+    assert train.fingerprint == everything.split()[0].fingerprint
+
+
+@given(st.dictionaries(st.text(max_size=3), st.lists(st.sampled_from("abcd"), max_size=4).map("\n\n".join), min_size=1),
+       st.floats(0.05, 0.95))
+def test_split_never_leaks(documents, share):
+    try:
+        train, valid = split(Corpus("x", documents, "-"), share)
+    except ValueError as e:
+        assert "leave a side empty" in str(e)
+    else:
+        assert not {key(p) for p in paragraphs(train.text)} & {key(p) for p in paragraphs(valid.text)} - {""}
+        assert set(train.documents) | set(valid.documents) <= set(documents)
+
+
+def test_a_duplicate_story_is_on_one_side():
+    told = story(random.Random(0))
+    with pytest.raises(ValueError, match="leave a side empty"):
+        Corpus("x", {f"story {i}": told for i in range(100)}, "-").split()
+
+
+def test_white_space_does_not_hide_a_copy():
+    titles = {text.held_out(t, 0.5): t for t in "abcdefgh"}
+    documents = {titles[True]: "one\ntwo\n\nthree", titles[False]: "one   two\n \t\nfour"}
+    assert Corpus("x", documents, "-").split(0.5)[0].documents == {titles[False]: "four"}
+
+
+def test_a_title_falls_the_same_way_in_any_company():
+    a, b = corpus("stories", 50_000), corpus("stories", 100_000)
+    assert set(a.split()[1].documents) == set(b.split()[1].documents) & set(a.documents)
+
+
+@pytest.mark.parametrize("tell", [small, text.tell])
+def test_entropy_is_the_mean_surprise(tell):
+    rng = random.Random(5)
+    nats = [story_nats(story(rng, tell), tell) for _ in range(3000)]
+    mean = sum(nats) / len(nats)
+    error = math.sqrt(sum((n - mean) ** 2 for n in nats)) / len(nats)
+    assert abs(mean - story_entropy(tell)) < 4 * error + 1e-9
+
+
+def test_small_grammar_against_brute_force():
+    told = all_told(small)
+    assert len({t for t, _ in told}) == len(told) == 3 * (2 * 4 + 1 + 3)
+    assert math.isclose(sum(math.exp(-story_nats(t, small)) for t, _ in told), 1)
+    assert all(math.isclose(story_nats(t, small), -math.log(p)) for t, p in told)
+    assert math.isclose(story_entropy(small), -sum(p * math.log(p) for _, p in told))
+
+
+def test_pencil_case():
+    def coin(choose):
+        choose("The ", ("cat", "dog"))
+        choose(" sat on the ", ("mat", "rug"))
+        choose(".")
+    assert math.isclose(story_nats("The cat sat on the mat.", coin), 2 * math.log(2))
+    assert math.isclose(story_entropy(coin), 2 * math.log(2))
+
+
+def test_words_do_not_change_how_many_options_follow():
+    "What `Follow` relies on: any words, the same turns, the same surprise."
+    rng, seen = random.Random(0), {}
+    for _ in range(1000):
+        told = story(rng)
+        turn = next(t for t in (" put ", " lost ", " gave ") if t in told)
+        seen.setdefault(turn, set()).add(round(story_nats(told), 9))
+    assert len(seen) == 3 and all(len(nats) == 1 for nats in seen.values())
+
+
+def test_no_option_begins_another():
+    "So a text tells which option was chosen, and text and choices correspond one to one."
+    def choose(before, options=("",), turn=False):
+        options = list(options)
+        assert not [(a, b) for a, b in product(options, options) if a != b and b.startswith(a)], options
+        assert len(set(options)) == len(options)
+        return rng.choice(options)
+    for seed in range(50):
+        rng = random.Random(seed)
+        text.tell(choose)
+
+
+def test_every_story_scores_and_repeats_what_it_names():
+    for told in corpus("stories", 100_000).documents.values():
+        words = told.replace(".", " ").replace(",", " ").replace('"', " ").split()
+        assert story_nats(told) > 20
+        for options in (text.NAMES, text.PLACES, text.PETS):
+            assert max(words.count(o) for o in options) >= 2
+        assert words[2] in text.NAMES and words[2] in words[20:]
+        assert 35 <= len(words) <= 60
+
+
+def test_a_sentence_of_the_kind_the_cat_sat_on_the_mat():
+    assert "The cat sat on the mat." in whole("stories").text
+
+
+@pytest.mark.parametrize("foreign", ["", "One day", "The cat sat on the mat.", story(random.Random(0)) + " ", "\ud800"])
+def test_foreign_text_has_no_probability(foreign):
+    with pytest.raises(ValueError, match="not a story of this grammar"):
+        story_nats(foreign)
+
+
+def test_one_wrong_word_makes_a_story_foreign():
+    told = story(random.Random(3))
+    name = told.split()[2]
+    other = next(n for n in text.NAMES if n != name)
+    with pytest.raises(ValueError, match=f"not a story of this grammar: .*{other}"):
+        story_nats(other.join(told.rsplit(name, 1)))
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match="no corpus 'wiki': choose one of reference, stdlib, stories"):
+        corpus("wiki")
+    with pytest.raises(ValueError, match="max_bytes=10 is less than the first document of 'stories': allow more"):
+        corpus("stories", 10)
+    for share in (0.0, 1.0, -0.1):
+        with pytest.raises(ValueError, match="must be a share of the titles, between 0 and 1"):
+            corpus("stories", 5000).split(share)
+    with pytest.raises(ValueError, match="1 documents of 'x' leave a side empty at valid=0.1: load more"):
+        Corpus("x", {"a": "b"}, "-").split()

@@ -1,0 +1,214 @@
+"The tokenizer of chapter 2: readable and fast path, round trips, errors."
+import json
+import random
+import re
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab import tokens
+from llmlab.text import Corpus, corpus
+from llmlab.tokens import BYTES, ID, Tokenizer, Vocabulary, bpe_merges, encode_word, fast_merges, merge, words
+
+NAMES = ("reference", "stdlib", "stories")
+FEW = "the cat sat on the mat. the cat's mat, 12345 mats;\n\n\tnaïve 猫猫 cafés 🐈🐈‍⬛\n" * 3
+unicode = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+dense = st.text("ab c'\n1.é猫", max_size=80)  # few letters: many pairs, many ties
+
+
+@pytest.fixture(scope="module")
+def trained():
+    merges = fast_merges(FEW, 60)
+    return Tokenizer(merges), Tokenizer(merges, fast=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_paths_agree_on_every_corpus(name):
+    text = corpus(name, 40_000).text
+    merges = bpe_merges(text, 120)
+    assert merges == fast_merges(text, 120)
+    fast, plain = Tokenizer(merges), Tokenizer(merges, fast=False)
+    sample = corpus(name, 120_000).text
+    ids = fast.encode(sample)
+    assert ids == plain.encode(sample) and fast.decode(ids) == sample
+    assert fast.vocab_size == plain.vocab_size == 377
+
+
+@settings(max_examples=150, deadline=None)
+@given(dense, st.integers(0, 40), unicode)
+def test_both_paths_learn_and_encode_alike(text, n, other):
+    merges = bpe_merges(text, n)
+    assert merges == fast_merges(text, n)
+    fast, plain = Tokenizer(merges), Tokenizer(merges, fast=False)
+    for sample in (text, text[::-1] + text, other):
+        assert fast.encode(sample) == plain.encode(sample)
+
+
+@given(unicode)
+def test_any_text_comes_back(trained, text):
+    for tokenizer in trained:
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert all(0 <= i < tokenizer.eot for i in ids)
+        assert b"".join(tokenizer[i] for i in ids) == text.encode()
+
+
+def test_characters_of_all_unicode_comes_back(trained):
+    "All of the first 12,288, and one in 97 of the rest."
+    everything = "".join(chr(i) for i in range(0x110000) if i < 0x3000 or i % 97 == 0 and not 0xD800 <= i < 0xE000)
+    fast, plain = trained
+    assert fast.decode(fast.encode(everything)) == everything
+    assert plain.encode(everything[:0x3000]) == fast.encode(everything[:0x3000])
+
+
+@given(unicode)
+def test_words_cut_without_loss_and_as_tokenizers_does(text):
+    parts = [part for part, _ in tokenizers.pre_tokenizers.Split(tokenizers.Regex(tokens.WORDS), "isolated")
+             .pre_tokenize_str(text)]
+    assert words(text) == parts and "".join(parts) == text
+
+
+def test_every_ascii_pair_is_cut_alike():
+    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(tokens.WORDS), "isolated")
+    for i in range(128):
+        for j in range(128):
+            text = f"x{chr(i)}{chr(j)} "
+            assert words(text) == [part for part, _ in split.pre_tokenize_str(text)]
+
+
+@pytest.mark.parametrize(("text", "parts"), [
+    ("", []), ("  a", [" ", " a"]), ("a  ", ["a", "  "]), ("12345", ["123", "45"]), ("isn't", ["isn", "'t"]),
+    ("a\n\n  b", ["a", "\n\n ", " b"]), ("x==1", ["x", "==", "1"]), ("été\u00a0là", ["été\u00a0là"])])
+def test_words(text, parts):
+    assert words(text) == parts
+
+
+def test_pencil_case():
+    "https://en.wikipedia.org/wiki/Byte_pair_encoding: aaabdaaabac -> XdXac with X=ZY, Y=ab, Z=aa."
+    a, b, c, d = (ID[ord(x)] for x in "abcd")
+    merges = bpe_merges("aaabdaaabac", 10)
+    assert merges == [(a, a), (a, b), (256, 257)]
+    assert Tokenizer(merges).encode("aaabdaaabac") == [258, d, 258, a, c]
+
+
+def test_ties_go_to_the_smallest_pair():
+    a, b, c, d = (ID[ord(x)] for x in "abcd")
+    assert bpe_merges("cd cd ab ab"[::-1][::-1], 1)[0] == min((a, b), (c, d), (ID[32], a), (ID[32], c)) == (a, b)
+
+
+def test_two_merges_may_spell_one_token():
+    a, b = ID[ord("a")], ID[ord("b")]
+    merges = [(a, b), (256, a), (b, a), (a, 258)]
+    for fast in (True, False):
+        tokenizer = Tokenizer(merges, fast)
+        assert tokenizer.vocab_size == 256 + 3 + 1
+        assert tokenizer.encode("aba") == [257]
+
+
+def test_byte_order_is_gpt2s():
+    assert sorted(BYTES) == [bytes([b]) for b in range(256)] and all(ID[BYTES[i][0]] == i for i in range(256))
+    assert sorted(tokens.LETTERS) == sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    assert tokens.LETTERS == sorted(tokens.LETTERS) and tokens.written(b" the\n") == "ĠtheĊ"
+    assert BYTES[:3] == [b"!", b'"', b"#"] and ID[32] == 220 and ID[0] == 188
+
+
+def test_first_merges_of_a_long_training_are_a_short_one():
+    assert fast_merges(FEW, 50)[:20] == fast_merges(FEW, 20)
+
+
+def test_merge():
+    assert merge([1, 2, 3, 1, 2], (1, 2), 4) == [4, 3, 4]
+    assert merge([1, 1, 1, 1, 1], (1, 1), 2) == [2, 2, 1]
+    assert merge([], (1, 1), 2) == []
+
+
+def test_merges_apply_in_the_order_they_were_learnt():
+    a, b, c = (ID[ord(x)] for x in "abc")
+    vocabulary = Vocabulary([(b, c), (a, b)])
+    assert encode_word("abc", vocabulary, {(b, c): 0, (a, b): 1}) == [a, 256]
+
+
+def test_training_stops_when_no_pair_occurs_twice():
+    for fast in (True, False):
+        assert Tokenizer.train("abcd", 1000, fast).vocab_size == 257
+        assert Tokenizer.train("ab ab", 1000, fast).merges == Tokenizer.train("ab ab", 258, fast).merges
+
+
+def test_a_merge_joins_ids_that_exist():
+    with pytest.raises(ValueError, match=r"merge \(256, 1\) joins ids that do not exist yet: so far they run from 0 to 2"):
+        Vocabulary([(256, 1)])
+
+
+def test_vocab_size_is_what_was_asked_for():
+    assert Tokenizer.train(FEW, 300).vocab_size == 300 == Tokenizer.train(FEW, 300).eot + 1
+
+
+def test_documents_end():
+    c = Corpus("x", {"a": "the cat", "b": "", "c": "<|endoftext|>"}, "-")
+    tokenizer = Tokenizer.train(FEW, 280)
+    ids = tokenizer.encode_documents(c)
+    assert ids.count(tokenizer.eot) == 3 and ids[-1] == tokenizer.eot
+    assert tokenizer.decode(ids) == "the cat<|endoftext|>"
+    assert tokenizer.strings([tokenizer.eot]) == ["<|endoftext|>"]
+
+
+def test_eot_cannot_be_spelt(trained):
+    for tokenizer in trained:
+        assert tokenizer.eot not in tokenizer.encode("a<|endoftext|>b <|endoftext|>")
+
+
+def test_visible_forms(trained):
+    tokenizer = Tokenizer([])
+    assert tokenizer.strings(tokenizer.encode("a \n\t猫")) == ["a", "·", "⏎", "→", "⟨E7⟩", "⟨8C⟩", "⟨AB⟩"]
+
+
+def test_half_a_character_decodes_to_a_hole():
+    tokenizer = Tokenizer([])
+    assert tokenizer.decode(tokenizer.encode("猫")[:2]) == "�"
+
+
+def test_save_and_load(tmp_path, trained):
+    path = tmp_path / "tokenizer.json"
+    trained[0].save(path)
+    for fast in (True, False):
+        again = Tokenizer.load(path, fast)
+        assert again.merges == trained[0].merges and again.encode(FEW) == trained[0].encode(FEW)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "nonsense", json.dumps({"kind": "other", "merges": []}),
+                                     json.dumps({"kind": tokens.KIND, "merges": [[1]]}),
+                                     json.dumps({"kind": tokens.KIND, "merges": [[1, 999]]})])
+def test_a_foreign_file_is_refused(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path} is no tokenizer of ours: write one with Tokenizer.save")):
+        Tokenizer.load(path)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_errors_say_what_to_do(fast):
+    with pytest.raises(ValueError, match="empty text: merges are learnt from text, so pass some"):
+        Tokenizer.train("", 300, fast)
+    with pytest.raises(ValueError, match="vocab_size=256, but 256 bytes and the end of a document make 257: ask"):
+        Tokenizer.train("a", 256, fast)
+    tokenizer = Tokenizer([], fast)
+    for i in (-1, 257, 10**9):
+        for call in (tokenizer.decode, tokenizer.strings):
+            with pytest.raises(ValueError, match=f"id {i} is outside the vocabulary: ids run from 0 to 256"):
+                call([i])
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_lone_surrogates_are_no_text(fast):
+    for call in (Tokenizer([], fast).encode, lambda text: Tokenizer.train(text, 300, fast)):
+        with pytest.raises(ValueError, match=r"lone surrogate '\\ud83d' at 2: this is not Unicode text, remove or"):
+            call("ab\ud83d")
+
+
+def test_random_bytes_decode_to_something(trained):
+    rng = random.Random(0)
+    for _ in range(100):
+        ids = [rng.randrange(trained[0].vocab_size) for _ in range(20)]
+        assert isinstance(trained[0].decode(ids), str) and len(trained[0].strings(ids)) == 20
