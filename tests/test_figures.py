@@ -128,7 +128,7 @@ def test_hovering_the_matrix_shows_the_weight(page, home):
     box = canvas.bounding_box()
     side = 34
     page.mouse.move(box["x"] + box["width"] - 4 - 2.5 * side, box["y"] + box["height"] - 4 - 1.5 * side)
-    heading = page.locator(".matrix h4").inner_text()
+    heading = page.locator(".matrix .title").inner_text()
     assert heading.startswith("“c” (2) → “b” (1): ") and abs(float(heading[-5:]) - weights[0, 0, 2, 1]) < 0.004
     page.mouse.down()
     page.mouse.up()

@@ -107,7 +107,7 @@ async function render({ model, el }) {
   });
   rove(grid, () => most);
   const canvas = h("canvas", { role: "img" }), tile = h("canvas"), probe = h("span"), say = h("p", { className: "say", "aria-live": "polite" });
-  const heading = h("h4"), legend = h("div", { className: "legend" }, "weight 0", h("i"), `1 (square-root scale)${uneven ? "; some rows do not sum to one" : ""}`);
+  const heading = h("div", { className: "title" }), legend = h("div", { className: "legend" }, "weight 0", h("i"), `1 (square-root scale)${uneven ? "; some rows do not sum to one" : ""}`);
   const matrix = h("div", { className: "matrix" }, heading, canvas, legend);
   const strip = (tokens, label, pick) => h("div", { className: "chips", role: "group", "aria-label": label },
     ...tokens.map((token, i) => h("button", { className: "tok", onclick: () => pick(i) }, shown(token), h("small"))));

@@ -107,7 +107,7 @@ function render({ model, el }) {
     slider.setAttribute("aria-valuetext", format(at()));
     where.textContent = format(at());
     keys.forEach((key, i) => { key.setAttribute("aria-pressed", !off.has(names[i])); key.lastChild.textContent = format(pointAt(series[names[i]], at())[1]); });
-    if (snapshots.length) { const [a, content] = pointAt(snapshots, at()); shot.replaceChildren(h("h4", {}, `at ${x} ${format(a)}`), typeof content === "string" ? h("p", { className: "tok" }, content) : grid(content)); }
+    if (snapshots.length) { const [a, content] = pointAt(snapshots, at()); shot.replaceChildren(h("div", { className: "title" }, `at ${x} ${format(a)}`), typeof content === "string" ? h("p", { className: "tok" }, content) : grid(content)); }
     draw();
   }
   function grid(rows) {

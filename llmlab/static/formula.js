@@ -53,7 +53,7 @@ function render({ model, el }) {
   const choose = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
 
   // a table of numbers; `cell` makes the content of one
-  const table = (title, head, cell, kind) => h("div", { className: `step ${kind}` }, h("h4", {}, title), h("table", { "aria-label": title },
+  const table = (title, head, cell, kind) => h("div", { className: `step ${kind}` }, h("div", { className: "title" }, title), h("table", { "aria-label": title },
     ...(head ? [h("tr", {}, h("td"), ...head.map((name) => h("th", { className: "tok" }, name)))] : []),
     ...tokens.map((token, i) => h("tr", {}, h("th", { className: "tok" }, token), ...cell(i)))));
   const inputs = ["q", "k", "v"].map((name) => table(`${name.toUpperCase()} · one row a token`, null, (i) => x[name][i].map((_, c) => h("td", {}, h("input", {
@@ -84,8 +84,8 @@ function render({ model, el }) {
     const s = state(), steps = compute(x.q, x.k, x.v, s);
     scaled.firstChild.checked = s.scaled;
     causal.firstChild.checked = s.causal;
-    results.divided.querySelector("h4").textContent = s.scaled ? `2 · divided by √${d} = ${number(Math.sqrt(d))}` : "2 · not divided";
-    results.masked.querySelector("h4").textContent = s.causal ? "3 · later keys hidden" : "3 · no mask";
+    results.divided.querySelector(".title").textContent = s.scaled ? `2 · divided by √${d} = ${number(Math.sqrt(d))}` : "2 · not divided";
+    results.masked.querySelector(".title").textContent = s.causal ? "3 · later keys hidden" : "3 · no mask";
     for (const [name, rows] of Object.entries(steps)) results[name].querySelectorAll("th ~ td").forEach((cell, at) => {
       const width = rows[0].length, i = Math.floor(at / width), j = at % width;
       cell.textContent = number(rows[i][j]);
