@@ -137,7 +137,7 @@ def test_training_stops_when_no_pair_occurs_twice():
 
 
 def test_a_merge_joins_ids_that_exist():
-    with pytest.raises(ValueError, match=r"merge \(256, 1\) joins ids that do not exist yet: so far they run from 0 to 2"):
+    with pytest.raises(ValueError, match=r"merge \(256, 1\) joins ids that do not exist yet: so far they run"):
         Vocabulary([(256, 1)])
 
 

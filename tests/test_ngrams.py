@@ -1,0 +1,200 @@
+"The n-gram models of chapter 3, against an independent Kneser–Ney written with dictionaries."
+import time
+from collections import Counter, defaultdict
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.ngrams import NGram, discount, number
+from llmlab.text import corpus, story_entropy
+from llmlab.tokens import Tokenizer
+
+V = 5
+texts = st.lists(st.integers(0, V - 1), min_size=1, max_size=30)
+
+
+class Slow:
+    "Interpolated Kneser–Ney straight from the formula, token by token."
+    def __init__(self, ids, order, v):
+        self.order, self.v, self.counts = min(order, len(ids)), v, []
+        for n in range(1, self.order + 1):
+            grams = [tuple(ids[i:i + n]) for i in range(len(ids) - n + 1)]
+            if n == self.order:
+                counts = Counter(grams)
+            else:
+                left = defaultdict(set)
+                for i in range(1, len(ids) - n + 1):
+                    left[tuple(ids[i:i + n])].add(ids[i - 1])
+                counts = Counter({gram: len(before) for gram, before in left.items()})
+            self.counts.append(counts)
+
+    def p(self, word, context):
+        context = tuple(context)[-(self.order - 1):] if self.order > 1 else ()
+        if len(context) == 0:
+            return self.formula(word, (), 1 / self.v)
+        return self.formula(word, context, self.p_lower(word, context[1:]))
+
+    def p_lower(self, word, context):
+        lower = self.p_lower(word, context[1:]) if context else 1 / self.v
+        return self.formula(word, context, lower)
+
+    def formula(self, word, context, lower):
+        counts = self.counts[len(context)]
+        n1, n2 = sum(c == 1 for c in counts.values()), sum(c == 2 for c in counts.values())
+        d = n1 / (n1 + 2 * n2) if n1 else 0.5
+        follow = {gram[-1]: c for gram, c in counts.items() if gram[:-1] == context}
+        if not follow:
+            return lower
+        taken = d * len(follow)
+        return (max(follow.get(word, 0) - d, 0) + taken * lower) / sum(follow.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts, texts, st.integers(1, 5))
+def test_equals_the_slow_one(ids, held, order):
+    fast, slow = NGram(order, V).fit(ids), Slow(ids, order, V)
+    expected = [slow.p(word, held[:i]) for i, word in enumerate(held)]
+    assert np.allclose(np.exp(fast.logprobs(held)), expected)
+    context = held[:3]
+    assert np.allclose(fast.probs(context), [slow.p(word, context) for word in range(V)])
+
+
+@pytest.mark.parametrize("order", range(1, 6))
+def test_equals_the_slow_one_on_real_text(order):
+    text = corpus("reference", 6_000).text
+    tokenizer = Tokenizer.train(text, 300)
+    ids = tokenizer.encode(text)
+    train, held = ids[:-80], ids[-80:]
+    slow = Slow(train, order, 300)
+    expected = np.log([slow.p(word, held[:i]) for i, word in enumerate(held)])
+    assert np.allclose(NGram(order, 300).fit(train).logprobs(held), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts, texts, st.integers(1, 6))
+def test_probabilities_are_positive_and_sum_to_one(ids, context, order):
+    p = NGram(order, V).fit(ids).probs(context)
+    assert p.shape == (V,) and np.all(p > 0) and np.isclose(p.sum(), 1)
+
+
+@pytest.mark.parametrize("order", range(1, 5))
+def test_sums_to_one_after_every_context(order):
+    rng = np.random.default_rng(0)
+    model = NGram(order, V).fit(rng.integers(0, V, 200))
+    for context in product(range(V), repeat=3):
+        p = model.probs(context)
+        assert np.isclose(p.sum(), 1) and np.all(p > 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts, texts, st.integers(1, 5))
+def test_logprobs_are_the_probs_of_each_prefix(ids, held, order):
+    model = NGram(order, V).fit(ids)
+    one_by_one = [np.log(model.probs(held[:i])[word]) for i, word in enumerate(held)]
+    assert np.allclose(model.logprobs(held), one_by_one)
+
+
+def test_only_the_last_tokens_count():
+    model = NGram(3, V).fit(np.random.default_rng(1).integers(0, V, 300))
+    assert np.array_equal(model.probs([0, 1, 2, 3, 4]), model.probs([3, 4]))
+
+
+def test_the_future_does_not_count():
+    rng = np.random.default_rng(2)
+    model = NGram(4, V).fit(rng.integers(0, V, 300))
+    a, b = rng.integers(0, V, 20), rng.integers(0, V, 20)
+    assert np.array_equal(model.logprobs(a), model.logprobs(np.concatenate([a, b]))[:20])
+
+
+def test_pencil_case():
+    "a b a b a c, order 2: d = 1/5 for pairs; below, all three counts are 1, so d = 1 and the uniform model is left."
+    model = NGram(2, 3).fit([0, 1, 0, 1, 0, 2])
+    assert [round(t.discount, 9) for t in model.tables] == [1, 0.2]
+    assert np.allclose(model.probs([0]), [0.4 / 9, 5.8 / 9, 2.8 / 9])
+    assert np.allclose(model.probs([2]), 1 / 3), "nothing was seen after c: the order below answers"
+    assert np.isclose(np.exp(model.logprobs([0, 1])[1]), 5.8 / 9)
+
+
+def test_continuation_counts_not_frequencies():
+    "`1` is frequent but stands after `0` only; `2` stands after three tokens. After an unknown context `2` wins."
+    ids = [0, 1] * 20 + [3, 2, 4, 2, 0, 2, 3, 5]
+    p = NGram(2, 7).fit(ids).probs([6])
+    assert p[2] > p[1]
+
+
+def test_order_one_counts_frequencies():
+    p = NGram(1, 3).fit([0, 0, 0, 0, 1, 1, 2]).probs()
+    d = discount(np.array([4, 2, 1]))
+    assert np.allclose(p, (np.array([4, 2, 1]) - d + 3 * d / 3) / 7)
+
+
+@pytest.mark.parametrize(("counts", "d"), [([1, 1, 2], 0.5), ([1], 1.0), ([2, 2, 7], 0.5), ([1, 2, 2], 0.2)])
+def test_discount(counts, d):
+    assert discount(np.array(counts)) == d
+
+
+def test_numbers_of_n_grams():
+    ids = np.random.default_rng(3).integers(0, 4, 100)
+    for n, (keys, counts, ending) in enumerate(number(ids, 4, 4), 1):
+        grams = Counter(tuple(ids[i:i + n]) for i in range(len(ids) - n + 1))
+        assert sorted(counts) == sorted(grams.values()) and len(keys) == len(grams)
+        assert np.all(ending[:n - 1] == -1)
+        named = {(int(ending[i]), tuple(ids[i - n + 1:i + 1])) for i in range(n - 1, len(ids))}
+        assert len(named) == len(grams), "one number for one n-gram"
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_text_shorter_than_the_order(length):
+    model = NGram(5, V).fit(list(range(length)))
+    assert np.isclose(model.probs([0, 1, 2, 3]).sum(), 1) and len(model.sample(4)) == 4
+
+
+def test_ids_beyond_32_bits_do_not_collide():
+    v = 2**40
+    model = NGram(3, v).fit([0, v - 1, 5, 0, v - 1, 5, v - 1, 0])
+    logprobs = model.logprobs([0, v - 1, 5])
+    assert np.all(np.isfinite(logprobs)) and logprobs[2] > np.log(0.2)
+
+
+def test_samples_follow_the_probabilities():
+    model = NGram(2, 3).fit([0, 1, 0, 1, 0, 2])
+    drawn = model.sample(5_000, seed=0, prompt=[0])
+    after = Counter(b for a, b in zip([0, *drawn], drawn, strict=False) if a == 0)
+    shares = np.array([after[i] for i in range(3)]) / sum(after.values())
+    assert np.abs(shares - model.probs([0])).max() < 0.04
+    assert model.sample(50, seed=4) == model.sample(50, seed=4) != model.sample(50, seed=5)
+    assert model.sample(0) == []
+
+
+def test_stories_between_uniform_and_oracle_and_quick():
+    train, valid = corpus("stories").split()
+    tokenizer = Tokenizer.train(train.text, 512)
+    ids, held = (tokenizer.encode_documents(c) for c in (train, valid))
+    start = time.perf_counter()
+    model = NGram(5, tokenizer.vocab_size).fit(ids)
+    fitted = time.perf_counter() - start
+    five = np.exp(-model.logprobs(held).mean())
+    scored = time.perf_counter() - start - fitted
+    two = np.exp(-NGram(2, tokenizer.vocab_size).fit(ids).logprobs(held).mean())
+    oracle = np.exp(story_entropy() * len(valid) / len(held))
+    assert len(ids) >= 300_000 and fitted < 5 and scored < 2
+    assert 1.4 < oracle < 1.55 and 1.4 * oracle < five < two < 6
+
+
+def test_errors_say_what_to_do():
+    for order, v in ((0, 5), (2, 0), (-1, -1)):
+        with pytest.raises(ValueError, match=f"order={order}, vocab_size={v}: both must be 1 or more"):
+            NGram(order, v)
+    with pytest.raises(ValueError, match="no ids to count: pass the ids of at least one token"):
+        NGram(2, 5).fit([])
+    for call in (NGram(2, 5).probs, NGram(2, 5).logprobs):
+        with pytest.raises(ValueError, match=r"this model has counted nothing yet: call fit\(ids\) first"):
+            call([1])
+    model = NGram(2, 5).fit([0, 1])
+    for call in (model.fit, model.probs, model.logprobs):
+        for wrong in (5, -1):
+            with pytest.raises(ValueError, match=f"id {wrong} is outside the vocabulary: ids run from 0 to 4"):
+                call([0, wrong])
