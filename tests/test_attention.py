@@ -216,6 +216,17 @@ def test_a_row_that_sees_nothing_is_zero_with_finite_gradients(need_weights):
     assert (q.grad[:, :, 1] == 0).all()
 
 
+def test_the_guarded_kernel_never_meets_an_empty_row(monkeypatch):
+    "On a GPU the kernel's gradients there may be NaN; on the CPU only the mask that it receives can tell."
+    real, met = F.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda q, k, v, m, **o: met.append(m) or real(q, k, v, m, **o)
+    )
+    q, k, v = (x.detach() for x in qkv(2, 4, 2, 3, 3, 8))
+    out = _guarded(q, k, v, torch.tensor([[True, False, False], [False] * 3, [True] * 3]), True)
+    assert met[0].tolist() == [[True, False, False], [True] * 3, [True] * 3] and (out[:, :, 1] == 0).all()
+
+
 def test_share_heads_groups_neighbours():
     k = torch.randn(2, 3, 4, 5)
     assert torch.equal(share_heads(k, 6), k[:, [0, 0, 1, 1, 2, 2]])
