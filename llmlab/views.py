@@ -193,6 +193,8 @@ def tokens_view(
     "A text as tokens, merge by merge. State: step."
     steps = list(steps)
     labels, cuts = strings(label for label, _ in steps), [strings(tokens) for _, tokens in steps]
+    longest = max(map(len, cuts))
+    require(longest <= 5000, f"{longest:,} tokens in one step, but a page shows 5,000 boxes: crop the text")
     alt = f"A text in {len(cuts[0])} tokens at {labels[0]}, in {len(cuts[-1])} at {labels[-1]}."
     return View("tokens", dict(labels=labels, steps=cuts), alt, step=0)
 

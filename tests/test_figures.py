@@ -1,10 +1,7 @@
 "Every figure in a browser: it draws, answers to mouse and keyboard, runs no token's text, and asks no other host."
-import html
 import http.server
-import json
+import re
 import shutil
-import subprocess
-import sys
 import threading
 from functools import partial
 
@@ -17,6 +14,7 @@ from llmlab import views
 from llmlab.exercises import Exercise, predict
 
 ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1'>"
+pytestmark = pytest.mark.slow
 KINDS = ["attention", "formula", "next_token", "tokens", "curves"]
 
 
@@ -58,8 +56,9 @@ def in_book(book, name, *shown):
     "A page of the book with these figures; its address."
     folder, address = book
     loader = '<script type="module" src="_static/llmlab/figure.js"></script>'
-    body = f'<div class="cell_output output row container">{"<p>between</p>".join(shown)}</div>'  # names of the book's theme
-    (folder / f"{name}.html").write_text(f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">{loader}{body}', "utf-8")
+    head = f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">{loader}'
+    themed = "cell_output output row container"  # class names of the book's theme
+    (folder / f"{name}.html").write_text(f'{head}<div class="{themed}">{"<p>between</p>".join(shown)}</div>', "utf-8")
     return f"{address}/{name}.html"
 
 
@@ -80,9 +79,10 @@ def say(page):
     return page.locator(".llmlab .say").inner_text()
 
 
-def drawn(page, selector="canvas"):
-    "How many colours a canvas shows."
-    count = "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+def drawn(page, selector, side=0):
+    "How many colours a canvas shows, or the square of this side in its lower right corner, where no label stands."
+    square = f"c.width - 4 - {side}, c.height - 4 - {side}, {side}, {side}" if side else "0, 0, c.width, c.height"
+    count = f"c => new Set(new Uint32Array(c.getContext('2d').getImageData({square}).data.buffer)).size"
     return page.locator(selector).first.evaluate(count)
 
 
@@ -94,9 +94,10 @@ def test_attention_draws_and_answers(page, home):
     weights = softmax((2, 3, 4, 4), causal=True)
     page.goto(home(views.attention_view(weights, tokens, 1, 2)))
     page.wait_for_selector(".matrix canvas")
-    assert drawn(page, ".matrix canvas") > 8 and drawn(page, ".heads canvas") > 3
+    assert drawn(page, ".matrix canvas", 4 * 34) > 8 and drawn(page, ".heads canvas") > 3
     best = int(weights[1, 2, 3].argmax())
-    assert say(page).startswith(f"Layer 1, head 2: “·down” (3) looks most at “{tokens[best].replace(' ', '·')}” ({best})")
+    name = tokens[best].replace(" ", "·")
+    assert say(page).startswith(f"Layer 1, head 2: “·down” (3) looks most at “{name}” ({best})")
     page.get_by_role("radio", name="layer 0, head 1").click()
     page.locator(".chips button").nth(1).click()
     assert "Layer 0, head 1: “·cat” (1) looks most at" in say(page)
@@ -200,6 +201,7 @@ def test_curves_answer(page, home):
     box = page.locator(".chart svg").bounding_box()
     page.mouse.move(box["x"] + 55, box["y"] + 50)
     assert say(page) == "loss at step 1: train 4, valid 5." and "early" in page.locator(".shot").inner_text()
+    assert page.get_by_role("slider", name="step").input_value() == "0", "the scrubber follows the mouse"
     page.get_by_role("button", name="valid").click()
     assert page.locator(".chart path").count() == 1 and "valid" not in say(page)
 
@@ -223,29 +225,26 @@ def test_everything_has_a_name_and_fits_a_phone(page, home, kind):
     page.set_viewport_size({"width": 360, "height": 700})
     page.goto(home(figures()[kind]))
     page.wait_for_selector(".llmlab .say:not(:empty)")
-    unnamed = "all => all.filter(e => !(e.getAttribute('aria-label') || e.innerText || e.closest('label'))).map(e => e.outerHTML)"
+    named = "e.getAttribute('aria-label') || e.innerText || e.closest('label')"
+    unnamed = f"all => all.filter(e => !({named})).map(e => e.outerHTML)"
     assert page.locator(".llmlab :is(button, input, canvas[role], svg[role])").evaluate_all(unnamed) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_dark_pages_have_readable_text(browser, home, kind):
-    for scheme in ("light", "dark"):
-        page = browser.new_page(color_scheme=scheme)
-        page.goto(home(figures()[kind])) if scheme == "light" else page.goto(page_address)
-        page_address = page.url
-        page.wait_for_selector(".llmlab .say:not(:empty)")
-        luma = lambda what: sum(np.array([0.2126, 0.7152, 0.0722]) * rgb(page, what)) / 255  # noqa: E731
-        assert abs(luma("color") - luma("backgroundColor")) > 0.6
-        assert (luma("color") > 0.5) == (scheme == "dark")
-        page.close()
-
-
 def rgb(page, what):
-    import re
-
+    "A colour of the figure as three numbers."
     text = page.locator(".llmlab").evaluate(f"e => getComputedStyle(e).{what}")
     return [float(x) for x in re.findall(r"[\d.]+", text)[:3]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_is_readable_in_light_and_in_dark(page, home, kind):
+    page.goto(home(figures()[kind]))
+    page.wait_for_selector(".llmlab .say:not(:empty)")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        ink, paper = (np.dot([0.2126, 0.7152, 0.0722], rgb(page, what)) / 255 for what in ("color", "backgroundColor"))
+        assert abs(ink - paper) > 0.6 and (ink > 0.5) == (scheme == "dark")
 
 
 def test_the_books_own_theme_wins_over_the_system(page, book):

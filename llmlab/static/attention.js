@@ -4,8 +4,9 @@
 
 // base64 (a page) or DataView (a live notebook) → the bytes that Python packed
 export async function decode(data) {
-  const packed = typeof data === "string" ? Uint8Array.from(atob(data), (c) => c.charCodeAt(0))
+  const text = typeof data === "string" ? atob(data) : "", packed = text ? new Uint8Array(text.length)
     : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
   const raw = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(raw).arrayBuffer());
 }
@@ -91,7 +92,11 @@ async function render({ model, el }) {
   const nHeads = heads.reduce((a, b) => a + b, 0), same = queries.length === keys.length && queries.every((x, i) => x === keys[i]);
   const bytes = await decode(weights), first = (layer) => heads.slice(0, layer).reduce((a, b) => a + b, 0);
   const headOf = (layer, head) => headWeights(bytes, nHeads, first(layer) + head, nq, nk);
-  const state = () => ({ layer: model.get("layer"), head: model.get("head"), token: model.get("token"), back });
+  const within = (name, n) => Math.max(0, Math.min(n - 1, model.get(name)));
+  const state = () => {
+    const layer = within("layer", heads.length);
+    return { layer, head: within("head", heads[layer]), token: within("token", back ? nk : nq), back };
+  };
   const choose = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
   let back = false, current = null, box = null, over = null, colours = null;
 
@@ -149,7 +154,7 @@ async function render({ model, el }) {
     pen.fillStyle = style.color;
     pen.font = `${Math.min(13, box.cell + 1)}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
     pen.textBaseline = "middle";
-    const cut = (x) => (shown(x).length > 14 ? shown(x).slice(0, 13) + "…" : shown(x));
+    const cut = (x) => ([...shown(x)].length > 14 ? [...shown(x)].slice(0, 13).join("") + "…" : shown(x));
     pen.textAlign = "right";
     queries.forEach((x, i) => pen.fillText(cut(x), box.left - 5, box.top + (i + 0.5) * box.cell));
     pen.textAlign = "left";
