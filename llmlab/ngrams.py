@@ -58,10 +58,10 @@ def tables(ids: np.ndarray, order: int, vocab_size: int) -> list[Table]:
 
 # %% ../nbs/03_ngrams.ipynb #c77f2545
 def find(table: Table, context: np.ndarray, ids: np.ndarray, vocab_size: int) -> np.ndarray:
-    "Number of each n-gram (context, id); -1 if it was never seen, and for the context too."
+    "Number of each n-gram (context, id), -1 if it was never seen. A context of -1 makes a key below all keys."
     keys = context * vocab_size + ids
     place = np.minimum(np.searchsorted(table.keys, keys), len(table.keys) - 1)
-    return np.where((context >= 0) & (table.keys[place] == keys), place, -1)
+    return np.where(table.keys[place] == keys, place, -1)
 
 # %% ../nbs/03_ngrams.ipynb #8a5a354f
 def mix(table: Table, context: np.ndarray, gram: np.ndarray, lower: np.ndarray) -> np.ndarray:
@@ -107,8 +107,7 @@ class NGram:
 
     def probs(self, context: Ids = ()) -> np.ndarray:  # [v], sums to 1
         "Probability of every token of the vocabulary after this context."
-        recent = checked(context, self.vocab_size)[len(context) - min(len(context), self.order - 1):]
-        return np.array(after(self, recent))
+        return after(self, checked(context, self.vocab_size)[-self.order:])
 
     def sample(self, n: int, seed: int = 0, prompt: Ids = ()) -> list[int]:  # the n new ids
         "Draw token after token, each from `probs` of what stands before it."
@@ -132,7 +131,7 @@ def chain(model: NGram, ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 # %% ../nbs/03_ngrams.ipynb #e6ecf72d
 def after(model: NGram, context: np.ndarray) -> np.ndarray:  # [v]
-    "The formula for every token of the vocabulary after one context of at most order - 1 ids."
+    "The formula for every token of the vocabulary after one context."
     every, p = np.arange(model.vocab_size), np.full(model.vocab_size, 1 / model.vocab_size)
     for table, end in zip(model.tables, chain(model, context)[1], strict=False):
         place = np.full(model.vocab_size, end)
