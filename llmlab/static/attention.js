@@ -120,14 +120,16 @@ async function render({ model, el }) {
   const keyChips = same ? queryChips : strip(keys, "tokens that are looked at", (i) => { back = true; choose({ token: i }); update(); });
   const direction = same ? [["where it looks", false], ["who looks at it", true]].map(([text, value]) =>
     h("button", { onclick: () => { back = value; update(); } }, text)) : [];
-  const text = h("div", { className: "text" }, h("div", { className: "bar" }, same ? "Click a token:" : "", ...direction), queryChips, ...(same ? [] : [keyChips]), say);
+  const text = h("div", { className: "text" }, h("div", { className: "bar" }, same ? "Click a token:" : "Click a token that looks (first row) or one that is looked at (second row):", ...direction), queryChips, ...(same ? [] : [keyChips]), say);
   [...new Set([queryChips, keyChips])].forEach((strip) => rove(strip, () => 8));
   el.classList.add("llmlab");
   el.append(h("div", { className: "attention" }, grid, matrix, text), probe);
 
   function theme() {
     const read = (name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); };
-    colours = Uint32Array.from(ramp(["--map0", "--map1", "--map2"].map(read)), ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r);
+    const map = Uint32Array.from(ramp(["--map0", "--map1", "--map2"].map(read)), ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r);
+    if (colours?.[0] === map[0]) return;
+    colours = map;
     [...grid.querySelectorAll("button")].forEach((button, i) => {
       const { rows, cols, out } = pooled(headWeights(bytes, nHeads, i, nq, nk), nq, nk, 48);
       paint(button.firstChild, out, rows, cols, colours);
