@@ -162,6 +162,7 @@ def test_ids_beyond_32_bits_do_not_collide():
 def test_samples_follow_the_probabilities():
     model = NGram(2, 3).fit([0, 1, 0, 1, 0, 2])
     drawn = model.sample(5_000, seed=0, prompt=[0])
+    assert len(drawn) == 5_000, "only what is new, without the prompt"
     after = Counter(b for a, b in zip([0, *drawn], drawn, strict=False) if a == 0)
     shares = np.array([after[i] for i in range(3)]) / sum(after.values())
     assert np.abs(shares - model.probs([0])).max() < 0.04
