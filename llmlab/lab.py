@@ -24,11 +24,11 @@ def chapters() -> dict[str, bytes]:  # file name → content
 # %% ../nbs/92_lab.ipynb #e1793ff2
 RECORD = ".llmlab.json"  # what we wrote into a folder: file name → sha256
 
-
+# %% ../nbs/92_lab.ipynb #26676b73
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
-
+# %% ../nbs/92_lab.ipynb #98ffa3aa
 def _read_record(folder: Path) -> dict[str, str]:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def copy_chapters(
     temporary.replace(folder / RECORD)
     return done
 
-
+# %% ../nbs/92_lab.ipynb #49145505
 def _copy(path: Path, content: bytes, record: dict[str, str]) -> str:
     there = _sha256(path.read_bytes()) if path.exists() else None
     if there not in (None, _sha256(content), record.get(path.name)):
@@ -90,7 +90,7 @@ def _report(folder: str, done: dict[str, str]) -> None:
     for name in (name for name, what in done.items() if what == "kept"):
         print(f"{name}: kept yours; rename it and run again to get the new one")
 
-
+# %% ../nbs/92_lab.ipynb #db9876b4
 def _open_lab(folder: str) -> int:
     if not find_spec("jupyterlab"):
         print('llmlab: JupyterLab is not installed: pip install "llmlab[course]"', file=sys.stderr)
