@@ -14,6 +14,9 @@ from llmlab import views
 from llmlab.exercises import Exercise, predict
 
 ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1'>"
+# a drawn figure has taken its caption away, a failed one says so there
+MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
+    .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
 KINDS = ["attention", "formula", "next_token", "tokens", "curves"]
 
@@ -44,7 +47,9 @@ def page(browser):
     page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: page.wrong.append(str(e)))
     page.on("request", lambda r: page.asked.append(r.url))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
+    load = page.goto
+    page.goto = lambda address: (load(address), page.wait_for_function(MOUNTED))
     yield page
     assert not page.wrong, page.wrong
     local = ("http://127.0.0.1:", "file:", "blob:", "data:", "about:")
