@@ -71,7 +71,7 @@ def share_heads(
 def rotary_table(
     positions: Int[Tensor, " t"],  # where each token stands
     dh: int,  # head width, even
-    base: float = 10000.0,  # the slowest pair turns by about 1/base radian a token
+    base: float = 10000.0,  # pair i turns by base ** (-2i / dh) radian a token
 ) -> Float[Tensor, "2 t half"]:  # cosines and sines of the angles
     "By what angle each pair of coordinates is turned at each position."
     if dh % 2:
@@ -94,7 +94,7 @@ def rotate(
 def rotary(
     x: Float[Tensor, "*b t dh"],  # queries or keys
     positions: Int[Tensor, " t"] | None = None,  # None means 0, 1, 2, …
-    base: float = 10000.0,  # the slowest pair turns by about 1/base radian a token
+    base: float = 10000.0,  # pair i turns by base ** (-2i / dh) radian a token
 ) -> Float[Tensor, "*b t dh"]:  # same lengths, turned by position
     "Queries or keys turned so that their product knows the distance between them."
     positions = torch.arange(x.shape[-2], device=x.device) if positions is None else positions
