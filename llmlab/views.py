@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['STATIC', 'MAX_WEIGHTS', 'View', 'require', 'figure_html', 'page_html', 'array', 'strings', 'sides', 'check_layer',
-           'layer_list', 'pack', 'attention_view', 'formula_view', 'next_token_view', 'tokens_view', 'curves_view',
-           'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
+           'layer_list', 'pack', 'count_heads', 'attention_view', 'formula_view', 'next_token_view', 'tokens_view',
+           'curves_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
 
 # %% ../nbs/90_views.ipynb #7501614d
 import base64
@@ -131,6 +131,13 @@ def pack(layers: list[np.ndarray]) -> bytes:
 # %% ../nbs/90_views.ipynb #691584bc
 MAX_WEIGHTS = 40_000_000  # in one attention figure
 
+# %% ../nbs/90_views.ipynb #754092ce
+def count_heads(heads: list[int]) -> str:
+    "[2, 2] -> '2 layers with 2 heads each'"
+    n, even = (heads[0], " each") if len({*heads}) == 1 else (sum(heads), " in all")
+    ending = even if len(heads) > 1 else ""
+    return f"{len(heads)} layer{'s' * (len(heads) > 1)} with {n} head{'s' * (n > 1)}{ending}"
+
 # %% ../nbs/90_views.ipynb #87f54a74
 def attention_view(
     attention,  # a list of layers [h t t] or [1 h t t], or one array [layers h t t]
@@ -146,7 +153,7 @@ def attention_view(
     require(size <= MAX_WEIGHTS, f"{size:,} weights, but a page holds {MAX_WEIGHTS:,}: {todo}")
     there = 0 <= layer < len(heads) and 0 <= head < heads[layer]
     require(there, f"there is no layer {layer}, head {head}: the layers have {heads} heads, counted from 0")
-    alt = f"Attention of {len(heads)} layers with {sum(heads)} heads, from {len(queries)} tokens to {len(keys)}."
+    alt = f"Attention of {count_heads(heads)}, from {len(queries)} tokens to {len(keys)}."
     uneven = max(np.abs(x.sum(-1) - 1).max() for x in layers) > 0.01
     data = dict(queries=queries, keys=keys, heads=heads, weights=pack(layers), uneven=bool(uneven))
     return View("attention", data, alt, layer=layer, head=head, token=len(queries) - 1)

@@ -101,6 +101,21 @@ def test_layers_may_have_different_numbers_of_heads():
     assert np.allclose(unpack(view)[6], softmax((5, 3, 3), 1)[4], atol=1 / 255)
 
 
+@pytest.mark.parametrize(
+    ("heads", "text"),
+    [
+        ([1], "Attention of 1 layer with 1 head, from 3 tokens to 3."),
+        ([4], "Attention of 1 layer with 4 heads, from"),
+        ([2, 2], "Attention of 2 layers with 2 heads each, from"),
+        ([1, 1, 1], "Attention of 3 layers with 1 head each, from"),
+        ([2, 5], "Attention of 2 layers with 7 heads in all, from"),
+    ],
+)
+def test_the_text_alternative_counts_layers_and_heads(heads, text):
+    view = attention_view([softmax((n, 3, 3)) for n in heads], list("abc"))
+    assert view.alt.startswith(text)
+
+
 def test_cross_attention_takes_a_pair():
     view = attention_view(softmax((1, 2, 3, 4)), (list("abc"), list("wxyz")))
     assert view.data["queries"] == list("abc") and view.data["keys"] == list("wxyz")
