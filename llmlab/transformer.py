@@ -29,6 +29,7 @@ class Config:
     d_ff: int | None = None  # hidden units of the feed-forward; None: 4 · d_model, for swiglu 8/3
     norm: str = "layer"  # "layer" | "rms"
     position: str = "learned"  # "learned" | "sinusoidal" | "rope"
+    rope_base: float = 10000.0  # for rope: pair i turns by rope_base ** (-2i / head width) radian a token
     feed_forward: str = "gelu"  # "gelu" | "swiglu"
     tied: bool = True  # the token table is also the output matrix
     bias: bool = True  # linear layers and layer norms add a learned constant
@@ -71,6 +72,7 @@ def check_config(cfg: Config) -> None:
     _need(h % kv == 0, f"{kv} kv_heads do not divide {h} heads: choose a divisor of {h}")
     width = {"rope": d // h, "sinusoidal": d}.get(cfg.position, 0)
     _need(width % 2 == 0, f"{cfg.position} positions work on pairs, and a width of {width} is odd: make it even")
+    _need(cfg.rope_base > 0, f"rope_base={cfg.rope_base!r}: expected a number above 0, e.g. 10000.0")
 
 # %% ../nbs/05_transformer.ipynb #e7b0994a
 def norm(cfg: Config) -> nn.Module:
@@ -229,7 +231,8 @@ class Stack(nn.Module):
         "The residual stream after the last block, normed."
         x, table = self.embed(ids), None
         if self.cfg.position == "rope":
-            table = rotary_table(torch.arange(ids.shape[1], device=ids.device), self.cfg.head_width)
+            positions = torch.arange(ids.shape[1], device=ids.device)
+            table = rotary_table(positions, self.cfg.head_width, self.cfg.rope_base)
         mask, memory_mask = (None if m is None else m[:, None, None] for m in (mask, memory_mask))
         for block in self.blocks:
             x = block(x, mask, table, memory, memory_mask)
@@ -237,7 +240,7 @@ class Stack(nn.Module):
 
 # %% ../nbs/05_transformer.ipynb #b98f7be8
 def init_weights(model: nn.Module, cfg: Config) -> None:
-    "GPT-2's start: deviation 0.02, smaller by sqrt(2 · layers) where a branch ends; biases zero."
+    "GPT-2's start: deviation 0.02, smaller by sqrt(2 · layers) where a part ends; biases zero."
     for name, p in model.named_parameters():
         if p.ndim == 2:
             ends = name.endswith((".out.weight", ".down.weight"))

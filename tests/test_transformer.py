@@ -151,7 +151,8 @@ def test_decoder_equals_hugging_face_gpt2():
     torch.testing.assert_close(model(x), peer(x).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_rms_rope_swiglu_grouped_equals_hugging_face_llama():
+@pytest.mark.parametrize("base", [10000.0, 500000.0])
+def test_rms_rope_swiglu_grouped_equals_hugging_face_llama(base):
     transformers = pytest.importorskip("transformers")
     cfg = Config(
         61,
@@ -163,12 +164,15 @@ def test_rms_rope_swiglu_grouped_equals_hugging_face_llama():
         d_ff=48,
         norm="rms",
         position="rope",
+        rope_base=base,
         feed_forward="swiglu",
         bias=False,
         tied=False,
     )
     shape = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
-    peer = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape, num_key_value_heads=2, rms_norm_eps=1e-5))
+    shape |= dict(num_key_value_heads=2, rms_norm_eps=1e-5, rope_parameters=dict(rope_type="default", rope_theta=base))
+    peer = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
+    assert peer.model.rotary_emb.inv_freq[1].item() == pytest.approx(base ** (-2 / 8))
     roused(peer)
     model, theirs = Decoder(cfg).eval(), peer.model
     copied = {"embed.tokens.weight": theirs.embed_tokens.weight, "norm.weight": theirs.norm.weight}
@@ -210,6 +214,15 @@ def test_gpt2_small_has_124_439_808():
     with torch.device("meta"):
         model = Decoder(Config.gpt2_small())
     assert n_params(model) == sum(parameters(model).values()) == 124_439_808
+
+
+def test_llama_3_8b_has_8_030_261_248():
+    "Meta's model card says 8.03 billion."
+    llama = dict(norm="rms", position="rope", rope_base=500_000.0, feed_forward="swiglu", tied=False, bias=False)
+    with torch.device("meta"):
+        model = Encoder(Config(128256, 8192, 1, 32, 4096, kv_heads=8, d_ff=14336, **llama))
+    layer, table = n_params(model.blocks), n_params(model.embed)
+    assert 32 * layer + 2 * table + n_params(model.norm) == 8_030_261_248
 
 
 def test_equal_to_hugging_face_gpt2_count():
@@ -407,6 +420,7 @@ BAD_CONFIGS = {
     "feed_forward='relu': choose one of gelu, swiglu": dict(feed_forward="relu"),
     "layers=0: expected a whole number of at least 1": dict(layers=0),
     "vocab_size=-1: expected a whole number of at least 1": dict(vocab_size=-1),
+    "rope_base=0: expected a number above 0, e.g. 10000.0": dict(rope_base=0),
     "d_ff=0: expected a whole number of at least 1": dict(d_ff=0),
     "context=2.5: expected a whole number of at least 1": dict(context=2.5),
     "rope positions work on pairs, and a width of 3 is odd: make it even": dict(d_model=12, position="rope"),
