@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['NAMES', 'PLACES', 'PETS', 'COLOURS', 'THINGS', 'SEATS', 'ASIDES', 'LICENCES', 'Corpus', 'digest', 'reference',
            'stdlib', 'tell', 'deed', 'Draw', 'story', 'stories', 'documents', 'corpus', 'paragraphs', 'key', 'held_out',
-           'without', 'split', 'Read', 'story_nats', 'Follow', 'story_entropy']
+           'held_titles', 'without', 'split', 'Read', 'story_nats', 'Follow', 'story_entropy']
 
 # %% ../nbs/01_text.ipynb #7e6e08ff
 import hashlib
@@ -12,7 +12,7 @@ import random
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,25 @@ class Corpus:
     documents: dict[str, str]  # title → text
     licence: str  # on what terms you may use it
 
-    text = property(lambda self: "\n\n".join(self.documents.values()))
-    n_bytes = property(lambda self: len(self.text.encode()))
-    n_words = property(lambda self: len(self.text.split()))
-    fingerprint = property(lambda self: digest("\0".join([*self.documents, *self.documents.values()])))
+    @property
+    def text(self) -> str:
+        "All documents in a row, an empty line between them."
+        return "\n\n".join(self.documents.values())
+
+    @property
+    def n_bytes(self) -> int:
+        "Length of the text in bytes of UTF-8."
+        return len(self.text.encode())
+
+    @property
+    def n_words(self) -> int:
+        "How many pieces white space cuts the text into."
+        return len(self.text.split())
+
+    @property
+    def fingerprint(self) -> str:
+        "16 hex digits that change when a title or a text does."
+        return digest("\0".join([*self.documents, *self.documents.values()]))
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -185,6 +200,15 @@ def held_out(
     "A coin that falls the same way for the same title, on every machine."
     return int(digest(title), 16) < share * 16**16
 
+# %% ../nbs/01_text.ipynb #74218996
+def held_titles(
+    titles: Collection[str],
+    share: float,  # of them, between 0 and 1
+) -> set[str]:
+    "The titles for which the coin says so, but at least one of them, and never all."
+    n = sum(held_out(title, share) for title in titles)
+    return set(sorted(titles, key=digest)[:min(max(n, 1), len(titles) - 1)])
+
 # %% ../nbs/01_text.ipynb #e1d6ae35
 def without(
     text: str,
@@ -201,7 +225,8 @@ def split(
     "By title; then every paragraph that valid holds too leaves train."
     if not 0 < valid < 1:
         raise ValueError(f"valid={valid} must be a share of the titles, between 0 and 1")
-    held = {title: text for title, text in corpus.documents.items() if held_out(title, valid)}
+    titles = held_titles(corpus.documents, valid)
+    held = {title: text for title, text in corpus.documents.items() if title in titles}
     seen = {key(p) for text in held.values() for p in paragraphs(text)}
     rest = {title: without(text, seen) for title, text in corpus.documents.items() if title not in held}
     rest = {title: text for title, text in rest.items() if text.strip()}

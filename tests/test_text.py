@@ -1,4 +1,6 @@
 "Corpora, splits and the grammar of chapter 1."
+import hashlib
+import inspect
 import math
 import random
 import time
@@ -105,6 +107,32 @@ def test_split_never_leaks(documents, share):
         assert set(train.documents) | set(valid.documents) <= set(documents)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_which_titles_of_a_whole_corpus_are_held_out_is_the_hash_alone(name):
+    "So a checkpoint trained under one Python has not seen the validation titles of another."
+    def low(title):
+        return int(hashlib.sha256(title.encode()).hexdigest()[:16], 16) < 0.1 * 16**16
+    everything = whole(name)
+    assert set(everything.split()[1].documents) == {title for title in everything.documents if low(title)}
+
+
+@pytest.mark.parametrize("n", range(2, 20))
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.999])
+def test_two_titles_are_enough_for_two_sides(n, share):
+    documents = {f"title {i}": f"text {i}" for i in range(n)}
+    train, valid = split(Corpus("x", documents, "-"), share)
+    assert train.documents and valid.documents and train.documents | valid.documents == documents
+    assert max(map(text.digest, valid.documents)) < min(map(text.digest, train.documents))
+    backwards = dict(reversed(documents.items()))
+    assert split(Corpus("x", backwards, "-"), share)[1].documents == valid.documents
+
+
+def test_the_standard_library_splits_however_few_files_are_asked_for():
+    for max_bytes in (100_000, 500_000, 1_000_000):
+        train, valid = corpus("stdlib", max_bytes).split()
+        assert train.n_bytes and valid.n_bytes
+
+
 def test_a_duplicate_story_is_on_one_side():
     told = story(random.Random(0))
     with pytest.raises(ValueError, match="leave a side empty"):
@@ -206,5 +234,14 @@ def test_errors_say_what_to_do():
     for share in (0.0, 1.0, -0.1):
         with pytest.raises(ValueError, match="must be a share of the titles, between 0 and 1"):
             corpus("stories", 5000).split(share)
-    with pytest.raises(ValueError, match="1 documents of 'x' leave a side empty at valid=0.1: load more"):
-        Corpus("x", {"a": "b"}, "-").split()
+    for documents in ({}, {"a": "b"}):
+        n = len(documents)
+        with pytest.raises(ValueError, match=f"{n} documents of 'x' leave a side empty at valid=0.1: load more"):
+            Corpus("x", documents, "-").split()
+
+
+def test_every_public_name_says_what_it_is():
+    for public in [getattr(text, name) for name in text.__all__ if callable(getattr(text, name))]:
+        assert inspect.getdoc(public), public
+    for member in ("text", "n_bytes", "n_words", "fingerprint", "split"):
+        assert inspect.getdoc(inspect.getattr_static(Corpus, member)), member
