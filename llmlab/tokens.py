@@ -202,15 +202,24 @@ def learn(
 
 # %% ../nbs/02_tokens.ipynb #5cdb89d4
 class Tokenizer(Vocabulary):
-    "Text ↔ ids by byte-level BPE, without loss. The last id ends a document."
-    def __init__(self, merges: Iterable[tuple[int, int]], fast: bool = True):
+    "Text ↔ ids by byte-level BPE, without loss. The last id, `eot`, ends a document."
+    def __init__(
+        self,
+        merges: Iterable[tuple[int, int]],  # in the order they were learnt
+        fast: bool = True,  # encode with the `tokenizers` library
+    ):
         super().__init__(merges)
         self.rank = {pair: i for i, pair in enumerate(dict.fromkeys(self.merges))}
         self.word_ids = lru_cache(1 << 16)(lambda word: encode_word(word, self, self.rank))
         self.engine = engine(self) if fast else None
 
     @classmethod
-    def train(cls, text: str, vocab_size: int, fast: bool = True) -> "Tokenizer":
+    def train(
+        cls,
+        text: str,
+        vocab_size: int,  # at most; bytes, merges and the end of a document
+        fast: bool = True,  # learn and encode with the `tokenizers` library
+    ) -> "Tokenizer":
         "Learn a vocabulary of at most this size; smaller when no pair occurs twice any more."
         return cls(learn(text, vocab_size, fast), fast)
 

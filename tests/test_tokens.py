@@ -1,4 +1,5 @@
 "The tokenizer of chapter 2: readable and fast path, round trips, errors."
+import inspect
 import json
 import random
 import re
@@ -212,3 +213,10 @@ def test_random_bytes_decode_to_something(trained):
     for _ in range(100):
         ids = [rng.randrange(trained[0].vocab_size) for _ in range(20)]
         assert isinstance(trained[0].decode(ids), str) and len(trained[0].strings(ids)) == 20
+
+
+def test_every_public_name_says_what_it_is():
+    for public in [getattr(tokens, name) for name in tokens.__all__ if callable(getattr(tokens, name))]:
+        assert inspect.getdoc(public), public
+    for member in ("train", "load", "save", "encode", "encode_documents", "decode", "strings"):
+        assert inspect.getdoc(getattr(Tokenizer, member)), member
