@@ -87,7 +87,8 @@ def test_clip_bounds_the_gradient_that_the_optimizer_sees():
     opt = torch.optim.SGD(model.parameters(), lr=1.0)
     before = [p.detach().clone() for p in model.parameters()]
     norm = train_step(model, Batches(IDS, 9, 4)(0), loss, opt, Recipe(clip=0.01))["norm"]
-    seen = math.sqrt(sum(float((p - b).detach().square().sum()) for p, b in zip(model.parameters(), before, strict=True)))
+    moves = [(p - b).detach() for p, b in zip(model.parameters(), before, strict=True)]
+    seen = math.sqrt(sum(float(move.square().sum()) for move in moves))
     assert norm > 0.01 and seen == pytest.approx(0.01, rel=1e-3)
 
 
@@ -243,7 +244,8 @@ def test_foreign_files(tmp_path):
     path.write_text("hello, I am a pickle" * 100)
     with pytest.raises(ValueError, match="no safetensors file"):
         load(path)
-    for metadata in (None, {"format": "pt"}, {"llmlab": json.dumps({"class": "Popen", "config": {}})}, {"llmlab": "[1]"}):
+    foreign = json.dumps({"class": "Popen", "config": {}})
+    for metadata in (None, {"format": "pt"}, {"llmlab": foreign}, {"llmlab": "[1]"}):
         safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata)
         with pytest.raises(ValueError, match="no header of llmlab.training.save"):
             load(path)
