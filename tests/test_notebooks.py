@@ -16,7 +16,7 @@ NOTEBOOKS = {f.stem: f for f in sorted((ROOT / "nbs").glob("*.ipynb"))}
 LESSONS = {name: f for name, f in NOTEBOOKS.items() if name < "90"}  # the rest is appendix
 SOURCES = sorted((ROOT / "llmlab").glob("[!_]*.py"))
 COLAB = """#| hide
-import importlib.util, sys; "google.colab" in sys.modules and not importlib.util.find_spec("llmlab") and get_ipython().run_line_magic("pip", "install -q llmlab[course]")"""  # noqa: E501
+import importlib.util, sys; "google.colab" in sys.modules and not importlib.util.find_spec("llmlab") and get_ipython().run_line_magic("pip", "install -q llmlab[course]");"""  # noqa: E501
 
 
 # --- taking notebooks apart -------------------------------------------------------------------------------------------
@@ -131,7 +131,13 @@ def test_opens_with_a_promise_and_its_costs(path):
     first, second, *_ = cells(path, "markdown")
     assert re.match(r"# \S", first) and len(re.findall(r"^#", first, re.M)) == 1 and words(first) > 3
     assert second.startswith("**Costs**") and "**You will be able to**" in second
-    assert "**You need**" in second or "**Before**" in second
+    assert "**You need**" in second
+
+
+@each
+def test_run_all_stops_nowhere(path):
+    "A line that needs the hub stands in a Markdown code block: Jupyter and Colab know nothing of `eval: false`."
+    assert not any("#| eval: false" in c for c in cells(path, "code"))
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
