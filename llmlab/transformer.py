@@ -240,11 +240,11 @@ class Stack(nn.Module):
 
 # %% ../nbs/05_transformer.ipynb #b98f7be8
 def init_weights(model: nn.Module, cfg: Config) -> None:
-    "GPT-2's start: deviation 0.02, smaller by sqrt(2 · layers) where a part ends; biases zero."
+    "GPT-2's start at every width: deviation 0.02 · sqrt(768 / d_model), over sqrt(2 · layers) where a part ends; biases 0."
+    std, ends = 0.02 * math.sqrt(768 / cfg.d_model), (".out.weight", ".down.weight")
     for name, p in model.named_parameters():
         if p.ndim == 2:
-            ends = name.endswith((".out.weight", ".down.weight"))
-            nn.init.normal_(p, std=0.02 / math.sqrt(2 * cfg.layers) if ends else 0.02)
+            nn.init.normal_(p, std=std / math.sqrt(2 * cfg.layers) if name.endswith(ends) else std)
         elif name.endswith("bias"):
             nn.init.zeros_(p)
 

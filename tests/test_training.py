@@ -78,7 +78,9 @@ def test_fit_equals_a_loop_written_by_hand():
                 p -= lr * (m / (1 - 0.9 ** (step + 1))) / ((v / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8)
         assert history[step]["loss"] == pytest.approx(value.item(), abs=1e-5)
         assert history[step]["norm"] == pytest.approx(norm, rel=1e-4)
-    for p, q in zip(model.parameters(), by_hand.parameters(), strict=True):
+    for (name, p), q in zip(model.named_parameters(), by_hand.parameters(), strict=True):
+        if name.endswith("qkv.bias"):  # not the keys': softmax ignores it, its gradient is rounding alone
+            p, q = (x.view(3, -1)[[0, 2]] for x in (p, q))
         torch.testing.assert_close(p, q, atol=2e-5, rtol=1e-4)
 
 

@@ -244,15 +244,22 @@ def test_count_by_hand(choices):
     assert n_params(Decoder(cfg)) == total
 
 
-def test_start_is_gpt2s():
-    model = Decoder(Config(1000, layers=8, heads=4, d_model=256))
-    assert model.embed.tokens.weight.std().item() == pytest.approx(0.02, rel=0.02)
-    assert model.blocks[3].attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)
-    for ends in (model.blocks[3].attention.out, model.blocks[7].mlp.down):
-        assert ends.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
-        assert (ends.bias == 0).all()
-    loss = F.cross_entropy(model(ids(2, 64, vocab=1000)).flatten(0, 1), ids(128, vocab=1000))
-    assert loss.item() == pytest.approx(math.log(1000), abs=0.15)
+@pytest.mark.parametrize(("d_model", "std"), [(768, 0.02), (192, 0.04), (48, 0.08)])
+def test_start_is_gpt2s_scaled_to_the_width(d_model, std):
+    model = Decoder(Config(1000, layers=8, heads=4, d_model=d_model, tied=False))
+    for matrix in (model.embed.tokens, model.embed.positions, model.blocks[3].attention.qkv, model.head):
+        assert matrix.weight.std().item() == pytest.approx(std, rel=0.05)
+    for ends in ([b.attention.out for b in model.blocks], [b.mlp.down for b in model.blocks]):
+        assert torch.stack([end.weight for end in ends]).std().item() == pytest.approx(std / 4, rel=0.05)
+        assert not any(end.bias.any() for end in ends)
+    assert (model.norm.weight == 1).all()
+
+
+@pytest.mark.parametrize("d_model", [32, 256])
+def test_first_loss_is_near_ln_v(d_model):
+    model = Decoder(Config(1000, layers=4, heads=4, d_model=d_model))
+    loss = F.cross_entropy(model(ids(8, 64, vocab=1000)).flatten(0, 1), ids(512, vocab=1000))
+    assert loss.item() == pytest.approx(math.log(1000) + 0.02**2 * 768 / 2, abs=0.1)  # logits of variance 0.02² · 768
 
 
 # what the assemblies let through

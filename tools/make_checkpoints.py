@@ -19,7 +19,7 @@ from llmlab.metrics import bits_per_byte, token_logprobs
 from llmlab.ngrams import NGram
 from llmlab.text import corpus
 from llmlab.tokens import Tokenizer
-from llmlab.training import Batches, Recipe, fit, load, save, scale_start
+from llmlab.training import Batches, Recipe, fit, load, save
 from llmlab.transformer import Config, Decoder, n_params
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
@@ -72,7 +72,7 @@ def main():
 
     cfg = Config(tokenizer.vocab_size, context=256, layers=4, heads=4, d_model=128, position="rope", dropout=0.2)
     recipe = Recipe(steps=args.steps, batch_size=8, lr=2e-3, every=max(1, args.steps // 22))
-    model = scale_start(Decoder(cfg))
+    model = Decoder(cfg)
     curve = train(model, ids, valid, n_bytes, recipe)
 
     args.out.mkdir(parents=True, exist_ok=True)
