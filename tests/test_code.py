@@ -1,0 +1,160 @@
+"Chapter 16: the sandbox lets nothing through that it names, and the tasks are what they say."
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab import code
+from llmlab.code import EACH, KEEP, KINDS, REDUCE, Outcome, parses, run_program, tasks, verdict, write_task
+
+posix = pytest.mark.skipif(os.name != "posix", reason="the sandbox needs POSIX limits")
+
+
+# --- the sandbox ------------------------------------------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.parametrize(
+    "program, status",
+    [
+        ("x = 1", "passed"),
+        ("import json, math, random, re, collections, statistics, decimal, heapq", "passed"),
+        ("print('é' * 100_000)", "passed"),
+        ("import threading; t = threading.Thread(target=print); t.start(); t.join()", "passed"),
+        ("assert 1 == 2", "failed"),
+        ("raise SystemExit(0)", "failed"),
+        ("import os; os._exit(0)", "failed"),
+        ("def f(): f()\nf()", "failed"),
+        ("import os; os.abort()", "failed"),
+        ("x = [0] * 10**10", "memory"),
+        ("def f(:", "invalid"),
+        ("x = '\0'", "invalid"),
+    ],
+)
+def test_how_a_program_ends(program, status):
+    assert run_program(program).status == status
+
+
+@posix
+@pytest.mark.parametrize(
+    "program, what",
+    [
+        ("open('{place}', 'w')", "file"),
+        ("import os; os.open('{place}', os.O_CREAT | os.O_WRONLY)", "file"),
+        ("import pathlib; pathlib.Path('{place}').touch()", "file"),
+        ("open('/etc/passwd')", "file"),
+        ("import os; os.listdir('/')", "file"),
+        ("import os; os.remove('{victim}')", "file"),
+        ("import os; os.rename('{victim}', '{place}')", "file"),
+        ("import os; os.truncate('{victim}', 0)", "file"),
+        ("import shutil; shutil.rmtree('{folder}')", "file"),
+        ("import os; os.chmod('{victim}', 0)", "file"),
+        ("import os; os.symlink('{victim}', '{place}')", "file"),
+        ("import os; os.mkdir('{place}')", "file"),
+        ("import socket; socket.socket()", "network"),
+        ("import urllib.request; urllib.request.urlopen('http://192.0.2.1')", "network"),
+        ("import os\nwhile True: os.fork()", "process"),
+        ("import os; os.system('touch {place}')", "process"),
+        ("import os; os.execv('/bin/true', ['true'])", "process"),
+        ("import os; os.posix_spawn('/bin/true', ['true'], {{}})", "process"),
+        ("import subprocess; subprocess.run(['touch', '{place}'])", "process"),
+        ("import os; os.kill(os.getppid(), 9)", "process"),
+        ("import ctypes", "foreign code"),
+        ("import mmap", "foreign code"),
+    ],
+)
+def test_what_is_refused(tmp_path, program, what):
+    victim, place = tmp_path / "victim", tmp_path / "place"
+    victim.write_text("mine")
+    outcome = run_program(program.format(place=place, victim=victim, folder=tmp_path))
+    assert outcome.status == "refused" and outcome.detail.startswith(what), outcome
+    assert victim.read_text() == "mine" and not place.exists()
+
+
+@posix
+@pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(60)", "while True: print('x' * 10_000)"])
+def test_what_takes_too_long_is_ended(program):
+    began = time.monotonic()
+    assert run_program(program, seconds=1) == ("timeout", "more than 1 s")
+    assert time.monotonic() - began < 10
+
+
+@posix
+def test_a_caught_refusal_is_still_one():
+    caught = "try:\n    open('a', 'w')\nexcept BaseException:\n    pass\nassert True"
+    assert run_program(caught) == ("refused", "file: open a")
+
+
+@posix
+def test_the_child_sees_neither_the_environment_nor_the_folder(monkeypatch):
+    monkeypatch.setenv("SECRET", "password")
+    assert run_program("import os; assert not os.environ.get('SECRET'), os.environ").status == "passed"
+    assert run_program(f"import os; assert os.getcwd() != {str(Path.cwd())!r}").status == "passed"
+
+
+@posix
+def test_no_process_is_left():
+    program = "import threading, time\nthreading.Thread(target=time.sleep, args=(77,)).start()"
+    assert run_program(program).status == "passed"
+    cmdlines = [f.read_bytes() for f in Path("/proc").glob("[0-9]*/cmdline") if os.access(f, os.R_OK)]
+    assert not [c for c in cmdlines if b"setrlimit" in c and b"python" in c.split(b"\0")[0]]
+
+
+def test_a_report_counts_only_with_its_number():
+    assert verdict("abc passed ", "abc", 0, 2) == ("passed", "")
+    assert verdict("abc failed ValueError: no", "abc", 0, 2) == ("failed", "ValueError: no")
+    assert verdict("passed ", "abc", 0, 2).status == "failed"
+    assert verdict("", "abc", None, 2) == verdict("", "abc", -9, 2) == Outcome("timeout", "more than 2 s")
+
+
+@pytest.mark.parametrize("limits", [dict(seconds=0), dict(seconds=-1), dict(megabytes=1)])
+def test_limits_that_no_python_starts_with(limits):
+    with pytest.raises(ValueError, match="expected whole numbers, at least 1 and 64"):
+        run_program("x = 1", **limits)
+
+
+def test_another_system_is_told(monkeypatch):
+    monkeypatch.setattr(code.os, "name", "nt")
+    with pytest.raises(ValueError, match="'nt' does not have: use Linux, macOS or WSL"):
+        code.check_limits(1, 256)
+
+
+@pytest.mark.parametrize("source, good", [("x = 1", True), ("", True), ("x =", False), ("\0", False), ("(" * 500, False)])
+def test_parses(source, good):
+    assert parses(source) == good
+
+
+# --- tasks ------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(0, 10**6))
+def test_a_solution_passes_its_tests_and_says_its_parts(kind, seed):
+    task = write_task(kind, random.Random(seed))
+    exec(task.prompt + task.solution + task.tests, {})
+    assert task.tests.count("assert f(") == 5 and task.solution.endswith("\n") and task.solution.count("\n") == 1
+
+
+def test_the_tests_tell_combinations_apart():
+    "A solution of another combination seldom passes."
+    rng, wrong = random.Random(0), 0
+    for kind in KINDS[::7]:
+        one, another = write_task(kind, rng), write_task(rng.choice([k for k in KINDS if k != kind]), rng)
+        name, theirs = (t.prompt.split("(")[1].split(")")[0] for t in (one, another))
+        try:
+            exec(f"def f({theirs}):\n    return{another.solution}{one.tests}", {})
+            wrong += 1
+        except AssertionError:
+            pass
+    assert wrong <= 3
+
+
+def test_no_held_out_combination_is_in_the_training_tasks():
+    learn, held = tasks(400, 0.2, seed=1)
+    assert len(held) == int(0.2 * len(REDUCE) * len(EACH) * len(KEEP)) and len(learn) == 400
+    assert tasks(400, 0.2, seed=1) == (learn, held) != tasks(400, 0.2, seed=2)
+    assert not {task.kind for task in learn} & {task.kind for task in held}
