@@ -264,7 +264,7 @@ def gap_logprobs(
     copies, spots = hide_each(ids, tokenizer)
     with evaluating(model):
         pairs = zip(copies.split(batch_size), spots.split(batch_size), strict=True)
-        parts = [model.logits(model.hidden(part)[torch.arange(len(at)), at]) for part, at in pairs]
+        parts = [model.logits(model.hidden(part)[torch.arange(len(at), device=at.device), at]) for part, at in pairs]
     return torch.cat(parts).float().log_softmax(-1), ids[spots]
 
 # %% ../nbs/09_masked.ipynb #9f45f53c

@@ -330,6 +330,12 @@ def test_loss_pencil():
     assert accuracy(*masked_logits(Always(), batch)) == 0.5
 
 
+def test_a_row_of_padding_among_others_leaves_the_gradients_finite():
+    net, ids = model(), torch.cat([some_rows(2), torch.full((1, 12), TOKENIZER.pad)])
+    masked_loss(net, corrupt(ids, TOKENIZER, Masking(0.3), generator())).backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
 def test_a_loss_needs_a_target():
     batch = corrupt(some_rows(), TOKENIZER, ALL, generator())
     batch[:, 1] = -100
