@@ -132,7 +132,7 @@ def fit(
         ids = batches(step).to(device, non_blocking=True)
         row = {"step": step + 1, **train_step(model.train(), ids, loss, opt, recipe), "lr": group["lr"]}
         seconds += perf_counter() - started
-        history.append({**row, "seconds": seconds, "tokens": (step + 1) * ids.numel()})
+        history.append({**row, "seconds": seconds, "tokens": (step + 1) * len(ids) * ids.shape[-1]})
         if (step + 1) % recipe.every == 0 or step + 1 == recipe.steps:
             look_up(model, history, validate, folder)
             bar.set_postfix({key: f"{history[-1][key]:.3f}" for key in ("loss", "valid") if key in history[-1]})

@@ -18,7 +18,7 @@ ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -195,6 +195,24 @@ def test_tokens_answer(page, home):
     assert "t + h: 5 tokens, 3 different" in say(page)
     page.get_by_role("slider", name="step").press("ArrowLeft")
     assert "letters: 7 tokens" in say(page)
+
+
+def test_mask_answers(page, home):
+    gaps = [None, {" cat": 0.6, " dog": 0.3}, {" sat": 0.25, " lay": 0.5}]
+    models = {"BERT": (1 - np.eye(3), gaps), "GPT": (np.tri(3, k=-1), [None, {"x": 1.0}, None])}
+    page.goto(home(views.mask_view(["[CLS]", " cat", " sat"], models)))
+    bert = page.get_by_role("group", name="BERT: choose a token")
+    assert bert.get_by_role("button").all_inner_texts() == ["[CLS]", "[MASK]", "·sat"]
+    assert say(page).startswith("Position 1, “·cat”: BERT sees every other token, and says “·cat” with 60 %; GPT")
+    assert page.get_by_role("list", name="BERT: candidates").inner_text().split("\n") == [
+        "✓ ·cat", "60 %", "·dog", "30 %", "all other tokens", "10 %"]  # fmt: skip
+    bert.get_by_role("button", name="·sat, seen").click()
+    assert "BERT sees every other token, and says “·lay” with 50 %" in say(page)
+    assert page.locator(".maskpanels section").nth(1).locator(".bars > *").count() == 0
+    bert.get_by_role("button").nth(2).press("ArrowLeft")
+    assert say(page).startswith("Position 1") and bert.get_by_role("button").first.is_disabled()
+    unseen = page.get_by_role("group", name="GPT: choose a token").get_by_role("button").nth(2)
+    assert unseen.get_attribute("class") == "tok unseen"
 
 
 def test_curves_answer(page, home):
