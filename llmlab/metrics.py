@@ -29,7 +29,8 @@ class Score(float):
         return self
 
     def __repr__(self):
-        how = ", ".join(f"{key}={value}" for key, value in self.recipe.items())
+        short = {key: f"{x:.4g}" if isinstance(x, float) else x for key, x in self.recipe.items()}
+        how = ", ".join(f"{key}={x}" for key, x in short.items())
         return f"{self.name} {float(self):.4g} {self.unit} ({how})".replace("  ", " ")
 
 # %% ../nbs/06_metrics.ipynb #fe2807c4
@@ -116,7 +117,8 @@ def counted(logits, targets, ignore):
     kept, v = targets != ignore, logits.shape[-1]
     if not kept.any():
         raise ValueError(f"every target is {ignore}: nothing is left to count")
-    if not 0 <= (low := int(targets[kept].min())) <= (high := int(targets[kept].max())) < v:
+    low, high = (int(x) for x in targets[kept].aminmax())
+    if low < 0 or high >= v:
         raise ValueError(f"targets from {low} to {high}, but {v} candidates: mark what must not count with {ignore}")
     if logits[kept].isnan().any():
         raise ValueError("a logit is NaN: it has no rank, so look where the model made it")
