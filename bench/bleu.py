@@ -1,8 +1,8 @@
 """Corpus BLEU of 100,000 pairs by llmlab and by sacrebleu, in one run: python bench/bleu.py [--json FILE]
 
-Both get the same ids: sacrebleu as strings for tokenize="none", token_bleu as lists and as one padded tensor. Rounds are
-interleaved, so that a slow moment of the machine hits everybody. Read the ratios; seconds belong to this machine and hour.
-sacrebleu is one thread; --threads sets those of PyTorch. With a GPU, token_bleu runs there too.
+Both get the same ids: sacrebleu as strings for tokenize="none", token_bleu as lists and as one padded tensor. Rounds
+are interleaved, so that a slow moment of the machine hits everybody. Read the ratios; seconds belong to this machine
+and hour. sacrebleu is one thread; --threads sets those of PyTorch. With a GPU, token_bleu runs there too.
 """
 import argparse
 import json
@@ -55,7 +55,8 @@ def race(runners, rounds):
     for _ in range(rounds):
         for name, score in runners.items():
             runs[name].append(timed(score))
-    return {name: {"seconds": round(statistics.median(s for s, _ in all_), 3), "bleu": all_[0][1]} for name, all_ in runs.items()}
+    middle = {name: round(statistics.median(s for s, _ in all_), 3) for name, all_ in runs.items()}
+    return {name: {"seconds": middle[name], "bleu": all_[0][1]} for name, all_ in runs.items()}
 
 
 def main():
@@ -78,7 +79,8 @@ def main():
     rows = race(runners, args.rounds)
     for name, row in rows.items():
         row["sacrebleu_over_this"] = round(rows["sacrebleu"]["seconds"] / row["seconds"], 2)
-        print(f"{name:26} {row['seconds']:7.3f} s   BLEU {row['bleu']:.8f}   sacrebleu takes {row['sacrebleu_over_this']:.1f} ×")
+        ratio = row["sacrebleu_over_this"]
+        print(f"{name:26} {row['seconds']:7.3f} s   BLEU {row['bleu']:.8f}   sacrebleu takes {ratio:.1f} ×")
         assert abs(row["bleu"] - rows["sacrebleu"]["bleu"]) < 1e-6
     where = {"date": date.today().isoformat(), "pairs": args.pairs, "threads": args.threads, "rounds": args.rounds,
              "machine": f"{platform.machine()}, {platform.system()}, CPU", "torch": torch.__version__,

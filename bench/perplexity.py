@@ -1,10 +1,10 @@
-"""Perplexity of a long text by a GPT-2-small-shaped model: token_logprobs beside the textbook way, each in its own process.
+"""Perplexity of a long text by a GPT-2-small-shaped model: token_logprobs beside the textbook way, each in a process.
 
     python bench/perplexity.py [--json FILE]
 
-Both read the same overlapping windows in the same batches and score the same tokens. The textbook way takes the logits of
-all windows of a batch, then log-softmax, then picks; token_logprobs computes the logits of scored tokens only, some rows at a
-time. Weights are random: they change neither memory nor time. Memory is the peak resident set of the process (CPU).
+Both read the same overlapping windows in the same batches and score the same tokens. The textbook way takes the logits
+of all windows of a batch, then log-softmax, then picks; token_logprobs computes the logits of scored tokens only, some
+rows at a time. Weights are random: they change neither memory nor time. Memory is the peak resident set (CPU).
 """
 import argparse
 import json
@@ -74,7 +74,7 @@ def main():
         if ran.returncode:
             sys.exit(f"{way}: {ran.stderr or f'ended with {ran.returncode}; was there memory enough?'}")
         rows[way] = row = json.loads(ran.stdout)
-        print(f"{way:10} {row['seconds']:7.1f} s   peak {row['peak_mb']:6,} MB, of them {row['loaded_mb']:,} before it began")
+        print(f"{way:10} {row['seconds']:7.1f} s   peak {row['peak_mb']:6,} MB, {row['loaded_mb']:,} at the start")
     a, b = rows["llmlab"], rows["textbook"]
     assert abs(a["perplexity"] / b["perplexity"] - 1) < 1e-4
     ratios = {"memory": b["peak_mb"] / a["peak_mb"], "seconds": b["seconds"] / a["seconds"],
@@ -85,7 +85,8 @@ def main():
              "batch": args.batch, "dtype": "float32", "machine": f"{platform.machine()}, {platform.system()}, CPU",
              "torch": torch.__version__, "llmlab": llmlab.__version__}
     if args.json:
-        args.json.write_text(json.dumps({**where, "ways": rows, "textbook_over_llmlab": ratios}, indent=1) + "\n", "utf-8")
+        result = {**where, "ways": rows, "textbook_over_llmlab": ratios}
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

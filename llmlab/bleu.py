@@ -5,21 +5,19 @@ __all__ = ['SMOOTH', 'ranks', 'longer', 'clipped', 'brevity_penalty', 'smoothed'
            'check_ids', 'block', 'closest', 'bleu_rows', 'check_segments', 'token_bleu', 'bleu_options', 'pairs_of',
            'bleu', 'word_ids']
 
-# %% ../nbs/06b_bleu.ipynb #e962ab85
-import re
-import string
-from collections import Counter
-from collections.abc import Callable, Sequence
+# %% ../nbs/06b_bleu.ipynb #3f05cf6c
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain, zip_longest
 
+# %% ../nbs/06b_bleu.ipynb #ab6a328a
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-# %% ../nbs/06b_bleu.ipynb #e5e6f740
-from .metrics import Score, from_rows, ratio
+# %% ../nbs/06b_bleu.ipynb #0c758a17
+from .metrics import Score, from_rows
 
 # %% ../nbs/06b_bleu.ipynb #20207586
 def ranks(
@@ -147,7 +145,7 @@ def several(group) -> bool:
     "Whether this is a list of texts, not one text."
     return len(group) > 0 and (isinstance(group[0], list | tuple) or getattr(group[0], "ndim", 0) > 0)
 
-
+# %% ../nbs/06b_bleu.ipynb #b9f674df
 def check_ids(flat):
     "None below 0, except the last."
     if len(flat) > 1 and (low := int(flat[:-1].min())) < 0:

@@ -122,7 +122,8 @@ def test_pencil():
     "Lin 2004, section 3.1: ROUGE-L tells who killed whom, 3/4 against 2/4; ROUGE-2 gives both the same."
     true = ["police killed the gunman"]
     assert rouge(["police kill the gunman"], true) == 3 / 4 and rouge(["the gunman kill police"], true) == 2 / 4
-    assert rouge(["police kill the gunman"], true, 2) == rouge(["the gunman kill police"], true, 2) == pytest.approx(1 / 3)
+    pairs = [rouge([told], true, 2) for told in ("police kill the gunman", "the gunman kill police")]
+    assert pairs == pytest.approx([1 / 3, 1 / 3])
 
 
 @given(st.integers(1, 30), st.data())
@@ -159,7 +160,8 @@ def test_all_of_them_can_be_resampled():
 
 
 def test_recipes():
-    assert "ROUGE-2 recall" in repr(rouge(["a"], ["a"], 2, "recall")) and "words=rouge_words" in repr(rouge(["a"], ["a"]))
+    assert "ROUGE-2 recall" in repr(rouge(["a"], ["a"], 2, "recall"))
+    assert "words=rouge_words" in repr(rouge(["a"], ["a"]))
     assert "samples=4/5" in repr(pass_at_k([1, 2], [5, 4], 2)) and "tasks=2" in repr(pass_at_k([1, 2], [5, 4], 2))
 
 
