@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SMOOTH', 'ranks', 'longer', 'clipped', 'brevity_penalty', 'smoothed', 'bleu_value', 'pack', 'flattened', 'several',
-           'check_ids', 'block', 'closest', 'bleu_rows', 'check_segments', 'token_bleu', 'bleu_options', 'pairs_of',
-           'bleu', 'word_ids']
+           'check_ids', 'block', 'closest', 'bleu_rows', 'check_segments', 'check_tensors', 'token_bleu',
+           'bleu_options', 'pairs_of', 'bleu', 'word_ids']
 
 # %% ../nbs/06b_bleu.ipynb #3f05cf6c
 from collections.abc import Sequence
@@ -143,7 +143,7 @@ def flattened(texts, device):
 # %% ../nbs/06b_bleu.ipynb #9a0a85c5
 def several(group) -> bool:
     "Whether this is a list of texts, not one text."
-    return len(group) > 0 and (isinstance(group[0], list | tuple) or getattr(group[0], "ndim", 0) > 0)
+    return len(group) > 0 and (type(group[0]) in (list, tuple) or getattr(group[0], "ndim", 0) > 0)
 
 # %% ../nbs/06b_bleu.ipynb #b9f674df
 def check_ids(flat):
@@ -178,6 +178,8 @@ def bleu_rows(
     check_segments(hyps, refs)
     device = next((x.device for x in (hyps, refs) if isinstance(x, Tensor)), "cpu")
     (hyp, hyp_at, hyp_len), (ref, ref_at, ref_len) = pack(hyps, pad, device), pack(refs, pad, device)
+    if hyp_len.shape[1] > 1:
+        raise ValueError(f"{hyp_len.shape[1]} texts for one hypothesis: several are for references only")
     sizes = hyp_len[:, 0] + ref_len.clamp(min=0).sum(1) + ref_len.shape[1] + 1
     order = sizes.argsort()
     budget = 2**18 if hyp.device.type == "cpu" else 2**24
@@ -186,17 +188,24 @@ def bleu_rows(
         if len(some):
             matches[some] = clipped(block(hyp, hyp_at[some, 0], hyp_len[some, 0]), block(ref, ref_at[some], ref_len[some]))
     possible = (hyp_len - torch.arange(4, device=hyp.device)).clamp(min=0)
-    return torch.cat([hyp_len, closest(hyp_len, ref_len), matches, possible], 1).double().cpu().numpy()
+    return torch.cat([hyp_len, closest(hyp_len, ref_len), matches, possible], 1).cpu().double().numpy()
 
 # %% ../nbs/06b_bleu.ipynb #9136cccb
 def check_segments(hyps, refs):
-    "As many hypotheses as references, at least one, on one device, and not strings."
+    "As many hypotheses as references, at least one."
     if len(hyps) != len(refs) or not len(hyps):
         raise ValueError(f"{len(hyps)} hypotheses, {len(refs)} references: give one reference, or a list, for each hypothesis")
-    shapes = [tuple(x.shape) for x in (hyps, refs) if isinstance(x, Tensor)]
-    if any(not 2 <= len(shape) <= 3 or not shape[1] for shape in shapes):
+    if isinstance(hyps[0], int):
+        raise ValueError("one text is given: put it into a list, and its references into another")
+    check_tensors([x for x in (hyps, refs) if isinstance(x, Tensor)])
+
+# %% ../nbs/06b_bleu.ipynb #046fa4ed
+def check_tensors(tensors):
+    "Two or three axes, and one device."
+    shapes = [tuple(x.shape) for x in tensors]
+    if any(len(shape) not in (2, 3) or len(shape) == 3 and not shape[1] for shape in shapes):
         raise ValueError(f"ids of shape {' and '.join(map(str, shapes))}: give [segments, ids] or [segments, references, ids]")
-    devices = {str(x.device) for x in (hyps, refs) if isinstance(x, Tensor)}
+    devices = {str(x.device) for x in tensors}
     if len(devices) > 1:
         raise ValueError(f"ids on {' and '.join(sorted(devices))}: move both to one device")
 

@@ -31,6 +31,10 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+def zeros(*shape):
+    return torch.zeros(*shape, dtype=torch.long)
+
+
 def words(ids) -> str:
     return " ".join(f"w{i}" for i in ids)
 
@@ -139,6 +143,7 @@ def test_closest_length_and_packing():
 
 def test_defined_values():
     assert token_bleu([[]], [[1, 2]]) == 0 and token_bleu([[1]], [[]]) == 0 and token_bleu([[]], [[]]) == 0
+    assert token_bleu(zeros(2, 0), zeros(2, 3)) == 0
     assert bleu([""], ["a b"]) == 0 and bleu(["a b"], [""]) == 0 and bleu(["a"], ["b"]) == 0
     assert token_bleu([[1, 2, 3, 4]], [[1, 2, 3, 4]]) == pytest.approx(100)
 
@@ -188,10 +193,6 @@ def test_metrics_hands_them_out_and_stays_light():
     assert ran.stdout.split() == ["False", "False", "True"]
 
 
-def zeros(*shape):
-    return torch.zeros(*shape, dtype=torch.long)
-
-
 @pytest.mark.parametrize("call, text", [
     (lambda: bleu([], []), "0 hypotheses, 0 references"),
     (lambda: bleu(["a"], ["a", "b"]), "1 hypotheses, 2 references.*zip"),
@@ -202,6 +203,9 @@ def zeros(*shape):
     (lambda: bleu(["a"], ["a"], smooth="add"), "smooth is 'add': take one of none, floor, add-k, exp"),
     (lambda: token_bleu([], []), "0 hypotheses"),
     (lambda: token_bleu([[1]], [[1], [2]]), "1 hypotheses, 2 references"),
+    (lambda: token_bleu([1, 2], [1, 2]), "one text is given: put it into a list"),
+    (lambda: token_bleu([[[1], [2]]], [[1]]), "2 texts for one hypothesis"),
+    (lambda: token_bleu(zeros(1, 2, 3), zeros(1, 3)), "2 texts for one hypothesis"),
     (lambda: token_bleu(zeros(2, 3), zeros(3, 3)), "2 hypotheses, 3"),
     (lambda: token_bleu([["a"]], [["a"]]), "ids are strings"),
     (lambda: token_bleu(["a b"], ["a b"]), "ids are strings: use bleu"),
