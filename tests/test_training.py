@@ -273,7 +273,7 @@ def test_every_mismatch_is_named(tmp_path):
     (lambda: Recipe(clip=0), "clip=0"),
     (lambda: Recipe(warmup=2), "warmup=2 is a share"),
     (lambda: Recipe(precision="fp8"), "precision='fp8': take"),
-    (lambda: training.shipped("nothing"), "no file 'nothing' comes with llmlab"),
+    (lambda: training.shipped("nothing"), "no 'nothing' comes with llmlab"),
 ])
 def test_errors(unchecked, call, text):
     with pytest.raises(ValueError, match=text):
