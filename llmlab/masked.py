@@ -222,12 +222,12 @@ class Neighbours:
 # %% ../nbs/09_masked.ipynb #5d4f7c6e
 def one_gap(model, tokenizer, text) -> Int[Tensor, "1 t"]:
     "The ids of a text with one [MASK], on the model's device."
-    ids = torch.tensor([tokenizer.encode(text)], device=device_of(model))
+    ids = torch.tensor([tokenizer.encode(text)])
     if (gaps := int((ids == tokenizer.mask).sum())) != 1:
         todo = "fill one, write it down, then fill the next" if gaps else "write [MASK] where a token is missing"
         raise ValueError(f"{gaps} gaps in {text!r}, expected one [MASK]: {todo}")
     check_ids(ids, model.cfg)
-    return ids
+    return ids.to(device_of(model))
 
 # %% ../nbs/09_masked.ipynb #67425736
 def fill_mask(
@@ -259,13 +259,13 @@ def gap_logprobs(
     batch_size: int = 64,     # copies a forward pass
 ) -> tuple[Float[Tensor, "n v"], Int[Tensor, " n"]]:  # for each token: log p of every candidate, and its own id
     "What the model expects at each token of a text, if that token alone is hidden."
-    ids = torch.tensor(tokenizer.encode(text), device=device_of(model))
+    ids = torch.tensor(tokenizer.encode(text))
     check_ids(ids[None], model.cfg)
-    copies, spots = hide_each(ids, tokenizer)
+    copies, spots = (x.to(device_of(model)) for x in hide_each(ids, tokenizer))
     with evaluating(model):
         pairs = zip(copies.split(batch_size), spots.split(batch_size), strict=True)
-        parts = [model.logits(model.hidden(part)[torch.arange(len(at)), at]) for part, at in pairs]
-    return torch.cat(parts).float().log_softmax(-1), ids[spots]
+        parts = [model.logits(model.hidden(part)[torch.arange(len(at), device=at.device), at]) for part, at in pairs]
+    return torch.cat(parts).float().log_softmax(-1), ids.to(spots.device)[spots]
 
 # %% ../nbs/09_masked.ipynb #9f45f53c
 def pseudo_logprobs(model: nn.Module, tokenizer, text: str, batch_size: int = 64) -> Float[Tensor, " n"]:
