@@ -253,21 +253,21 @@ def attentions(
         raise ValueError(f"{type(model).__name__} gives no attention weights: it may have no attention")
     return found
 
-# %% ../nbs/12_pretrained.ipynb #12c0005e
+# %% ../nbs/12_pretrained.ipynb #12c00062
 SPECIALS = {"[PAD]": "pad", "[CLS]": "cls", "[SEP]": "sep", "[MASK]": "mask", "[UNK]": "unk", "<s>": "bos", "</s>": "eos",
             "<|begin_of_text|>": "bos", "<|end_of_text|>": "eos", "<|endoftext|>": "eos"}
 
-# %% ../nbs/12_pretrained.ipynb #12c0005f
+# %% ../nbs/12_pretrained.ipynb #12c00063
 CLASSES = {"gpt2": "GPT2LMHeadModel", "bert": "BertForMaskedLM", "llama": "LlamaForCausalLM",
            "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
-# %% ../nbs/12_pretrained.ipynb #12c00060
+# %% ../nbs/12_pretrained.ipynb #12c00064
 def spelled_out(cfg: Config, model: nn.Module) -> Config:
     "The same shape with no default left open."
     mlp = next(module for name, module in model.named_modules() if name.endswith("blocks.0.mlp"))
     return replace(cfg, kv_heads=cfg.kv_heads or cfg.heads, d_head=cfg.head_width, d_ff=mlp.down.in_features)
 
-# %% ../nbs/12_pretrained.ipynb #12c00061
+# %% ../nbs/12_pretrained.ipynb #12c00065
 def their_config(model: nn.Module) -> tuple[str, dict]:
     "Family and config.json of a model of ours: the family whose words describe it without loss."
     cfg = spelled_out(model.cfg, model)
@@ -281,7 +281,7 @@ def their_config(model: nn.Module) -> tuple[str, dict]:
             return family, about
     raise ValueError(f"{type(model).__name__} with {cfg} is none of {', '.join(SHAPES)}: transformers has no class for it")
 
-# %% ../nbs/12_pretrained.ipynb #12c00062
+# %% ../nbs/12_pretrained.ipynb #12c00066
 def their_tensors(model: nn.Module, table: dict) -> dict[str, Tensor]:
     "The model's tensors under their names, cut and turned as they have them."
     cfg, out = model.cfg, {}
@@ -293,7 +293,7 @@ def their_tensors(model: nn.Module, table: dict) -> dict[str, Tensor]:
         out |= {theirs: part.clone(memory_format=torch.contiguous_format) for theirs, part in zip(names, parts, strict=True)}
     return out
 
-# %% ../nbs/12_pretrained.ipynb #12c00063
+# %% ../nbs/12_pretrained.ipynb #12c00067
 def export(
     model: nn.Module,  # a Decoder or a MaskedLM of one of the families
     folder: str | Path,  # made if it is missing

@@ -1,6 +1,6 @@
 """Train what the chapters ship, and note in its manifest how: python tools/make_checkpoints.py stories-bert
 
-reference-gpt (chapters 06 and 08) takes about ten minutes on one core, stories-bert (chapter 12) about four on two.
+reference-gpt (chapters 06 and 08) takes about ten minutes on one core, stories-bert (chapter 12) about three on two.
 Each is the last model of its run: nothing was chosen by its validation score.
 """
 import argparse
@@ -193,7 +193,7 @@ def stories_bert(args):
     unseen = Corrupted(held.documents.values(), tokenizer, 64, seed=9)
     cfg = Config(tokenizer.get_vocab_size(), context=128, layers=4, heads=4, d_model=128, norm_place="post",
                  norm_eps=1e-12, feed_forward="gelu_exact", segments=2)
-    recipe = Recipe(steps=args.steps or 1000, batch_size=64, lr=2e-3, warmup=0.1, every=200)
+    recipe = Recipe(steps=args.steps or 700, batch_size=64, lr=2e-3, warmup=0.1, every=200)
     model, points, began = MaskedLM(cfg), [], time.process_time()
 
     def validate(model):
