@@ -6,7 +6,6 @@ __all__ = ['IGNORE', 'choose_backend', 'check_backend', 'load_keras', 'grow_gpu_
            'from_keras', 'FromKeras', 'pad', 'pairs', 'next_token_loss', 'adamw', 'diary', 'edit_reach']
 
 # %% ../nbs/10_recurrent.ipynb #2fcef4b9
-import math
 import os
 import sys
 from contextlib import suppress
@@ -14,6 +13,7 @@ from functools import partial
 from importlib.util import find_spec
 from time import perf_counter
 
+# %% ../nbs/10_recurrent.ipynb #18ad58c1
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -127,12 +127,12 @@ def start_like_keras(model: RecurrentLM):
 
 # %% ../nbs/10_recurrent.ipynb #3e64cc41
 def lstm_step(
-    x: Float[Tensor, "b d"],            # the new token's embedding
-    h: Float[Tensor, "b u"],            # output before
-    c: Float[Tensor, "b u"],            # memory before
-    kernel: Float[Tensor, "d 4*u"],     # W of the four, side by side: i, f, g, o
-    recurrent: Float[Tensor, "u 4*u"],  # U of the four
-    bias: Float[Tensor, "4*u"],         # b of the four
+    x: Float[Tensor, "b d"],              # the new token's embedding
+    h: Float[Tensor, "b u"],              # output before
+    c: Float[Tensor, "b u"],              # memory before
+    kernel: Float[Tensor, "d gates"],     # W of i, f, g and o, side by side
+    recurrent: Float[Tensor, "u gates"],  # U, likewise
+    bias: Float[Tensor, " gates"],        # b, likewise; gates = 4 · u
 ) -> tuple[Float[Tensor, "b u"], Float[Tensor, "b u"]]:  # output and memory after
     "One token further."
     i, f, g, o = (x @ kernel + h @ recurrent + bias).chunk(4, -1)
@@ -241,8 +241,7 @@ def adamw(recipe: Recipe):
     keras, warm = load_keras(), recipe.warmup * recipe.steps
     rising = dict(warmup_target=recipe.lr, warmup_steps=warm) if warm else {}
     rate = keras.optimizers.schedules.CosineDecay(recipe.lr / (warm + 1), max(recipe.steps - warm, 1), **rising)
-    clip = None if math.isinf(recipe.clip) else recipe.clip
-    found = keras.optimizers.AdamW(rate, recipe.weight_decay, *recipe.betas, epsilon=1e-8, global_clipnorm=clip)
+    found = keras.optimizers.AdamW(rate, recipe.weight_decay, *recipe.betas, 1e-8, global_clipnorm=min(recipe.clip, 1e9))
     found.exclude_from_weight_decay(var_names=["bias"])
     return found
 
