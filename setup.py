@@ -26,7 +26,8 @@ setup(
     install_requires=words("requirements"),
     extras_require={
         "course": words("course_requirements"),
-        "dev": words("course_requirements") + words("dev_requirements"),
+        "tensorflow": words("tensorflow_requirements"),
+        "dev": words("course_requirements") + words("tensorflow_requirements") + words("dev_requirements"),
     },
     entry_points={"console_scripts": ["llmlab=llmlab.lab:main"]},
     zip_safe=False,
