@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['STATIC', 'MAX_WEIGHTS', 'View', 'require', 'figure_html', 'page_html', 'array', 'strings', 'sides', 'check_layer',
            'layer_list', 'pack', 'count_heads', 'attention_view', 'formula_view', 'next_token_view', 'tokens_view',
-           'curves_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
+           'curves_view', 'cost_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
 
 # %% ../nbs/90_views.ipynb #7501614d
 import base64
@@ -228,6 +228,26 @@ def curves_view(
     shots = [[float(a), strings([s])[0] if isinstance(s, str) else array(s).tolist()] for a, s in taken]
     data = dict(series=lines, x=x, y=y, log_x=log_x, log_y=log_y, snapshots=shots)
     return View("curves", data, f"{y} over {x}: {ends}.", at=last)
+
+# %% ../nbs/90_views.ipynb #5a0b5d9c
+def cost_view(
+    models,  # a list of dicts as `cost.card` makes them
+    gpus,  # a list of dicts: name, and (low, high) of memory in GB, peak in TFLOP/s, power in W, price in USD an hour
+    overhead,  # (low, high): kWh from the grid for each kWh in the machines
+    grids,  # {whose electricity: g CO2 per kWh}
+    law,  # E, A, B, alpha, beta
+    runs,  # {published model: (parameters, tokens)}
+) -> View:
+    "What training and running a model costs. State: chosen (model), gpu, grid, tokens and context (logarithms), utilisation."
+    models, gpus = list(models), list(gpus)
+    require(models and gpus and grids, f"{len(models)} models, {len(gpus)} GPUs, {len(grids)} grids: give one of each at least")
+    for kind, needed in ((models, "name n context vocab flops square cache kept"), (gpus, "name memory peak power price")):
+        for row in kind:
+            lacking = set(needed.split()) - set(row)
+            require(not lacking, f"{row.get('name', row)} lacks {', '.join(sorted(lacking))}: see cost.card and cost.calculator")
+    data = dict(models=models, gpus=gpus, overhead=overhead, grids=grids, law=law, runs=runs)
+    alt = f"A cost calculator for {', '.join(strings(m['name'] for m in models))}, and {len(runs)} published models on a scaling law."
+    return View("cost", data, alt, chosen=0, gpu=len(gpus) - 1, grid=0, tokens=10.0, context=10, utilisation=0.4)
 
 # %% ../nbs/90_views.ipynb #2c3a8981
 def bertviz_frame(name: str, params: dict, height: int):
