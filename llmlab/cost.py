@@ -101,7 +101,8 @@ def check(**sizes: tuple[float, float]) -> None:
     "Raise ValueError for a size that is not above 0, or beyond its largest sensible value."
     for name, (value, top) in sizes.items():
         if not 0 < value <= top:
-            raise ValueError(f"{name}={value:,}: expected a number above 0 and at most {top:,}")
+            todo = "crop the sequence or raise Config.context" if name == "t" else "look for a wrong unit"
+            raise ValueError(f"{name}={value:,}: expected a number above 0 and at most {top:,}; {todo}")
 
 # %% ../nbs/18_cost.ipynb #a33f050f
 def training_flops(cfg: Config, tokens: float, t: int | None = None) -> float:
