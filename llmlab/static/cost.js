@@ -12,7 +12,7 @@ export function compute({ models, gpus, overhead, grids, law }, s) {
   const need = (parts) => Math.ceil(Object.values(parts).reduce((a, b) => a + b) / (0.9e9 * g.memory[0]));
   return {
     m, g, tokens, t, flops, hours, kwh, training, running, rule: flops / (6 * m.n * tokens), ratio: tokens / m.n, loss: loss(law, m.n, tokens),
-    usd: g.price.map((x) => x * hours), tonnes: kwh.map((x) => (x * carbon) / 1e6), cards: [need(training), need(running)],
+    usd: g.price.map((x) => x * hours), kg: kwh.map((x) => (x * carbon) / 1e3), cards: [need(training), need(running)],
   };
 }
 
@@ -32,7 +32,24 @@ export function short(x) {
   return `${Number((x / 1000 ** i).toPrecision(3))} ${["", "thousand", "million", "billion", "trillion"][i]}`;
 }
 export const between = ([a, b]) => (short(a) === short(b) ? short(a) : `${short(a)} to ${short(b)}`);
-const gb = (bytes) => `${short(bytes / 1e9)} GB`;
+export const gb = (bytes) => (bytes >= 1e12 ? `${short(bytes / 1e12)} TB` : `${short(bytes / 1e9)} GB`);
+
+// tokens at which a model of n parameters reaches this loss; NaN where none suffice
+export const contour = (l, n, level) => (l.B / (level - l.E - l.A / n ** l.alpha)) ** (1 / l.beta);
+
+// where names stand beside their points: the first free place of four, or none; boxes are [left, top, right, bottom]
+export function place(points, width, taken = []) {
+  return points.map(([name, x, y]) => {
+    const long = 6.1 * name.length, spots = [[7, 4, "start"], [-7, 4, "end"], [0, -10, "middle"], [0, 18, "middle"]];
+    for (const [dx, dy, anchor] of spots) {
+      const left = x + dx - { start: 0, end: long, middle: long / 2 }[anchor], box = [left, y + dy - 10, left + long, y + dy + 3];
+      if (left < 54 || box[2] > width || taken.some((b) => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])) continue;
+      taken.push(box);
+      return { dx, dy, anchor };
+    }
+    return null;
+  });
+}
 
 export function summary(r) {
   return `${r.m.name} on ${short(r.tokens)} tokens (${short(r.ratio)} a parameter): ${short(r.flops)} FLOPs, ${short(r.hours)} hours of one ${r.g.name}, ${between(r.usd)} USD, ${between(r.kwh)} kWh. ` +
@@ -67,7 +84,7 @@ function render({ model, el }) {
   const slides = { tokens: slide("training tokens", "tokens", Y[0], Y[1], 0.1), context: slide("tokens in a sequence", "context", 7, 17, 1), utilisation: slide("utilisation", "utilisation", 0.05, 0.6, 0.05) };
   const bars = h("div", { className: "memory" }), found = h("dl", { className: "found-cost" }), chart = h("div", { className: "chart" }), say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
-  el.append(h("div", { className: "bar" }, ...Object.values(picks)), h("div", { className: "bar slides" }, ...Object.values(slides)), found, bars, chart, say);
+  el.append(h("div", { className: "bar" }, ...Object.values(picks)), h("div", { className: "bar slides" }, ...Object.values(slides)), found, bars, h("div", { className: "title" }, "loss by the law; the best size for each budget (full), this budget (dashed), published models (points)"), chart, say);
 
   // one bar of memory, its parts side by side, and a mark at each GPU's end
   function bar(title, parts, top, r, cards) {
@@ -87,7 +104,7 @@ function render({ model, el }) {
   }
 
   function plane(r) {
-    const width = Math.max(280, chart.clientWidth || 600), height = Math.min(360, 140 + width * 0.32), box = { left: 52, right: width - 12, top: 10, bottom: height - 38 };
+    const width = Math.max(280, chart.clientWidth || 600), height = Math.min(360, 140 + width * 0.32), box = { left: 64, right: width - 12, top: 10, bottom: height - 38 };
     const sx = (n) => box.left + ((Math.log10(n) - X[0]) / (X[1] - X[0])) * (box.right - box.left), sy = (d) => box.bottom - ((Math.log10(d) - Y[0]) / (Y[1] - Y[0])) * (box.bottom - box.top);
     const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `The plane of parameters and training tokens. ${say.textContent}` });
     const [columns, rows] = [36, 24], w = (box.right - box.left) / columns, tall = (box.bottom - box.top) / rows, worst = loss(data.law, 10 ** X[0], 10 ** Y[0]) - data.law.E;
@@ -96,16 +113,25 @@ function render({ model, el }) {
       const share = Math.round(70 * (1 - Math.log(1 + 30 * (l - data.law.E) / worst) / Math.log(31)));
       svg.append(s("rect", { x: box.left + i * w, y: box.top + j * tall, width: w + 0.6, height: tall + 0.6, style: `fill:color-mix(in srgb, var(--chip) ${share}%, var(--paper))` }));
     }
-    for (let e = X[0]; e <= X[1]; e++) svg.append(s("text", { x: sx(10 ** e), y: box.bottom + 16, "text-anchor": "middle" }, `10^${e}`));
+    for (let e = X[0]; e <= X[1]; e += width > 500 ? 1 : 2) svg.append(s("text", { x: sx(10 ** e), y: box.bottom + 16, "text-anchor": "middle" }, `10^${e}`));
     for (let e = Y[0]; e <= Y[1]; e++) svg.append(s("text", { x: box.left - 7, y: sy(10 ** e) + 4, "text-anchor": "end" }, `10^${e}`));
     svg.append(s("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, "parameters"), s("text", { class: "axis", x: 13, y: height / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${height / 2})` }, "training tokens"));
-    const line = Array.from({ length: 60 }, (_, i) => optimum(data.law, 10 ** (15 + i * 0.25))).filter(([n, d]) => n >= 10 ** X[0] && n <= 10 ** X[1] && d >= 10 ** Y[0] && d <= 10 ** Y[1]);
-    svg.append(s("path", { d: "M" + line.map(([n, d]) => `${sx(n).toFixed(1)} ${sy(d).toFixed(1)}`).join("L"), class: "best" }));
-    for (const [name, [n, d]] of Object.entries(data.runs)) {
-      const late = sx(n) > width - 120;
-      svg.append(s("circle", { class: "run", cx: sx(n), cy: sy(d), r: 3.5 }, s("title", {}, `${name}: ${short(n)} parameters, ${short(d)} tokens, loss ${loss(data.law, n, d).toFixed(2)}`)));
-      svg.append(s("text", { class: "name", x: sx(n) + (late ? -7 : 7), y: sy(d) + 4, "text-anchor": late ? "end" : "start" }, name));
+    const inside = ([n, d]) => n >= 10 ** X[0] && n <= 10 ** X[1] && d >= 10 ** Y[0] && d <= 10 ** Y[1];
+    const trace = (points, kind) => { const kept = points.filter(inside); if (kept.length > 1) svg.append(s("path", { class: kind, d: "M" + kept.map(([n, d]) => `${sx(n).toFixed(1)} ${sy(d).toFixed(1)}`).join("L") })); return kept; };
+    const along = Array.from({ length: 111 }, (_, i) => 10 ** (X[0] + (i / 110) * (X[1] - X[0]))), taken = [];
+    for (const level of [4, 3, 2.6, 2.3, 2.1, 2, 1.9]) {
+      const kept = trace(along.map((n) => [n, contour(data.law, n, level)]), "level"), [n, d] = kept[0] ?? [];
+      if (kept.length > 1 && width > 500) svg.append(s("text", { class: "quiet", x: sx(n) + 3, y: Math.max(sy(d) + 11, 22) }, String(level)));
     }
+    trace(along.map((n) => [n, (r.m.n * r.tokens) / n]), "budget");
+    trace(Array.from({ length: 60 }, (_, i) => optimum(data.law, 10 ** (15 + i * 0.25))), "best");
+    const runs = Object.entries(data.runs).map(([name, [n, d]]) => [name, sx(n), sy(d), n, d]).sort((a, b) => a[1] - b[1]);
+    runs.forEach(([, x, y]) => taken.push([x - 4, y - 4, x + 4, y + 4]));
+    place(runs, width - 8, taken).forEach((spot, i) => {
+      const [name, x, y, n, d] = runs[i];
+      svg.append(s("circle", { class: "run", cx: x, cy: y, r: 3.5 }, s("title", {}, `${name}: ${short(n)} parameters, ${short(d)} tokens, loss ${loss(data.law, n, d).toFixed(2)}`)));
+      if (spot) svg.append(s("text", { class: "name", x: x + spot.dx, y: y + spot.dy, "text-anchor": spot.anchor }, name));
+    });
     svg.append(s("circle", { class: "here", cx: sx(r.m.n), cy: sy(r.tokens), r: 7 }));
     svg.addEventListener("click", (event) => {
       const at = svg.getBoundingClientRect(), x = X[0] + ((event.clientX - at.left - box.left) / (box.right - box.left)) * (X[1] - X[0]), y = Y[0] + ((box.bottom - event.clientY + at.top) / (box.bottom - box.top)) * (Y[1] - Y[0]);
@@ -124,7 +150,7 @@ function render({ model, el }) {
       node.children[0].setAttribute("aria-valuetext", text);
       node.lastChild.textContent = text;
     }
-    const facts = { parameters: short(r.m.n), "tokens a parameter": short(r.ratio), FLOPs: short(r.flops), "against 6ND": `× ${r.rule.toFixed(2)}`, "loss by the law": `${r.loss.toFixed(2)} nats`, "GPU hours": short(r.hours), USD: between(r.usd), kWh: between(r.kwh), "tonnes CO₂": between(r.tonnes) };
+    const facts = { parameters: short(r.m.n), "tokens a parameter": short(r.ratio), FLOPs: short(r.flops), "against 6ND": `× ${r.rule.toFixed(2)}`, "loss by the law": `${r.loss.toFixed(2)} nats`, "GPU hours": short(r.hours), USD: between(r.usd), kWh: between(r.kwh), "kg CO₂": between(r.kg) };
     found.replaceChildren(...Object.entries(facts).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
     bars.replaceChildren(bar("to train, one sequence", r.training, top, r, r.cards[0]), bar("to run, one sequence", r.running, top, r, r.cards[1]));
     say.textContent = summary(r);

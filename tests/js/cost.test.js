@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { between, compute, loss, optimum, short, summary } from "../../llmlab/static/cost.js";
+import { between, compute, contour, gb, loss, optimum, place, short, summary } from "../../llmlab/static/cost.js";
 
 const law = { E: 1.8172, A: 482.01, B: 2085.43, alpha: 0.3478, beta: 0.3658 };
 const data = {
@@ -16,7 +16,7 @@ test("one run by hand", () => {
   assert.ok(Math.abs(r.hours - r.flops / 5e14 / 3600) < 1e-9);
   assert.deepEqual(r.usd, [r.hours, 3 * r.hours]);
   assert.deepEqual(r.kwh, [r.hours / 2, r.hours]);
-  assert.ok(Math.abs(r.tonnes[1] - r.hours / 1000) < 1e-12);
+  assert.ok(Math.abs(r.kg[1] - r.hours) < 1e-9);
   assert.equal(r.training.weights + r.training.gradients + r.training.optimizer, 16e9);
   assert.equal(r.running["key–value cache"], 2e5 * 1024);
   assert.deepEqual(r.cards, [1, 1]);
@@ -40,3 +40,15 @@ test("readings are short", () => {
 test("the text alternative says what it costs", () => {
   assert.match(summary(compute(data, state)), /^small on 10 billion tokens \(10 a parameter\): .* FLOPs, 35 hours of one card, 35 to 105 USD, 18 to 35 kWh\./);
 });
+
+test("a contour has one loss, and ends where no tokens suffice", () => {
+  assert.ok(Math.abs(loss(law, 1e9, contour(law, 1e9, 2.5)) - 2.5) < 1e-9);
+  assert.ok(Number.isNaN(contour(law, 1e7, 2)));
+});
+
+test("names do not lie on each other", () => {
+  assert.deepEqual(place([["one", 100, 100], ["two", 108, 100], ["three", 600, 50]], 620).map((x) => x?.anchor), ["start", "end", "end"]);
+  assert.equal(place(Array.from({ length: 9 }, () => ["same", 100, 100]), 400).filter(Boolean).length, 4);
+});
+
+test("bytes", () => assert.deepEqual([3e8, 8e10, 2.83e12].map(gb), ["0.3 GB", "80 GB", "2.8 TB"]));
