@@ -12,6 +12,7 @@ import csv
 import math
 from functools import cache
 from importlib.resources import files
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +32,7 @@ class Fact(NamedTuple):
 # %% ../nbs/18_cost.ipynb #1e5b2826
 def rows(name: str) -> list[dict]:
     "A table that is shipped with the course."
-    text = (files("llmlab") / "data" / name).read_text("utf-8")
-    return list(csv.DictReader(text.splitlines()))
+    return list(csv.DictReader((files("llmlab") / "data" / name).read_text("utf-8").splitlines()))
 
 # %% ../nbs/18_cost.ipynb #92467712
 @cache
@@ -41,8 +41,8 @@ def facts(kind: str) -> dict[str, dict[str, Fact]]:
     found = {}
     for row in rows("cost_facts.csv"):
         if row["kind"] == kind:
-            fact = Fact(float(row["low"]), float(row["high"]), row["unit"], row["source"], row["date"])
-            found.setdefault(row["name"], {})[row["quantity"]] = fact
+            fact = float(row["low"]), float(row["high"]), row["unit"], row["source"], row["date"]
+            found.setdefault(row["name"], {})[row["quantity"]] = Fact(*fact)
     return found
 
 # %% ../nbs/18_cost.ipynb #65b9c199
@@ -97,7 +97,7 @@ def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
     return count | {"attention.scores": pairs, "attention.mix": pairs, "head": 2 * t * cfg.d_model * cfg.vocab_size * head}
 
 # %% ../nbs/18_cost.ipynb #c1e4effe
-def check(**sizes: tuple[float, float]) -> None:
+def check(**sizes: tuple[Real, Real]) -> None:
     "Raise ValueError for a size that is not above 0, or beyond its largest sensible value."
     for name, (value, top) in sizes.items():
         if not 0 < value <= top:
@@ -105,20 +105,20 @@ def check(**sizes: tuple[float, float]) -> None:
             raise ValueError(f"{name}={value:,}: expected a number above 0 and at most {top:,}; {todo}")
 
 # %% ../nbs/18_cost.ipynb #a33f050f
-def training_flops(cfg: Config, tokens: float, t: int | None = None) -> float:
+def training_flops(cfg: Config, tokens: Real, t: int | None = None) -> float:
     "FLOPs to train on `tokens` tokens, forward and backward, in sequences of t; None: of the whole context."
     check(tokens=(tokens, 1e18))
     t = t or cfg.context
     return 3 * sum(forward_flops(cfg, t).values()) * tokens / t
 
 # %% ../nbs/18_cost.ipynb #077c99fc
-def six_nd(n: float, tokens: float) -> float:
+def six_nd(n: Real, tokens: Real) -> Real:
     "The rule of thumb for the FLOPs of a training."
     check(n=(n, 1e15), tokens=(tokens, 1e18))
     return 6 * n * tokens
 
 # %% ../nbs/18_cost.ipynb #dc91b53a
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1, "int4": 0.5}
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
 
 
 def width(dtype: str) -> float:
@@ -157,9 +157,9 @@ def training_memory(
     chunk: int = 1024,  # rows of logits held at a time, in fp32
 ) -> dict[str, float]:
     "Bytes by what they are for, with Adam."
-    n, size = count_parameters(cfg), width(dtype)
-    parts = {"weights": n * size, "gradients": n * size, "optimizer": n * (8 if dtype == "fp32" else 12)}
-    return parts | {"activations": size * activation_numbers(cfg, batch, t), "logits": 4 * min(batch * t, chunk) * cfg.vocab_size}
+    n, size, moments = count_parameters(cfg), width(dtype), 8.0 if dtype == "fp32" else 12.0
+    parts = {"weights": n * size, "gradients": n * size, "optimizer": n * moments}
+    return parts | {"activations": size * activation_numbers(cfg, batch, t), "logits": 4.0 * min(batch * t, chunk) * cfg.vocab_size}
 
 # %% ../nbs/18_cost.ipynb #3ab2c886
 def kv_cache(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
@@ -180,30 +180,29 @@ def known(kind: str, name: str) -> dict[str, Fact]:
     return facts(kind)[name]
 
 # %% ../nbs/18_cost.ipynb #fb781d64
-def devices_needed(need: float, name: str, usable: float = 0.9) -> int:
+def devices_needed(need: Real, name: str, usable: Real = 0.9) -> int:
     "How many of a GPU hold `need` bytes, a share of each left for the rest."
     check(need=(need, 1e18), usable=(usable, 1))
     return math.ceil(need / (usable * 1e9 * known("gpu", name)["memory"].low))
 
 # %% ../nbs/18_cost.ipynb #9078c5ef
-def smallest_gpu(need: float, usable: float = 0.9) -> str:
+def smallest_gpu(need: Real, usable: Real = 0.9) -> str:
     "The smallest listed GPU that holds `need` bytes alone."
     by_size = sorted(facts("gpu"), key=lambda name: known("gpu", name)["memory"].low)
-    for name in by_size:
-        if devices_needed(need, name, usable) == 1:
-            return name
+    if found := [name for name in by_size if devices_needed(need, name, usable) == 1]:
+        return found[0]
     count = devices_needed(need, by_size[-1], usable)
     there = f"{need / 1e9:.0f} GB fit no listed GPU, the largest is {by_size[-1]}"
     raise ValueError(f"{there}: split over {count} of it, take a smaller dtype, a shorter context or a smaller model")
 
 # %% ../nbs/18_cost.ipynb #0ef12731
-def gpu_hours(flops: float, name: str, utilisation: float = 0.4) -> float:
+def gpu_hours(flops: Real, name: str, utilisation: Real = 0.4) -> float:
     "Hours of one GPU at a share of its peak."
     check(flops=(flops, 1e32), utilisation=(utilisation, 1))
     return flops / (known("gpu", name)["peak"].low * 1e12 * utilisation) / 3600
 
 # %% ../nbs/18_cost.ipynb #f5099fc2
-def bill(hours: float, name: str, grid: str = "world") -> dict[str, tuple[float, float]]:
+def bill(hours: Real, name: str, grid: str = "world") -> dict[str, tuple[float, float]]:
     "(low, high) of money in USD, energy in kWh with the building's overhead, and carbon in kg, for hours of one GPU."
     check(hours=(hours, 1e12))
     price, carbon, overhead = known("gpu", name)["price"], known("grid", grid)["carbon"].low, facts("power")["data centre"]["overhead"]
@@ -223,10 +222,10 @@ def lora_parameters(cfg: Config, rank: int, targets: tuple[str, ...] = ("q", "v"
 
 # %% ../nbs/18_cost.ipynb #7b8b5c83
 def quantised_bits(
-    bits: float = 4,  # a weight
+    bits: Real = 4,  # a weight
     block: int = 64,  # weights that share a scale
     double: bool = False,  # scales in 8 bits, 256 of them sharing one in fp32
-) -> float:
+) -> Real:
     "Bits a weight with its share of the scales."
     check(bits=(bits, 32), block=(block, 10**9))
     return bits + (8 / block + 32 / (256 * block) if double else 32 / block)
@@ -248,14 +247,14 @@ class Law(NamedTuple):
         "How the best size grows: N* ~ C ** exponent."
         return self.beta / (self.alpha + self.beta)
 
-    def optimum(self, flops: float) -> tuple[float, float]:
+    def optimum(self, flops: Real) -> tuple[float, float]:
         "(parameters, tokens) of the smallest loss for these FLOPs."
         check(flops=(flops, 1e32))
         g = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
         n = g * (flops / 6) ** self.exponent
         return n, flops / 6 / n
 
-    def budget(self, n: float) -> float:
+    def budget(self, n: Real) -> float:
         "FLOPs for which a model of n parameters is the best."
         return (n / self.optimum(6)[0]) ** (1 / self.exponent) * 6
 
