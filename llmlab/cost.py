@@ -132,7 +132,7 @@ def kept_by_attention(cfg: Config) -> int:
     "Numbers a token that one layer's attention keeps for the backward pass, the input of its norm left out."
     k = cfg.kv_heads or cfg.heads
     wide, pairs, turned = cfg.heads * cfg.head_width, (cfg.heads + k) * cfg.head_width, cfg.position == "rope"
-    copies = turned * (pairs + wide)
+    copies = turned * pairs + (turned or cfg.qk_norm) * wide
     if cfg.qk_norm:
         stats = (cfg.heads + k) * (2 if cfg.norm == "layer" else 1)
         copies += stats + pairs * ((cfg.norm == "rms") + (not turned))
@@ -282,7 +282,7 @@ def best_on_grid(n, tokens, loss, alphas, betas) -> Law:
     found = np.linalg.solve(x.swapaxes(1, 2) @ x + 1e-12 * np.eye(3), x.sum(1)[..., None])[..., 0]
     error = ((np.einsum("gij,gj->gi", x, found) - 1) ** 2).sum(1)
     i = int(np.where((found < 0).any(1), np.inf, error).argmin())
-    return Law(found[i, 0], found[i, 1] * n.min() ** a[i], found[i, 2] * tokens.min() ** b[i], a[i], b[i])
+    return Law(*map(float, (found[i, 0], found[i, 1] * n.min() ** a[i], found[i, 2] * tokens.min() ** b[i], a[i], b[i])))
 
 # %% ../nbs/18_cost.ipynb #a6c98be9
 def fit_law(n, tokens, loss) -> Law:
@@ -292,7 +292,7 @@ def fit_law(n, tokens, loss) -> Law:
         sizes = f"{len(n)} runs, {len({*n})} sizes, {len({*tokens})} lengths"
         raise ValueError(f"{sizes}: five unknowns need at least 6 runs, with 3 sizes and 3 lengths among them")
     check(smallest_loss=(loss.min(), 1e6), fewest_parameters=(n.min(), 1e15), fewest_tokens=(tokens.min(), 1e18))
-    alphas = betas = np.linspace(0.02, 2, 45)
+    alphas = betas = np.linspace(0.02, 3, 60)
     for step in (0.04, 0.005, 0.0006, 0.00008):
         law = best_on_grid(n, tokens, loss, alphas, betas)
         alphas, betas = (x + step * np.linspace(-1.5, 1.5, 25) for x in (law.alpha, law.beta))

@@ -43,6 +43,7 @@ def test_needs_by_hand():
     assert choosing.objections("Llama 3.1 8B", llama, Need(languages=("zh", "en"))) == ["does not list zh"]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["bf16", "int8", "int4"]), st.integers(1, 131072), st.integers(1, 16))
 def test_a_stricter_need_never_lets_more_in(dtype, context, gpus):
     def names(need):
@@ -123,6 +124,7 @@ def test_wilson_as_published_and_as_defined():
         assert wilson(right, n) == pytest.approx(ends, abs=6e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_wilson_ends_are_where_the_share_is_just_believable(n, data):
     right = data.draw(st.integers(0, n))
