@@ -189,7 +189,7 @@ def sign_test(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
 def choice_card(name: str, row: dict, need: Need, weights: dict[str, Real], measured: dict[str, str]) -> str:
     "A card in Markdown; what only the reader can know stands as 'to fill in'."
     wanted = ", ".join(f"{c} {w:g}" for c, w in weights.items())
-    lines = [f"# {name}", f"**Licence** {row['licence']}. **Languages** {' '.join(sorted(row['languages']))}."]
+    lines = [f"**Model card: {name}**", f"**Licence** {row['licence']}. **Languages** {' '.join(sorted(row['languages']))}."]
     lines += ["**Intended use** to fill in.", "**Not for** to fill in."]
     lines += [f"**Needs** {need.gpus} × {need.gpu or 'any GPU'}, {need.dtype}, {need.context:,} tokens, {' '.join(need.languages)}."]
     lines += [f"**Wishes** {wanted}.", *(f"**Measured** {what}: {result}." for what, result in measured.items())]
