@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['STATIC', 'MAX_WEIGHTS', 'View', 'require', 'figure_html', 'page_html', 'array', 'strings', 'sides', 'check_layer',
            'layer_list', 'pack', 'count_heads', 'attention_view', 'formula_view', 'next_token_view', 'tokens_view',
-           'curves_view', 'gap', 'mask_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
+           'curves_view', 'cost_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
 
 # %% ../nbs/90_views.ipynb #7501614d
 import base64
@@ -229,34 +229,25 @@ def curves_view(
     data = dict(series=lines, x=x, y=y, log_x=log_x, log_y=log_y, snapshots=shots)
     return View("curves", data, f"{y} over {x}: {ends}.", at=last)
 
-# %% ../nbs/90_views.ipynb #5adbdb76
-def gap(token: str, p: dict | None) -> list | None:
-    "The 8 likeliest candidates, and the probability of the token that was there; None where nobody asks."
-    values = array([*(p or {}).values()])
-    fine = not p or np.isfinite(values).all() and values.min() >= 0 and values.sum() < 1.001
-    require(fine, f"in the place of {token!r}: probabilities must be at least 0 and sum to at most 1, got {p}")
-    pairs = sorted(zip(strings(p), values.tolist(), strict=True), key=lambda pair: -pair[1]) if p else []
-    return [[[name, round(x, 6)] for name, x in pairs[:8]], dict(pairs).get(token)] if p else None
-
-# %% ../nbs/90_views.ipynb #7c2d63b2
-def mask_view(
-    tokens,  # token strings
-    models: dict,  # {name: (sight [t t], gaps)}: does the row see the column; per token {candidate: probability} or None
+# %% ../nbs/90_views.ipynb #5a0b5d9c
+def cost_view(
+    models,  # a list of dicts as `cost.card` makes them
+    gpus,  # a list of dicts: name, and (low, high) of memory in GB, peak in TFLOP/s, power in W, price in USD an hour
+    overhead,  # (low, high): kWh from the grid for each kWh in the machines
+    grids,  # {whose electricity: g CO2 per kWh}
+    law,  # E, A, B, alpha, beta
+    runs,  # {published model: (parameters, tokens)}
 ) -> View:
-    "What each model sees from a position, and expects there when it is hidden. State: at, the position."
-    tokens, readers = strings(tokens), []
-    for name, (sees, gaps) in models.items():
-        sees, gaps, n = array(sees), list(gaps or []), len(tokens)
-        given = f"{name}: sight {list(sees.shape)} and {len(gaps)} gaps, but {n} tokens"
-        require(sees.shape == (n, n) and len(gaps) in (0, n), f"{given}: give a row, a column and a gap for each token")
-        rows = ["".join("1" if x else "0" for x in row) for row in sees]
-        readers.append(dict(name=strings([name])[0], sees=rows, gaps=[*map(gap, tokens, gaps)]))
-    require(readers, "no model to show: give {name: (sight, gaps)}, one at least")
-    asked = [[g is not None for g in reader["gaps"]] for reader in readers if reader["gaps"]]
-    can = [*map(any, zip(*asked, strict=True))] if asked else [True] * len(tokens)
-    require(any(can), "no gap has candidates: give {token: probability} for one at least")
-    alt = f"What {' and '.join(reader['name'] for reader in readers)} may see from each of {len(tokens)} tokens."
-    return View("mask", dict(tokens=tokens, readers=readers, can=can), alt, at=can.index(True))
+    "What training and running a model costs. State: chosen (model), gpu, grid, tokens and context (logarithms), utilisation."
+    models, gpus = list(models), list(gpus)
+    require(models and gpus and grids, f"{len(models)} models, {len(gpus)} GPUs, {len(grids)} grids: give one of each at least")
+    for kind, needed in ((models, "name n context vocab flops square cache kept"), (gpus, "name memory peak power price")):
+        for row in kind:
+            lacking = set(needed.split()) - set(row)
+            require(not lacking, f"{row.get('name', row)} lacks {', '.join(sorted(lacking))}: see cost.card and cost.calculator")
+    data = dict(models=models, gpus=gpus, overhead=overhead, grids=grids, law=law, runs=runs)
+    alt = f"A cost calculator for {', '.join(strings(m['name'] for m in models))}, and {len(runs)} published models on a scaling law."
+    return View("cost", data, alt, chosen=0, gpu=len(gpus) - 1, grid=0, tokens=10.0, context=10, utilisation=0.4)
 
 # %% ../nbs/90_views.ipynb #2c3a8981
 def bertviz_frame(name: str, params: dict, height: int):

@@ -18,7 +18,7 @@ ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -227,6 +227,28 @@ def test_curves_answer(page, home):
     assert page.get_by_role("slider", name="step").input_value() == "0", "the scrubber follows the mouse"
     page.get_by_role("button", name="valid").click()
     assert page.locator(".chart path").count() == 1 and "valid" not in say(page)
+
+
+def test_cost_answers(page, home):
+    from llmlab.cost import calculator
+
+    page.goto(home(views.cost_view(**calculator())))
+    assert say(page).startswith("GPT-2 small on 10 billion tokens (80 a parameter)")
+    page.get_by_label("model", exact=True).select_option("Llama 3.1 8B")
+    page.get_by_role("slider", name="training tokens").press("ArrowRight")
+    assert say(page).startswith("Llama 3.1 8B on 12.6 billion tokens") and "running needs 1." in say(page)
+    page.get_by_label("GPU", exact=True).select_option("T4 16GB")
+    assert "of one T4 16GB" in say(page) and "running needs 2." in say(page)
+    before = page.locator(".found-cost").inner_text()
+    page.get_by_label("electricity of").select_option("India")
+    assert page.locator(".found-cost").inner_text() != before
+    page.get_by_role("slider", name="utilisation").press("Home")
+    assert page.locator(".found-cost").inner_text() != before
+    assert page.locator(".chart .run").count() == 12 and page.locator(".chart .level").count() == 7
+    page.locator(".chart svg").scroll_into_view_if_needed()
+    box = page.locator(".chart svg").bounding_box()
+    page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 40)
+    assert say(page).startswith("Llama 3.1 405B on ") and "trillion tokens" in say(page)
 
 
 # --- every figure, in every home ------------------------------------------------------------------------------------

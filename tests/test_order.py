@@ -8,7 +8,7 @@ from conftest import ROOT
 
 ORDER = [
     "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "training",
-    "causal", "masked", "recurrent", "pretrained",
+    "causal", "masked", "recurrent", "pretrained", "cost", "choosing",
 ]
 ALONE = ["views", "exercises", "lab"]  # import nothing of ours
 LIGHT = ["text", "tokens", "ngrams", "views", "exercises", "lab"]  # need no torch to be imported

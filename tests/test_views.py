@@ -18,6 +18,7 @@ from llmlab.views import (
     attention_view,
     bertviz_head,
     bertviz_model,
+    cost_view,
     curves_view,
     formula_view,
     mask_view,
@@ -46,6 +47,14 @@ def unpack(view):
     return top * (coded / 255.0) ** 2
 
 
+COST = dict(
+    models=[dict(name="m", n=1e9, context=4096, vocab=50000, flops=2e9, square=1e5, cache=1e5, kept=1e6)],
+    gpus=[dict(name="card", memory=[80, 80], peak=[1000, 1000], power=[500, 500], price=[1, 3])],
+    overhead=[1, 2], grids={"here": 100, "there": 1000}, runs={"b": (1e10, 1e12)},
+    law=dict(E=1.8, A=482, B=2085, alpha=0.35, beta=0.37),
+)  # fmt: skip
+
+
 def figures(text="cat"):
     "One figure of each kind, all made of this text."
     words = [text, "b", text]
@@ -57,6 +66,7 @@ def figures(text="cat"):
         "tokens": tokens_view([(text, words), ("second", [text + "b", text])]),
         "curves": curves_view({text: [(1, 2.0), (2, 1.0)], "b": [(1, 3.0)]}, snapshots={1: text, 2: [[0.1, 0.9]]}),
         "mask": mask_view(words, {text: (np.tri(3), [{text: 0.5}, {"b": 1.0}, None]), "b": (np.eye(3), None)}),
+        "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
     }
 
 
