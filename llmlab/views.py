@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['STATIC', 'MAX_WEIGHTS', 'View', 'require', 'figure_html', 'page_html', 'array', 'strings', 'sides', 'check_layer',
            'layer_list', 'pack', 'count_heads', 'attention_view', 'formula_view', 'next_token_view', 'tokens_view',
-           'curves_view', 'cost_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
+           'curves_view', 'gap', 'mask_view', 'cost_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head',
+           'bertviz_model']
 
 # %% ../nbs/90_views.ipynb #7501614d
 import base64
@@ -228,6 +229,35 @@ def curves_view(
     shots = [[float(a), strings([s])[0] if isinstance(s, str) else array(s).tolist()] for a, s in taken]
     data = dict(series=lines, x=x, y=y, log_x=log_x, log_y=log_y, snapshots=shots)
     return View("curves", data, f"{y} over {x}: {ends}.", at=last)
+
+# %% ../nbs/90_views.ipynb #5adbdb76
+def gap(token: str, p: dict | None) -> list | None:
+    "The 8 likeliest candidates, and the probability of the token that was there; None where nobody asks."
+    values = array([*(p or {}).values()])
+    fine = not p or np.isfinite(values).all() and values.min() >= 0 and values.sum() < 1.001
+    require(fine, f"in the place of {token!r}: probabilities must be at least 0 and sum to at most 1, got {p}")
+    pairs = sorted(zip(strings(p), values.tolist(), strict=True), key=lambda pair: -pair[1]) if p else []
+    return [[[name, round(x, 6)] for name, x in pairs[:8]], dict(pairs).get(token)] if p else None
+
+# %% ../nbs/90_views.ipynb #7c2d63b2
+def mask_view(
+    tokens,  # token strings
+    models: dict,  # {name: (sight [t t], gaps)}: does the row see the column; per token {candidate: probability} or None
+) -> View:
+    "What each model sees from a position, and expects there when it is hidden. State: at, the position."
+    tokens, readers = strings(tokens), []
+    for name, (sees, gaps) in models.items():
+        sees, gaps, n = array(sees), list(gaps or []), len(tokens)
+        given = f"{name}: sight {list(sees.shape)} and {len(gaps)} gaps, but {n} tokens"
+        require(sees.shape == (n, n) and len(gaps) in (0, n), f"{given}: give a row, a column and a gap for each token")
+        rows = ["".join("1" if x else "0" for x in row) for row in sees]
+        readers.append(dict(name=strings([name])[0], sees=rows, gaps=[*map(gap, tokens, gaps)]))
+    require(readers, "no model to show: give {name: (sight, gaps)}, one at least")
+    asked = [[g is not None for g in reader["gaps"]] for reader in readers if reader["gaps"]]
+    can = [*map(any, zip(*asked, strict=True))] if asked else [True] * len(tokens)
+    require(any(can), "no gap has candidates: give {token: probability} for one at least")
+    alt = f"What {' and '.join(reader['name'] for reader in readers)} may see from each of {len(tokens)} tokens."
+    return View("mask", dict(tokens=tokens, readers=readers, can=can), alt, at=can.index(True))
 
 # %% ../nbs/90_views.ipynb #5a0b5d9c
 def cost_view(
