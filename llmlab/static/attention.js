@@ -15,7 +15,7 @@ async function render({ model, el }) {
   const { parts, split } = model.get("data"), ask = line(model);
   el.classList.add("llmlab");
   const fig = {
-    parts, split, colours: palette(el), field: null, whole: null, other: "",
+    el, parts, split, colours: palette(el), field: null, whole: null, other: "",
     stores: await Promise.all(parts.map((part, i) => store(part, i, ask))),
     get: (name) => model.get(name),
     choose(values) { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); },

@@ -58,7 +58,7 @@ export function drawMatrix(canvas, tile, field, { width, names, colours, chosen,
 
 // the classical picture: those that look on the left, those looked at on the right, a line a weight
 export function drawLines(canvas, field, { width, names, colours, chosen, back, top }) {
-  const { rows, cols } = field, most = Math.max(rows, cols), gap = Math.max(460 / most, Math.min(20, 1400 / most)), side = gap >= 9 ? 14 * 7.5 : 12;
+  const { rows, cols } = field, most = Math.max(rows, cols), gap = Math.min(28, Math.max(460 / most, Math.min(20, 1400 / most))), side = gap >= 9 ? 14 * 7.5 : 12;
   const height = most * gap + 8, pen = sheet(canvas, width, height, colours), y = (i) => 4 + (i + 0.5) * gap, [left, right] = [side, width - side];
   for (const [q, k, w] of lines(field)) {
     const mine = chosen < 0 || (back ? k : q) === chosen, strength = Math.sqrt(Math.min(1, Math.abs(w) / (top || 1)));

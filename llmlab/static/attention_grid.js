@@ -16,7 +16,7 @@ export function headGrid(fig) {
 
   function build() {
     const { part, at } = fig.state(), most = Math.max(...part.heads), extra = [-1, -2].filter((x) => part.entries.some(([, head]) => head === x));
-    const order = [...Array(most).keys(), ...extra], small = order.length > 8, side = Math.max(20, Math.min(58, 330 / order.length));
+    const order = [...Array(most).keys(), ...extra], small = order.length > 8, room = Math.min(330, (fig.el.clientWidth || 400) - 64 - 3 * order.length), side = Math.max(14, Math.min(58, room / order.length));
     columns = order.length;
     grid.style.gridTemplateColumns = `auto repeat(${columns}, ${side}px)`;
     grid.replaceChildren(h("span"), ...order.map((head) => h("span", {}, head < 0 ? MARKS[head][small ? 0 : 1] : small ? `${head}` : `head ${head}`)));

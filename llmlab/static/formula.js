@@ -78,13 +78,13 @@ function render({ model, el }) {
   const plane = svg("svg", { width: SIDE, height: SIDE, viewBox: `0 0 ${SIDE} ${SIDE}` }), most = Math.max(2, ...[...given.q, ...given.k].flatMap((row) => row.slice(0, 2)).map(Math.abs)) * 1.15;
   const arrows = [["q", null], ...tokens.map((_, i) => ["k", i])].map(([name, i]) => {
     const row = () => x[name][i ?? model.get("query")], set = (a, b) => { [row()[0], row()[1]] = [a, b].map((v) => Math.max(-most, Math.min(most, Math.round(10 * v) / 10))); fill(); update(); };
-    const label = svg("text", { class: "mark" }), line = svg("line", { class: name }), knob = svg("circle", { r: 8, tabindex: 0, role: "application", class: name });
+    const label = svg("text", { class: "mark" }), line = svg("line", { class: name }), knob = svg("circle", { r: i === null ? 11 : 7, tabindex: 0, role: "application", class: name });
     knob.addEventListener("pointerdown", (event) => { knob.setPointerCapture(event.pointerId); event.preventDefault(); knob.focus(); });
     knob.addEventListener("pointermove", (event) => { if (!knob.hasPointerCapture(event.pointerId)) return; const box = plane.getBoundingClientRect(), scale = SIDE / box.width; set(fromPlane((event.clientX - box.left) * scale, most, SIDE), -fromPlane((event.clientY - box.top) * scale, most, SIDE)); });
     knob.addEventListener("keydown", (event) => { const step = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] }[event.key]; if (step) { event.preventDefault(); set(row()[0] + step[0], row()[1] + step[1]); } });
     return { nodes: [line, knob, label], place() {
       const [px, py] = [toPlane(row()[0], most, SIDE), toPlane(-row()[1], most, SIDE)], token = tokens[i ?? model.get("query")];
-      for (const [node, values] of [[line, { x1: SIDE / 2, y1: SIDE / 2, x2: px, y2: py }], [knob, { cx: px, cy: py, "aria-label": `${name} of ${token}: ${brief(row()[0])}, ${brief(row()[1])}; arrows move it` }], [label, { x: px + (px > SIDE / 2 ? -11 : 11), y: py + 4, "text-anchor": px > SIDE / 2 ? "end" : "start" }]]) for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
+      for (const [node, values] of [[line, { x1: SIDE / 2, y1: SIDE / 2, x2: px, y2: py }], [knob, { cx: px, cy: py, "aria-label": `${name} of ${token}: ${brief(row()[0])}, ${brief(row()[1])}; arrows move it` }], [label, { x: px + (px > SIDE / 2 ? -13 : 13), y: py + (i === null ? -8 : 12), "text-anchor": px > SIDE / 2 ? "end" : "start" }]]) for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
       label.textContent = `${name} ${[...token].slice(0, 8).join("")}`;
     } };
   });
