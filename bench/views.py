@@ -1,8 +1,8 @@
 """attention_view beside bertviz, the same tensors in one run: python bench/views.py [--tokens 64 128] [--json FILE]
 
 Random attention of 12 × 12 heads, every pair of tokens, softmax of scores with deviation 2. bertviz writes its own
-page; its CDN addresses are answered from this checkout, so that it draws without a network. Its pages are skipped beyond
---bertviz-up-to tokens: at 512 it makes a gigabyte. Seconds belong to this machine and hour, read the ratios.
+page; its CDN addresses are answered from this checkout, so that it draws without a network. Its pages are skipped
+beyond --bertviz-up-to tokens: at 512 it makes a gigabyte. Seconds belong to this machine and hour, read the ratios.
 """
 import argparse
 import json
