@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MAX_TOKENS', 'EXACT', 'BINS', 'require', 'array', 'strings', 'sides', 'kinds', 'tokens_of', 'stacks', 'check_layer',
-           'layer_list', 'blocks', 'pool', 'pack', 'entropy', 'distance', 'rollout', 'Pooled', 'Stack', 'check_start',
+           'layer_list', 'starts', 'pool', 'pack', 'entropy', 'distance', 'rollout', 'Pooled', 'Stack', 'check_start',
            'carried', 'stack_data']
 
 # %% ../nbs/93_maps.ipynb #d771a98c
@@ -105,9 +105,9 @@ def layer_list(attention, n_queries: int, n_keys: int) -> list[np.ndarray]:
     return layers
 
 # %% ../nbs/93_maps.ipynb #a3281f87
-def blocks(n: int, bins: int) -> np.ndarray:
-    "Which block each of n tokens falls into, as a matrix [bins n] of zeros and ones."
-    return (np.arange(n) * bins // n == np.arange(bins)[:, None]).astype(np.float32)
+def starts(n: int, bins: int) -> np.ndarray:
+    "starts(5, 2) -> [0, 3]: where each of the blocks of n tokens begins; token i falls into block i * bins // n."
+    return -(-np.arange(bins) * n // bins)
 
 
 def pool(x: np.ndarray, rows: int, cols: int) -> np.ndarray:
@@ -115,8 +115,9 @@ def pool(x: np.ndarray, rows: int, cols: int) -> np.ndarray:
     rows, cols = min(rows, x.shape[-2]), min(cols, x.shape[-1])
     if (rows, cols) == x.shape[-2:]:
         return x
-    average = blocks(x.shape[-2], rows)
-    return average / average.sum(1, keepdims=True) @ (x @ blocks(x.shape[-1], cols).T)
+    first = starts(x.shape[-2], rows)
+    tall = np.add.reduceat(np.add.reduceat(x, starts(x.shape[-1], cols), axis=-1), first, axis=-2)
+    return tall / np.diff(first, append=x.shape[-2])[:, None].astype(np.float32)
 
 # %% ../nbs/93_maps.ipynb #bbb649a9
 def pack(maps: np.ndarray) -> bytes:

@@ -1,5 +1,6 @@
 "Views: what they accept, what they refuse, what travels to the browser, and that no text escapes into the page."
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -324,9 +325,21 @@ def test_a_bundle_is_one_module_without_imports(module, tmp_path):
     if not shutil.which("node"):
         missing("no node on this machine")
     (tmp_path / "bundle.mjs").write_text(views.bundle(module), "utf-8")
+    imported = re.findall(r"^import (.*) from", "".join(f.read_text("utf-8") for f in views.STATIC.glob("*.js")), re.M)
+    assert imported and not [line for line in imported if " as " in line or "*" in line], "a bundle knows one name only"
     assert "import " not in views.bundle(module) and views.bundle(module).count("export ") > 0
     checked = subprocess.run(["node", "--check", str(tmp_path / "bundle.mjs")], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_modules_ask_of_their_model_only_what_anywidget_promises():
+    "Colab's and VS Code's loaders give a model with these methods, and no other; `link` is ours and asked for first."
+    promised = {"get", "set", "save_changes", "on", "off", "send"}
+    for path in views.STATIC.glob("*.js"):
+        text = path.read_text("utf-8")
+        if "export default { render }" in text or path.stem in ("dom", "attention_data"):
+            used = set(re.findall(r"\bmodel\.(\w+)\b", text)) - ({"link"} if "...(model.link ? [" in text else set())
+            assert used <= promised, path.name
 
 
 @pytest.mark.parametrize("series", [{}, {"a": []}])
@@ -434,8 +447,6 @@ def test_bertviz_sits_in_a_closed_frame_without_a_network(draw):
 def test_bertviz_gets_the_parameters_that_its_own_python_gives():
     bertviz = pytest.importorskip("bertviz")
     torch = pytest.importorskip("torch")
-    import re
-
     a = softmax((2, 3, 4, 4)).astype(np.float32)
     ours, tokens = peers.bertviz_params(a, list("abcd")), list("abcd")
     for draw in (bertviz.head_view, bertviz.model_view):
@@ -449,7 +460,6 @@ def test_bertviz_gets_the_parameters_that_its_own_python_gives():
 def test_bertviz_neuron_gets_vectors_and_their_weights():
     pytest.importorskip("bertviz")
     import html
-    import re
 
     q, k = np.random.default_rng(0).normal(size=(2, 1, 2, 3, 4)).round(3)
     page = html.unescape(bertviz_neuron(q, k, ["a", HOSTILE[0], "c"], causal=True).data)

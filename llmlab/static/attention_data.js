@@ -3,11 +3,14 @@ import { coarse, unpack } from "./attention_layout.js";
 
 // base64 (a page) or DataView (a live notebook) → the bytes that Python packed
 export async function decode(data) {
-  const text = typeof data === "string" ? atob(data) : "", packed = text ? new Uint8Array(text.length)
-    : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
-  const raw = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(raw).arrayBuffer());
+  const raw = new Blob([typeof data === "string" ? fromBase64(data) : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)]);
+  return new Uint8Array(await new Response(raw.stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
+}
+function fromBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const plain = atob(text), bytes = new Uint8Array(plain.length);
+  for (let i = 0; i < plain.length; i++) bytes[i] = plain.charCodeAt(i);
+  return bytes;
 }
 
 // asks Python; the promise ends when it answers, and fails where nobody can
@@ -25,7 +28,7 @@ export function line(model) {
 // one part's heads: `thumb` at once, `map` the finest whole map, `tile` exact weights of a window
 export async function store(part, at, ask) {
   const { entries, rows, cols, maps, size, queries, keys } = part, [nq, nk] = [queries.length, keys.length], whole = [0, nq, 0, nk];
-  const bytes = await decode(part.thumbs), index = (layer, head) => entries.findIndex(([l, x]) => l === layer && x === head), kept = new Map();
+  const bytes = await decode(part.thumbs), places = new Map(entries.map(([l, x], i) => [`${l} ${x}`, i])), index = (layer, head) => places.get(`${layer} ${head}`) ?? -1, kept = new Map();
   const frame = (w, [r, c], window) => ({ w, rows: r, cols: c, window, exact: r === window[1] - window[0] && c === window[3] - window[2] });
   const thumb = (i) => frame(unpack(bytes, entries.length, rows, cols, i), [rows, cols], whole);
   const remember = (key, make) => {

@@ -1,21 +1,23 @@
 // How the attention figure paints: maps as pixels, a matrix with its labels, lines between two columns of tokens.
-import { colour, short } from "./dom.js";
+import { short, themeColours } from "./dom.js";
 import { fit, lines, ramp } from "./attention_layout.js";
 
 const packed = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
 export function palette(el) {
-  const read = (names) => Uint32Array.from(ramp(names.map((name) => colour(el, name))), packed);
-  const [ink, accent] = ["--ink", "--accent"].map((name) => `rgb(${colour(el, name)})`);
-  return { map: read(["--map0", "--map1", "--map2"]), minus: read(["--c1", "--map0", "--c0"]), ink, accent, low: `rgb(${colour(el, "--c1")})`, high: `rgb(${colour(el, "--c0")})` };
+  const [map0, map1, map2, low, high, ink, accent] = themeColours(el, ["--map0", "--map1", "--map2", "--c1", "--c0", "--ink", "--accent"]), rgb = (c) => `rgb(${c})`;
+  return { map: Uint32Array.from(ramp([map0, map1, map2]), packed), minus: Uint32Array.from(ramp([low, map0, high]), packed), ink: rgb(ink), accent: rgb(accent), low: rgb(low), high: rgb(high) };
 }
 
 // one pixel a cell; the square root keeps small weights apart, `top` is the last colour
-export function paint(canvas, { w, rows, cols }, colours, top, minus = false) {
-  Object.assign(canvas, { width: cols, height: rows });
-  const image = new ImageData(cols, rows), pixels = new Uint32Array(image.data.buffer), scale = 1 / (top || 1);
-  if (minus) for (let i = 0; i < pixels.length; i++) pixels[i] = colours[Math.round(127.5 + 127 * Math.sign(w[i]) * Math.sqrt(Math.min(1, Math.abs(w[i]) * scale)))];
-  else for (let i = 0; i < pixels.length; i++) pixels[i] = colours[Math.round(255 * Math.sqrt(Math.min(1, w[i] * scale)))];
-  canvas.getContext("2d").putImageData(image, 0, 0);
+export function pixels({ w, rows, cols }, colours, top, minus = false) {
+  const image = new ImageData(cols, rows), out = new Uint32Array(image.data.buffer), scale = 1 / (top || 1);
+  if (minus) for (let i = 0; i < out.length; i++) out[i] = colours[Math.round(127.5 + 127 * Math.sign(w[i]) * Math.sqrt(Math.min(1, Math.abs(w[i]) * scale)))];
+  else for (let i = 0; i < out.length; i++) out[i] = colours[Math.round(255 * Math.sqrt(Math.min(1, w[i] * scale)))];
+  return image;
+}
+export function paint(canvas, map, ...how) {
+  Object.assign(canvas, { width: map.cols, height: map.rows });
+  canvas.getContext("2d").putImageData(pixels(map, ...how), 0, 0);
 }
 
 function sheet(canvas, width, height, colours) {

@@ -25,7 +25,7 @@ export function headMatrix(fig) {
     const s = fig.state(), { field, other } = fig, [q0, q1, k0, k1] = field.window, name = fig.name(s), size = Math.ceil((q1 - q0) / field.rows);
     top = scaleEnd(field.w);
     paint(tile, field, other ? fig.colours.minus : fig.colours.map, top, !!other);
-    rest = `${name[0].toUpperCase()}${name.slice(1)}${other ? ` minus ${other}` : ""}: rows look at columns${field.exact ? "" : `, in blocks of ${size} tokens`}${fig.get("window") ? `; tokens ${q0}–${q1 - 1} at ${k0}–${k1 - 1}` : ""}`;
+    rest = `${name[0].toUpperCase()}${name.slice(1)}${other ? ` minus ${other}` : ""}: rows look at columns${field.exact ? "" : `, in blocks of ${size} tokens${fig.get("window") ? " (exact weights come where Python runs)" : ""}`}${fig.get("window") ? `; tokens ${q0}–${q1 - 1} at ${k0}–${k1 - 1}` : ""}`;
     heading.textContent = rest;
     shapes.forEach((b, i) => b.setAttribute("aria-pressed", fig.get("lines") === !!i));
     keep.textContent = fig.get("pin") ? "end the comparison" : "compare with this head";

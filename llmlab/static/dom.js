@@ -39,12 +39,11 @@ export function rove(group, columns) {
   });
 }
 
-// a colour of the style sheet as three numbers, in the theme that holds now
-export function colour(el, name) {
+// colours of the style sheet as three numbers each, in the theme that holds now
+export function themeColours(el, names) {
   const probe = h("span");
-  probe.style.color = `var(${name})`;
   el.append(probe);
-  const found = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+  const found = names.map((name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); });
   probe.remove();
   return found;
 }

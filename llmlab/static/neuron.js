@@ -1,5 +1,5 @@
 // The neuron figure: the products that make one score. Query times key, number by number, then their sum.
-import { colour, h, onTheme, rove, short, shown, tools } from "./dom.js";
+import { h, onTheme, rove, short, shown, themeColours, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/neuron.test.js
 
@@ -49,7 +49,7 @@ function render({ model, el }) {
     told.textContent = `number ${c} of “${short(tokens[s.query])}” and “${short(tokens[i])}”: ${number(a)} × ${number(b)} = ${number(a * b)}`;
   }
   function update() {
-    const s = state(), [low, middle, high] = ["--c1", "--map0", "--c0"].map((name) => colour(el, name));
+    const s = state(), [low, middle, high] = themeColours(el, ["--c1", "--map0", "--c0"]);
     now = against(q[s.head][s.query], k[s.head], s.query, causal);
     const most = (all) => Math.max(1e-9, ...all.flat().map(Math.abs)), vectors = most([q[s.head][s.query], ...k[s.head]]), products = most(now.products);
     const paint = (canvas, row, top) => {
