@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import cost
 from llmlab.cost import Law, facts, laws, published
+from llmlab.panels import cost_view
 from llmlab.transformer import Config, Decoder, Encoder, parameters
-from llmlab.views import cost_view
 
 SMALL = Config(vocab_size=50, context=32, layers=2, heads=4, d_model=32)
 SHAPES = {

@@ -8,10 +8,11 @@ from conftest import ROOT
 
 ORDER = [
     "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "training",
-    "causal", "masked", "recurrent", "pretrained", "cost", "choosing",
+    "causal", "masked", "recurrent", "pretrained", "cost", "choosing", "explore",
 ]
-ALONE = ["views", "exercises", "lab"]  # import nothing of ours
-LIGHT = ["text", "tokens", "ngrams", "views", "exercises", "lab"]  # need no torch to be imported
+PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order
+ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
+LIGHT = ["text", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # need no torch to be imported
 HUB = {"pretrained"}  # the only module that may import transformers
 DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}
 MODULES = sorted(f.stem for f in (ROOT / "llmlab").glob("[!_]*.py"))
@@ -52,7 +53,8 @@ def test_every_module_has_its_place():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_before_it(module):
-    before = set(ORDER[: ORDER.index(module)]) if module in ORDER else set()
+    row = next((row for row in (ORDER, PICTURES) if module in row), [module])
+    before = set(row[: row.index(module)]) | (set(PICTURES) if module == "explore" else set())
     assert ours(imports(source(module))) - {module} <= before
 
 
