@@ -86,11 +86,8 @@ def distribution(
     return (cut_min_p(logits, how.min_p) if how.min_p else logits).softmax(-1)
 
 # %% ../nbs/11_generation.ipynb #a90bdb2d
-def pick(
-    probs: Float[Tensor, "b v"],
-    u: Float[Tensor, " b"],  # in [0, 1), one random number a row
-) -> Int[Tensor, " b"]:  # ids
-    "The token at which the running sum of probabilities passes u."
+def pick(probs: Float[Tensor, "b v"], u: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
+    "The token at which the running sum of a row's probabilities passes u, a number in [0, 1)."
     total = probs.cumsum(-1, dtype=torch.float64)
     return torch.searchsorted(total, total[:, -1:] * u.double()[:, None], right=True)[:, 0]
 
@@ -261,10 +258,8 @@ def beam_search(
     "The texts with the highest score that were found, `width` for each prompt."
     if not all(isinstance(i, int) for i in stop):
         raise ValueError(f"stop={stop!r}: beam search ends at single ids, such as [tokenizer.eot]")
-    found = [[] for _ in prompts]
-    for _, found in beam_steps(model, prompts, n, how, stop, **reading):
-        pass
-    return [sorted(texts, key=lambda pair: -pair[1])[: how.width] for texts in found]
+    *_, ended = [[] for _ in prompts], *(texts for _, texts in beam_steps(model, prompts, n, how, stop, **reading))
+    return [sorted(texts, key=lambda pair: -pair[1])[: how.width] for texts in ended]
 
 # %% ../nbs/11_generation.ipynb #fae3ab3b
 def speculate(

@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['STATIC', 'MAX_WEIGHTS', 'View', 'require', 'figure_html', 'page_html', 'array', 'strings', 'sides', 'check_layer',
            'layer_list', 'pack', 'count_heads', 'attention_view', 'formula_view', 'next_token_view', 'tokens_view',
-           'curves_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head', 'bertviz_model']
+           'curves_view', 'decoding_view', 'beams_view', 'bertviz_frame', 'bertviz_params', 'bertviz_head',
+           'bertviz_model']
 
 # %% ../nbs/90_views.ipynb #7501614d
 import base64
@@ -228,6 +229,26 @@ def curves_view(
     shots = [[float(a), strings([s])[0] if isinstance(s, str) else array(s).tolist()] for a, s in taken]
     data = dict(series=lines, x=x, y=y, log_x=log_x, log_y=log_y, snapshots=shots)
     return View("curves", data, f"{y} over {x}: {ends}.", at=last)
+
+# %% ../nbs/90_views.ipynb #d3c0de02
+def decoding_view(steps) -> View:  # steps: a list of (context, {token: probability}), whole distributions
+    "What temperature, top-k, top-p and min-p keep and cut. State: step, temperature, k, p, min_p."
+    steps = [(context, *zip(*sorted(p.items(), key=lambda pair: -pair[1]), strict=True)) for context, p in steps if p]
+    for context, _, p in steps:
+        fine = np.isfinite(p).all() and min(p) >= 0 and p[0] > 0 and sum(p) < 1.001 and len(p) <= 5000
+        require(fine, f"after {context!r}: give at most 5,000 probabilities, none below 0, that sum to at most 1")
+    data = dict(contexts=strings(context for context, *_ in steps))
+    data["candidates"] = [[[a, float(f"{b:.4g}")] for a, b in zip(strings(tokens), p)] for _, tokens, p in steps]  # noqa: B905
+    alt = f"What temperature, top-k, top-p and min-p keep of {len(steps[0][1])} tokens after {data['contexts'][0]!r}."
+    return View("decoding", data, alt, step=0, temperature=1.0, k=max(len(p) for *_, p in steps), p=1.0, min_p=0.0)
+
+
+def beams_view(context: str, searches: dict) -> View:
+    "Beams after a context, {width: steps}; a step is a list of (token strings, log-probability). State: at, the width."
+    packed = [[[[strings(tokens), round(float(p), 4)] for tokens, p in row] for row in s] for s in searches.values()]
+    require(packed and all(packed) and all(map(all, packed)), "a search without steps or beams: give {width: steps}")
+    alt = f"Beams after {context!r}: {len(packed[0])} steps with width {', '.join(map(str, searches))}."
+    return View("beams", dict(context=strings([context])[0], widths=strings(searches), searches=packed), alt, at=len(packed) - 1)
 
 # %% ../nbs/90_views.ipynb #2c3a8981
 def bertviz_frame(name: str, params: dict, height: int):

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-ORDER = ["text", "tokens", "ngrams", "attention", "transformer", "metrics", "training", "causal"]
+ORDER = ["text", "tokens", "ngrams", "attention", "transformer", "metrics", "training", "causal", "cache", "generation"]
 ALONE = ["views", "exercises", "lab"]  # import nothing of ours
 LIGHT = ["text", "tokens", "ngrams", "views", "exercises", "lab"]  # need no torch to be imported
 HUB = {"pretrained"}  # the only module that may import transformers

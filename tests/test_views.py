@@ -16,9 +16,11 @@ from ipywidgets import Widget
 from llmlab import views
 from llmlab.views import (
     attention_view,
+    beams_view,
     bertviz_head,
     bertviz_model,
     curves_view,
+    decoding_view,
     formula_view,
     next_token_view,
     tokens_view,
@@ -55,6 +57,8 @@ def figures(text="cat"):
         "next_token": next_token_view([(text, {text: 0.5, "b": 0.2}), ("b" + text, {text: 0.1, "c": 0.9})]),
         "tokens": tokens_view([(text, words), ("second", [text + "b", text])]),
         "curves": curves_view({text: [(1, 2.0), (2, 1.0)], "b": [(1, 3.0)]}, snapshots={1: text, 2: [[0.1, 0.9]]}),
+        "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
+        "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
     }
 
 
@@ -358,3 +362,24 @@ def test_without_bertviz_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(views, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "llmlab\[course\]"'):
         bertviz_head(softmax((1, 1, 2, 2)), ["a", "b"])
+
+
+# --- decoding and beams ---------------------------------------------------------------------------------------------
+
+
+def test_decoding_shows_whole_distributions_the_likeliest_first():
+    view = decoding_view([("x", {"a": 0.25, "b": 0.75}), ("y", {f"t{i}": 0.001 for i in range(900)})])
+    assert view.data["candidates"][0] == [["b", 0.75], ["a", 0.25]] and len(view.data["candidates"][1]) == 900
+    assert (view.k, view.p, view.min_p, view.temperature) == (900, 1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("p", [{"a": 0.8, "b": 0.4}, {"a": -0.1}, {"a": 0.0}, {"a": np.nan}])
+def test_decoding_refuses_what_is_no_distribution(p):
+    with pytest.raises(ValueError, match="after 'the': give at most 5,000 probabilities, none below 0"):
+        decoding_view([("the", p)])
+
+
+@pytest.mark.parametrize("searches", [{}, {1: []}, {2: [[]]}])
+def test_beams_need_a_step(searches):
+    with pytest.raises(ValueError, match="a search without steps or beams"):
+        beams_view("x", searches)
