@@ -27,7 +27,7 @@ def cut_top_k(logits: Float[Tensor, "b v"], k: int) -> Float[Tensor, "b v"]:
     return logits.masked_fill(logits < logits.topk(k).values[:, -1:], -math.inf)
 
 # %% ../nbs/11_generation.ipynb #46167bb6
-def cut_top_p(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]:
+def cut_top_p(logits: Float[Tensor, "b v"], p: float | int) -> Float[Tensor, "b v"]:
     "The fewest likeliest tokens that together hold a share p; the others get -inf."
     best, order = logits.sort(descending=True)
     probs = best.softmax(-1)
@@ -35,12 +35,12 @@ def cut_top_p(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]:
     return logits.masked_fill(cut.scatter(-1, order, cut), -math.inf)
 
 # %% ../nbs/11_generation.ipynb #9b7ce299
-def cut_min_p(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]:
+def cut_min_p(logits: Float[Tensor, "b v"], p: float | int) -> Float[Tensor, "b v"]:
     "Only tokens that are at least p times as likely as the likeliest; the others get -inf."
     return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(p), -math.inf)
 
 # %% ../nbs/11_generation.ipynb #82e7515d
-def penalize(logits: Float[Tensor, "b v"], seen: Bool[Tensor, "b v"], penalty: float) -> Float[Tensor, "b v"]:
+def penalize(logits: Float[Tensor, "b v"], seen: Bool[Tensor, "b v"], penalty: float | int) -> Float[Tensor, "b v"]:
     "Scores of seen tokens pushed down: divided where positive, multiplied where negative."
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
@@ -48,11 +48,11 @@ def penalize(logits: Float[Tensor, "b v"], seen: Bool[Tensor, "b v"], penalty: f
 @dataclass(frozen=True)
 class Sampling:
     "How the next token is chosen."
-    temperature: float = 1.0  # below 1: bolder, above 1: wilder, 0: always the likeliest (greedy)
+    temperature: float | int = 1.0  # below 1: bolder, above 1: wilder, 0: always the likeliest (greedy)
     top_k: int | None = None  # keep so many tokens; None: all
-    top_p: float = 1.0  # keep the fewest tokens that hold this share; 1: all
-    min_p: float = 0.0  # keep tokens at least so likely, as a share of the likeliest; 0: all
-    repetition_penalty: float = 1.0  # above 1: less of what stood before
+    top_p: float | int = 1.0  # keep the fewest tokens that hold this share; 1: all
+    min_p: float | int = 0.0  # keep tokens at least so likely, as a share of the likeliest; 0: all
+    repetition_penalty: float | int = 1.0  # above 1: less of what stood before
     seed: int = 0  # equal seeds, equal tokens
 
     def __post_init__(self):
@@ -197,7 +197,7 @@ def pieces(tokens: Iterator[Tensor], tokenizer, stop: Sequence[str]) -> Iterator
 class Beams:
     "How many continuations are followed at once, and how they are compared."
     width: int = 4  # continuations that go on at each step
-    length_penalty: float = 1.0  # score: log-probability / length ** length_penalty; above 0 helps the long
+    length_penalty: float | int = 1.0  # score: log-probability / length ** length_penalty; above 0 helps the long
 
     def __post_init__(self):
         if self.width < 1:
@@ -205,14 +205,9 @@ class Beams:
 
 # %% ../nbs/11_generation.ipynb #616e7222
 def beam_steps(
-    model: Callable,
-    prompts: Sequence[Sequence[int]],
-    n: int,  # ids to write at most
-    how: Beams,
-    stop: Sequence[int] = (),  # ids that end a text
-    **reading,  # source, cache, overflow: see open_reader
+    model: Callable, prompts: Sequence[Sequence[int]], n: int, how: Beams, stop: Sequence[int] = (), **reading
 ) -> Iterator[tuple[list, list]]:  # for each prompt: beams that go on (ids, log-probability), those that ended (ids, score)
-    "Beam search, one step after another."
+    "Beam search, one step after another; parameters as for `beam_search`."
     reader, ids, n = open_reader(model, prompts, n, **reading)
     b, w, first = len(ids), how.width, torch.arange(len(ids), device=ids.device).repeat_interleave(how.width)
     logp = reader.read(ids)[:, -1].float().log_softmax(-1)[first]
@@ -271,6 +266,8 @@ def speculate(
     k: int = 4,  # ids that the draft proposes before the model reads them at once
 ) -> tuple[list[int], list[int]]:  # the new ids, and how many of each k were accepted
     "Write on as the model alone would, with fewer passes through it."
+    if how.repetition_penalty != 1:
+        raise ValueError("speculation has no repetition penalty: leave it at 1, or use generate")
     (big, _, room), (small, _, less) = (open_reader(m, [prompt], n + k, overflow="stop") for m in (model, draft))
     text, accepted, noise = list(prompt), [], uniforms(how.seed, 1, 2 * (n + 1) * (k + 1))[0].to(big.ids.device)
     noise, n = iter(noise), min(n, room - k, less - k)
@@ -301,6 +298,8 @@ def propose(draft: Reader, text: list[int], how: Sampling, k: int, noise: Iterat
 # %% ../nbs/11_generation.ipynb #80620b7c
 def judge(p: Float[Tensor, "k1 v"], q: Float[Tensor, "k v"], drafted: list[int], noise: Iterator) -> tuple[int, int]:
     "How many drafted ids are accepted, and the id that follows them."
+    if p.shape[1] != q.shape[1]:
+        raise ValueError(f"the draft has {q.shape[1]} tokens, the model {p.shape[1]}: both need one vocabulary")
     for i, x in enumerate(drafted):
         if next(noise) * q[i, x] >= p[i, x]:
             return i, int(pick((p[i] - q[i]).clamp(min=0)[None], next(noise)[None].to(p.device)))
