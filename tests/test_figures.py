@@ -19,7 +19,7 @@ ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -385,6 +385,34 @@ def test_cost_answers(page, home):
     box = page.locator(".chart svg").bounding_box()
     page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 40)
     assert say(page).startswith("Llama 3.1 405B on ") and "trillion tokens" in say(page)
+
+
+def test_decoding_answers(page, home):
+    p = {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}
+    page.goto(home(panels.decoding_view([("the", p), ("so", {"x": 1.0, "y": 0.0})])))
+    assert "4 of 4 tokens stay, which held 100 %; nothing is cut" in say(page)
+    page.get_by_role("slider", name="top-p").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
+    assert "2 of 4 tokens stay, which held 80 %; cut: 2 by top-p. The likeliest, “a”, now has 63 %" in say(page)
+    assert page.locator(".bars .gone").all_inner_texts() == ["c\n✕ top-p", "d\n✕ top-p"]
+    page.get_by_role("button", name="as it is").click()
+    page.get_by_role("slider", name="min-p").focus()
+    for _ in range(40):
+        page.keyboard.press("ArrowRight")
+    assert "cut: 1 by min-p" in say(page)
+    page.get_by_role("button", name="so").click()
+    assert say(page).startswith("After “so”")
+
+
+def test_beams_answer(page, home):
+    steps = [[(["a"], -0.5), (["b"], -0.9)], [(["b", "c"], -1.0), (["b", "d"], -1.6)]]
+    page.goto(home(panels.beams_view("start", {1: [steps[0][:1]], 2: steps})))
+    assert say(page).startswith("“start” + “b c”: log-probability -1.00, -0.50 a token; goes on.")
+    page.get_by_role("button", name="a, step 1, dropped").click()
+    assert "“start” + “a”: log-probability -0.50, -0.50 a token; was dropped here." in say(page)
+    page.get_by_role("button", name="width 1").click()
+    assert page.locator(".beams button").count() == 1 and "goes on" in say(page)
 
 
 # --- every figure, in every home ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from llmlab.panels import mask_view
+from llmlab.panels import beams_view, decoding_view, mask_view
 
 # --- mask -----------------------------------------------------------------------------------------------------------
 
@@ -36,3 +36,24 @@ def test_mask_starts_where_somebody_is_asked():
 def test_mask_refuses_what_does_not_fit(tokens, models, words):
     with pytest.raises(ValueError, match=words):
         mask_view(tokens, models)
+
+
+# --- decoding and beams ---------------------------------------------------------------------------------------------
+
+
+def test_decoding_shows_whole_distributions_the_likeliest_first():
+    view = decoding_view([("x", {"a": 0.25, "b": 0.75}), ("y", {f"t{i}": 0.001 for i in range(900)})])
+    assert view.data["candidates"][0] == [["b", 0.75], ["a", 0.25]] and len(view.data["candidates"][1]) == 900
+    assert (view.k, view.p, view.min_p, view.temperature) == (900, 1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("p", [{"a": 0.8, "b": 0.4}, {"a": -0.1}, {"a": 0.0}, {"a": np.nan}])
+def test_decoding_refuses_what_is_no_distribution(p):
+    with pytest.raises(ValueError, match="after 'the': give at most 5,000 probabilities, none below 0"):
+        decoding_view([("the", p)])
+
+
+@pytest.mark.parametrize("searches", [{}, {1: []}, {2: [[]]}])
+def test_beams_need_a_step(searches):
+    with pytest.raises(ValueError, match="a search without steps or beams"):
+        beams_view("x", searches)
