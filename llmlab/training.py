@@ -102,7 +102,7 @@ def window_starts(n: int, length: int, starts=None) -> tuple[int, Tensor | None]
     return len(fitting), fitting
 
 # %% ../nbs/07_training.ipynb #e26da362
-def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def optimizer(model: nn.Module, recipe: Recipe):
     "AdamW, with weight decay on the matrices only; with recipe.muon, Muon for the matrices inside the blocks."
     blocks = [m for m in model.modules() if isinstance(m, Block)] if recipe.muon else []
     hidden = [p for block in blocks for p in block.parameters() if p.ndim == 2]

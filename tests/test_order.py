@@ -6,7 +6,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-ORDER = ["text", "tokens", "ngrams", "attention", "transformer", "metrics", "training", "causal"]
+ORDER = ["text", "tokens", "ngrams", "attention", "transformer", "metrics"]
+ORDER += ["checkpoints", "devices", "training", "causal"]
 ALONE = ["views", "exercises", "lab"]  # import nothing of ours
 LIGHT = ["text", "tokens", "ngrams", "views", "exercises", "lab"]  # need no torch to be imported
 HUB = {"pretrained"}  # the only module that may import transformers
