@@ -66,6 +66,13 @@ def one(way, t, heads):
     print(json.dumps({**used, "mb": memory_peak(CPU) - before}))
 
 
+def commit():
+    "Which state of the repository is measured."
+    ran = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+                         capture_output=True, text=True)
+    return ran.stdout.strip() or "unknown"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
@@ -88,7 +95,8 @@ def main():
         pooled[way] = {key: round(value, 2) for key, value in json.loads(ran.stdout).items()}
         print(f"{args.tokens} tokens, {args.heads} heads: {way:14} {pooled[way]}", flush=True)
     where = {"date": date.today().isoformat(), "threads": args.threads, "rounds": args.rounds, "dtype": "float32",
-             "machine": f"{platform.machine()}, {platform.system()}, CPU", "torch": torch.__version__,
+             "machine": f"{platform.machine()}, {platform.system()}, CPU", "commit": commit(),
+             "torch": torch.__version__,
              "llmlab": llmlab.__version__, "tokens": args.tokens, "heads": args.heads}
     if args.json:
         args.json.write_text(json.dumps({**where, "speed": speed, "map": pooled}, indent=1) + "\n", encoding="utf-8")

@@ -161,6 +161,13 @@ def own_peak(name, shape):
     print(memory_peak(torch.device("cpu")) - before)
 
 
+def commit():
+    "Which state of the repository is measured."
+    ran = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+                         capture_output=True, text=True)
+    return ran.stdout.strip() or "unknown"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
@@ -180,7 +187,8 @@ def main():
             print(f"{shape:22} {name:28} {speed:>8,} tokens/s  llmlab is {ratio:.2f} ×  {share:.0%} of the ceiling  "
                   f"{row['peak_mb']:>5} MB", flush=True)
     where = {"date": date.today().isoformat(), "threads": args.threads, "rounds": args.rounds, "dtype": "float32",
-             "machine": f"{platform.machine()}, {platform.system()}, CPU", "torch": torch.__version__,
+             "machine": f"{platform.machine()}, {platform.system()}, CPU", "commit": commit(),
+             "torch": torch.__version__,
              "transformers": transformers.__version__, "llmlab": llmlab.__version__}
     if args.json:
         args.json.write_text(json.dumps({**where, "shapes": shapes}, indent=1) + "\n", encoding="utf-8")

@@ -295,7 +295,7 @@ def attention_map(
     bins: int = 64,  # rows and columns of the map
     mask: Bool[Tensor, "..."] | Rule | None = None,  # True: may look
     causal: bool = False,  # hide the future
-    block: int = 64,  # queries at a time: their weights are all that is held
+    block: int = 32,  # queries at a time: their weights are all that is held
 ) -> Float[Tensor, "*b h bins bins"]:  # rows sum to one where every query sees something
     "Attention weights summed over the keys of a bin and averaged over its queries, exact, in memory O(tk · block)."
     _check(q, k, k)

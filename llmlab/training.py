@@ -113,7 +113,7 @@ def optimizer(model: nn.Module, recipe: Recipe):
     adam = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
     return Muon(hidden, adam, recipe) if recipe.muon else adam
 
-# %% ../nbs/07_training.ipynb #1518c794
+# %% ../nbs/07_training.ipynb #365c4f78
 class Muon:
     "PyTorch's Muon for hidden matrices, beside AdamW for the rest, handled as one."
 
@@ -122,7 +122,10 @@ class Muon:
             raise ValueError("muon=True needs PyTorch 2.9 and a model with llmlab's blocks: take muon=False")
         scale = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
         self.parts = [torch.optim.Muon(hidden, **scale), adam]
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def param_groups(self):
+        return [group for part in self.parts for group in part.param_groups]
 
     def step(self):
         for part in self.parts:

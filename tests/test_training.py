@@ -444,7 +444,7 @@ def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
 
     steps, dice = 400, random.Random(0)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_training"])
+    context.set_forkserver_preload(["llmlab.training", "hypothesis"])
     kills, at = 0, lambda: max([0, *(int(path.stem[5:]) for path in step_files(tmp_path))])
     while kills < 22:
         child = context.Process(target=life, args=(tmp_path, steps))
