@@ -3,22 +3,27 @@
 # %% auto #0
 __all__ = ['matrix_ceiling', 'flops_per_token', 'memory_peak', 'feed', 'recomputing', 'launched', 'share', 'write_tokens']
 
-# %% ../nbs/94_devices.ipynb #871ff0f2
+# %% ../nbs/94_devices.ipynb #694d7ad0
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+
+# %% ../nbs/94_devices.ipynb #2bea2547
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
+
+# %% ../nbs/94_devices.ipynb #2c1adec5
 from pathlib import Path
 from time import perf_counter
 
-# %% ../nbs/94_devices.ipynb #c53a815b
+# %% ../nbs/94_devices.ipynb #ae824a5a
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+# %% ../nbs/94_devices.ipynb #268ec782
 from .transformer import Block
 
 # %% ../nbs/94_devices.ipynb #c5a415f8

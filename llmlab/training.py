@@ -9,6 +9,8 @@ __all__ = ['SHOWN', 'Recipe', 'check_recipe', 'learning_rate', 'Batches', 'windo
 import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+
+# %% ../nbs/07_training.ipynb #37b3c9b3
 from operator import call
 from pathlib import Path
 from time import perf_counter
@@ -20,9 +22,12 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+# %% ../nbs/07_training.ipynb #b7e1f145
 from . import checkpoints as files
 from .checkpoints import load, own_tensors, save, shipped, write_atomically  # noqa: F401
 from .devices import feed, flops_per_token, launched, matrix_ceiling, memory_peak, recomputing, share
+
+# %% ../nbs/07_training.ipynb #cce75279
 from .metrics import device_of
 from .transformer import Block
 
