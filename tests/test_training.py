@@ -444,7 +444,7 @@ def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
 
     steps, dice = 400, random.Random(0)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["llmlab.training", "hypothesis"])
+    context.set_forkserver_preload(["llmlab.training", "hypothesis", "pytest"])
     kills, at = 0, lambda: max([0, *(int(path.stem[5:]) for path in step_files(tmp_path))])
     while kills < 22:
         child = context.Process(target=life, args=(tmp_path, steps))
@@ -528,7 +528,9 @@ def test_two_processes_make_the_run_of_one_and_one_goes_on(tmp_path, sharded):
     assert ran.stdout.count("rows 12") == 2 and ran.stderr.count("12/12") >= 1
     assert [row["tokens"] for row in history] == [row["tokens"] for row in expected]
     one, two = (load(step_files(tmp_path / name)[-1])[0] for name in ("one", "run"))
-    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+    for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
+        if name.endswith("qkv.bias"):  # not the keys': softmax ignores it, its gradient is rounding alone
+            p, q = (x.view(3, -1)[[0, 2]] for x in (p, q))
         torch.testing.assert_close(p, q, atol=1e-4, rtol=0)
     import shutil
 
