@@ -7,8 +7,9 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "training",
-    "causal", "masked", "recurrent", "cache", "generation", "pretrained", "cost", "choosing", "explore",
+    "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
+    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained", "cost",
+    "choosing", "explore",
 ]
 PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order
 ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
