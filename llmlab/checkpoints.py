@@ -139,10 +139,10 @@ def load(
 
 # %% ../nbs/97_checkpoints.ipynb #1fd87a1a
 def shipped(name: str = "reference-gpt.safetensors") -> Path:
-    "Where a file that comes with the package lies."
+    "Where a file or folder that comes with the package lies."
     folder = Path(str(files("llmlab"))) / "data"
-    if not (folder / name).is_file():
-        raise ValueError(f"no file {name!r} comes with llmlab: there are {sorted(p.name for p in folder.iterdir())}")
+    if not (folder / name).exists():
+        raise ValueError(f"no {name!r} comes with llmlab: there are {sorted(p.name for p in folder.iterdir())}")
     return folder / name
 
 # %% ../nbs/97_checkpoints.ipynb #3836a945
