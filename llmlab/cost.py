@@ -191,9 +191,8 @@ def smallest_gpu(need: Real, usable: Real = 0.9) -> str:
     by_size = sorted(facts("gpu"), key=lambda name: known("gpu", name)["memory"].low)
     if found := [name for name in by_size if devices_needed(need, name, usable) == 1]:
         return found[0]
-    count = devices_needed(need, by_size[-1], usable)
     there = f"{need / 1e9:.0f} GB fit no listed GPU, the largest is {by_size[-1]}"
-    raise ValueError(f"{there}: split over {count} of it, take a smaller dtype, a shorter context or a smaller model")
+    raise ValueError(f"{there}: split over {devices_needed(need, by_size[-1], usable)} of it, take a smaller dtype, a shorter context or a smaller model")
 
 # %% ../nbs/18_cost.ipynb #0ef12731
 def gpu_hours(flops: Real, name: str, utilisation: Real = 0.4) -> float:
@@ -303,10 +302,11 @@ def fit_law(n, tokens, loss) -> Law:
 def bootstrap(n, tokens, loss, repeats: int = 100, seed: int = 0) -> list[Law]:
     "Laws of resampled runs; draws with too few different ones are drawn again."
     n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))
-    generator, found = np.random.default_rng(seed), [fit_law(n, tokens, loss)][:0]
+    fit_law(n, tokens, loss)
+    generator, found = np.random.default_rng(seed), []
     while len(found) < repeats:
         i = generator.integers(len(n), size=len(n))
-        if min(len({*n[i]}), len({*tokens[i]})) >= 3 and len({*i}) >= 6:
+        if min(len({*n[i]}), len({*tokens[i]})) >= 3 and len({*i}) >= 5:
             found.append(fit_law(n[i], tokens[i], loss[i]))
     return found
 

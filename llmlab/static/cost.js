@@ -82,7 +82,7 @@ function render({ model, el }) {
   };
   const picks = { chosen: pick("model", "chosen", data.models.map((m) => m.name)), gpu: pick("GPU", "gpu", data.gpus.map((g) => g.name)), grid: pick("electricity of", "grid", Object.keys(data.grids)) };
   const slides = { tokens: slide("training tokens", "tokens", Y[0], Y[1], 0.1), context: slide("tokens in a sequence", "context", 7, 17, 1), utilisation: slide("utilisation", "utilisation", 0.05, 0.6, 0.05) };
-  const bars = h("div", { className: "memory" }), found = h("dl", { className: "found-cost" }), chart = h("div", { className: "chart" }), say = h("p", { className: "say", "aria-live": "polite" });
+  const bars = h("div", { className: "memory" }), found = h("div", { className: "found-cost" }), chart = h("div", { className: "chart" }), say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(h("div", { className: "bar" }, ...Object.values(picks)), h("div", { className: "bar slides" }, ...Object.values(slides)), found, bars, h("div", { className: "title" }, "loss by the law; the best size for each budget (full), this budget (dashed), published models (points)"), chart, say);
 
@@ -151,7 +151,7 @@ function render({ model, el }) {
       node.lastChild.textContent = text;
     }
     const facts = { parameters: short(r.m.n), "tokens a parameter": short(r.ratio), FLOPs: short(r.flops), "against 6ND": `× ${r.rule.toFixed(2)}`, "loss by the law": `${r.loss.toFixed(2)} nats`, "GPU hours": short(r.hours), USD: between(r.usd), kWh: between(r.kwh), "kg CO₂": between(r.kg) };
-    found.replaceChildren(...Object.entries(facts).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+    found.replaceChildren(...Object.entries(facts).map(([name, value]) => h("div", {}, h("span", {}, name), h("b", {}, value))));
     bars.replaceChildren(bar("to train, one sequence", r.training, top, r, r.cards[0]), bar("to run, one sequence", r.running, top, r, r.cards[1]));
     say.textContent = summary(r);
     plane(r);
