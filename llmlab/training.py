@@ -182,7 +182,7 @@ def fit(
     run = Run(model, batches, loss, recipe, folder)
     history = files.resume(run)
     steps = range(len(history), len(history) if is_over(run, history) else recipe.steps)
-    bar = tqdm(total=recipe.steps, initial=steps.start, unit="step", disable=run.rank > 0)
+    bar = tqdm(total=recipe.steps, initial=steps.start, unit="step", **({"disable": True} if run.rank else {}))
     with bar, recomputing(model, recipe.recompute):
         for step, ids in zip(steps, feed(run.batch, steps, run.device), strict=False):
             for group in run.opt.param_groups:
