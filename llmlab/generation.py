@@ -125,7 +125,7 @@ def write_on(reader: Reader, ids: Int[Tensor, "b t"], how: Sampling, noise: Floa
 # %% ../nbs/11_generation.ipynb #0ee1a037
 def check_stop(stop: Sequence) -> list[list[int]]:
     "Each stop as a list of ids."
-    ends = [[s] if isinstance(s, int) else list(s) for s in ([stop] if isinstance(stop, int) else stop)]
+    ends = [[s] if isinstance(s, int) else list(s) for s in stop]
     if not all(ends) or not all(isinstance(i, int) for end in ends for i in end):
         raise ValueError(f"stop={stop!r}: expected ids or lists of ids; for text use write(), or tokenizer.encode")
     return ends
@@ -247,7 +247,7 @@ def beam_search(
     prompts: Sequence[Sequence[int]],
     n: int,  # ids to write at most
     how: Beams = Beams(),
-    stop: Sequence[int] = (),  # ids that end a text
+    stop: Sequence = (),  # ids that end a text
     **reading,  # source, cache, overflow: see open_reader
 ) -> list[list[tuple[list[int], float]]]:  # for each prompt (new ids, score), best first
     "The texts with the highest score that were found, `width` for each prompt."
@@ -275,6 +275,8 @@ def speculate(
         start = len(text)
         q = propose(small, text, how, k, noise)
         p = distribution(big.read(unread(big, text), k + 1)[0], how).to(q)
+        if p.shape[1] != q.shape[1]:
+            raise ValueError(f"the draft has {q.shape[1]} tokens, the model {p.shape[1]}: both need one vocabulary")
         taken, token = judge(p, q, text[start:], noise)
         text[start + taken :] = [token]
         accepted.append(taken)
@@ -298,8 +300,6 @@ def propose(draft: Reader, text: list[int], how: Sampling, k: int, noise: Iterat
 # %% ../nbs/11_generation.ipynb #80620b7c
 def judge(p: Float[Tensor, "k1 v"], q: Float[Tensor, "k v"], drafted: list[int], noise: Iterator) -> tuple[int, int]:
     "How many drafted ids are accepted, and the id that follows them."
-    if p.shape[1] != q.shape[1]:
-        raise ValueError(f"the draft has {q.shape[1]} tokens, the model {p.shape[1]}: both need one vocabulary")
     for i, x in enumerate(drafted):
         if next(noise) * q[i, x] >= p[i, x]:
             return i, int(pick((p[i] - q[i]).clamp(min=0)[None], next(noise)[None].to(p.device)))

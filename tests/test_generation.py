@@ -41,10 +41,12 @@ def shaken(model, seed=0, by=0.3):
 
 
 def decoder(v=12, context=64, seed=0, **more):
+    torch.manual_seed(seed)
     return shaken(Decoder(Config(vocab_size=v, context=context, layers=2, heads=2, d_model=16, **more)), seed)
 
 
 def two(v=12):
+    torch.manual_seed(0)
     return shaken(EncoderDecoder(Config(vocab_size=v, context=16, layers=2, heads=2, d_model=16)))
 
 
@@ -147,12 +149,9 @@ def test_seeds():
 def test_with_and_without_a_cache(how, context):
     model, prompts = decoder(context=context, position="rope"), [[1, 2, 3], [4], [5, 6]]
     rows = generate(model, prompts, 25, how)
-    assert (
-        rows == generate(model, prompts, 25, how, cache=False) == generate(lambda ids: model(ids), prompts, 25, how)[:3]
-        or context == 10
-    )
-    if context == 10:
-        assert rows == generate(model, prompts, 25, how, cache=False)
+    assert rows == generate(model, prompts, 25, how, cache=False)
+    if context == 64:
+        assert rows == generate(lambda ids: model(ids), prompts, 25, how)
 
 
 def test_encoder_decoder_equals_its_forward_pass():
@@ -196,7 +195,6 @@ def test_rows_end_at_their_own_stops():
     rows = generate(counter(), [[0], [4]], 9, Sampling(0), stop=[5, [8, 9]])
     assert rows == [[1, 2, 3, 4, 5], [5]]
     assert generate(counter(), [[0], [6]], 9, Sampling(0), stop=[[8, 9]]) == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 8, 9]]
-    assert generate(counter(), [[0]], 9, Sampling(0), stop=7) == [[1, 2, 3, 4, 5, 6, 7]]
 
 
 def test_nothing_is_computed_after_all_have_stopped():

@@ -65,7 +65,7 @@ function render({ model, el }) {
     for (const node of found.nodes.slice(1).filter(({ step }) => step > 1)) {
       const [x, y] = place(node), [ux, uy] = place(found.nodes.find(({ id }) => id === node.parent));
       const edge = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [key, value] of Object.entries({ x1: `${ux + 70 / columns}%`, y1: uy, x2: `${x}%`, y2: y, class: way.has(node.id) ? "way" : "" })) edge.setAttribute(key, value);
+      for (const [key, value] of Object.entries({ x1: `${ux + 3}%`, y1: uy, x2: `${x}%`, y2: y, class: way.has(node.id) ? "way" : "" })) edge.setAttribute(key, value);
       svg.append(edge);
     }
     plot.replaceChildren(svg, ...found.nodes.slice(1).map((node) => {

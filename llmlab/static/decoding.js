@@ -13,7 +13,8 @@ export function decode(p, { temperature, k, top_p, min_p }) {
   left.forEach((x, i) => { if (!out[i] && x < min_p * left[0]) out[i] = "min-p"; });
   return { soft, out, left: share(soft.map((x, i) => (out[i] ? 0 : x))) };
 }
-const share = (all) => { const sum = all.reduce((a, b) => a + b, 0); return all.map((x) => x / sum); };
+const sum = (all) => all.reduce((a, b) => a + b, 0);
+const share = (all) => { const total = sum(all); return all.map((x) => x / total); };
 
 // sliders → settings; the logarithmic ones give fine steps where they matter
 export const settings = (raw, n) => ({ temperature: raw.temperature, k: Math.min(raw.k, n), top_p: raw.p, min_p: raw.min_p });
@@ -70,15 +71,15 @@ function render({ model, el }) {
       input.value = value;
       input.setAttribute("aria-valuetext", output.textContent = text);
     }
-    const widest = Math.max(found.left[0], now[0][1]), rest = found.out.slice(ROWS), row = (name, kept, was, why, quiet) =>
+    const others = [found.left, now.map(([, x]) => x)].map((all) => sum(all.slice(ROWS))), widest = Math.max(found.left[0], now[0][1], ...others);
+    const rest = found.out.slice(ROWS), row = (name, kept, was, why, quiet) =>
       h("div", { role: "listitem", className: why ? "gone" : quiet ? "rest" : "" }, h("span", { className: quiet ? "quiet" : "tok" }, name),
         h("span", { className: "track", "aria-hidden": "true" }, bar("now", kept / widest), bar("was", was / widest)),
         h("span", { className: "p" }, why ? `✕ ${why}` : percent(kept)));
     bars.replaceChildren(...now.slice(0, ROWS).map(([token, was], i) => row(shown(token), found.left[i], was, found.out[i], false)));
-    if (rest.length) bars.append(row(`${rest.filter((x) => !x).length} of ${rest.length} others stay`, sum(found.left.slice(ROWS)), sum(now.slice(ROWS).map(([, x]) => x)), rest.every(Boolean) ? "all cut" : "", true));
+    if (rest.length) bars.append(row(`${rest.filter((x) => !x).length} of ${rest.length} others stay`, ...others, rest.every(Boolean) ? "all cut" : "", true));
     say.textContent = `${summary(contexts[step], tokens, found)} The outline is the model's own probability.`;
   }
-  const sum = (all) => all.reduce((a, b) => a + b, 0);
   const bar = (kind, part) => { const i = h("i", { className: kind }); i.style.width = `${100 * Math.min(1, part)}%`; return i; };
   ["step", "temperature", "k", "p", "min_p"].forEach((name) => model.on(`change:${name}`, update));
   update();
