@@ -2,6 +2,7 @@
 #   make book   run every chapter and build book/_build/html
 #   make lab    open the chapters in JupyterLab
 #   make test   everything: export, lint, javascript, the book without warnings, pytest, chapters through nbdev
+#   make recurrent  chapter 10's tests, on TensorFlow and on PyTorch
 #   make check  the fast part of it: what must pass before each commit
 #   make export write llmlab/ from the chapters
 #   make bench  llmlab beside its peers
@@ -11,17 +12,18 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup book lab test check bench export export-check lint js pytest fast chapters wheel clean
+.PHONY: help setup book lab test check bench export export-check lint js pytest fast recurrent chapters wheel clean
 
 BIN := .venv/bin
 PY := $(BIN)/python
 STEP := @PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) tools/step.py
 NBS := "nbs/*.ipynb" settings.ini
 LIB := "llmlab/**/*"
+KERAS := "llmlab/*.py" tests/conftest.py tests/test_recurrent.py pyproject.toml constraints.txt
 TESTS := "tests/**/*" "tools/*" "book/*.*" "book/_ext/*" pyproject.toml constraints.txt
 
 help:
-	@sed -n '2,9s/^# *//p' Makefile
+	@sed -n '2,10s/^# *//p' Makefile
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
@@ -58,10 +60,10 @@ export: setup
 
 # --- tests ------------------------------------------------------------------------------------------------------------
 
-test: setup export-check lint js book pytest chapters
+test: setup export-check lint js book pytest recurrent chapters
 	@echo "All of it passed."
 
-check: setup export-check lint js fast
+check: setup export-check lint js fast recurrent
 	@echo "The fast part passed; make test runs the rest."
 
 export-check:
@@ -80,6 +82,11 @@ pytest:
 fast:
 	$(STEP) fast $(NBS) $(LIB) $(TESTS) README.md setup.py -- $(PY) -m pytest -m "not slow"
 
+# Keras has one backend a process, and TensorFlow shall not share threads and memory with the other tests
+recurrent:
+	$(STEP) recurrent-tensorflow $(KERAS) -- env KERAS_BACKEND=tensorflow $(PY) -m pytest tests/test_recurrent.py
+	$(STEP) recurrent-torch $(KERAS) -- env KERAS_BACKEND=torch $(PY) -m pytest tests/test_recurrent.py
+
 chapters:
 	$(STEP) chapters $(NBS) $(LIB) constraints.txt -- env OMP_NUM_THREADS=1 TQDM_DISABLE=1 nbdev_test --n_workers 2 --do_print --timing
 
@@ -87,7 +94,8 @@ wheel: setup
 	$(STEP) wheel $(NBS) $(LIB) setup.py constraints.txt README.md tools/check_wheel.py -- $(PY) tools/check_wheel.py
 
 bench: setup
-	@for f in bench/*.py; do echo "▶ $$f"; $(PY) $$f || exit 1; done
+	@for f in bench/*.py; do echo "▶ $$f"; $(PY) $$f --json bench/results/$$(basename $$f .py).json || exit 1; done
+	@$(PY) tools/benchmarks.py
 
 clean:
 	rm -rf .make book/_build build dist

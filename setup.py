@@ -22,11 +22,12 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=["llmlab", "llmlab.chapters"],
     package_dir={"llmlab.chapters": "nbs"},  # the chapters travel with the library
-    package_data={"llmlab": ["static/*", "data/*"], "llmlab.chapters": ["*.ipynb"]},
+    package_data={"llmlab": ["static/*", "data/*", "data/*/*"], "llmlab.chapters": ["*.ipynb"]},
     install_requires=words("requirements"),
     extras_require={
         "course": words("course_requirements"),
-        "dev": words("course_requirements") + words("dev_requirements"),
+        "tensorflow": words("tensorflow_requirements"),
+        "dev": words("course_requirements") + words("tensorflow_requirements") + words("dev_requirements"),
     },
     entry_points={"console_scripts": ["llmlab=llmlab.lab:main"]},
     zip_safe=False,

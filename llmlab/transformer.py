@@ -6,7 +6,6 @@ __all__ = ['Config', 'check_config', 'norm', 'parameters', 'n_params', 'project'
 
 # %% ../nbs/05_transformer.ipynb #277b7719
 import math
-from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+# %% ../nbs/05_transformer.ipynb #277b771a
 from .attention import attention, merge_heads, rotary_table, rotate, split_heads
 
 # %% ../nbs/05_transformer.ipynb #7a5c2fb8
@@ -26,13 +26,18 @@ class Config:
     heads: int = 4  # query heads in each attention
     d_model: int = 128  # numbers per token in the residual stream
     kv_heads: int | None = None  # key and value heads; None: as many as heads
+    d_head: int | None = None  # numbers per token in one head; None: d_model / heads
     d_ff: int | None = None  # hidden units of the feed-forward; None: 4 · d_model, for swiglu 8/3
     norm: str = "layer"  # "layer" | "rms"
+    norm_place: str = "pre"  # "pre": before each part | "post": after each addition
+    norm_eps: float = 1e-5  # keeps the norm's division away from zero
+    qk_norm: bool = False  # the same norm on the queries and keys of each head
     position: str = "learned"  # "learned" | "sinusoidal" | "rope"
     rope_base: float = 10000.0  # for rope: pair i turns by rope_base ** (-2i / head width) radian a token
-    feed_forward: str = "gelu"  # "gelu" | "swiglu"
+    feed_forward: str = "gelu"  # "gelu" (by tanh) | "gelu_exact" | "swiglu"
     tied: bool = True  # the token table is also the output matrix
-    bias: bool = True  # linear layers and layer norms add a learned constant
+    bias: bool | str = True  # linear layers and layer norms add a learned constant; "qkv": only queries, keys, values
+    segments: int = 0  # kinds of text that a token can belong to, each with its vector
     dropout: float = 0.0  # probability that a number is zeroed on its way into the residual stream
 
     def __post_init__(self):
@@ -41,7 +46,7 @@ class Config:
     @property
     def head_width(self) -> int:
         "Numbers per token in one head."
-        return self.d_model // self.heads
+        return self.d_head or self.d_model // self.heads
 
     @classmethod
     def gpt2_small(cls) -> "Config":
@@ -55,37 +60,39 @@ def _need(ok: bool, text: str) -> None:
         raise ValueError(text)
 
 # %% ../nbs/05_transformer.ipynb #108ae8a1
-_CHOICES = dict(norm=("layer", "rms"), position=("learned", "sinusoidal", "rope"), feed_forward=("gelu", "swiglu"))
+_CHOICES = dict(norm=("layer", "rms"), norm_place=("pre", "post"), position=("learned", "sinusoidal", "rope"),
+                feed_forward=("gelu", "gelu_exact", "swiglu"), bias=(True, False, "qkv"))
 
 # %% ../nbs/05_transformer.ipynb #29dedd1b
 def check_config(cfg: Config) -> None:
     "Raise ValueError for a shape that cannot be built."
-    for name in ("vocab_size", "context", "layers", "heads", "d_model", "kv_heads", "d_ff"):
-        n = getattr(cfg, name)
-        default = n is None and name in ("kv_heads", "d_ff")
-        _need(default or isinstance(n, int) and n > 0, f"{name}={n!r}: expected a whole number of at least 1")
+    for name in ("vocab_size", "context", "layers", "heads", "d_model", "kv_heads", "d_head", "d_ff", "segments"):
+        n, default = getattr(cfg, name), getattr(Config, name, 1)
+        _need(n is default or isinstance(n, int) and n > 0, f"{name}={n!r}: expected a whole number of at least 1")
     for name, choices in _CHOICES.items():
-        value = getattr(cfg, name)
-        _need(value in choices, f"{name}={value!r}: choose one of {', '.join(choices)}")
+        _need((value := getattr(cfg, name)) in choices, f"{name}={value!r}: choose one of {', '.join(map(str, choices))}")
     d, h, kv = cfg.d_model, cfg.heads, cfg.kv_heads or cfg.heads
-    _need(d % h == 0, f"{h} heads do not divide the width {d}: choose d_model a multiple of heads")
+    _need(d % h == 0 or cfg.d_head is not None, f"{h} heads do not divide the width {d}: choose d_model a multiple of heads, or give d_head")
     _need(h % kv == 0, f"{kv} kv_heads do not divide {h} heads: choose a divisor of {h}")
-    width = {"rope": d // h, "sinusoidal": d}.get(cfg.position, 0)
+    width = {"rope": cfg.head_width, "sinusoidal": d}.get(cfg.position, 0)
     _need(width % 2 == 0, f"{cfg.position} positions work on pairs, and a width of {width} is odd: make it even")
-    _need(cfg.rope_base > 0, f"rope_base={cfg.rope_base!r}: expected a number above 0, e.g. 10000.0")
+    given = f"rope_base={cfg.rope_base!r}, norm_eps={cfg.norm_eps!r}"
+    _need(min(cfg.rope_base, cfg.norm_eps) > 0, f"{given}: expected numbers above 0, e.g. 10000.0 and 1e-5")
 
 # %% ../nbs/05_transformer.ipynb #e7b0994a
-def norm(cfg: Config) -> nn.Module:
-    "The norm that cfg names, over one token's numbers."
-    return nn.RMSNorm(cfg.d_model, eps=1e-5) if cfg.norm == "rms" else nn.LayerNorm(cfg.d_model, bias=cfg.bias)
+def norm(cfg: Config, width: int | None = None) -> nn.Module:
+    "The norm that cfg names, over one token's numbers, or over as many as `width` says."
+    size = width or cfg.d_model, cfg.norm_eps
+    return nn.RMSNorm(*size) if cfg.norm == "rms" else nn.LayerNorm(*size, bias=cfg.bias is True)
 
 # %% ../nbs/05_transformer.ipynb #b80d1783
 def parameters(model: nn.Module) -> dict[str, int]:
     "Numbers that training may change, by part, the layers added up."
-    count = Counter()
+    count = {}
     for name, p in model.named_parameters():
-        count[".".join(part for part in name.split(".")[:-1] if not part.isdigit())] += p.numel()
-    return dict(count)
+        part = ".".join(word for word in name.split(".")[:-1] if not word.isdigit())
+        count[part] = count.get(part, 0) + p.numel()
+    return count
 
 # %% ../nbs/05_transformer.ipynb #40a107e5
 def n_params(model: nn.Module) -> int:
@@ -94,23 +101,24 @@ def n_params(model: nn.Module) -> int:
 
 # %% ../nbs/05_transformer.ipynb #88488421
 def project(
-    qkv: nn.Linear, x: Float[Tensor, "b tq d"], memory: Float[Tensor, "b tk d"] | None
-) -> tuple[Float[Tensor, "b tq d"], Float[Tensor, "b tk kv"], Float[Tensor, "b tk kv"]]:
-    "Queries from x, keys and values from memory; one product where the two are the same."
-    d, kv = x.shape[-1], (qkv.out_features - x.shape[-1]) // 2
+    qkv: nn.Linear, wide: int, x: Float[Tensor, "b tq d"], memory: Float[Tensor, "b tk d"] | None
+) -> tuple[Float[Tensor, "b tq q"], Float[Tensor, "b tk kv"], Float[Tensor, "b tk kv"]]:
+    "Queries, `wide` numbers for all heads, from x, keys and values from memory; one product where the two are the same."
+    kv = (qkv.out_features - wide) // 2
     if memory is None:
-        return qkv(x).split([d, kv, kv], -1)
-    bq, bkv = (None, None) if qkv.bias is None else qkv.bias.split([d, 2 * kv])
-    return F.linear(x, qkv.weight[:d], bq), *F.linear(memory, qkv.weight[d:], bkv).split(kv, -1)
+        return qkv(x).split([wide, kv, kv], -1)
+    bq, bkv = (None, None) if qkv.bias is None else qkv.bias.split([wide, 2 * kv])
+    return F.linear(x, qkv.weight[:wide], bq), *F.linear(memory, qkv.weight[wide:], bkv).split(kv, -1)
 
 # %% ../nbs/05_transformer.ipynb #eddbb738
 class Attention(nn.Module):
     "Multi-head attention with its projections, from x to a memory or to itself."
     def __init__(self, cfg: Config):
         super().__init__()
-        self.heads, self.kv_heads = cfg.heads, cfg.kv_heads or cfg.heads
-        self.qkv = nn.Linear(cfg.d_model, (cfg.heads + 2 * self.kv_heads) * cfg.head_width, cfg.bias)
-        self.out = nn.Linear(cfg.d_model, cfg.d_model, cfg.bias)
+        self.heads, self.kv_heads, self.wide = cfg.heads, cfg.kv_heads or cfg.heads, cfg.heads * cfg.head_width
+        self.qkv = nn.Linear(cfg.d_model, self.wide + 2 * self.kv_heads * cfg.head_width, bool(cfg.bias))
+        self.out = nn.Linear(self.wide, cfg.d_model, cfg.bias is True)
+        self.q_norm, self.k_norm = (norm(cfg, cfg.head_width) if cfg.qk_norm else nn.Identity() for _ in "qk")
 
     def forward(
         self,
@@ -120,9 +128,9 @@ class Attention(nn.Module):
         causal: bool = False,  # hide the future
         table: Float[Tensor, "2 tq half"] | None = None,  # rotary cosines and sines
     ) -> Float[Tensor, "b tq d"]:
-        q, k, v = map(split_heads, project(self.qkv, x, memory), (self.heads, self.kv_heads, self.kv_heads))
-        if table is not None:
-            q, k = rotate(q, table), rotate(k, table)
+        q, k, v = map(split_heads, project(self.qkv, self.wide, x, memory), (self.heads, self.kv_heads, self.kv_heads))
+        q, k = self.q_norm(q), self.k_norm(k)
+        q, k = (q, k) if table is None else (rotate(q, table), rotate(k, table))
         return self.out(merge_heads(attention(q, k, v, mask, causal)))
 
 # %% ../nbs/05_transformer.ipynb #792145c6
@@ -138,22 +146,26 @@ class FeedForward(nn.Module):
         super().__init__()
         gated = cfg.feed_forward == "swiglu"
         units = cfg.d_ff or (8 * math.ceil(cfg.d_model / 3) if gated else 4 * cfg.d_model)
-        self.up = nn.Linear(cfg.d_model, units * (1 + gated), cfg.bias)
-        self.bend = swiglu if gated else nn.GELU("tanh")
-        self.down = nn.Linear(units, cfg.d_model, cfg.bias)
+        self.up = nn.Linear(cfg.d_model, units * (1 + gated), cfg.bias is True)
+        self.bend = swiglu if gated else nn.GELU("tanh" if cfg.feed_forward == "gelu" else "none")
+        self.down = nn.Linear(units, cfg.d_model, cfg.bias is True)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         return self.down(self.bend(self.up(x)))
 
 # %% ../nbs/05_transformer.ipynb #26122ac4
 class Block(nn.Module):
-    "One layer: each part reads a normed copy of the residual stream and adds its answer."
+    "One layer: attention, perhaps to a memory too, then feed-forward, each added to the residual stream."
     def __init__(self, cfg: Config, causal: bool = False, cross: bool = False):
         super().__init__()
-        self.causal, self.drop = causal, nn.Dropout(cfg.dropout)
+        self.causal, self.post, self.drop = causal, cfg.norm_place == "post", nn.Dropout(cfg.dropout)
         self.norm1, self.attention = norm(cfg), Attention(cfg)
         self.norm_cross, self.cross = (norm(cfg), Attention(cfg)) if cross else (None, None)
         self.norm2, self.mlp = norm(cfg), FeedForward(cfg)
+
+    def add(self, x, norm, part, *args):
+        "The stream plus a part's answer: norm what the part reads, or the sum."
+        return norm(x + self.drop(part(x, *args))) if self.post else x + self.drop(part(norm(x), *args))
 
     def forward(
         self,
@@ -163,10 +175,10 @@ class Block(nn.Module):
         memory: Float[Tensor, "b ts d"] | None = None,  # what the encoder read
         memory_mask: Bool[Tensor, "..."] | None = None,  # True: x may look at this memory
     ) -> Float[Tensor, "b t d"]:
-        x = x + self.drop(self.attention(self.norm1(x), None, mask, self.causal, table))
+        x = self.add(x, self.norm1, self.attention, None, mask, self.causal, table)
         if memory is not None:
-            x = x + self.drop(self.cross(self.norm_cross(x), memory, memory_mask))
-        return x + self.drop(self.mlp(self.norm2(x)))
+            x = self.add(x, self.norm_cross, self.cross, memory, memory_mask)
+        return self.add(x, self.norm2, self.mlp)
 
 # %% ../nbs/05_transformer.ipynb #25062736
 def sinusoids(t: int, d: int) -> Float[Tensor, "t d"]:
@@ -181,7 +193,7 @@ def _id_range(ids: Tensor) -> tuple[int, int]:
     return tuple(map(int, ids.aminmax())) if here else (0, 0)
 
 # %% ../nbs/05_transformer.ipynb #ab72e79a
-def check_ids(ids: Tensor, cfg: Config) -> None:
+def check_ids(ids: Tensor, cfg: Config, segments: Tensor | None = None) -> None:
     "Raise ValueError for ids that the model cannot read."
     t, v = ids.shape[-1] if ids.ndim == 2 else 0, cfg.vocab_size
     _need(t > 0, f"ids of shape {[*ids.shape]}, expected [batch, time] with time > 0: try ids[None]")
@@ -189,34 +201,39 @@ def check_ids(ids: Tensor, cfg: Config) -> None:
     _need(t <= cfg.context, f"{t} tokens, but the context is {cfg.context}: crop the ids or raise Config.context")
     low, high = _id_range(ids)
     _need(low >= 0 and high < v, f"ids from {low} to {high}, but the vocabulary ends at {v - 1}: use the model's tokenizer")
+    if segments is not None:
+        low, high = _id_range(segments)
+        fit = segments.shape == ids.shape and 0 <= low <= high < cfg.segments
+        _need(fit, f"segments {[*segments.shape]} from {low} to {high}: expected {[*ids.shape]}, below {cfg.segments}")
 
 # %% ../nbs/05_transformer.ipynb #b78af7c2
 class Embed(nn.Module):
-    "Ids to vectors: what the token is, plus where it stands."
+    "Ids to vectors: what the token is, where it stands, to which segment it belongs."
     def __init__(self, cfg: Config):
         super().__init__()
-        self.cfg, self.drop = cfg, nn.Dropout(cfg.dropout)
-        self.tokens = nn.Embedding(cfg.vocab_size, cfg.d_model)
-        if cfg.position == "learned":
-            self.positions = nn.Embedding(cfg.context, cfg.d_model)
+        self.cfg, self.tokens = cfg, nn.Embedding(cfg.vocab_size, cfg.d_model)
+        self.positions = nn.Embedding(cfg.context, cfg.d_model) if cfg.position == "learned" else None
+        self.segments = nn.Embedding(cfg.segments, cfg.d_model) if cfg.segments else None
         if cfg.position == "sinusoidal":
             self.register_buffer("waves", sinusoids(cfg.context, cfg.d_model), persistent=False)
 
-    def forward(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
-        check_ids(ids, self.cfg)
+    def forward(self, ids: Int[Tensor, "b t"], segments: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        check_ids(ids, self.cfg, segments)
         x, t = self.tokens(ids), ids.shape[1]
         if self.cfg.position == "learned":
             x = x + self.positions.weight[:t]
         if self.cfg.position == "sinusoidal":
             x = x * self.cfg.d_model**0.5 + self.waves[:t]
-        return self.drop(x)
+        if self.cfg.segments:
+            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
+        return x
 
 # %% ../nbs/05_transformer.ipynb #153ff9fb
 class Stack(nn.Module):
     "Embedding, blocks, final norm: what the assemblies have in common."
     def __init__(self, cfg: Config, causal: bool = False, cross: bool = False):
         super().__init__()
-        self.cfg, self.embed = cfg, Embed(cfg)
+        self.cfg, self.embed, self.drop = cfg, Embed(cfg), nn.Dropout(cfg.dropout)
         self.blocks = nn.ModuleList(Block(cfg, causal, cross) for _ in range(cfg.layers))
         self.norm = norm(cfg)
         init_weights(self, cfg)
@@ -227,16 +244,17 @@ class Stack(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,  # True: a token, False: padding
         memory: Float[Tensor, "b ts d"] | None = None,  # what the encoder read
         memory_mask: Bool[Tensor, "b ts"] | None = None,  # True: a token, False: padding
+        segments: Int[Tensor, "b t"] | None = None,  # which text a token belongs to; None: all to text 0
     ) -> Float[Tensor, "b t d"]:
         "The residual stream after the last block, normed."
-        x, table = self.embed(ids), None
+        first, last = (self.norm, nn.Identity()) if self.cfg.norm_place == "post" else (nn.Identity(), self.norm)
+        x, table = self.drop(first(self.embed(ids, segments))), None
         if self.cfg.position == "rope":
-            positions = torch.arange(ids.shape[1], device=ids.device)
-            table = rotary_table(positions, self.cfg.head_width, self.cfg.rope_base)
+            table = rotary_table(torch.arange(ids.shape[1], device=ids.device), self.cfg.head_width, self.cfg.rope_base)
         mask, memory_mask = (None if m is None else m[:, None, None] for m in (mask, memory_mask))
         for block in self.blocks:
             x = block(x, mask, table, memory, memory_mask)
-        return self.norm(x)
+        return last(x)
 
 # %% ../nbs/05_transformer.ipynb #b98f7be8
 def init_weights(model: nn.Module, cfg: Config) -> None:
@@ -251,8 +269,10 @@ def init_weights(model: nn.Module, cfg: Config) -> None:
 # %% ../nbs/05_transformer.ipynb #9878fdc6
 class Encoder(Stack):
     "Each token sees every token: ids to one vector per token."
-    def forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
-        return self.hidden(ids, mask)
+    def forward(
+        self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None, segments: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        return self.hidden(ids, mask, segments=segments)
 
 # %% ../nbs/05_transformer.ipynb #6a8909a0
 class Decoder(Stack):
@@ -288,5 +308,4 @@ class EncoderDecoder(nn.Module):
         target: Int[Tensor, "b t"],  # tokens written so far
         mask: Bool[Tensor, "b ts"] | None = None,  # True: a token of the source, False: padding
     ) -> Float[Tensor, "b t v"]:
-        read = self.encoder(source, mask)
-        return self.decoder.logits(self.decoder.hidden(target, None, read, mask))
+        return self.decoder.logits(self.decoder.hidden(target, None, self.encoder(source, mask), mask))

@@ -10,18 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import llmlab.attention as module
 from llmlab.attention import (
     _check,
     _check_mask,
     _guarded,
+    _streamed,
     attention,
+    attention_map,
     causal_mask,
     merge_heads,
     record,
     rotary,
     rotary_table,
+    same_document,
     scores,
     share_heads,
+    sliding_window,
     split_heads,
     weights,
 )
@@ -409,6 +414,122 @@ def test_kind_selects_by_the_parts_of_a_name():
     assert [int(x) for x in tape.attention("attention")] == [0, 1]
     assert [int(x) for x in tape.attention("cross")] == [2]
     assert [int(x) for x in tape.attention("decoder.attention")] == [1]
+
+
+# rules, long texts, the pooled map
+
+
+def near_and_own(t, n, batch=2):
+    "A window within documents that differ from row to row."
+    documents = (torch.arange(t)[None] >= torch.tensor([[t // 3], [t // 2]])[:batch]).long()
+    window, own = sliding_window(n), same_document(documents)
+    return lambda b, h, i, j: window(b, h, i, j) & own(b, h, i, j)
+
+
+def dense(rule, b, h, tq, tk):
+    "The rule, entry by entry."
+    late = tk - tq
+    ask = lambda *at: bool(rule(*map(torch.tensor, at)))  # noqa: E731
+    rows = range(late, tk)
+    return torch.tensor([[[[ask(x, y, i, j) for j in range(tk)] for i in rows] for y in range(h)] for x in range(b)])
+
+
+RULES = {
+    "window": sliding_window(3),
+    "both": near_and_own(11, 4),
+    "only head 1": lambda b, h, i, j: (h == 1) & (j <= i),
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("tq", [11, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_rule_equals_its_mask_written_out(rule, tq, causal):
+    q, k, v = qkv(2, 4, 2, tq, 11, 8)
+    mask = dense(rule, 2, 4, tq, 11)
+    theirs = out_and_gradients(lambda *x: attention(*x, mask, causal), q, k, v)
+    for block in (3, 256):
+        ours = out_and_gradients(lambda *x: _streamed(*x, rule, causal, block), q, k, v)  # noqa: B023
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attention(q, k, v, rule, causal), theirs[0], atol=1e-5, rtol=1e-5)
+    shown = attention(q, k, v, rule, causal, need_weights=True)[1]
+    torch.testing.assert_close(shown, attention(q, k, v, mask, causal, need_weights=True)[1], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tq", [11, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_gpu_path_gives_what_the_cpu_gives(tq, causal, monkeypatch):
+    "FlexAttention itself, here uncompiled: what a GPU compiles."
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    monkeypatch.setattr(module, "_compiled", lambda: (create_block_mask, flex_attention))
+    module._plan.cache_clear()
+    q, k, v = (x.detach() for x in qkv(2, 4, 2, tq, 11, 8))
+    for rule in RULES.values():
+        ours = _streamed(q, k, v, rule, causal, 4)
+        torch.testing.assert_close(module._flex(q, k, v, rule, causal), ours, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(module._flex(q[0], k[0], v[0], RULES["window"], causal),
+                                   _streamed(q[0], k[0], v[0], RULES["window"], causal, 4), atol=1e-5, rtol=1e-5)
+    module._plan.cache_clear()
+
+
+def test_a_window_reads_only_the_keys_in_view(monkeypatch):
+    real, widths = F.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda q, k, *a, **o: widths.append(k.shape[-2]) or real(q, k, *a, **o)
+    )
+    attention(*(torch.randn(1, 1, 2048, 4) for _ in range(3)), sliding_window(100))
+    assert len(widths) == 8 and max(widths) == 256 + 99
+
+
+def pooled(w, bins):
+    "The map from the whole weights: sums over keys, means over queries, bin by bin."
+    tq, tk = w.shape[-2:]
+    queries, keys = ([n * b // m for n in range(m)] for m, b in ((tq, bins), (tk, bins)))
+    sums = torch.zeros(*w.shape[:-1], bins).index_add(-1, torch.tensor(keys), w)
+    out = torch.zeros(*w.shape[:-2], bins, bins).index_add(-2, torch.tensor(queries), sums)
+    return out / torch.tensor([queries.count(b) for b in range(bins)])[:, None]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 30), st.data())
+def test_the_map_is_the_pooled_weights(tq, more, data):
+    tk = tq + more
+    bins, block = data.draw(st.integers(1, tq)), data.draw(st.integers(1, 50))
+    causal, rule = data.draw(st.booleans()), data.draw(st.sampled_from([None, sliding_window(5)]))
+    q, k, v = (x.detach() for x in qkv(2, 4, 2, tq, tk, 8))
+    ours = attention_map(q, k, bins, rule, causal, block)
+    w = attention(q, k, v, rule, causal, need_weights=True)[1]
+    torch.testing.assert_close(ours, pooled(w, bins), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.sum(-1), torch.ones(2, 4, bins), atol=1e-4, rtol=0)
+
+
+def test_the_map_takes_a_mask_and_leaves_blind_rows_empty():
+    q, k, v = (x.detach() for x in qkv(1, 2, 2, 6, 6, 8))
+    mask = torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    mask[..., :2, :] = False
+    for m in (mask, mask[:, :, 3:4]):
+        w = attention(q, k, v, m, need_weights=True)[1]
+        torch.testing.assert_close(attention_map(q, k, 3, m, block=4), pooled(w, 3), atol=1e-6, rtol=1e-5)
+
+
+def test_the_map_holds_a_block_of_weights_at_a_time(monkeypatch):
+    real, sizes = module.weights, []
+    monkeypatch.setattr(module, "weights", lambda s, mask: sizes.append(s.numel()) or real(s, mask))
+    attention_map(torch.randn(1, 2, 1000, 4), torch.randn(1, 2, 1000, 4), 10, causal=True, block=50)
+    assert len(sizes) == 20 and max(sizes) == 2 * 50 * 1000 and sizes[0] == 2 * 50 * 50
+
+
+@pytest.mark.parametrize("bins", [0, 9, -1])
+def test_more_bins_than_tokens(bins):
+    with pytest.raises(ValueError, match=rf"{bins} bins for 8 queries and 9 keys: take from 1 to 8"):
+        attention_map(torch.zeros(1, 8, 4), torch.zeros(1, 9, 4), bins)
+
+
+def test_a_window_shows_at_least_the_token():
+    with pytest.raises(ValueError, match="a window of 0 tokens shows nothing: take at least 1"):
+        sliding_window(0)
 
 
 # error texts

@@ -15,6 +15,7 @@ from conftest import ROOT, missing
 BUILT = Path(os.environ.get("LLMLAB_BOOK_BUILD", ROOT / "book" / "_build"))
 HTML = BUILT / "html"
 SECONDS = 60  # a chapter's budget on two cores
+MORE = {"10_recurrent": 90}  # it loads TensorFlow as well
 CONFIG = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
 
@@ -153,7 +154,7 @@ def test_each_chapter_ran_within_its_budget(html):
     records = get_cache(BUILT / ".jupyter_cache").list_cache_records()
     runs = {Path(r.uri).stem: r.data["execution_seconds"] for r in records}
     assert set(chapters()) <= set(runs)
-    assert not {name: seconds for name, seconds in runs.items() if seconds > SECONDS}
+    assert not {name: seconds for name, seconds in runs.items() if seconds > MORE.get(name, SECONDS)}
 
 
 # --- the configuration ------------------------------------------------------------------------------------------------

@@ -10,15 +10,16 @@ import pytest
 from conftest import ROOT
 from test_views import figures, softmax
 
-from llmlab import views
+from llmlab import panels, views
 from llmlab.exercises import Exercise, predict
+from llmlab.maps import Pooled
 
 ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1'>"
 # a drawn figure has taken its caption away, a failed one says so there
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -121,10 +122,15 @@ def test_attention_with_the_keyboard(page, home):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     assert say(page).startswith("Layer 1, head 1: “d”")
-    for _ in range(3):
-        page.keyboard.press("Tab")
+    page.get_by_role("group", name="tokens that look").get_by_role("button").nth(3).focus()
     page.keyboard.press("ArrowLeft")
     assert "“c” (2) looks most at" in say(page)
+    page.get_by_role("application").focus()
+    for key in ("ArrowUp", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    assert "“b” (1) looks most at" in say(page)
+    page.keyboard.press("+")
+    assert page.get_by_role("button", name="zoom out").is_disabled(), "four tokens are too few to zoom into"
 
 
 def test_hovering_the_matrix_shows_the_weight(page, home):
@@ -141,10 +147,102 @@ def test_hovering_the_matrix_shows_the_weight(page, home):
     assert "“c” (2) looks most at" in say(page)
 
 
+def test_lines_search_zoom_and_comparison(page, home):
+    weights, tokens = softmax((2, 2, 30, 30)), [f"w{i}" for i in range(30)]
+    page.goto(home(views.attention_view(weights, tokens)))
+    page.get_by_placeholder("find a token").fill("W1")
+    assert page.locator(".text [role=status]").inner_text() == "11 found, Enter goes on"
+    page.get_by_placeholder("find a token").press("Enter")
+    page.get_by_placeholder("find a token").press("Enter")
+    assert "“w10” (10) looks most at" in say(page) and page.locator(".chips .found").count() == 11
+    page.get_by_role("button", name="zoom in").click()
+    page.wait_for_function("document.querySelector('.matrix .title').textContent.includes('tokens 3–17 at 3–17')")
+    page.get_by_role("button", name="zoom out").click()
+    page.get_by_role("button", name="compare with this head").click()
+    page.get_by_role("radio", name="layer 1, head 1").click()
+    page.wait_for_function("document.querySelector('.say').textContent.includes('minus layer 0, head 0')")
+    number = page.locator(".chips small").nth(4).inner_text().replace("−", "-")
+    assert float(number) == pytest.approx(weights[1, 1, 10, 4] - weights[0, 0, 10, 4], abs=0.006)
+    page.get_by_role("button", name="end the comparison").click()
+    page.get_by_role("button", name="lines").click()
+    assert drawn(page, ".matrix canvas") > 8
+    canvas = page.locator(".matrix canvas")
+    gap = (canvas.bounding_box()["height"] - 8) / 30
+    canvas.click(position={"x": canvas.bounding_box()["width"] - 20, "y": 4 + 2.5 * gap})
+    assert "“w2” (2) is looked at most by" in say(page)
+
+
+def test_sentence_pairs_show_one_quarter(page, home):
+    page.goto(home(views.attention_view(softmax((1, 1, 6, 6)), list("abcdef"), second=2)))
+    page.get_by_label("sentences").select_option("B looks at A")
+    page.wait_for_function("document.querySelector('.matrix .title').textContent.includes('tokens 2–5 at 0–1')")
+
+
+def test_mean_rollout_entropy_and_distance(page, home):
+    weights = softmax((2, 2, 4, 4))
+    page.goto(home(views.attention_view(weights, list("abcd"))))
+    page.get_by_role("radio", name="layer 1, mean of its heads").click()
+    page.wait_for_function("document.querySelector('.say').textContent.startsWith('Layer 1, mean of its heads')")
+    numbers = [float(n) for n in page.locator(".chips small").all_inner_texts()]
+    assert np.allclose(numbers, weights[1].mean(0)[3], atol=0.006)
+    page.get_by_role("radio", name="layer 1, rollout").click()
+    page.wait_for_function("document.querySelector('.say').textContent.startsWith('Layer 1, rollout')")
+    page.get_by_label("numbers under the heads").select_option("entropy, bits")
+    bits = -(weights[0, 0] * np.log2(weights[0, 0])).sum() / 4
+    assert float(page.locator(".heads small").first.inner_text()) == pytest.approx(bits, abs=0.006)
+
+
+def test_two_models_stand_side_by_side(page, home):
+    one, two = softmax((1, 2, 3, 3)), softmax((2, 1, 3, 3), 1)
+    page.goto(home(views.attention_view({"base": one, "tuned": two}, list("abc"))))
+    page.get_by_role("button", name="compare with this head").click()
+    page.get_by_role("radio", name="tuned").click()
+    page.wait_for_function("document.querySelector('.say').textContent.includes('minus base, layer 0, head 0')")
+    number = float(page.locator(".chips small").first.inner_text().replace("−", "-"))
+    assert number == pytest.approx(two[0, 0, 2, 0] - one[0, 0, 2, 0], abs=0.006)
+
+
+def test_a_link_leads_back_to_the_state(page, home):
+    page.goto(home(views.attention_view(softmax((2, 2, 4, 4)), list("abcd"))))
+    page.get_by_role("radio", name="layer 1, head 0").click()
+    page.locator(".chips button").nth(1).click()
+    page.get_by_role("button", name="Link").click()
+    assert page.url.endswith("#llmlab-0?layer=1&token=1")
+    said = say(page)
+    page.reload()
+    page.wait_for_selector(".llmlab .say:not(:empty)")
+    assert say(page) == said and said.startswith("Layer 1, head 0: “b” (1)")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_is_saved_as_a_picture(page, home, kind, tmp_path):
+    page.goto(home(figures()[kind]))
+    page.wait_for_selector(".llmlab .say:not(:empty)")
+    for ending in ("PNG", "SVG"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=ending).click()
+        path = tmp_path / f"figure.{ending.lower()}"
+        download.value.save_as(path)
+    from matplotlib.image import imread
+
+    assert imread(tmp_path / "figure.png").std() > 0.02, "the picture is not empty"
+    svg = (tmp_path / "figure.svg").read_text("utf-8")
+    import xml.etree.ElementTree
+
+    assert "cat" in "".join(xml.etree.ElementTree.fromstring(svg).itertext()) and "http://www.w3" in svg
+
+
+def test_a_long_text_is_drawn_from_pooled_maps(page, home):
+    maps = [softmax((2, 64, 64))]
+    page.goto(home(views.attention_view(Pooled(maps), [f"w{i}" for i in range(4096)])))
+    assert "in blocks of 64 tokens" in page.locator(".matrix .title").inner_text()
+    assert "looks most at tokens" in say(page) and page.locator(".chips button").count() <= 400
+
+
 def test_cross_attention_and_ragged_heads(page, home):
     layers = [softmax((1, 2, 5)), softmax((3, 2, 5), 1)]
     page.goto(home(views.attention_view(layers, (["le", "chat"], ["the", "cat", "is", "not", "here"]))))
-    assert page.get_by_role("radio").count() == 4
+    assert page.get_by_role("radio").count() == 1 + 3 + 1, "one head, three heads and their mean"
     page.locator(".chips").nth(1).locator("button").nth(4).click()
     assert "“here” (4) is looked at most by" in say(page)
     page.locator(".chips").nth(0).locator("button").nth(1).click()
@@ -187,6 +285,44 @@ def test_next_token_answers(page, home):
     assert "After “a cat”" in say(page)
 
 
+def test_next_token_cuts_with_top_k_and_top_p(page, home):
+    page.goto(home(views.next_token_view([("a", {"x": 0.5, "y": 0.3, "z": 0.2})])))
+    page.get_by_role("slider", name="top-k").fill("2")
+    assert "top-k 2: “x” 63 %, “y” 37 %." in say(page) and "cut" in page.locator(".bars").inner_text()
+    page.get_by_role("slider", name="top-k").fill("0")
+    page.get_by_role("slider", name="top-p").fill("0.5")
+    assert "top-p 0.50: “x” 100 %." in say(page)
+
+
+def test_formula_arrows_move_with_mouse_and_keys(page, home):
+    q, k, v = np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 1], [0, 2]]), np.array([[1.0], [3]])
+    page.goto(home(views.formula_view(q, k, v, ["a", "b"])))
+    knob = page.locator("svg circle.k").first
+    knob.press("ArrowRight")
+    assert page.get_by_label("k of a, number 1").input_value() == "1.1"
+    box, before = knob.bounding_box(), page.locator(".output").inner_text()
+    page.mouse.move(box["x"] + 8, box["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 8, box["y"] + 48)
+    page.mouse.up()
+    assert float(page.get_by_label("k of a, number 2").input_value()) < 0.5
+    assert page.locator(".output").inner_text() != before, "the output moves with the arrow"
+    page.get_by_label("name of token 1").fill("ant")
+    assert "ant" in page.locator(".scores").inner_text() and "k ant" in page.locator(".step svg").inner_html()
+
+
+def test_neuron_answers(page, home):
+    q, k = np.array([[1.0, 2], [0, 1]]), np.array([[3.0, -1], [1, 1]])
+    page.goto(home(views.neuron_view(q, k, ["a", "b"], causal=True)))
+    page.get_by_role("radiogroup", name="query").get_by_role("radio", name="a").click()
+    assert "“a” for “a”. Strongest number 0: 1.00 × 3.00 = 3.00; number 1: 2.00 × −1.00 = −2.00" in say(page)
+    assert "is 0.71; its weight 1.00." in say(page)
+    page.get_by_role("radiogroup", name="key").get_by_role("radio", name="b").click()
+    assert say(page).endswith("The mask hides this key.")
+    page.get_by_role("img", name="q times k of a").hover(position={"x": 3, "y": 5})
+    assert page.locator(".title").first.inner_text() == "number 0 of “a” and “a”: 1.00 × 3.00 = 3.00"
+
+
 def test_tokens_answer(page, home):
     page.goto(home(views.tokens_view([("letters", list("the the")), ("t + h", ["th", "e", " ", "th", "e"])])))
     assert page.locator(".boxes .tok").all_inner_texts() == list("the·the")
@@ -195,6 +331,24 @@ def test_tokens_answer(page, home):
     assert "t + h: 5 tokens, 3 different" in say(page)
     page.get_by_role("slider", name="step").press("ArrowLeft")
     assert "letters: 7 tokens" in say(page)
+
+
+def test_mask_answers(page, home):
+    gaps = [None, {" cat": 0.6, " dog": 0.3}, {" sat": 0.25, " lay": 0.5}]
+    models = {"BERT": (1 - np.eye(3), gaps), "GPT": (np.tri(3, k=-1), [None, {"x": 1.0}, None])}
+    page.goto(home(panels.mask_view(["[CLS]", " cat", " sat"], models)))
+    bert = page.get_by_role("group", name="BERT: choose a token")
+    assert bert.get_by_role("button").all_inner_texts() == ["[CLS]", "[MASK]", "·sat"]
+    assert say(page).startswith("Position 1, “·cat”: BERT sees every other token, and says “·cat” with 60 %; GPT")
+    assert page.get_by_role("list", name="BERT: candidates").inner_text().split("\n") == [
+        "✓ ·cat", "60 %", "·dog", "30 %", "all other tokens", "10 %"]  # fmt: skip
+    bert.get_by_role("button", name="·sat, seen").click()
+    assert "BERT sees every other token, and says “·lay” with 50 %" in say(page)
+    assert page.locator(".maskpanels section").nth(1).locator(".bars > *").count() == 0
+    bert.get_by_role("button").nth(2).press("ArrowLeft")
+    assert say(page).startswith("Position 1") and bert.get_by_role("button").first.is_disabled()
+    unseen = page.get_by_role("group", name="GPT: choose a token").get_by_role("button").nth(2)
+    assert unseen.get_attribute("class") == "tok unseen"
 
 
 def test_curves_answer(page, home):
@@ -209,6 +363,56 @@ def test_curves_answer(page, home):
     assert page.get_by_role("slider", name="step").input_value() == "0", "the scrubber follows the mouse"
     page.get_by_role("button", name="valid").click()
     assert page.locator(".chart path").count() == 1 and "valid" not in say(page)
+
+
+def test_cost_answers(page, home):
+    from llmlab.cost import calculator
+
+    page.goto(home(panels.cost_view(**calculator())))
+    assert say(page).startswith("GPT-2 small on 10 billion tokens (80 a parameter)")
+    page.get_by_label("model", exact=True).select_option("Llama 3.1 8B")
+    page.get_by_role("slider", name="training tokens").press("ArrowRight")
+    assert say(page).startswith("Llama 3.1 8B on 12.6 billion tokens") and "running needs 1." in say(page)
+    page.get_by_label("GPU", exact=True).select_option("T4 16GB")
+    assert "of one T4 16GB" in say(page) and "running needs 2." in say(page)
+    before = page.locator(".found-cost").inner_text()
+    page.get_by_label("electricity of").select_option("India")
+    assert page.locator(".found-cost").inner_text() != before
+    page.get_by_role("slider", name="utilisation").press("Home")
+    assert page.locator(".found-cost").inner_text() != before
+    assert page.locator(".chart .run").count() == 12 and page.locator(".chart .level").count() == 7
+    page.locator(".chart svg").scroll_into_view_if_needed()
+    box = page.locator(".chart svg").bounding_box()
+    page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 40)
+    assert say(page).startswith("Llama 3.1 405B on ") and "trillion tokens" in say(page)
+
+
+def test_decoding_answers(page, home):
+    p = {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}
+    page.goto(home(panels.decoding_view([("the", p), ("so", {"x": 1.0, "y": 0.0})])))
+    assert "4 of 4 tokens stay, which held 100 %; nothing is cut" in say(page)
+    page.get_by_role("slider", name="top-p").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
+    assert "2 of 4 tokens stay, which held 80 %; cut: 2 by top-p. The likeliest, “a”, now has 63 %" in say(page)
+    assert page.locator(".bars .gone").all_inner_texts() == ["c\n✕ top-p", "d\n✕ top-p"]
+    page.get_by_role("button", name="as it is").click()
+    page.get_by_role("slider", name="min-p").focus()
+    for _ in range(40):
+        page.keyboard.press("ArrowRight")
+    assert "cut: 1 by min-p" in say(page)
+    page.get_by_role("button", name="so").click()
+    assert say(page).startswith("After “so”")
+
+
+def test_beams_answer(page, home):
+    steps = [[(["a"], -0.5), (["b"], -0.9)], [(["b", "c"], -1.0), (["b", "d"], -1.6)]]
+    page.goto(home(panels.beams_view("start", {1: [steps[0][:1]], 2: steps})))
+    assert say(page).startswith("“start” + “b c”: log-probability -1.00, -0.50 a token; goes on.")
+    page.get_by_role("button", name="a, step 1, dropped").click()
+    assert "“start” + “a”: log-probability -0.50, -0.50 a token; was dropped here." in say(page)
+    page.get_by_role("button", name="width 1").click()
+    assert page.locator(".beams button").count() == 1 and "goes on" in say(page)
 
 
 # --- every figure, in every home ------------------------------------------------------------------------------------
@@ -271,7 +475,7 @@ def test_two_figures_on_one_page_keep_apart_and_share_their_module(page, book):
     page.get_by_role("radio", name="layer 1, head 1").nth(1).click()
     first, second = page.locator(".say").all_inner_texts()
     assert first.startswith("Layer 0, head 0") and second.startswith("Layer 1, head 1")
-    assert sum(url.endswith("attention.js") for url in page.asked) == 1
+    assert sum(url.endswith("/attention.js") for url in page.asked) == 1
 
 
 def test_a_hidden_figure_draws_when_it_is_shown(page, book):
@@ -298,6 +502,17 @@ def test_without_javascript_the_figure_is_told_in_words(browser, book):
 
 
 # --- bertviz, exercises, notebook -----------------------------------------------------------------------------------
+
+
+def test_bertviz_neuron_draws(page, book):
+    pytest.importorskip("bertviz")
+    vectors = np.random.default_rng(0).normal(size=(2, 2, 2, 3, 4))
+    page.goto(in_book(book, "neuron", views.bertviz_neuron(*vectors, ["a", ATTACK, "c"]).data))
+    frame = page.frame_locator("iframe")
+    frame.locator("#collapsed line").first.wait_for(state="attached")
+    assert frame.locator("#collapsed line").count() >= 9 and frame.locator("#att_head option").count() == 2
+    assert ATTACK in frame.locator("#vis").text_content()
+    assert page.frames[1].evaluate("window.hit") is None and page.frames[1].locator("img").count() == 0
 
 
 @pytest.mark.parametrize("draw", [views.bertviz_head, views.bertviz_model])
@@ -350,4 +565,4 @@ def test_a_kernel_sends_the_view_and_its_state(tmp_path):
     model = output["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
     state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"][model]["state"]
     assert state["step"] == 1 and state["data"]["labels"] == ["letters", "a + b"]
-    assert state["_esm"] == (views.STATIC / "tokens.js").read_text("utf-8") and "html[data-theme" in state["_css"]
+    assert state["_esm"] == views.bundle("tokens") and "html[data-theme" in state["_css"]

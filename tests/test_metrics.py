@@ -16,10 +16,15 @@ from llmlab import metrics
 from llmlab.metrics import (
     Score,
     accuracy,
+    accuracy_per_class,
     bits_per_byte,
     cross_entropy,
     evaluating,
+    from_rows,
+    interval,
+    paired_test,
     perplexity,
+    ratio,
     token_logprobs,
     windows,
 )
@@ -158,6 +163,92 @@ def test_accuracy_against_numpy(k):
     assert got == pytest.approx((ranks[1:] < k).mean()) and got.recipe["tokens"] == 35
 
 
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=30)
+def test_accuracy_per_class_adds_up(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, targets = torch.randn(5, 8, 4, generator=generator), torch.randint(4, (5, 8), generator=generator)
+    targets[:, 6:] = -100
+    each, hits = accuracy_per_class(logits, targets), logits.argmax(-1) == targets
+    assert set(each) == set(targets[:, :6].unique().tolist())
+    for c, score in each.items():
+        assert score == pytest.approx(hits[targets == c].double().mean().item())
+    total = sum(score * score.recipe["tokens"] for score in each.values())
+    assert total / 30 == pytest.approx(accuracy(logits, targets))
+
+
+def test_bytes_of_each_token():
+    logp, n = torch.tensor([-1.0, -2.0, -3.0]), np.array([1, 4, 2])
+    score = bits_per_byte(logp, n)
+    assert score == pytest.approx(bits_per_byte(logp, 7)) and score.recipe["bytes"] == 7
+    assert score.rows[:, 1].tolist() == [1, 4, 2]
+
+
+TWO = perplexity(np.array([-1.0, -2.0]))
+
+
+def mean_of(values):
+    return from_rows(np.stack([values, np.ones(len(values))], 1), ratio, "mean")
+
+
+def test_interval_of_a_mean_is_the_textbooks():
+    "1.96 standard errors to each side, up to the noise of the draws."
+    values = np.random.default_rng(0).normal(size=400)
+    found = interval(mean_of(values), n=4000)
+    side = 1.96 * values.std() / 20
+    assert found == values.mean() and found.name == "mean" and found.recipe["units"] == 400
+    assert found.recipe["low"] == pytest.approx(values.mean() - side, abs=0.1 * side)
+    assert found.recipe["high"] == pytest.approx(values.mean() + side, abs=0.1 * side)
+    narrow = interval(mean_of(values), level=0.5)
+    assert found.recipe["low"] < narrow.recipe["low"] < narrow.recipe["high"] < found.recipe["high"]
+
+
+def test_units_are_drawn_together():
+    "Ten copies of each value say no more than one; a unit's label may be a word, and need not be sorted."
+    values, copies = np.random.default_rng(0).normal(size=20), 10
+    whole = interval(mean_of(np.tile(values, copies)), units=[f"page {i % 20}" for i in range(200)], n=2000)
+    once, alone = interval(mean_of(values), n=2000), interval(mean_of(np.tile(values, copies)), n=2000)
+    width = lambda score: score.recipe["high"] - score.recipe["low"]  # noqa: E731
+    assert whole.recipe["units"] == 20 and width(whole) == pytest.approx(width(once), rel=0.1)
+    assert width(alone) < 0.5 * width(once)
+
+
+def test_a_paired_swap_by_enumeration():
+    "All 2 ** 8 ways to swap eight pairs, and how many differ at least as much."
+    draw = np.random.default_rng(3)
+    a, b = draw.normal(size=8), draw.normal(0.6, size=8)
+    signs = 1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)
+    exact = (np.abs(signs @ (b - a)) >= abs((b - a).sum()) - 1e-9).mean()
+    got = paired_test(mean_of(a), mean_of(b), n=20_000)
+    assert got == pytest.approx(exact, abs=0.01) and got.recipe["difference"] == pytest.approx((b - a).mean())
+    assert 0.02 < exact < 0.9
+
+
+@pytest.mark.parametrize("method", ["swap", "bootstrap"])
+def test_chance_is_not_called_progress(method):
+    "Equal systems: p is below 0.1 in about a tenth of the trials. A real difference is found."
+    draw, small = np.random.default_rng(0), 0
+    for trial in range(100):
+        base = draw.normal(size=40)
+        a, b = base + draw.normal(size=40), base + draw.normal(size=40)
+        small += paired_test(mean_of(a), mean_of(b), method, n=200, seed=trial) < 0.1
+    assert 2 <= small <= 20
+    better = base + 0.1 + 0.1 * draw.normal(size=40)
+    assert paired_test(mean_of(base), mean_of(better), method, n=500) < 0.01
+    assert paired_test(mean_of(base), mean_of(base), method, n=100) == 1
+
+
+def test_every_score_can_be_resampled(model):
+    lp = token_logprobs(model, ids(40))
+    hits = accuracy(torch.randn(9, 5, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 5)
+    scores = [cross_entropy(lp), perplexity(lp), bits_per_byte(lp, 90), hits]
+    for score in scores:
+        found = interval(score, n=50)
+        assert found == score and found.recipe["low"] <= score <= found.recipe["high"]
+        assert pickle.loads(pickle.dumps(score)).total(score.rows.sum(0)) == score
+    assert interval(scores[1], seed=1).recipe["low"] == interval(scores[1], seed=1).recipe["low"]
+
+
 def test_score_prints_its_recipe_and_is_a_number():
     lp = torch.tensor([-1.0, -2.0])
     lp.recipe = {"context": 8, "stride": 4}
@@ -175,6 +266,23 @@ def test_score_prints_its_recipe_and_is_a_number():
     (lambda m: cross_entropy(torch.tensor([0.5])), "0.5 is above 0: pass log p"),
     (lambda m: bits_per_byte(torch.tensor([-1.0]), 0), "n_bytes is 0"),
     (lambda m: accuracy(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
+    (lambda m: bits_per_byte(torch.tensor([]), 5), "no log-probabilities"),
+    (lambda m: perplexity(torch.tensor([-1.0, float("nan")])), "a log-probability is NaN"),
+    (lambda m: cross_entropy(np.array([float("nan")])), "a log-probability is NaN"),
+    (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, 3])), "targets from 0 to 3, but 3 candidates"),
+    (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, -1])), "targets from -1 to 0"),
+    (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, 1]), k=4), "k is 4: take 1 to 3"),
+    (lambda m: accuracy(torch.full((2, 3), math.nan), torch.tensor([0, 1])), "a logit is NaN"),
+    (lambda m: accuracy_per_class(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
+    (lambda m: interval(Score(1.0)), "has not two finite rows"),
+    (lambda m: interval(perplexity(np.array([-1.0]))), "has not two finite rows"),
+    (lambda m: interval(perplexity(np.array([-1.0, -math.inf]))), "has not two finite rows"),
+    (lambda m: interval(TWO, units=[0]), "1 units for 2 rows"),
+    (lambda m: interval(TWO, level=95), "level 95, n 1000: take a level between 0 and 1"),
+    (lambda m: interval(TWO, n=0), "n 0"),
+    (lambda m: paired_test(TWO, perplexity(np.array([-1.0] * 3))), "with 2 rows, .* with 3"),
+    (lambda m: paired_test(TWO, cross_entropy(np.array([-1.0] * 2))), "score the same things"),
+    (lambda m: paired_test(*[TWO] * 2, method="t"), "method 't', n 10000: take 'swap'"),
     (lambda m: token_logprobs(m, [1]), "1 tokens: a score needs a token and one before it"),
     (lambda m: token_logprobs(m, []), "0 tokens"),
     (lambda m: token_logprobs(m, [1, 2, 3], stride=0), "stride 0 with context 8: take 1 <= stride <= context"),

@@ -57,7 +57,8 @@ def test_the_library_pins_no_version():
 @pytest.mark.slow
 def test_the_wheel_carries_chapters_figures_and_data(tmp_path):
     held = set(zipfile.ZipFile(check_wheel.wheel(tmp_path)).namelist())
-    files = (f for p in ("[!_]*.py", "static/*", "data/*") for f in (ROOT / "llmlab").glob(p) if f.is_file())
+    patterns = "[!_]*.py", "static/*", "data/*", "data/*/*"
+    files = (f for p in patterns for f in (ROOT / "llmlab").glob(p) if f.is_file())
     wanted = {f.relative_to(ROOT).as_posix() for f in files}
     wanted |= {f"llmlab/chapters/{f.name}" for f in (ROOT / "nbs").glob("*.ipynb")}
     assert wanted <= held

@@ -1,20 +1,19 @@
-"The loop: seeds, schedule, clip, checkpoints, and everything that can be wrong with a file."
-import json
+"The loop: seeds, schedule, clip, parts, pace; a run that goes on after it was stopped; everything that can be wrong."
 import math
 import os
 from dataclasses import replace
 
 import jaxtyping
 import pytest
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab import training
-from llmlab.training import Batches, Recipe, fit, learning_rate, load, optimizer, save, train_step
-from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
+from llmlab import checkpoints, training
+from llmlab.checkpoints import fingerprint, load, step_files
+from llmlab.training import Batches, Muon, Recipe, fit, learning_rate, optimizer, train_step
+from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16, dropout=0.1)
 IDS = torch.randint(20, (200,), generator=torch.Generator().manual_seed(0))
@@ -154,114 +153,8 @@ def test_batches_are_windows_and_depend_on_seed_and_step_alone():
 
 
 def test_batches_start_where_told():
-    batches = Batches(torch.arange(100), 7, 50, starts=[0, 30, 60, 97])
-    assert set(batches(0)[:, 0].tolist()) == {0, 30, 60}
-
-
-@pytest.mark.parametrize("make", [Decoder, Encoder, EncoderDecoder])
-@pytest.mark.parametrize("tied", [True, False])
-def test_save_and_load_round_trip(tmp_path, make, tied):
-    torch.manual_seed(1)
-    model = make(replace(CFG, tied=tied, position="rope", norm="rms"))
-    save(model, tmp_path / "new" / "m.safetensors", step=3, corpus="stories")
-    back, facts = load(tmp_path / "new" / "m.safetensors")
-    assert type(back) is make and back.cfg == model.cfg and same(back, model) and not back.training
-    assert facts == {"step": 3, "corpus": "stories"}
-    assert os.listdir(tmp_path / "new") == ["m.safetensors"]
-
-
-def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
-    model = decoder()
-    save(model, tmp_path / "m.safetensors")
-    stored = safetensors.torch.load_file(tmp_path / "m.safetensors")
-    assert sum(t.numel() for t in stored.values()) == sum(p.numel() for p in model.parameters())
-    back = load(tmp_path / "m.safetensors")[0]
-    assert back.head_weight is back.embed.tokens.weight
-
-
-def test_half_precision_storage_loads_as_fp32(tmp_path):
-    model = decoder()
-    save(model, tmp_path / "m.safetensors", dtype=torch.bfloat16)
-    back = load(tmp_path / "m.safetensors")[0]
-    for p, q in zip(model.parameters(), back.parameters(), strict=True):
-        assert q.dtype == torch.float32 and torch.equal(q, p.bfloat16().float())
-
-
-def test_fit_keeps_the_last_and_the_best(tmp_path):
-    scores = iter([3.0, 1.0, 2.0])
-    model, _ = run(Recipe(steps=6, batch_size=4, every=2), validate=lambda m: next(scores), folder=tmp_path)
-    last, best = load(tmp_path / "last.safetensors"), load(tmp_path / "best.safetensors")
-    assert same(last[0], model) and last[1]["step"] == 6 and best[1]["step"] == 4 and best[1]["valid"] == 1.0
-    assert not same(best[0], model)
-
-
-def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    path = tmp_path / "m.safetensors"
-    save(decoder(0), path)
-    old = path.read_bytes()
-
-    def full(fd):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(training.os, "fsync", full)
-    with pytest.raises(ValueError, match="No space left on device"):
-        save(decoder(1), path)
-    assert path.read_bytes() == old and os.listdir(tmp_path) == ["m.safetensors"]
-
-
-def test_a_kill_before_the_rename_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    path = tmp_path / "m.safetensors"
-    save(decoder(0), path)
-    old = path.read_bytes()
-
-    def die(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training.os, "replace", die)
-    with pytest.raises(KeyboardInterrupt):
-        save(decoder(1), path)
-    assert path.read_bytes() == old
-
-
-def test_unwritable_path_is_a_clear_error(tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ValueError, match="cannot write .*m.safetensors .*choose a folder"):
-        save(decoder(), tmp_path / "file" / "m.safetensors")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match="cannot write .*folder"):
-        save(decoder(), tmp_path / "folder")
-
-
-@pytest.mark.parametrize("keep", [0, 7, 100, -1])
-def test_truncated_checkpoint(tmp_path, keep):
-    path = tmp_path / "m.safetensors"
-    save(decoder(), path)
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="m.safetensors is cut short or no safetensors file"):
-        load(path)
-
-
-def test_foreign_files(tmp_path):
-    path = tmp_path / "m"
-    path.write_text("hello, I am a pickle" * 100)
-    with pytest.raises(ValueError, match="no safetensors file"):
-        load(path)
-    foreign = json.dumps({"class": "Popen", "config": {}})
-    for metadata in (None, {"format": "pt"}, {"llmlab": foreign}, {"llmlab": "[1]"}):
-        safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata)
-        with pytest.raises(ValueError, match="no header of llmlab.training.save"):
-            load(path)
-
-
-def test_every_mismatch_is_named(tmp_path):
-    save(decoder(), tmp_path / "m")
-    other = decoder(vocab_size=30, layers=2)
-    before = [p.detach().clone() for p in other.parameters()]
-    with pytest.raises(ValueError) as error:
-        load(tmp_path / "m", other)
-    assert "embed.tokens.weight: [20, 16] in the file, [30, 16] in the model" in str(error.value)
-    assert "blocks.1.attention.qkv.weight: nothing in the file, [48, 16] in the model" in str(error.value)
-    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), before, strict=True))  # nothing was half loaded
+    batches = Batches(torch.arange(100), 7, 3, starts=[0, 30, 60, 97])
+    assert {int(batches(s)[i, 0]) for s in range(9) for i in range(3)} == {0, 30, 60}
 
 
 @pytest.mark.parametrize("call,text", [
@@ -272,14 +165,377 @@ def test_every_mismatch_is_named(tmp_path):
     (lambda: Recipe(lr=-1.0), "lr=-1.0"),
     (lambda: Recipe(clip=0), "clip=0"),
     (lambda: Recipe(warmup=2), "warmup=2 is a share"),
-    (lambda: Recipe(precision="fp8"), "precision='fp8': take"),
-    (lambda: training.shipped("nothing"), "no file 'nothing' comes with llmlab"),
+    (lambda: Recipe(precision="fp8"), "precision='fp8': take one of auto, fp32, bf16"),
+    (lambda: Recipe(compile="maybe"), "compile='maybe': take one of auto, yes, no"),
+    (lambda: Recipe(accumulate=0), "accumulate=0: it must be above 0"),
+    (lambda: Recipe(seconds=0), "seconds=0: it must be above 0"),
+    (lambda: Recipe(keep=0), "keep=0: it must be above 0"),
+    (lambda: Batches(IDS, 199, 3), "a batch of 3 windows, but the text has 2: lower batch_size"),
+    (lambda: run(Recipe(steps=1, batch_size=9, accumulate=2)), "9 windows do not divide among 1 processes"),
+    (lambda: run(Recipe(steps=9, batch_size=4, seconds=1e-9)), "seconds=1e-09: the first step alone took"),
+    (lambda: optimizer(torch.nn.Linear(2, 2), Recipe(muon=True)), "muon=True needs PyTorch 2.9 and a model with"),
+    (lambda: fit(torch.nn.Linear(2, 2), None, None, Recipe(recompute=True)), "recompute=True works on llmlab's blocks"),
 ])
 def test_errors(unchecked, call, text):
     with pytest.raises(ValueError, match=text):
         call()
 
 
-def test_a_missing_checkpoint_is_file_not_found(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        load(tmp_path / "none.safetensors")
+# less memory, less time
+
+
+def losses(history):
+    return [row["loss"] for row in history]
+
+
+def test_parts_of_a_batch_give_the_update_of_the_whole():
+    recipe = Recipe(steps=4, batch_size=6)
+    whole, one = run_without_dropout(recipe)
+    for parts in (2, 3, 6):
+        model, history = run_without_dropout(replace(recipe, accumulate=parts))
+        torch.testing.assert_close(losses(history), losses(one), atol=1e-5, rtol=0)
+        assert history[-1]["tokens"] == one[-1]["tokens"]
+
+
+def run_without_dropout(recipe, **options):
+    model = decoder(dropout=0.0)
+    return model, fit(model, Batches(IDS, 9, recipe.batch_size), loss, recipe, **options)
+
+
+def test_recomputing_changes_no_bit_and_leaves_the_model_as_it_was():
+    recipe = Recipe(steps=4, batch_size=4)
+    model, history = run(replace(recipe, recompute=True))
+    plain, expected = run(recipe)
+    assert same(model, plain) and losses(history) == losses(expected)
+    assert all("forward" not in vars(m) for m in model.modules())
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_learns():
+    model = decoder(dropout=0.0)
+    opt = optimizer(model, Recipe(muon=True, weight_decay=0.3))
+    hidden, table, vectors = (group["params"] for group in opt.param_groups)
+    assert isinstance(opt, Muon) and len(hidden) == 4 and all(p.ndim == 2 for p in hidden)
+    assert {id(p) for p in table} == {id(model.embed.tokens.weight), id(model.embed.positions.weight)}
+    assert all(p.ndim == 1 for p in vectors)
+    ids = Batches(torch.arange(200) % 20, 9, 8)
+    history = fit(model, ids, loss, Recipe(steps=60, muon=True, lr=0.01))
+    assert history[-1]["loss"] < history[0]["loss"] / 3
+
+
+def test_muon_makes_the_first_update_orthogonal():
+    "Of the momentum all singular values become nearly one; then it is scaled to AdamW's size (Liu et al. 2025)."
+    model = decoder(dropout=0.0)
+    before = model.blocks[0].mlp.up.weight.detach().clone()
+    opt = optimizer(model, Recipe(muon=True, weight_decay=0.0, lr=1.0))
+    train_step(model, Batches(IDS, 9, 4)(0), loss, opt, Recipe())
+    move = (model.blocks[0].mlp.up.weight.detach() - before) / (0.2 * math.sqrt(max(before.shape)))
+    values = torch.linalg.svdvals(move)
+    assert 0.6 < values[:-1].min() and values.max() < 1.3  # a normed input has mean 0: one direction is missing
+
+
+def test_the_pace_is_in_the_rows_that_looked_up():
+    _, history = run(Recipe(steps=5, batch_size=4, every=2))
+    looked = [row for row in history if "mfu" in row]
+    assert [row["step"] for row in looked] == [2, 4, 5]
+    speed = (history[3]["tokens"] - history[1]["tokens"]) / (history[3]["seconds"] - history[1]["seconds"])
+    assert looked[1]["tokens_per_second"] == pytest.approx(speed)
+    assert looked[1]["left"] == pytest.approx((history[3]["seconds"] - history[1]["seconds"]) / 2)
+    assert 0 < looked[1]["mfu"] < 1 and looked[1]["memory_mb"] > 50 and looked[-1]["left"] == 0
+
+
+def test_compiling_waits_until_it_pays(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda module: asked.append(1) or module)
+    run(Recipe(steps=4, batch_size=4, every=2))
+    assert not asked  # a CPU
+    run(Recipe(steps=2, batch_size=4, compile="yes"))
+    assert asked == [1]
+    model = decoder()
+    made = training.Run(model, Batches(IDS, 9, 4), loss, Recipe(steps=100_000, every=2))
+    made.device = torch.device("cuda")
+    monkeypatch.setattr(training, "pace", lambda run, history: {"left": history[-1]["left"]})
+    for left, times in ((299, 1), (301, 2), (900, 2)):
+        training.look_up(made, [{"step": 2, "left": left}])
+        assert len(asked) == times
+
+
+def test_the_budget_stops_the_run():
+    import time
+
+    def slow(model, ids):
+        time.sleep(0.02)
+        return loss(model, ids)
+
+    history = fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=1000, seconds=0.2))
+    assert 1 < len(history) < 11 and history[-1]["seconds"] >= 0.2 > history[-2]["seconds"]
+    assert "mfu" in history[-1]
+
+
+# stop and go on
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping(at):
+    "A loss that fails once, in the middle of a run."
+    count = iter(range(10**9))
+
+    def stops(model, ids):
+        if next(count) == at:
+            raise Stop
+        return loss(model, ids)
+
+    return stops
+
+
+@pytest.mark.parametrize("muon", [False, True])
+@pytest.mark.parametrize("at", [0, 4, 5, 9, 10, 11])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, at, muon):
+    recipe = Recipe(steps=12, batch_size=4, every=5, muon=muon)
+    plain, expected = run(recipe)
+    with pytest.raises(Stop):
+        fit(decoder(), Batches(IDS, 9, 4), stopping(at), recipe, folder=tmp_path)
+    model = decoder(seed=3)  # its weights must not matter
+    torch.rand(7)  # nor where the generators stand
+    done = [int(path.stem[5:]) for path in step_files(tmp_path)]
+    history = fit(model, Batches(IDS, 9, 4), loss, recipe, folder=tmp_path)
+    assert done == ([at // 5 * 5] if 5 <= at < 10 else [5, 10] if at >= 10 else [])
+    if done:
+        assert same(model, plain) and losses(history) == losses(expected)
+    assert [row["step"] for row in history] == list(range(1, 13))
+    assert checkpoints.read_rows(tmp_path) == history
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    recipe = Recipe(steps=6, batch_size=4, every=5)
+    model, history = run(recipe, folder=tmp_path)
+    other = decoder(seed=4)
+    assert fit(other, Batches(IDS, 9, 4), stopping(0), recipe, folder=tmp_path) == history
+    assert same(other, model)
+
+
+def test_more_time_continues_a_run_whose_time_was_up(tmp_path):
+    recipe = Recipe(steps=8, batch_size=4, every=100)
+    plain, expected = run(recipe)
+    early = checkpoints.read_rows(tmp_path)
+    short = [row["seconds"] for row in expected][3]
+    first = run(replace(recipe, seconds=short), folder=tmp_path)[1]
+    model, history = run(recipe, folder=tmp_path)
+    assert not early and len(first) <= 8 and losses(history) == losses(expected) and same(model, plain)
+
+
+def test_fit_keeps_the_last_ones_and_the_best(tmp_path):
+    scores = iter([3.0, 1.0, 2.0, 4.0])
+    recipe = Recipe(steps=8, batch_size=4, every=2, keep=2)
+    model, _ = run(recipe, validate=lambda m: next(scores), folder=tmp_path)
+    names = ["best.safetensors", "history.jsonl", "step-00000006.safetensors", "step-00000008.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == names
+    (last, facts), (best, about) = load(step_files(tmp_path)[-1]), load(tmp_path / "best.safetensors")
+    assert same(last, model) and facts["step"] == 8 and about["step"] == 4 and about["valid"] == 1.0
+    assert not same(best, model)
+
+
+def test_another_run_is_refused_and_every_difference_named(tmp_path):
+    recipe = Recipe(steps=4, batch_size=4)
+    run(recipe, folder=tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = replace(recipe, lr=0.5, steps=9, every=7, seconds=60.0)
+    with pytest.raises(ValueError) as error:
+        fit(decoder(heads=1, d_model=8), Batches(IDS, 10, 4), loss, other, folder=tmp_path)
+    text = str(error.value)
+    for difference in (
+        "embed.tokens.weight: [20, 16] in the file, [20, 8] in the model",
+        "heads: 2 in the checkpoint, 1 now",
+        "lr: 0.001 in the checkpoint, 0.5 now",
+        "steps: 4 in the checkpoint, 9 now",
+        "first batch: ",
+        "choose an empty folder, or the same model, data and recipe",
+    ):
+        assert difference in text
+    assert "every" not in text and "seconds" not in text
+    assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
+    recipe = Recipe(steps=6, batch_size=4, every=3)
+    with pytest.raises(Stop):
+        fit(decoder(), Batches(IDS, 9, 4), stopping(4), recipe, folder=tmp_path)
+    with open(tmp_path / "history.jsonl", "a") as file:
+        file.write('{"step": 4, "loss": 1.0}\n{"st')
+    (tmp_path / ".step-00000004.safetensors.77.tmp").write_bytes(b"half")
+    plain, expected = run(recipe)
+    model, history = run(recipe, folder=tmp_path)
+    assert losses(history) == losses(expected) and same(model, plain)
+    assert not list(tmp_path.glob(".*")) and checkpoints.read_rows(tmp_path) == history
+
+
+def test_a_full_disk_stops_the_run_and_leaves_what_was_there(tmp_path, monkeypatch):
+    recipe = Recipe(steps=6, batch_size=4, every=2)
+    real, calls = os.fsync, iter(range(100))
+
+    def full(fd):  # 1 at the start, 2 a checkpoint
+        if next(calls) >= 4:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(ValueError, match=r"cannot write .*step-00000004.safetensors \(No space left on device\)"):
+        run(recipe, folder=tmp_path)
+    monkeypatch.undo()
+    assert [path.name for path in step_files(tmp_path)] == ["step-00000002.safetensors"]
+    assert same(run(recipe, folder=tmp_path)[0], run(recipe)[0])
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ValueError, match="cannot write .*history.jsonl .*choose a folder"):
+        fit(decoder(), Batches(IDS, 9, 4), stopping(0), Recipe(steps=3), folder=tmp_path / "file")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(tmp_path, bad):
+    batches, count = Batches(IDS, 9, 4), iter(range(100))
+
+    def poisoned(model, ids):
+        return loss(model, ids) * (bad if next(count) == 5 else 1.0)
+
+    model = decoder()
+    with pytest.raises(FloatingPointError) as error:
+        fit(model, batches, poisoned, Recipe(steps=8, every=2), folder=tmp_path)
+    text = str(error.value)
+    assert text.startswith(f"step 6: the loss is {bad}") and f"The batch is {fingerprint(batches(5))}" in text
+    assert f"The last good checkpoint is {tmp_path / 'step-00000004.safetensors'}" in text and "batches(5)" in text
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_full_gpu_says_which_setting_halves_it():
+    def full(model, ids):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    text = "step 1: 4 windows of 9 tokens at once fill the GPU. accumulate=4 halves them"
+    with pytest.raises(torch.OutOfMemoryError, match=text):
+        fit(decoder(), Batches(IDS, 9, 8), full, Recipe(steps=2, accumulate=2))
+
+
+# killed
+
+
+def life(folder, steps):
+    "A run in a process of its own, which somebody will kill."
+    import time
+
+    def slow(model, ids):
+        time.sleep(0.002)
+        return loss(model, ids)
+
+    torch.set_num_threads(1)
+    fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=steps, batch_size=4, every=2), lambda m: 1.0, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
+    import multiprocessing
+    import random
+    import signal
+    import time
+
+    steps, dice = 400, random.Random(0)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["llmlab.training", "hypothesis", "pytest"])
+    kills, at = 0, lambda: max([0, *(int(path.stem[5:]) for path in step_files(tmp_path))])
+    while kills < 22:
+        child = context.Process(target=life, args=(tmp_path, steps))
+        start, far = at(), dice.randint(0, 12)
+        child.start()
+        while child.is_alive() and at() - start < far:
+            time.sleep(0.001)
+        time.sleep(dice.uniform(0, 0.02))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, "it ended before it was killed: give it more steps"
+        kills += 1
+    assert at() > 40, "the kills hit while it was training"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    recipe = Recipe(steps=steps, batch_size=4, every=2)
+    model, history = run(recipe, validate=lambda m: 1.0, folder=tmp_path)
+    plain, expected = run(recipe, validate=lambda m: 1.0)
+    torch.set_num_threads(threads)
+    assert losses(history) == losses(expected) and same(model, plain)
+    assert [row["norm"] for row in history] == [row["norm"] for row in expected]
+
+
+# several processes
+
+PROGRAM = """
+import json, sys, torch
+import torch.nn.functional as F
+from llmlab.training import Batches, Recipe, fit
+from llmlab.transformer import Config, Decoder
+
+def loss(model, ids):
+    return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+ids = torch.randint(20, (200,), generator=torch.Generator().manual_seed(0))
+model = Decoder(Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16))
+recipe = Recipe(steps=12, batch_size=4, every=3, accumulate=2, **json.loads(sys.argv[2]))
+stop = int(sys.argv[3])
+counted = iter(range(10**6))
+
+def stopping(model, ids):
+    if stop and next(counted) == 2 * stop:
+        sys.exit("stopped")
+    return loss(model, ids)
+
+history = fit(model, Batches(ids, 9, 4), stopping, recipe, lambda m: 1.0, sys.argv[1])
+print("rows", len(history))
+"""
+
+
+def launch(tmp_path, processes, options="{}", stop=0, env=()):
+    "Run PROGRAM in some processes -> what they wrote."
+    import subprocess
+    import sys
+
+    (tmp_path / "program.py").write_text(PROGRAM)
+    many = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(many if processes > 1 else []), str(tmp_path / "program.py")]
+    ran = subprocess.run([*command, str(tmp_path / "run"), options, str(stop)], capture_output=True, text=True,
+                         env={**os.environ, "OMP_NUM_THREADS": "1", **dict(env)}, timeout=300)
+    assert (ran.returncode == 0) == (not stop), ran.stderr[-3000:]
+    return ran
+
+
+def alone(tmp_path):
+    return fit(decoder(dropout=0.0), Batches(IDS, 9, 4), loss, Recipe(steps=12, batch_size=4, every=3), folder=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True], ids=["DDP", "FSDP2"])
+def test_two_processes_make_the_run_of_one_and_one_goes_on(tmp_path, sharded):
+    pytest.importorskip("accelerate")
+    env = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+           "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block", "FSDP_RESHARD_AFTER_FORWARD": "true"} if sharded else {}
+    expected = alone(tmp_path / "one")
+    ran = launch(tmp_path, 2, env=env.items())
+    history = checkpoints.read_rows(tmp_path / "run")
+    torch.testing.assert_close(losses(history), losses(expected), atol=1e-5, rtol=0)
+    assert ran.stdout.count("rows 12") == 2 and ran.stderr.count("12/12") >= 1
+    assert [row["tokens"] for row in history] == [row["tokens"] for row in expected]
+    one, two = (load(step_files(tmp_path / name)[-1])[0] for name in ("one", "run"))
+    for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
+        if name.endswith("qkv.bias"):  # not the keys': softmax ignores it, its gradient is rounding alone
+            p, q = (x.view(3, -1)[[0, 2]] for x in (p, q))
+        torch.testing.assert_close(p, q, atol=1e-4, rtol=0)
+    import shutil
+
+    shutil.rmtree(tmp_path / "run")
+    launch(tmp_path, 2, stop=7, env=env.items())
+    assert step_files(tmp_path / "run")[-1].name == "step-00000006.safetensors"
+    launch(tmp_path, 1)
+    torch.testing.assert_close(losses(checkpoints.read_rows(tmp_path / "run")), losses(expected), atol=1e-5, rtol=0)

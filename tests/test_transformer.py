@@ -31,15 +31,18 @@ from llmlab.transformer import (
 SMALL = Config(50, context=16, layers=2, heads=4, d_model=32)
 CHOICES = dict(
     norm=["layer", "rms"],
+    norm_place=["pre", "post"],
     position=["learned", "sinusoidal", "rope"],
-    feed_forward=["gelu", "swiglu"],
+    feed_forward=["gelu", "gelu_exact", "swiglu"],
     kv_heads=[None, 2],
     tied=[True, False],
-    bias=[True, False],
+    bias=[True, False, "qkv"],
+    qk_norm=[False, True],
+    d_head=[None, 12],
 )
 EVERY = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
-SOME = EVERY[::19]
-MANY = EVERY[::5]  # 5 is prime to every axis, so each pair of choices meets
+MANY = EVERY[::37]  # 37 is prime to every axis
+SOME = MANY[::6]
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +195,60 @@ def test_rms_rope_swiglu_grouped_equals_hugging_face_llama(base):
     torch.testing.assert_close(model(x), peer(x).logits, atol=1e-4, rtol=1e-4)
 
 
+def test_post_norm_block_equals_torch_encoder_layer():
+    peer = roused(nn.TransformerEncoderLayer(32, 4, 128, 0.0, "gelu", batch_first=True, norm_first=False)).train()
+    block = Block(replace(SMALL, norm_place="post", feed_forward="gelu_exact"))
+    copy_layer(block, peer)
+    x = torch.randn(2, 7, 32, requires_grad=True)
+    padding = torch.arange(7)[None] < torch.tensor([[7], [4]])
+    ours, theirs = block(x, padding[:, None, None]), peer(x, src_key_padding_mask=~padding)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(grads(ours, x), grads(theirs, x), atol=1e-5, rtol=1e-4)
+
+
+def test_post_norm_cross_block_equals_torch_decoder_layer():
+    peer = roused(nn.TransformerDecoderLayer(32, 4, 128, 0.0, nn.GELU("tanh"), batch_first=True)).train()
+    block = Block(replace(SMALL, norm_place="post"), causal=True, cross=True)
+    copy_layer(block, peer)
+    x, memory = torch.randn(2, 5, 32), torch.randn(2, 7, 32)
+    theirs = peer(x, memory, tgt_mask=~torch.ones(5, 5).tril().bool())
+    torch.testing.assert_close(block(x, None, None, memory), theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_segments_are_one_more_vector_a_token():
+    model = roused(Encoder(replace(SMALL, segments=2, norm_place="post")))
+    x, table = ids(1, 5), model.embed.segments.weight
+    plain = model.embed(x) - table[0]
+    torch.testing.assert_close(model.embed(x, torch.tensor([[0, 0, 1, 1, 0]])), plain + table[[0, 0, 1, 1, 0]])
+    torch.testing.assert_close(model(x), model(x, segments=torch.zeros_like(x)))
+    assert not torch.allclose(model(x), model(x, segments=torch.ones_like(x)), atol=1e-2)
+
+
+BAD_SEGMENTS = {
+    r"segments \[1, 4\] from 0 to 0: expected \[1, 5\], below 2": torch.zeros(1, 4, dtype=torch.long),
+    r"segments \[1, 5\] from 0 to 2: expected \[1, 5\], below 2": torch.tensor([[0, 1, 2, 0, 0]]),
+    r"segments \[1, 5\] from -1 to 0: expected": torch.tensor([[0, 0, -1, 0, 0]]),
+}
+
+
+@pytest.mark.parametrize("text", BAD_SEGMENTS)
+def test_segment_errors(text, unchecked):
+    with pytest.raises(ValueError, match=text):
+        Encoder(replace(SMALL, segments=2))(ids(1, 5), segments=BAD_SEGMENTS[text])
+
+
+def test_segments_without_a_table_are_named(unchecked):
+    with pytest.raises(ValueError, match="below 0"):
+        Encoder(SMALL)(ids(1, 5), segments=torch.zeros(1, 5, dtype=torch.long))
+
+
+def test_an_old_header_still_makes_a_config():
+    "Checkpoints hold asdict(Config) of their day: later fields keep their defaults."
+    old = {"vocab_size": 50, "context": 16, "layers": 2, "heads": 4, "d_model": 32, "kv_heads": None, "d_ff": None}
+    old |= {"norm": "layer", "position": "learned", "rope_base": 1e4, "feed_forward": "gelu", "tied": True}
+    assert Config(**old, bias=True, dropout=0.0) == SMALL
+
+
 def test_rms_norm_by_its_formula():
     x, gain = torch.randn(3, 5, 32) * 4, torch.randn(32)
     model = Encoder(replace(SMALL, norm="rms"))
@@ -235,11 +292,14 @@ def test_equal_to_hugging_face_gpt2_count():
 @pytest.mark.parametrize("choices", SOME, ids=str)
 def test_count_by_hand(choices):
     cfg = replace(SMALL, **choices)
-    d, v, b = 32, 50, int(cfg.bias)
-    qkv = d + 2 * (cfg.kv_heads or 4) * 8
+    d, v, b, head = 32, 50, int(cfg.bias is True), cfg.d_head or 8
+    qkv = 4 * head + 2 * (cfg.kv_heads or 4) * head
     units, ways = (88, 2) if cfg.feed_forward == "swiglu" else (128, 1)
     norm = d if cfg.norm == "rms" else d + b * d
-    block = 2 * norm + qkv * (d + b) + d * (d + b) + ways * units * (d + b) + d * (units + b)
+    attention = qkv * (d + bool(cfg.bias)) + d * (4 * head + b)
+    if cfg.qk_norm:
+        attention += 2 * head * (1 if cfg.norm == "rms" else 1 + b)
+    block = 2 * norm + attention + ways * units * (d + b) + d * (units + b)
     total = v * d * (1 if cfg.tied else 2) + 2 * block + norm + (16 * d if cfg.position == "learned" else 0)
     assert n_params(Decoder(cfg)) == total
 
@@ -294,7 +354,7 @@ def test_the_past_never_sees_the_future(choices, cut, seed):
 def test_the_last_token_sees_all(position):
     model = roused(Decoder(replace(SMALL, position=position)))
     x = model.embed(ids(1, 6)).detach().requires_grad_()
-    model.embed.forward = lambda _: x
+    model.embed.forward = lambda *_: x
     model.hidden(ids(1, 6))[0, -1].sum().backward()
     assert (x.grad.abs().sum(-1) > 0).all()
 
@@ -420,14 +480,20 @@ def test_autocast():
 
 
 BAD_CONFIGS = {
-    "5 heads do not divide the width 32: choose d_model a multiple of heads": dict(heads=5),
+    "5 heads do not divide the width 32: choose d_model a multiple of heads, or give d_head": dict(heads=5),
     "3 kv_heads do not divide 4 heads: choose a divisor of 4": dict(kv_heads=3),
     "norm='batch': choose one of layer, rms": dict(norm="batch"),
     "position='alibi': choose one of learned, sinusoidal, rope": dict(position="alibi"),
-    "feed_forward='relu': choose one of gelu, swiglu": dict(feed_forward="relu"),
+    "feed_forward='relu': choose one of gelu, gelu_exact, swiglu": dict(feed_forward="relu"),
     "layers=0: expected a whole number of at least 1": dict(layers=0),
     "vocab_size=-1: expected a whole number of at least 1": dict(vocab_size=-1),
-    "rope_base=0: expected a number above 0, e.g. 10000.0": dict(rope_base=0),
+    "rope_base=0, norm_eps=1e-05: expected numbers above 0, e.g. 10000.0 and 1e-5": dict(rope_base=0),
+    "norm_eps=0: expected numbers above 0": dict(norm_eps=0),
+    "norm_place='middle': choose one of pre, post": dict(norm_place="middle"),
+    "bias='all': choose one of True, False, qkv": dict(bias="all"),
+    "segments=-1: expected a whole number of at least 1": dict(segments=-1),
+    "d_head=0: expected a whole number of at least 1": dict(d_head=0),
+    "rope positions work on pairs, and a width of 5 is odd: make it even": dict(d_head=5, position="rope"),
     "d_ff=0: expected a whole number of at least 1": dict(d_ff=0),
     "context=2.5: expected a whole number of at least 1": dict(context=2.5),
     "rope positions work on pairs, and a width of 3 is odd: make it even": dict(d_model=12, position="rope"),

@@ -1,5 +1,6 @@
 "Views: what they accept, what they refuse, what travels to the browser, and that no text escapes into the page."
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from ipywidgets import Widget
 
-from llmlab import views
+from llmlab import peers, views
+from llmlab.panels import beams_view, cost_view, decoding_view, mask_view
 from llmlab.views import (
     attention_view,
     bertviz_head,
     bertviz_model,
+    bertviz_neuron,
     curves_view,
     formula_view,
+    loss_view,
+    neuron_view,
     next_token_view,
+    plot_attention,
     tokens_view,
 )
 
@@ -36,13 +42,27 @@ def softmax(shape, seed=0, causal=False):
     return e / e.sum(-1, keepdims=True)
 
 
-def unpack(view):
-    "What the browser reads: a list of [tq tk] heads, written here a second time from the format's description."
-    raw, data = zlib.decompress(view.data["weights"]), view.data
-    n, tq, tk = sum(data["heads"]), len(data["queries"]), len(data["keys"])
-    top = np.frombuffer(raw, "<f4", n * tq).reshape(n, tq, 1)
-    coded = np.frombuffer(raw, "u1", offset=4 * n * tq).reshape(n, tq, tk)
+def unpacked(raw, n, rows, cols):
+    "What the browser reads: n maps, written here a second time from the format's description."
+    raw = zlib.decompress(raw)
+    top = np.frombuffer(raw, "<f4", n * rows).reshape(n, rows, 1)
+    coded = np.frombuffer(raw, "u1", offset=4 * n * rows).reshape(n, rows, cols)
     return top * (coded / 255.0) ** 2
+
+
+COST = dict(
+    models=[dict(name="m", n=1e9, context=4096, vocab=50000, flops=2e9, square=1e5, cache=1e5, kept=1e6)],
+    gpus=[dict(name="card", memory=[80, 80], peak=[1000, 1000], power=[500, 500], price=[1, 3])],
+    overhead=[1, 2], grids={"here": 100, "there": 1000}, runs={"b": (1e10, 1e12)},
+    law=dict(E=1.8, A=482, B=2085, alpha=0.35, beta=0.37),
+)  # fmt: skip
+
+
+def unpack(view):
+    "The heads of a small view, without their mean and rollout: an array [heads tq tk]."
+    (part,) = view.data["parts"]
+    every = unpacked(part["thumbs"], len(part["entries"]), part["rows"], part["cols"])
+    return every[[head >= 0 for _, head in part["entries"]]]
 
 
 def figures(text="cat"):
@@ -54,7 +74,12 @@ def figures(text="cat"):
         "formula": formula_view(np.eye(3), np.eye(3), np.eye(3), words),
         "next_token": next_token_view([(text, {text: 0.5, "b": 0.2}), ("b" + text, {text: 0.1, "c": 0.9})]),
         "tokens": tokens_view([(text, words), ("second", [text + "b", text])]),
+        "neuron": neuron_view(np.eye(3), np.eye(3), words),
         "curves": curves_view({text: [(1, 2.0), (2, 1.0)], "b": [(1, 3.0)]}, snapshots={1: text, 2: [[0.1, 0.9]]}),
+        "mask": mask_view(words, {text: (np.tri(3), [{text: 0.5}, {"b": 1.0}, None]), "b": (np.eye(3), None)}),
+        "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
+        "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
+        "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
     }
 
 
@@ -71,7 +96,7 @@ def test_what_the_browser_decodes_is_what_was_given():
 
 
 @given(arrays(np.float32, (1, 2, 3, 4), elements=st.floats(0, 1, width=32)))
-def test_packing_keeps_every_weight_within_a_255th_of_its_row(x):
+def test_the_view_keeps_every_weight_within_a_255th_of_its_row(x):
     got = np.stack(unpack(attention_view(x, (list("abc"), list("wxyz")))))
     assert (np.abs(got - x[0]) <= x[0].max(-1, keepdims=True) / 255 + 1e-7).all()
 
@@ -81,23 +106,23 @@ def test_arrays_tensors_lists_and_layers_give_the_same_view():
     a = softmax((2, 2, 3, 3)).astype(np.float32)
     t = torch.tensor(a, requires_grad=True)
     forms = [a, list(a), [layer[None] for layer in a], a.tolist(), t, list(t), [layer[None] for layer in t]]
-    packed = {attention_view(form, list("abc")).data["weights"] for form in forms}
+    packed = {attention_view(form, list("abc")).data["parts"][0]["thumbs"] for form in forms}
     assert len(packed) == 1
 
 
 def test_one_layer_alone_and_half_precision():
     torch = pytest.importorskip("torch")
     a = softmax((2, 3, 3))
-    assert attention_view(a, list("abc")).data["heads"] == [2]
-    assert attention_view(torch.tensor(a, dtype=torch.bfloat16), list("abc")).data["heads"] == [2]
-    assert attention_view(torch.tensor(a, dtype=torch.float64)[None], list("abc")).data["heads"] == [2]
+    assert attention_view(a, list("abc")).data["parts"][0]["heads"] == [2]
+    assert attention_view(torch.tensor(a, dtype=torch.bfloat16), list("abc")).data["parts"][0]["heads"] == [2]
+    assert attention_view(torch.tensor(a, dtype=torch.float64)[None], list("abc")).data["parts"][0]["heads"] == [2]
     if torch.cuda.is_available():
-        assert attention_view(torch.tensor(a, device="cuda"), list("abc")).data["heads"] == [2]
+        assert attention_view(torch.tensor(a, device="cuda"), list("abc")).data["parts"][0]["heads"] == [2]
 
 
 def test_layers_may_have_different_numbers_of_heads():
     view = attention_view([softmax((2, 3, 3)), softmax((5, 3, 3), 1)], list("abc"), layer=1, head=4)
-    assert view.data["heads"] == [2, 5] and len(unpack(view)) == 7
+    assert view.data["parts"][0]["heads"] == [2, 5] and len(unpack(view)) == 7
     assert np.allclose(unpack(view)[6], softmax((5, 3, 3), 1)[4], atol=1 / 255)
 
 
@@ -118,12 +143,13 @@ def test_the_text_alternative_counts_layers_and_heads(heads, text):
 
 def test_cross_attention_takes_a_pair():
     view = attention_view(softmax((1, 2, 3, 4)), (list("abc"), list("wxyz")))
-    assert view.data["queries"] == list("abc") and view.data["keys"] == list("wxyz")
+    (part,) = view.data["parts"]
+    assert part["queries"] == list("abc") and part["keys"] == list("wxyz")
 
 
 def test_one_token_and_rows_that_do_not_sum_to_one():
-    assert attention_view(np.ones((1, 1, 1, 1)), ["a"]).data["uneven"] is False
-    assert attention_view(np.full((1, 1, 2, 2), 0.3), ["a", "b"]).data["uneven"] is True
+    assert attention_view(np.ones((1, 1, 1, 1)), ["a"]).data["parts"][0]["uneven"] is False
+    assert attention_view(np.full((1, 1, 2, 2), 0.3), ["a", "b"]).data["parts"][0]["uneven"] is True
 
 
 nan = np.full((1, 1, 2, 2), np.nan)
@@ -150,14 +176,42 @@ def test_attention_that_cannot_be_drawn_is_refused(draw, attention, tokens, word
         draw(attention, tokens)
 
 
-def test_layer_or_head_out_of_range_and_too_many_weights(monkeypatch):
+def test_layer_head_or_sentence_out_of_range():
     with pytest.raises(ValueError, match=r"no layer 0, head 2: the layers have \[2\] heads, counted from 0"):
         attention_view(softmax((1, 2, 3, 3)), list("abc"), head=2)
     with pytest.raises(ValueError, match="no layer -1"):
         attention_view(softmax((1, 2, 3, 3)), list("abc"), layer=-1)
-    monkeypatch.setattr(views, "MAX_WEIGHTS", 10)
-    with pytest.raises(ValueError, match="18 weights, but a page holds 10: give fewer layers"):
-        attention_view(softmax((1, 2, 3, 3)), list("abc"))
+    with pytest.raises(ValueError, match="no layer 0, head -2"):
+        attention_view(softmax((1, 2, 3, 3)), list("abc"), head=-2)
+    with pytest.raises(ValueError, match="the second sentence begins at 3, but there are 3 tokens: give the place"):
+        attention_view(softmax((1, 2, 3, 3)), list("abc"), second=3)
+
+
+def test_a_page_keeps_to_its_budget_and_the_chosen_head_comes_first():
+    view = attention_view(softmax((6, 8, 100, 100)), ["a"] * 100, layer=3, head=5, megabytes=0.25)
+    (part,) = view.data["parts"]
+    carried = [part["entries"][int(i)] for i in part["maps"]]
+    assert carried[0] == [3, 5] and {layer for layer, _ in carried} == {3} and 1 < len(carried) < 48
+    assert len(views.figure_html(view)) < 250_000 + 5_000
+    everything = attention_view(softmax((6, 8, 100, 100)), ["a"] * 100, megabytes=20.0).data["parts"][0]
+    assert len(everything["maps"]) == len(everything["entries"]) == 6 * 10
+
+
+def test_python_sends_the_head_that_the_browser_asks_for(monkeypatch):
+    weights, sent = softmax((2, 2, 300, 300)), []
+    view = attention_view(weights, ["a"] * 300, megabytes=0.1)
+    monkeypatch.setattr(view, "send", lambda content, buffers: sent.append((content, buffers)))
+    for window in (None, [10, 20, 30, 50]):
+        view._handle_custom_msg(question := dict(part=0, layer=1, head=1, window=window), [])
+        content, (raw,) = sent.pop()
+        exact = weights[1, 1] if window is None else weights[1, 1, 10:20, 30:50]
+        assert content == question and np.abs(unpacked(raw, 1, *exact.shape)[0] - exact).max() < 1 / 255
+
+
+def test_two_models_become_two_parts():
+    one, two = softmax((2, 2, 3, 3)), softmax((1, 4, 3, 3), 1)
+    parts = attention_view({"small": one, "large": two}, list("abc")).data["parts"]
+    assert [(p["name"], p["heads"]) for p in parts] == [("small", [2, 2]), ("large", [4])]
 
 
 # --- the other figures ----------------------------------------------------------------------------------------------
@@ -228,6 +282,77 @@ def test_curves_sort_their_points_and_leave_gaps():
     data = curves_view({"a": [(2, 1), (1, float("nan")), (3, float("inf"))]}).data
     assert data["series"]["a"] == [[1, None], [2, 1], [3, None]]
     assert curves_view({"a": np.array([[1, 2], [3, 4]])}).at == 3
+
+
+def test_a_snapshot_may_be_text_and_matrix():
+    shots = curves_view({"a": [(1, 2)]}, snapshots={1: ("said", [[0.5, 0.5]]), 0: "only"}).data["snapshots"]
+    assert shots == [[0.0, ["only"]], [1.0, ["said", [[0.5, 0.5]]]]]
+
+
+def test_loss_view_reads_the_rows_of_fit():
+    history = [{"step": 1, "loss": 4.0, "lr": 0.1}, {"step": 2, "loss": 3.0, "valid": 3.5}]
+    view = loss_view(history, {1: "xq", 2: "cat"}, {2: np.eye(2)})
+    assert view.data["series"] == {"loss": [[1, 4], [2, 3]], "valid": [[2, 3.5]]} and view.at == 2
+    assert view.data["snapshots"] == [[1, ["xq"]], [2, ["cat", [[1, 0], [0, 1]]]]]
+
+
+@pytest.mark.parametrize(
+    "q, tokens, words",
+    [
+        (np.ones((2, 3)), "abc", r"q \[1, 2, 3\], k \[1, 2, 3\] for 3 tokens: expected \[heads, tokens, d\]"),
+        (np.full((2, 3), np.nan), "ab", "NaN or infinity"),
+        (np.ones((26, 4, 1000)), "abcd", "a page holds 100,000 numbers of q, give one layer and a short text"),
+    ],
+)
+def test_neuron_view_refuses(q, tokens, words):
+    with pytest.raises(ValueError, match=words):
+        neuron_view(q, q, list(tokens))
+
+
+def test_neuron_in_javascript_agrees_with_numpy():
+    if not shutil.which("node"):
+        missing("no node on this machine")
+    q, k = np.random.default_rng(0).normal(size=(2, 4, 6)).round(3)
+    call = f"against({q[2].tolist()}, {k.tolist()}, 2, true)"
+    code = f'import {{ against }} from "./llmlab/static/neuron.js"; console.log(JSON.stringify({call}))'
+    command = ["node", "--input-type=module", "-e", code]
+    got = json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+    assert np.allclose(got["weights"], peers.qk_weights(q, k, causal=True)[2])
+    assert np.allclose(got["products"], q[2] * k) and got["seen"] == [True, True, True, False]
+
+
+def test_plot_attention_draws_the_weights_and_the_names():
+    pytest.importorskip("matplotlib").use("agg")
+    weights = softmax((1, 2, 3, 3))
+    ax = plot_attention(weights, ["$a", "b", "c"], head=1)
+    assert np.allclose(ax.images[0].get_array(), weights[0, 1]) and ax.get_title() == "layer 0, head 1"
+    ax.figure.canvas.draw()
+    assert [label.get_text() for label in ax.get_yticklabels()] == [r"\$a", "b", "c"]
+    assert np.allclose(plot_attention(weights, list("abc"), head=-1).images[0].get_array(), weights[0].mean(0))
+    with pytest.raises(ValueError, match="no layer 0, head 2"):
+        plot_attention(weights, list("abc"), head=2)
+
+
+@pytest.mark.parametrize("module", ["attention", "curves", "formula", "neuron", "next_token", "tokens"])
+def test_a_bundle_is_one_module_without_imports(module, tmp_path):
+    if not shutil.which("node"):
+        missing("no node on this machine")
+    (tmp_path / "bundle.mjs").write_text(views.bundle(module), "utf-8")
+    imported = re.findall(r"^import (.*) from", "".join(f.read_text("utf-8") for f in views.STATIC.glob("*.js")), re.M)
+    assert imported and not [line for line in imported if " as " in line or "*" in line], "a bundle knows one name only"
+    assert "import " not in views.bundle(module) and views.bundle(module).count("export ") > 0
+    checked = subprocess.run(["node", "--check", str(tmp_path / "bundle.mjs")], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_modules_ask_of_their_model_only_what_anywidget_promises():
+    "Colab's and VS Code's loaders give a model with these methods, and no other; `link` is ours and asked for first."
+    promised = {"get", "set", "save_changes", "on", "off", "send"}
+    for path in views.STATIC.glob("*.js"):
+        text = path.read_text("utf-8")
+        if "export default { render }" in text or path.stem in ("dom", "attention_data"):
+            used = set(re.findall(r"\bmodel\.(\w+)\b", text)) - ({"link"} if "...(model.link ? [" in text else set())
+            assert used <= promised, path.name
 
 
 @pytest.mark.parametrize("series", [{}, {"a": []}])
@@ -329,22 +454,34 @@ def test_bertviz_sits_in_a_closed_frame_without_a_network(draw):
     assert markup.count("<iframe") == 1 and 'sandbox="allow-scripts"' in markup and "<script" not in markup
     page = html.unescape(markup)
     assert "default-src 'none'" in page and "<script src" not in page and "<img" not in page
-    assert page.count("<script>") == page.count("</script>") == 5
+    assert page.count("<script>") == page.count("</script>") == 6
 
 
 def test_bertviz_gets_the_parameters_that_its_own_python_gives():
     bertviz = pytest.importorskip("bertviz")
     torch = pytest.importorskip("torch")
-    import re
-
     a = softmax((2, 3, 4, 4)).astype(np.float32)
-    ours, tokens = views.bertviz_params(a, list("abcd")), list("abcd")
+    ours, tokens = peers.bertviz_params(a, list("abcd")), list("abcd")
     for draw in (bertviz.head_view, bertviz.model_view):
         page = draw([torch.tensor(x)[None] for x in a], tokens, html_action="return", prettify_tokens=False).data
         theirs = json.loads(re.search(r"const params = (.*?); // HACK", page)[1])
         theirs.pop("root_div_id"), theirs.pop("display_mode", None)
         assert np.allclose(theirs.pop("attention")[0].pop("attn"), ours["attention"][0]["attn"], atol=1e-4)
         assert {name: ours[name] for name in theirs} == theirs
+
+
+def test_bertviz_neuron_gets_vectors_and_their_weights():
+    pytest.importorskip("bertviz")
+    import html
+
+    q, k = np.random.default_rng(0).normal(size=(2, 1, 2, 3, 4)).round(3)
+    page = html.unescape(bertviz_neuron(q, k, ["a", HOSTILE[0], "c"], causal=True).data)
+    params = json.loads(re.search(r"window.bertviz_params = (.*?)</script>", page)[1])
+    shown = params["attention"]["all"]
+    assert np.allclose(shown["attn"], peers.qk_weights(q, k, causal=True), atol=1e-4) and not params["bidirectional"]
+    assert np.allclose(shown["queries"], q) and np.allclose(shown["keys"], k) and shown["left_text"][1] == HOSTILE[0]
+    with pytest.raises(ValueError, match="too many for bertviz: use neuron_view"):
+        bertviz_neuron(np.ones((12, 12, 120, 64)), np.ones((12, 12, 120, 64)), ["a"] * 120)
 
 
 def test_bertviz_refuses_what_grows_too_large_or_ragged():
@@ -355,6 +492,6 @@ def test_bertviz_refuses_what_grows_too_large_or_ragged():
 
 
 def test_without_bertviz_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(views, "find_spec", lambda name: None)
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "llmlab\[course\]"'):
         bertviz_head(softmax((1, 1, 2, 2)), ["a", "b"])

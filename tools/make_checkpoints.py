@@ -1,24 +1,31 @@
-"""Train the checkpoint that chapters 06 and 08 show, and write its manifest: python tools/make_checkpoints.py
+"""Train what the chapters ship, and note in its manifest how: python tools/make_checkpoints.py stories-bert
 
-About ten minutes on one core. The model is the last one of the run: nothing was chosen by its validation score.
+reference-gpt (chapters 06 and 08) takes about ten minutes on one core, stories-bert (chapter 12) about three on two.
+Each is the last model of its run: nothing was chosen by its validation score.
 """
 import argparse
 import hashlib
 import json
 import math
 import platform
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from tokenizers import AddedToken, decoders, processors
 
 from llmlab import __version__
 from llmlab.causal import causal_loss
-from llmlab.metrics import bits_per_byte, token_logprobs
+from llmlab.masked import MaskedLM
+from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
+from llmlab.pretrained import export
+from llmlab.pretrained import load as load_folder
 from llmlab.text import corpus
-from llmlab.tokens import Tokenizer
+from llmlab.tokens import Tokenizer, engine
 from llmlab.training import Batches, Recipe, fit, load, save
 from llmlab.transformer import Config, Decoder, n_params
 
@@ -55,15 +62,19 @@ def facts_of(path):
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2200)
-    parser.add_argument("--out", type=Path, default=DATA)
-    parser.add_argument("--threads", type=int, default=1, help="one: then CPU seconds are seconds of one core")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+def made_with():
+    return {"machine": f"{platform.machine()}, {platform.system()}", "python": platform.python_version(),
+            "torch": torch.__version__, "llmlab": __version__}
 
+
+def note(out, entries):
+    "Put entries into the manifest, beside those that are there."
+    path = out / "manifest.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(before | entries, indent=1) + "\n", encoding="utf-8")
+
+
+def reference_gpt(args):
     whole = corpus("reference")
     learn, held = whole.split()
     tokenizer = Tokenizer.train(learn.text, 1024)
@@ -71,7 +82,8 @@ def main():
     n_bytes = sum(len(text.encode()) for text in held.documents.values())
 
     cfg = Config(tokenizer.vocab_size, context=256, layers=4, heads=4, d_model=128, position="rope", dropout=0.2)
-    recipe = Recipe(steps=args.steps, batch_size=8, lr=2e-3, every=max(1, args.steps // 22))
+    steps = args.steps or 2200
+    recipe = Recipe(steps=steps, batch_size=8, lr=2e-3, every=max(1, steps // 22))
     model = Decoder(cfg)
     curve = train(model, ids, valid, n_bytes, recipe)
 
@@ -97,10 +109,7 @@ def main():
             "seconds": "CPU seconds of the training process, validation left out",
             "threads": args.threads,
             "curve": curve,
-            "machine": f"{platform.machine()}, {platform.system()}",
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "llmlab": __version__,
+            **made_with(),
         },
         "reference-gpt.tokenizer.json": {
             **facts_of(merges),
@@ -109,8 +118,125 @@ def main():
         },
     }
     assert math.isfinite(stored) and weights.stat().st_size <= 2_000_000
-    (args.out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    note(args.out, manifest)
     print(f"{stored:.3f} bits per byte")
+
+
+# --- a BERT ----------------------------------------------------------------------------------------------------------
+
+SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def bert_tokenizer(text, vocab_size):
+    "Our byte-level BPE with BERT's special tokens at its end, as `tokenizers` and `transformers` read it."
+    fast = engine(Tokenizer.train(text, vocab_size - len(SPECIAL) + 1))
+    fast.add_special_tokens([AddedToken(name, lstrip=name == "[MASK]", special=True) for name in SPECIAL])
+    fast.decoder = decoders.ByteLevel()
+    ends = [(name, fast.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    pair = "[CLS] $A [SEP] $B:1 [SEP]:1"
+    fast.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair=pair, special_tokens=ends)
+    return fast
+
+
+def passages(texts, tokenizer):
+    "(ids, segments) of whole stories, of single sentences, and of neighbours as a pair."
+    kinds = [], [], []
+    for text in texts:
+        sentences = re.findall(r'[^ ".][^".]*\.|"[^"]*"[^.]*\.', text)
+        for kind, given in zip(kinds, ([text], sentences, zip(sentences, sentences[1:], strict=False)), strict=True):
+            found = [tokenizer.encode(*([one] if isinstance(one, str) else one)) for one in given]
+            kind += [(row.ids, row.type_ids) for row in found]
+    return kinds
+
+
+class Corrupted:
+    "Seeded batches [3 b t]: inputs by BERT's 80/10/10, targets (-1: none), segments. Half of the rows are stories."
+
+    def __init__(self, texts, tokenizer, batch_size, seed=0, rate=0.15):
+        self.kinds, self.batch_size, self.seed, self.rate = passages(texts, tokenizer), batch_size, seed, rate
+        self.pad, self.mask = (tokenizer.token_to_id(name) for name in ("[PAD]", "[MASK]"))
+
+    def __call__(self, step):
+        generator, n = torch.Generator().manual_seed(self.seed * 1_000_003 + step), self.batch_size // 4
+        rows = []
+        for kind, share in zip(self.kinds, (2 * n, n, n), strict=True):
+            rows += [kind[i] for i in torch.randint(len(kind), (share,), generator=generator).tolist()]
+        width = max(len(ids) for ids, _ in rows)
+        ids = torch.tensor([row + [self.pad] * (width - len(row)) for row, _ in rows])
+        segments = torch.tensor([row + [0] * (width - len(row)) for _, row in rows])
+        chosen = (ids < self.pad) & (torch.rand(ids.shape, generator=generator) < self.rate)
+        fate = torch.rand(ids.shape, generator=generator)
+        strangers = torch.randint(self.pad, ids.shape, generator=generator)
+        inputs = torch.where(chosen & (fate >= 0.9), strangers, ids.masked_fill(chosen & (fate < 0.8), self.mask))
+        return torch.stack([inputs, ids.masked_fill(~chosen, -1), segments])
+
+
+def at_targets(model, batch, pad):
+    "Scores and right ids where a target is."
+    ids, targets, segments = batch
+    asked = targets >= 0
+    return model.logits(model.encoder(ids, ids != pad, segments)[asked]), targets[asked]
+
+
+def masked_accuracy(model, batches, n=16):
+    "Share of the targets of n batches that get the highest score."
+    with evaluating(model):
+        found = [at_targets(model, batches(i), batches.pad) for i in range(n)]
+    return sum((x.argmax(-1) == y).sum().item() for x, y in found) / sum(len(y) for _, y in found)
+
+
+def stories_bert(args):
+    whole = corpus("stories")
+    learn, held = whole.split()
+    tokenizer = bert_tokenizer(learn.text, 512)
+    batches = Corrupted(learn.documents.values(), tokenizer, 64)
+    unseen = Corrupted(held.documents.values(), tokenizer, 64, seed=9)
+    cfg = Config(tokenizer.get_vocab_size(), context=128, layers=4, heads=4, d_model=128, norm_place="post",
+                 norm_eps=1e-12, feed_forward="gelu_exact", segments=2)
+    recipe = Recipe(steps=args.steps or 700, batch_size=64, lr=2e-3, warmup=0.1, every=200)
+    model, points, began = MaskedLM(cfg), [], time.process_time()
+
+    def validate(model):
+        seconds, accuracy = round(time.process_time() - began, 1), round(masked_accuracy(model, unseen), 4)
+        points.append({"seconds": seconds, "accuracy": accuracy})
+        print(points[-1], flush=True)
+        return -points[-1]["accuracy"]
+
+    fit(model, batches, lambda model, batch: F.cross_entropy(*at_targets(model, batch, batches.pad)), recipe, validate)
+    folder = export(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
+    stored = masked_accuracy(load_folder(folder)[0], unseen)
+    licence = "Apache-2.0; trained on the stories that llmlab generates"
+    common = {"licence": licence, "made_by": "tools/make_checkpoints.py"}
+    entries = {f"stories-bert/{path.name}": facts_of(path) | common for path in sorted(folder.iterdir())}
+    entries["stories-bert/model.safetensors"] |= {
+        "chosen": "the last step of the run; no choice was made on the validation split",
+        "parameters": n_params(model),
+        "dtype": "float16",
+        "config": asdict(cfg),
+        "recipe": asdict(recipe),
+        "corpus": {"name": whole.name, "fingerprint": whole.fingerprint, "train": learn.fingerprint,
+                   "valid": held.fingerprint},
+        "masked_accuracy": round(stored, 4),
+        "curve": points,
+        "seconds": "CPU seconds of the process, with validation",
+        "threads": args.threads,
+        **made_with(),
+    }
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 2_000_000
+    note(args.out, entries)
+    print(f"{stored:.3f} of the masked tokens right")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["reference-gpt", "stories-bert"])
+    parser.add_argument("--steps", type=int, help="default: as many as the shipped one had")
+    parser.add_argument("--out", type=Path, default=DATA)
+    parser.add_argument("--threads", type=int, default=1, help="one: then CPU seconds are seconds of one core")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    {"reference-gpt": reference_gpt, "stories-bert": stories_bert}[args.what](args)
 
 
 if __name__ == "__main__":

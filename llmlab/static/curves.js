@@ -1,4 +1,5 @@
 // The curves figure: lines on common axes, with a legend, a scrubber and snapshots.
+import { h, svg, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/curves.test.js
 
@@ -48,18 +49,6 @@ export function summary(series, at, x, y) {
 
 // ---- drawing
 
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
-  node.append(...children);
-  return node;
-}
-function s(tag, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 2"];
 
 function render({ model, el }) {
@@ -69,7 +58,7 @@ function render({ model, el }) {
   const chart = h("div", { className: "chart" }), say = h("p", { className: "say", "aria-live": "polite" }), shot = h("div", { className: "shot" });
   const slider = h("input", { type: "range", min: 0, max: xs.length - 1, step: 1, "aria-label": x, oninput: () => go(xs[slider.valueAsNumber]) });
   const where = h("output"), keys = names.map((name, i) => {
-    const sample = s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 0, x2: 26, y1: 5, y2: 5, ...stroke(i) }));
+    const sample = svg("svg", { width: 26, height: 10, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 26, y1: 5, y2: 5, ...stroke(i) }));
     return h("button", { "aria-pressed": "true", onclick: () => { off.has(name) ? off.delete(name) : off.size < names.length - 1 && off.add(name); update(); } }, sample, h("span", {}, name), h("b"));
   });
   function stroke(i) { return { style: `stroke:var(--c${i % 6})`, "stroke-width": 2.2, "stroke-dasharray": DASHES[i % 6], fill: "none" }; }
@@ -84,22 +73,22 @@ function render({ model, el }) {
     const box = { left: 52, right: width - 12, top: 10, bottom: height - 38 };
     sx = scale(lowX, highX, box.left, box.right, log_x);
     const sy = scale(lowY, highY, box.bottom, box.top, log_y);
-    const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say.textContent });
-    for (const v of ticks(lowX, highX, log_x, width / 90)) svg.append(s("line", { class: "gridline", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }), s("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)));
-    for (const v of ticks(lowY, highY, log_y, height / 55)) svg.append(s("line", { class: "gridline", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), s("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
-    svg.append(s("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, x + (log_x ? " (logarithmic)" : "")),
-      s("text", { class: "axis", x: 13, y: (box.top + box.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${(box.top + box.bottom) / 2})` }, y + (log_y ? " (logarithmic)" : "")));
-    for (const [a] of snapshots) svg.append(s("circle", { class: "taken", cx: sx(a), cy: box.bottom, r: 3.5 }));
-    for (const name of seen) svg.append(s("path", { d: path(series[name], sx, sy), ...stroke(names.indexOf(name)) }));
-    svg.append(s("line", { class: "rule", x1: sx(at()), x2: sx(at()), y1: box.top, y2: box.bottom }));
+    const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say.textContent });
+    for (const v of ticks(lowX, highX, log_x, width / 90)) picture.append(svg("line", { class: "gridline", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }), svg("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)));
+    for (const v of ticks(lowY, highY, log_y, height / 55)) picture.append(svg("line", { class: "gridline", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), svg("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
+    picture.append(svg("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, x + (log_x ? " (logarithmic)" : "")),
+      svg("text", { class: "axis", x: 13, y: (box.top + box.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${(box.top + box.bottom) / 2})` }, y + (log_y ? " (logarithmic)" : "")));
+    for (const [a] of snapshots) picture.append(svg("circle", { class: "taken", cx: sx(a), cy: box.bottom, r: 3.5 }));
+    for (const name of seen) picture.append(svg("path", { d: path(series[name], sx, sy), ...stroke(names.indexOf(name)) }));
+    picture.append(svg("line", { class: "rule", x1: sx(at()), x2: sx(at()), y1: box.top, y2: box.bottom }));
     for (const name of seen) {
       const [a, b] = pointAt(series[name], at());
-      if (b !== null) svg.append(s("circle", { cx: sx(a), cy: sy(b), r: 4.5, style: `fill:var(--c${names.indexOf(name) % 6})` }));
+      if (b !== null) picture.append(svg("circle", { cx: sx(a), cy: sy(b), r: 4.5, style: `fill:var(--c${names.indexOf(name) % 6})` }));
     }
-    const follow = (event) => { const px = event.clientX - svg.getBoundingClientRect().left; go(xs.reduce((best, a) => (Math.abs(sx(a) - px) < Math.abs(sx(best) - px) ? a : best))); };
-    svg.addEventListener("pointermove", follow);
-    svg.addEventListener("pointerdown", follow);
-    chart.replaceChildren(svg);
+    const follow = (event) => { const px = event.clientX - picture.getBoundingClientRect().left; go(xs.reduce((best, a) => (Math.abs(sx(a) - px) < Math.abs(sx(best) - px) ? a : best))); };
+    picture.addEventListener("pointermove", follow);
+    picture.addEventListener("pointerdown", follow);
+    chart.replaceChildren(picture);
   }
   function update() {
     say.textContent = summary(Object.fromEntries(names.filter((name) => !off.has(name)).map((name) => [name, series[name]])), at(), x, y);
@@ -107,7 +96,7 @@ function render({ model, el }) {
     slider.setAttribute("aria-valuetext", format(at()));
     where.textContent = format(at());
     keys.forEach((key, i) => { key.setAttribute("aria-pressed", !off.has(names[i])); key.lastChild.textContent = format(pointAt(series[names[i]], at())[1]); });
-    if (snapshots.length) { const [a, content] = pointAt(snapshots, at()); shot.replaceChildren(h("div", { className: "title" }, `at ${x} ${format(a)}`), typeof content === "string" ? h("p", { className: "tok" }, content) : grid(content)); }
+    if (snapshots.length) { const [a, content] = pointAt(snapshots, at()); shot.replaceChildren(h("div", { className: "title" }, `at ${x} ${format(a)}`), ...content.map((part) => (typeof part === "string" ? h("p", { className: "tok" }, part) : grid(part)))); }
     draw();
   }
   function grid(rows) {
@@ -116,6 +105,7 @@ function render({ model, el }) {
     table.append(...rows.flat().map((w) => { const tile = h("i", { title: format(w) }); tile.style.background = `color-mix(in srgb, var(--map2) ${Math.round(100 * Math.max(0, w) / top)}%, var(--map0))`; return tile; }));
     return table;
   }
+  tools(el, model, "curves");
   model.on("change:at", update);
   update();
   const resized = new ResizeObserver(draw);

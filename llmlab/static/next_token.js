@@ -1,4 +1,5 @@
 // The next-token figure: context after context, a bar a token, and a temperature.
+import { h, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/next_token.test.js
 
@@ -11,13 +12,26 @@ export function reshape(candidates, temperature) {
   return powers.map((x) => x / sum);
 }
 
-export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
-export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
+// top-k and top-p: which of the shown tokens stay, and their shares of what stays; k = 0 and p = 1 keep all.
+// The last number is all other tokens: they stay only where nothing ends inside the shown ones.
+export function cut(shares, k, p) {
+  const order = shares.slice(0, -1).map((x, i) => [x, i]).sort((a, b) => b[0] - a[0]), kept = new Set();
+  let sum = 0;
+  for (const [x, i] of order) {
+    if ((k && kept.size >= k) || (kept.size && sum >= p - 1e-9)) break;
+    kept.add(i);
+    sum += x;
+  }
+  const open = !k && (p >= 1 || sum < p - 1e-9), all = sum + (open ? shares.at(-1) : 0);
+  return shares.map((x, i) => (kept.has(i) || (open && i === shares.length - 1) ? x / (all || 1) : 0));
+}
 
-export function summary(context, candidates, reshaped, temperature) {
-  const parts = candidates.map(([token], i) => [token, reshaped[i]]).sort((a, b) => b[1] - a[1]).slice(0, 3);
+export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
+
+export function summary(context, candidates, reshaped, temperature, k = 0, p = 1) {
+  const parts = candidates.map(([token], i) => [token, reshaped[i]]).sort((a, b) => b[1] - a[1]).slice(0, 3).filter(([, x]) => x > 0);
   const end = context.length > 60 ? `…${context.slice(-60)}` : context;
-  return `After “${end}” at temperature ${temperature.toFixed(2)}: ${parts.map(([token, p]) => `“${shown(token)}” ${percent(p)}`).join(", ")}.`;
+  return `After “${end}” at temperature ${temperature.toFixed(2)}${k ? `, top-k ${k}` : ""}${p < 1 ? `, top-p ${p.toFixed(2)}` : ""}: ${parts.map(([token, p]) => `“${shown(token)}” ${percent(p)}`).join(", ")}.`;
 }
 
 // the slider moves on a logarithmic scale from 1/8 to 4
@@ -25,13 +39,6 @@ export const toTemperature = (slider) => Math.round(100 * 2 ** slider) / 100;
 export const toSlider = (temperature) => Math.log2(temperature);
 
 // ---- drawing
-
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
-  node.append(...children);
-  return node;
-}
 
 function render({ model, el }) {
   const { contexts, candidates } = model.get("data"), last = contexts.length - 1;
@@ -42,15 +49,17 @@ function render({ model, el }) {
   const slider = h("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "context", oninput: () => go(slider.valueAsNumber) });
   const count = h("span", { className: "quiet" }), context = h("p", { className: "context tok" });
   const heat = h("input", { type: "range", min: -3, max: 2, step: 0.05, "aria-label": "temperature", oninput: () => choose("temperature", toTemperature(heat.valueAsNumber)) });
+  const most = Math.max(...candidates.map((all) => all.length)), top = h("input", { type: "range", min: 0, max: most, step: 1, "aria-label": "top-k, 0 keeps all", oninput: () => choose("k", top.valueAsNumber) });
+  const mass = h("input", { type: "range", min: 0.05, max: 1, step: 0.05, "aria-label": "top-p", oninput: () => choose("p", Math.round(100 * mass.valueAsNumber) / 100) }), kept = h("output"), share = h("output");
   const degrees = h("output"), one = h("button", { onclick: () => choose("temperature", 1) }, "back to 1");
   const bars = h("div", { className: "bars", role: "list" }), say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(...(last ? [h("div", { className: "bar" }, back, slider, forth, count)] : []), context, bars,
-    h("div", { className: "bar heat" }, h("label", {}, "temperature", degrees), heat, one), say);
+    h("div", { className: "bar heat" }, h("label", {}, "temperature", degrees), heat, one), h("div", { className: "bar heat" }, h("label", {}, "top-k", kept), top, h("label", {}, "top-p", share), mass), say);
 
   function update() {
     const step = model.get("step"), temperature = model.get("temperature"), now = candidates[step];
-    const reshaped = reshape(now, temperature), plain = reshape(now, 1), widest = Math.max(...reshaped, ...plain);
+    const [k, p] = [model.get("k"), model.get("p")], reshaped = cut(reshape(now, temperature), k, p), plain = reshape(now, 1), changed = temperature !== 1 || k || p < 1, widest = Math.max(...reshaped, ...plain);
     slider.value = step;
     slider.setAttribute("aria-valuetext", contexts[step].slice(-80));
     heat.value = toSlider(temperature);
@@ -58,16 +67,18 @@ function render({ model, el }) {
     [back.disabled, forth.disabled, one.disabled] = [step === 0, step === last, temperature === 1];
     count.textContent = `${step + 1} of ${last + 1}`;
     context.replaceChildren(contexts[step], h("span", { className: "caret" }, " ?"));
+    [top.value, mass.value, kept.textContent, share.textContent] = [k, p, k || "all", p.toFixed(2)];
     degrees.textContent = temperature.toFixed(2);
     const names = [...now.map(([token]) => shown(token)), "all other tokens"];
     bars.replaceChildren(...names.flatMap((name, i) => (i === now.length && !plain[i] ? [] : [h("div", { role: "listitem", className: i === now.length ? "rest" : "" },
       h("span", { className: i === now.length ? "quiet" : "tok" }, name),
-      h("span", { className: "track", "aria-hidden": "true" }, bar("now", reshaped[i] / widest), ...(temperature === 1 ? [] : [bar("was", plain[i] / widest)])),
-      h("span", { className: "p" }, percent(reshaped[i])))])));
-    say.textContent = summary(contexts[step], now, reshaped, temperature) + (temperature === 1 ? "" : " The outline is temperature 1; all other tokens are reshaped as if they were one.");
+      h("span", { className: "track", "aria-hidden": "true" }, bar("now", reshaped[i] / widest), ...(changed ? [bar("was", plain[i] / widest)] : [])),
+      h("span", { className: "p" }, reshaped[i] || !plain[i] ? percent(reshaped[i]) : "cut"))])));
+    say.textContent = summary(contexts[step], now, reshaped, temperature, k, p) + (changed ? " The outline is what the model said; all other tokens are reshaped as if they were one." : "");
   }
   const bar = (kind, share) => { const i = h("i", { className: kind }); i.style.width = `${100 * share}%`; return i; };
-  ["step", "temperature"].forEach((name) => model.on(`change:${name}`, update));
+  tools(el, model, "next_token");
+  ["step", "temperature", "k", "p"].forEach((name) => model.on(`change:${name}`, update));
   update();
 }
 

@@ -1,8 +1,7 @@
 // The tokens figure: one text cut into tokens, step after step.
+import { h, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/tokens.test.js
-
-export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
 
 // the same token has the same of `n` colours in every step, neighbours mostly differ
 export function colours(steps, n) {
@@ -22,13 +21,6 @@ export function summary(label, now, added) {
 }
 
 // ---- drawing
-
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
-  node.append(...children);
-  return node;
-}
 
 function render({ model, el }) {
   const { labels, steps } = model.get("data"), last = steps.length - 1;
@@ -58,6 +50,7 @@ function render({ model, el }) {
     meter.style.width = `${100 * now.length / most}%`;
     say.textContent = summary(labels[step], now, added);
   }
+  tools(el, model, "tokens");
   model.on("change:step", update);
   update();
 }

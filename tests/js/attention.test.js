@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { deflateSync } from "node:zlib";
-import { cellAt, decode, fit, headWeights, largest, number, pooled, ramp, shown, summary } from "../../llmlab/static/attention.js";
+import { decode, line, store } from "../../llmlab/static/attention_data.js";
+import { cellAt, coarse, crop, fit, found, headName, largest, lines, number, ramp, readWindow, rowOf, scaleEnd, signed, summary, unpack, windowText, zoom } from "../../llmlab/static/attention_layout.js";
 
+const map = (w, rows, cols, window = [0, rows, 0, cols]) => ({ w: Float32Array.from(w), rows, cols, window });
 // two heads over two tokens: largest of each row as float32, then one byte a weight
 const raw = Buffer.concat([Buffer.from(new Float32Array([1, 0.5, 1, 0.75]).buffer), Buffer.from([255, 0, 255, 255, 255, 0, 128, 255])]);
 
@@ -15,16 +17,10 @@ test("base64 and DataView decode to the same bytes", async () => {
 
 test("a byte is the root of a weight in its row", () => {
   const bytes = new Uint8Array(raw);
-  assert.deepEqual([...headWeights(bytes, 2, 0, 2, 2)], [1, 0, 0.5, 0.5]);
-  const second = headWeights(bytes, 2, 1, 2, 2);
+  assert.deepEqual([...unpack(bytes, 2, 2, 2, 0)], [1, 0, 0.5, 0.5]);
+  const second = unpack(bytes, 2, 2, 2, 1);
   assert.ok(Math.abs(second[2] - 0.75 * (128 / 255) ** 2) < 1e-6);
   assert.equal(second[3], 0.75);
-});
-
-test("a thumbnail keeps the largest weight of each tile", () => {
-  const { rows, cols, out } = pooled(Float32Array.from([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]), 4, 4, 2);
-  assert.deepEqual([rows, cols, ...out], [2, 2, 5, 7, 13, 15]);
-  assert.deepEqual([...pooled(Float32Array.from([0.25, 0.5]), 1, 2, 48).out], [0.25, 0.5]);
 });
 
 test("the pixel that shows a cell finds that cell again", () => {
@@ -43,21 +39,93 @@ test("labels are drawn only where they can be read", () => {
   assert.equal(fit(500, 300, 300, 5).named, false);
 });
 
-test("whitespace and nothing are visible", () => {
-  assert.equal(shown(" a\n\t"), "·a↵⇥");
-  assert.equal(shown(""), "∅");
-  assert.equal(shown("<b>"), "<b>");
+test("a coarse map sums keys and averages queries, so its rows still sum to one", () => {
+  const { w, rows, cols } = coarse(map([0.5, 0.5, 0, 0, 0, 0, 0, 1, 0.25, 0.25, 0.25, 0.25, 1, 0, 0, 0], 4, 4), 2, 2);
+  assert.deepEqual([rows, cols, ...w], [2, 2, 0.5, 0.5, 0.75, 0.25]);
+  const uneven = coarse(map(Array(15).fill(1 / 5), 3, 5), 2, 2).w;
+  assert.ok(Math.abs(uneven[0] + uneven[1] - 1) < 1e-6 && Math.abs(uneven[2] + uneven[3] - 1) < 1e-6);
+});
+
+test("a window shows just its cells, and of a pooled map whole blocks", () => {
+  const exact = map(Array.from({ length: 16 }, (_, i) => i), 4, 4);
+  assert.deepEqual([...crop(exact, [1, 3, 2, 4]).w], [6, 7, 10, 11]);
+  const pooled = crop(map([1, 2, 3, 4], 2, 2, [0, 8, 0, 8]), [5, 7, 1, 3]);
+  assert.deepEqual([...pooled.w, ...pooled.window], [3, 4, 8, 0, 4]);
+});
+
+test("zooming in keeps the token in view, zooming out ends at the whole", () => {
+  const near = zoom([0, 100, 0, 100], 90, 100, 100, 0.5);
+  assert.deepEqual(near, [50, 100, 50, 100]);
+  assert.equal(zoom(near, 90, 100, 100, 2), null);
+  assert.deepEqual(zoom([0, 8, 0, 8], 3, 100, 100, 0.5), [0, 8, 0, 8], "8 tokens are the least");
+});
+
+test("a window survives as text, and nonsense means the whole", () => {
+  assert.deepEqual(readWindow(windowText([1, 5, 2, 6]), 9, 9), [1, 5, 2, 6]);
+  for (const text of ["", "5-1-0-2", "a-b", "0-10-0-9"]) assert.deepEqual(readWindow(text, 9, 9), [0, 9, 0, 9]);
+});
+
+test("a row and a column of a map, exact or pooled", () => {
+  const m = map([1, 2, 3, 4, 5, 6], 2, 3);
+  assert.deepEqual([...rowOf(m, 1, false).row], [4, 5, 6]);
+  assert.deepEqual([...rowOf(m, 2, true).row], [3, 6]);
+  const far = rowOf(map([1, 2, 3, 4], 2, 2, [0, 100, 0, 60]), 70, false);
+  assert.deepEqual([...far.row, far.start, far.step], [3, 4, 0, 30]);
+});
+
+test("lines: the strongest lie on top, at most n, nothing that cannot be seen", () => {
+  assert.deepEqual(lines(map([0.5, 0.001, 0.25, 0.75], 2, 2)).map(([q, k]) => [q, k]), [[1, 0], [0, 0], [1, 1]]);
+  assert.equal(lines(map(Array.from({ length: 100 }, (_, i) => i / 100), 10, 10), 5).length, 5);
 });
 
 test("the text alternative says the largest weights of the state", () => {
-  const row = Float32Array.from([0.1, 0.7, 0.2, 0]), tokens = ["a", " b", "c", "d"];
+  const row = Float32Array.from([0.1, 0.7, 0.2, 0]), to = (i) => `“${"abcd"[i]}” (${i})`;
   assert.deepEqual(largest(row, 2).map(([i]) => i), [1, 2]);
-  const text = summary({ layer: 2, head: 1, token: 3, back: false }, row, tokens, tokens);
-  assert.equal(text, "Layer 2, head 1: “d” (3) looks most at “·b” (1) 0.70, “c” (2) 0.20, “a” (0) 0.10.");
-  assert.match(summary({ layer: 0, head: 0, token: 0, back: true }, new Float32Array(4), tokens, tokens), /is looked at most by nothing/);
+  const text = summary({ name: headName(2, 1), back: false }, "“d” (3)", row, to);
+  assert.equal(text, "Layer 2, head 1: “d” (3) looks most at “b” (1) 0.70, “c” (2) 0.20, “a” (0) 0.10.");
+  assert.match(summary({ name: headName(0, -1), back: true }, "“a” (0)", new Float32Array(4), to), /^Layer 0, mean of its heads: “a” \(0\) is looked at most by nothing/);
 });
 
-test("numbers tell zero from nearly zero", () => assert.deepEqual([0, 0.001, 0.005, 0.25, 1].map(number), ["0", "0.00", "0.01", "0.25", "1.00"]));
+test("a comparison says what one head gives more and less", () => {
+  const text = summary({ name: headName(0, 1), other: headName(1, 0), back: false }, "“d” (3)", Float32Array.from([0.25, -0.5, 0]), (i) => `${i}`);
+  assert.equal(text, "Layer 0, head 1 minus layer 1, head 0: “d” (3) more to 0 +0.25; less to 1 −0.50.");
+  assert.match(summary({ name: "a", other: "b", back: false }, "x", new Float32Array(2), String), /looks the same in both/);
+});
+
+test("a search ignores case and spaces around", () => assert.deepEqual(found([" The", "cat", " other"], " THE "), [0, 2]));
+
+test("numbers tell zero from nearly zero, and carry their sign", () => {
+  assert.deepEqual([0, 0.001, 0.005, 0.25, 1].map(number), ["0", "0.00", "0.01", "0.25", "1.00"]);
+  assert.deepEqual([0.25, -0.5, 0].map(signed), ["+0.25", "−0.50", "0"]);
+});
+
+test("the colours of a large map end below its outliers", () => {
+  assert.equal(scaleEnd([0.5, -0.75]), 0.75);
+  const w = new Float32Array(10000).fill(0.1);
+  w[5] = 1;
+  assert.ok(Math.abs(scaleEnd(w) - 0.1) < 1e-6);
+  assert.equal(scaleEnd(Float32Array.from({ length: 10000 }, (_, i) => (i ? 0 : 1))), 1, "never nothing");
+});
+
+const part = (more) => ({ entries: [[0, 0], [0, 1]], rows: 1, cols: 1, size: [2, 2], queries: ["a", "b"], keys: ["a", "b"], maps: {}, thumbs: deflateSync(Buffer.concat([Buffer.from(new Float32Array([1, 1]).buffer), Buffer.from([255, 255])])).toString("base64"), ...more });
+const whole = deflateSync(Buffer.concat([Buffer.from(new Float32Array([1, 0.5]).buffer), Buffer.from([255, 0, 255, 255])]));
+
+test("what the page carries is decoded when it is opened", async () => {
+  const kept = await store(part({ maps: { 1: whole.toString("base64") } }), 0, () => Promise.reject(new Error("no Python")));
+  assert.deepEqual([...(await kept.map(0, 1)).w], [1, 0, 0.5, 0.5]);
+  const pooled = await kept.map(0, 0);
+  assert.deepEqual([pooled.exact, pooled.rows], [false, 1], "what it does not carry stays a small map");
+  await assert.rejects(kept.tile(0, 0, [0, 1, 0, 1]));
+});
+
+test("what the page does not carry is asked of Python, once", async () => {
+  const asked = [], listeners = [];
+  const model = { on: (_, call) => listeners.push(call), send: (question) => { asked.push(question); queueMicrotask(() => listeners[0](question, [new DataView(whole.buffer, whole.byteOffset, whole.length)])); } };
+  const kept = await store(part(), 0, line(model));
+  assert.deepEqual([...(await kept.map(0, 0)).w], [1, 0, 0.5, 0.5]);
+  await kept.map(0, 0);
+  assert.deepEqual(asked, [{ part: 0, layer: 0, head: 0, window: null }]);
+});
 
 test("the colour map grows from stop to stop", () => {
   const map = ramp([[255, 255, 255], [100, 150, 200], [0, 0, 50]]);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { percent, reshape, summary, toSlider, toTemperature } from "../../llmlab/static/next_token.js";
+import { cut, percent, reshape, summary, toSlider, toTemperature } from "../../llmlab/static/next_token.js";
 
 const close = (a, b) => a.forEach((x, i) => assert.ok(Math.abs(x - b[i]) < 1e-9, `${a} is not ${b}`));
 const pairs = (...p) => p.map((x, i) => [`t${i}`, x]);
@@ -24,4 +24,15 @@ test("percentages keep small numbers apart from nothing", () =>
 test("the text alternative names the likeliest tokens after reshaping", () => {
   const text = summary("the cat", [["a", 0.2], [" b", 0.7]], [0.1, 0.9], 0.5);
   assert.equal(text, "After “the cat” at temperature 0.50: “·b” 90 %, “a” 10 %.");
+});
+
+test("top-k keeps the k likeliest and shares their sum", () => {
+  close(cut([0.2, 0.5, 0.1, 0.2], 2, 1), [0.2 / 0.7, 0.5 / 0.7, 0, 0]);
+  close(cut([0.2, 0.5, 0.1, 0.2], 0, 1), [0.2, 0.5, 0.1, 0.2]);
+});
+
+test("top-p keeps the fewest that reach p, at least one", () => {
+  close(cut([0.5, 0.3, 0.2, 0], 0, 0.8), [0.625, 0.375, 0, 0]);
+  close(cut([0.5, 0.3, 0.2, 0], 0, 0.05), [1, 0, 0, 0]);
+  close(cut([0.3, 0.2, 0.5], 0, 0.9), [0.3, 0.2, 0.5], "where the shown ones do not reach p, the rest stays");
 });

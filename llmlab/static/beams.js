@@ -1,0 +1,84 @@
+// The beams figure: which beginnings a beam search followed, step by step, and which of them died.
+
+// ---- layout: pure functions, tested in tests/js/beams.test.js
+
+// steps of [tokens, log-probability] → nodes {id, parent, token, p, step, y}: every beginning once, parents before children
+export function tree(steps) {
+  const nodes = [{ id: "", parent: null, token: "", p: 0, step: 0 }], seen = new Map([["", nodes[0]]]);
+  steps.forEach((row, i) => row.forEach(([tokens, p]) => {
+    const id = JSON.stringify(tokens), up = tokens.length > 1 ? JSON.stringify(tokens.slice(0, -1)) : "";
+    if (seen.has(id) || !seen.has(up)) return;
+    const node = { id, parent: up, token: tokens.at(-1), p, step: i + 1 };
+    seen.set(id, node);
+    nodes.push(node);
+  }));
+  const kids = (id) => nodes.filter((node) => node.parent === id);
+  let next = 0;
+  const place = (node) => { const below = kids(node.id); below.forEach(place); node.y = below.length ? (below[0].y + below.at(-1).y) / 2 : next++; };
+  place(nodes[0]);
+  return { nodes, leaves: next, alive: new Set(steps.length ? steps.at(-1).map(([tokens]) => JSON.stringify(tokens)) : []) };
+}
+
+// a node and all before it, the root first
+export function line(nodes, id) {
+  const node = nodes.find((other) => other.id === id);
+  return node.parent === null ? [node] : [...line(nodes, node.parent), node];
+}
+
+export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
+export function summary(context, { nodes, alive }, id) {
+  const way = line(nodes, id), node = way.at(-1), n = way.length - 1;
+  if (!n) return `${nodes.length - 1} beginnings were followed, ${alive.size} go on.`;
+  const text = way.slice(1).map(({ token }) => shown(token)).join(" ");
+  return `“${context}” + “${text}”: log-probability ${node.p.toFixed(2)}, ${(node.p / n).toFixed(2)} a token; ${alive.has(id) ? "goes on" : nodes.some((other) => other.parent === id) ? "became part of longer ones" : "was dropped here"}.`;
+}
+
+// ---- drawing
+
+function h(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
+  node.append(...children);
+  return node;
+}
+const ROW = 30;
+
+function render({ model, el }) {
+  const { context, widths, searches } = model.get("data");
+  const choose = (name, value) => { model.set(name, value); model.save_changes(); };
+  const tabs = widths.map((width, i) => h("button", { onclick: () => { choose("at", i); chosen = best(); update(); } }, `width ${width}`));
+  const plot = h("div", { className: "beams" }), say = h("p", { className: "say", "aria-live": "polite" });
+  el.classList.add("llmlab");
+  el.append(h("div", { className: "bar", role: "group", "aria-label": "beams" }, h("span", { className: "tok" }, shown(context)), ...tabs), plot, say);
+  const now = () => tree(searches[model.get("at")]);
+  const best = () => { const last = searches[model.get("at")].at(-1); return JSON.stringify(last[0][0]); };
+  let chosen = best();
+
+  function update() {
+    const found = now(), columns = searches[model.get("at")].length, way = new Set(line(found.nodes, chosen).map(({ id }) => id));
+    tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === model.get("at")));
+    plot.style.height = `${ROW * found.leaves}px`;
+    plot.style.minWidth = `${columns * 92}px`;
+    const place = ({ step, y }) => [(100 * (step - 1)) / columns, ROW * (y + 0.5)];
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("aria-hidden", "true");
+    for (const node of found.nodes.slice(1).filter(({ step }) => step > 1)) {
+      const [x, y] = place(node), [ux, uy] = place(found.nodes.find(({ id }) => id === node.parent));
+      const edge = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      for (const [key, value] of Object.entries({ x1: `${ux + 3}%`, y1: uy, x2: `${x}%`, y2: y, class: way.has(node.id) ? "way" : "" })) edge.setAttribute(key, value);
+      svg.append(edge);
+    }
+    plot.replaceChildren(svg, ...found.nodes.slice(1).map((node) => {
+      const [x, y] = place(node), dropped = !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
+      const button = h("button", { className: `tok${dropped ? " dropped" : ""}`, title: node.p.toFixed(2), "aria-pressed": way.has(node.id), "aria-label": `${shown(node.token)}, step ${node.step}${dropped ? ", dropped" : ""}`,
+        onclick: () => { chosen = node.id; update(); plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus(); } }, shown(node.token));
+      Object.assign(button.style, { left: `${x}%`, top: `${y}px`, maxWidth: `${70 / columns}%` });
+      return button;
+    }));
+    say.textContent = summary(context, found, chosen);
+  }
+  model.on("change:at", () => { if (!now().nodes.some(({ id }) => id === chosen)) chosen = best(); update(); });
+  update();
+}
+
+export default { render };

@@ -1,0 +1,104 @@
+// What all figures share: elements, tokens made visible, keyboard groups, theme colours, and the row of tools.
+
+export function h(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
+  node.append(...children);
+  return node;
+}
+export function svg(tag, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+// ---- tokens: nothing in them is invisible, nothing turns the text around them
+
+const SIGNS = { " ": "·", "\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "⍽", "\u007f": "␡" };
+const HIDDEN = /[\u0080-\u009f\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]|^\u200d|\u200d$/gu;
+const code = (c) => `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+
+export function shown(token) {
+  const seen = token.replace(/[\u0000-\u0020\u007f\u00a0]/g, (c) => SIGNS[c] ?? String.fromCharCode(0x2400 + c.charCodeAt(0)));
+  return seen.replace(HIDDEN, code).replace(/^(?=\p{M})/u, "◌") || "∅";
+}
+export const short = (token, n = 14) => { const all = [...shown(token)]; return all.length > n ? `${all.slice(0, n - 1).join("")}…` : all.join(""); };
+
+// ---- behaviour
+
+// one tab stop for a group of buttons; arrows move inside it
+export function rove(group, columns) {
+  group.addEventListener("keydown", (event) => {
+    const all = [...group.querySelectorAll("button")], step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key];
+    const next = all[all.indexOf(document.activeElement) + step];
+    if (!step) return;
+    event.preventDefault();
+    next?.focus();
+    next?.click();
+  });
+}
+
+// colours of the style sheet as three numbers each, in the theme that holds now
+export function themeColours(el, names) {
+  const probe = h("span");
+  el.append(probe);
+  const found = names.map((name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); });
+  probe.remove();
+  return found;
+}
+
+// calls when the page's or the system's theme changes; gives back what ends it
+export function onTheme(call) {
+  const seen = new MutationObserver(call), dark = matchMedia("(prefers-color-scheme: dark)");
+  for (const node of [document.documentElement, document.body]) seen.observe(node, { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light", "class"] });
+  dark.addEventListener("change", call);
+  return () => { seen.disconnect(); dark.removeEventListener("change", call); };
+}
+
+// ---- the figure as a picture: its own HTML and style inside an SVG
+
+export function picture(el) {
+  const copy = el.cloneNode(true), { width, height } = el.getBoundingClientRect(), from = el.querySelectorAll("canvas, input, select");
+  copy.querySelectorAll("canvas, input, select").forEach((node, i) => {
+    if (node.localName === "canvas") node.replaceWith(h("img", { src: from[i].toDataURL(), alt: "", style: node.style.cssText, className: "canvas" }));
+    else if (from[i].type === "checkbox") node.toggleAttribute("checked", from[i].checked);
+    else if (node.localName === "select") node.replaceWith(h("span", {}, from[i].selectedOptions[0]?.textContent ?? ""));
+    else node.setAttribute("value", from[i].value);
+  });
+  copy.querySelectorAll(".tools, .only-read").forEach((node) => node.remove());
+  copy.style.cssText += `;color-scheme:${getComputedStyle(el).colorScheme};margin:0;max-width:none;width:${width}px`;
+  const rules = [...document.styleSheets].flatMap((sheet) => { try { return [...sheet.cssRules]; } catch { return []; } });
+  copy.prepend(h("style", {}, rules.map((rule) => rule.cssText).filter((text) => text.includes(".llmlab")).join("\n")));
+  const markup = new XMLSerializer().serializeToString(copy).replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "");
+  return { width, height, text: `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"><foreignObject width="100%" height="100%">${markup}</foreignObject></svg>` };
+}
+
+export async function bitmap({ width, height, text }) {
+  const image = new Image(), canvas = h("canvas", { width: 2 * width, height: 2 * height });
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  await image.decode();
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
+}
+
+// ---- the row of tools under every figure: a link to its state, and the picture
+
+export function tools(el, model, name) {
+  const told = h("span", { role: "status", className: "quiet" });
+  const give = async (ending) => {
+    const drawn = picture(el), blob = ending === "svg" ? new Blob([drawn.text], { type: "image/svg+xml" }) : await bitmap(drawn);
+    const link = h("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    told.textContent = `saved ${name}.${ending}`;
+  };
+  const share = async () => {
+    const address = model.link();
+    history.replaceState(null, "", address);
+    await navigator.clipboard?.writeText(address).catch(() => {});
+    told.textContent = "the link in the address bar now leads to this state";
+  };
+  el.append(h("div", { className: "bar tools" }, ...(model.link ? [h("button", { onclick: share }, "Link")] : []),
+    h("button", { onclick: () => give("png") }, "PNG"), h("button", { onclick: () => give("svg") }, "SVG"), told));
+}

@@ -1,0 +1,97 @@
+// The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
+
+// ---- layout: pure functions, tested in tests/js/mask.test.js
+
+export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
+export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
+
+// "0110" → [false, true, true, false]
+export const seen = (row) => [...row].map((c) => c === "1");
+
+// the bars to draw: candidates, the true token (behind a gap if it is not among them), all others together
+export function bars(candidates, truth, p) {
+  const found = candidates.findIndex(([token]) => token === truth), listed = candidates.map(([token, share]) => ({ token, p: share, right: token === truth }));
+  if (found < 0 && p !== null) listed.push({ token: truth, p, right: true, far: true });
+  const rest = 1 - listed.reduce((sum, bar) => sum + bar.p, 0);
+  return rest > 0.0005 ? [...listed, { token: null, p: rest, right: false }] : listed;
+}
+
+// what a position may look at, in words
+export function sight(row, at) {
+  const sees = seen(row), others = sees.filter((yes, i) => yes && i !== at).length, all = sees.length - 1;
+  const count = `${others} token${others === 1 ? "" : "s"}`, left = !sees.some((yes, i) => yes && i > at) && sees.slice(0, at).every((yes) => yes);
+  const which = !others ? "no other token" : others === all ? "every other token" : left ? `the ${count} on its left` : `${count} of the other ${all}`;
+  return `${which}${sees[at] ? ", and itself" : ""}`;
+}
+
+export function summary(tokens, at, readers) {
+  const parts = readers.map(({ name, sees, gaps }) => {
+    const best = gaps[at]?.[0][0], look = `sees ${sight(sees[at], at)}`;
+    return best ? `${name} ${look}, and says “${shown(best[0])}” with ${percent(best[1])}` : `${name} ${look}`;
+  });
+  return `Position ${at}, “${shown(tokens[at])}”: ${parts.join("; ")}.`;
+}
+
+// ---- drawing
+
+function h(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
+  node.append(...children);
+  return node;
+}
+
+// one tab stop a row; arrows move inside it
+function rove(group) {
+  group.addEventListener("keydown", (event) => {
+    const all = [...group.querySelectorAll("button:not(:disabled)")], step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const next = all[all.indexOf(document.activeElement) + step];
+    next?.focus();
+    next?.click();
+  });
+}
+
+function render({ model, el }) {
+  const { tokens, readers, can } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
+  const choose = (at) => { model.set("at", at); model.save_changes(); };
+  const panels = readers.map(({ name, gaps }) => {
+    const chips = tokens.map((token, i) => h("button", { className: "tok", disabled: !can[i], onclick: () => choose(i) }, shown(token)));
+    const row = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...chips);
+    const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
+    rove(row);
+    return { chips, list, node: h("section", {}, h("div", { className: "title" }, name), row, ...(gaps.length ? [list] : [])) };
+  });
+  el.classList.add("llmlab");
+  el.append(h("div", { className: "maskpanels" }, ...panels.map((panel) => panel.node)), say);
+
+  function update() {
+    const at = Math.max(0, Math.min(tokens.length - 1, model.get("at")));
+    readers.forEach(({ sees, gaps }, r) => {
+      const row = seen(sees[at]), { chips, list } = panels[r], gap = gaps[at];
+      chips.forEach((chip, i) => {
+        const here = i === at;
+        chip.className = `tok${here ? " asked" : row[i] ? "" : " unseen"}`;
+        chip.tabIndex = here ? 0 : -1;
+        chip.setAttribute("aria-pressed", here);
+        chip.setAttribute("aria-label", `${shown(tokens[i])}${here ? (gap ? ", hidden" : ", asked") : row[i] ? ", seen" : ", not seen"}`);
+        chip.textContent = here && gap ? "[MASK]" : shown(tokens[i]);
+      });
+      if (!gap) return list.replaceChildren();
+      const lines = bars(gap[0], tokens[at], gap[1]), widest = Math.max(...lines.map((line) => line.p));
+      list.replaceChildren(...lines.map(({ token, p, right, far }) => {
+        const fill = h("i", { className: "now" });
+        fill.style.width = `${100 * p / widest}%`;
+        const name = token === null ? "all other tokens" : `${far ? "… " : ""}${right ? "✓ " : ""}${shown(token)}`;
+        return h("div", { role: "listitem", className: token === null ? "rest" : right ? "right" : "" }, h("span", { className: token === null ? "quiet" : "tok" }, name),
+          h("span", { className: "track", "aria-hidden": "true" }, fill), h("span", { className: "p" }, percent(p)));
+      }));
+    });
+    say.textContent = summary(tokens, at, readers);
+  }
+  model.on("change:at", update);
+  update();
+}
+
+export default { render };

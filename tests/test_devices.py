@@ -1,0 +1,141 @@
+"What a device can do, batches ahead, shares of a batch, token files."
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlab.devices import feed, flops_per_token, matrix_ceiling, memory_peak, recomputing, share, write_tokens
+from llmlab.training import Batches
+from llmlab.transformer import Config, Decoder, Encoder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def unchecked():
+    "Our own errors, not beartype's."
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("change", [{}, {"tied": False}, {"feed_forward": "swiglu", "kv_heads": 1, "position": "rope"}])
+def test_operations_are_those_that_pytorch_counts(change):
+    "PyTorch counts matrix products as they run; its attention on the CPU is counted by hand."
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = Decoder(Config(vocab_size=64, context=16, layers=2, heads=2, d_model=32, **change))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(3, 16, dtype=torch.long)).sum().backward()
+    ours = 3 * 16 * flops_per_token(model, 16)
+    assert counter.get_total_flops() == pytest.approx(ours, rel=0.02)
+
+
+def test_operations_of_gpt2():
+    "Six times the 124 million weights that multiply, and 12 layers x 12 x 768 x 1024 for attention."
+    with torch.device("meta"):
+        model = Decoder(Config.gpt2_small())
+    assert flops_per_token(model, 1024) == 6 * (12 * 12 * 768**2 + 50257 * 768) + 12 * 12 * 768 * 1024
+
+
+def test_an_encoder_has_no_head_to_count():
+    cfg = Config(vocab_size=64, context=16, layers=1, heads=2, d_model=32)
+    assert flops_per_token(Decoder(cfg), 16) - flops_per_token(Encoder(cfg), 16) == 6 * 64 * 32
+
+
+def test_the_ceiling_and_the_peak_are_measured():
+    assert 1e8 < matrix_ceiling("cpu") < 1e14 and matrix_ceiling("cpu") == matrix_ceiling("cpu")
+    state = torch.get_rng_state()
+    matrix_ceiling.cache_clear()
+    matrix_ceiling("cpu")
+    assert torch.equal(state, torch.get_rng_state())
+    before = memory_peak(CPU)
+    torch.ones(60_000_000)
+    assert memory_peak(CPU) > max(before, 200)
+
+
+@pytest.mark.parametrize("steps", [range(0), range(1), range(3, 9)])
+def test_the_second_thread_makes_the_same_batches(steps):
+    made = []
+
+    def batch(step):
+        made.append(step)
+        return torch.tensor([step])
+
+    assert [int(ids) for ids in feed(batch, steps, CPU, ahead=True)] == list(steps) == made
+
+
+def test_the_next_batch_is_made_while_one_is_used():
+    import threading
+
+    asked = threading.Event()
+
+    def batch(step):
+        if step:
+            asked.set()
+        return torch.tensor([step])
+
+    ids = feed(batch, range(3), CPU, ahead=True)
+    next(ids)
+    assert asked.wait(5)
+    ids.close()
+
+
+def test_an_error_in_the_second_thread_arrives():
+    def batch(step):
+        raise KeyError(step)
+
+    with pytest.raises(KeyError):
+        list(feed(batch, range(2), CPU, ahead=True))
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5))
+def test_shares_are_the_batch(world, parts, times):
+    ids = torch.arange(world * parts * times)
+    shares = [share(ids, rank, world, parts) for rank in range(world)]
+    assert sorted(torch.cat(shares).tolist()) == ids.tolist() and len({len(s) for s in shares}) == 1
+
+
+def test_a_batch_that_does_not_divide(unchecked):
+    text = "8 windows do not divide among 3 processes with 2 parts each: take a batch_size that is a multiple of 6"
+    with pytest.raises(ValueError, match=text):
+        share(torch.arange(8), 0, 3, 2)
+
+
+def test_recomputing_ends_with_the_block_even_after_an_error():
+    model = Decoder(Config(vocab_size=9, context=4, layers=2, heads=1, d_model=4))
+    with pytest.raises(RuntimeError), recomputing(model):
+        assert all("forward" in vars(block) for block in model.blocks)
+        raise RuntimeError
+    assert not any("forward" in vars(block) for block in model.blocks)
+
+
+@pytest.mark.parametrize("vocab_size, kind", [(65536, np.uint16), (65537, np.uint32)])
+def test_token_files_are_plain_arrays(tmp_path, vocab_size, kind):
+    documents = [[vocab_size - 1, 2, 3], [], [5] * 1000, [0]]
+    assert write_tokens(tmp_path / "t.npy", iter(documents), vocab_size) == 1004
+    mapped = np.load(tmp_path / "t.npy", mmap_mode="r")
+    assert mapped.dtype == kind and mapped.tolist() == sum(documents, [])
+    batches, plain = Batches(mapped, 7, 5, seed=3), Batches(sum(documents, []), 7, 5, seed=3)
+    assert torch.equal(batches(4), plain(4)) and batches(4).dtype == torch.int64
+    assert isinstance(batches.ids, np.memmap), "still on the disk"
+
+
+def test_a_token_file_is_never_overwritten(tmp_path):
+    (tmp_path / "t.npy").write_text("precious")
+    with pytest.raises(ValueError, match="t.npy exists: choose another name, or remove it first"):
+        write_tokens(tmp_path / "t.npy", [[1]], 9)
+    assert (tmp_path / "t.npy").read_text() == "precious"
+
+
+def test_a_broken_stream_leaves_no_token_file(tmp_path):
+    def documents():
+        yield [1]
+        raise OSError("the network is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write_tokens(tmp_path / "t.npy", documents(), 9)
+    assert not (tmp_path / "t.npy").exists()

@@ -1,0 +1,133 @@
+"explore: one pass for two kinds of models, a text box that waits, and answers that follow it."
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+from test_views import HOSTILE
+
+from llmlab.causal import sample
+from llmlab.explore import context_of, explore, look, pictures, text_ids, token_names, write_on
+from llmlab.tokens import Tokenizer
+from llmlab.transformer import Config, Decoder
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train("the cat sat on the mat. the dog sat on the log. " * 20, 290)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    return Decoder(Config(tokenizer.vocab_size, 24, 2, 2, 16)).eval()
+
+
+class Letters:
+    "A tokenizer with the methods that transformers has."
+
+    def encode(self, text):
+        return [ord(c) % 50 for c in text]
+
+    def convert_ids_to_tokens(self, ids):
+        return [f"L{i}" for i in ids]
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
+@pytest.fixture(scope="module")
+def hub():
+    "GPT-2 of transformers, small and untrained."
+    transformers = pytest.importorskip("transformers")
+    size = dict(n_embd=16, n_layer=2, n_head=4, vocab_size=50, n_positions=32)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**size, attn_implementation="eager")).eval()
+
+
+def test_one_look_gives_the_weights_and_the_models_own_prediction(model, tokenizer):
+    ids = text_ids(tokenizer, "the cat")
+    layers, p = look(model, ids)
+    with torch.no_grad():
+        assert torch.allclose(p, model(torch.tensor([ids]))[0, -1].softmax(-1), atol=1e-5)
+    assert [layer.shape for layer in layers] == [(2, len(ids), len(ids))] * 2
+    assert torch.allclose(layers[0].sum(-1), torch.ones(2, len(ids)), atol=1e-5)
+    assert ids[0] == tokenizer.eot and context_of(model) == 24
+
+
+def test_a_model_of_transformers_works_alike(hub):
+    layers, p = look(hub, [1, 2, 3])
+    with torch.no_grad():
+        out = hub(torch.tensor([[1, 2, 3]]), output_attentions=True)
+    assert torch.allclose(p, out.logits[0, -1].softmax(-1), atol=1e-6)
+    assert torch.allclose(layers[1], out.attentions[1][0])
+    explorer = explore(hub, Letters(), "cat")
+    assert explorer.attention.data["parts"][0]["queries"] == token_names(Letters(), Letters().encode("cat"))
+    assert len(explorer.written.value.split()) == 16
+
+
+def test_writing_on_agrees_with_the_sampler_of_chapter_8(model, tokenizer):
+    ids = text_ids(tokenizer, "the")
+    assert write_on(model, ids, 30, 0.8, seed=3) == sample(model, ids, 30, 0.8, seed=3), "also beyond the context"
+
+
+def test_a_long_text_is_cropped_as_for_the_model(model, tokenizer):
+    ids, attention, _ = pictures(model, tokenizer, "the cat sat on the mat. " * 9, {})
+    assert len(ids) == 24 == len(attention.data["parts"][0]["queries"])
+
+
+def test_the_answer_follows_the_text_and_keeps_the_chosen_head(model, tokenizer):
+    explorer = explore(model, tokenizer, "the cat")
+    first = explorer.attention
+    first.layer, first.head = 1, 1
+    explorer.text.value = "the dog"
+    assert explorer.attention is not first and (explorer.attention.layer, explorer.attention.head) == (1, 1)
+    assert "".join(explorer.attention.data["parts"][0]["queries"][1:]) == "the·dog"
+    assert explorer.next.data["contexts"] == ["the dog"] and explorer.status.value.startswith("ready: ")
+    assert explorer.box.children[-1] is explorer.attention and first.comm is None, "the old figure is closed"
+    explorer.temperature.value = 0.5
+    assert explorer.next.temperature == 0.5
+
+
+def test_typing_waits_for_a_pause(model, tokenizer):
+    async def typing():
+        explorer = explore(model, tokenizer, "a")
+        explorer.pause, shown = 0.05, []
+        explorer.box.observe(lambda change: shown.append(explorer.text.value), "children")
+        for text in ("th", "the", "the c"):
+            explorer.text.value = text
+            await asyncio.sleep(0.01)
+            assert explorer.status.value == "waiting for a pause …"
+        await asyncio.sleep(0.5)
+        return shown, explorer.status.value
+
+    shown, status = asyncio.run(typing())
+    assert shown == ["the c"] and status.startswith("ready: ")
+
+
+def test_an_empty_text_says_what_to_do(hub):
+    explorer = explore(hub, Letters(), "cat")
+    explorer.text.value = ""
+    assert explorer.status.value == "cannot show this: an empty text has no tokens: type a word"
+
+
+@pytest.mark.parametrize("text", HOSTILE[:3])
+def test_text_stays_text(model, tokenizer, text):
+    explorer = explore(model, tokenizer, text)
+    assert "<img" not in explorer.status.value and explorer.text.value == text
+
+
+def test_in_the_book_the_figures_stand_without_widgets(model, tokenizer, monkeypatch):
+    monkeypatch.setenv("LLMLAB_BOOK", "1")
+    explorer = explore(model, tokenizer, "the cat")
+    markup = explorer._repr_mimebundle_()["text/html"]
+    assert markup.count("<figure") == 2 and explorer.attention.comm is None
+
+
+def test_probabilities_of_tokens_that_look_alike_are_added(model):
+    class Same(Letters):
+        def convert_ids_to_tokens(self, ids):
+            return ["x" for _ in ids]
+
+    _, _, following = pictures(model, Same(), "the", {})
+    ((token, p),) = following.data["candidates"][0]
+    assert token == "x" and 0 < p <= 1 and np.isfinite(p)

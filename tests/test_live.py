@@ -1,0 +1,98 @@
+"The figures in a running JupyterLab 4 with a kernel: they draw, their state goes to Python and back, Python answers."
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+SOURCE = """import numpy as np
+from llmlab.views import attention_view, tokens_view
+weights = np.random.default_rng(0).dirichlet(np.ones(80), size=(2, 2, 80)).astype("float32")
+view = attention_view(weights, ["</script><img src=x onerror='window.hit=1'>"] + ["w"] * 79, megabytes=0.001)
+view"""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "The address of a JupyterLab on this machine that opens a notebook with three cells."
+    folder, port, token = tmp_path_factory.mktemp("lab"), free_port(), secrets.token_hex(8)
+    tell = "open('state.txt', 'w').write(f'{view.layer} {view.head} {view.token}')"
+    cells = [SOURCE, "view.layer = 1\nview.head = 0", tell]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, folder / "x.ipynb")
+    settings = [f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}", f"--ServerApp.port={port}"]
+    quiet = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--LabApp.news_url=None"]
+    quiet += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    env = {**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "config"), "PYTHONPATH": str(ROOT)}
+    env.pop("LLMLAB_BOOK", None)
+    command = [sys.executable, "-m", "jupyterlab", *settings, *quiet]
+    server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=2).read()
+            break
+        except OSError:
+            assert server.poll() is None, "JupyterLab ended"
+            time.sleep(0.5)
+    yield folder, f"http://127.0.0.1:{port}/lab/tree/x.ipynb?token={token}"
+    server.terminate()
+    server.wait(20)
+
+
+def run_cell(page, n):
+    "Runs the n-th cell by hand."
+    page.locator(".jp-CodeCell .jp-InputArea-editor").nth(n).click()
+    page.keyboard.press("Control+Enter")
+
+
+def test_a_figure_lives_in_jupyterlab(browser, lab):
+    folder, address = lab
+    asked, wrong = [], []
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.set_default_timeout(60_000)
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    page.goto(address)
+    page.locator(".jp-Notebook .jp-CodeCell").nth(2).wait_for()
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
+    run_cell(page, 0)
+    say = page.locator(".llmlab .say")
+    say.wait_for()
+    page.wait_for_function("() => document.querySelector('.llmlab .matrix .title').textContent.includes('columns')")
+    assert "Layer 0, head 0" in say.inner_text()
+
+    page.get_by_role("radio", name="layer 1, head 1").click()  # not carried: Python sends it
+    page.wait_for_function("() => document.querySelector('.llmlab .say').textContent.startsWith('Layer 1, head 1')")
+    assert "in blocks" not in page.locator(".matrix .title").inner_text(), "exact weights have come from Python"
+    page.locator(".llmlab .chips button").nth(3).click()
+    run_cell(page, 2)
+    for _ in range(100):
+        if (folder / "state.txt").exists():
+            break
+        time.sleep(0.1)
+    assert (folder / "state.txt").read_text() == "1 1 3", "the state has gone to Python"
+
+    run_cell(page, 1)
+    page.wait_for_function("() => document.querySelector('.llmlab .say').textContent.startsWith('Layer 1, head 0')")
+    assert page.evaluate("window.hit") is None and page.locator(".llmlab img").count() == 0
+    assert "<img" in page.locator(".llmlab .chips").first.inner_text()
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    ground = page.locator(".llmlab").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert sum(map(int, ground[4:-1].split(","))) < 150, "the figure follows the lab's theme"
+    assert not wrong, wrong
+    assert not [url for url in asked if not url.startswith(("http://127.0.0.1", "data:", "blob:", "about:"))], asked
+    page.close()

@@ -1,0 +1,189 @@
+"ROUGE against rouge-score, answers against the SQuAD script, pass@k against counting."
+import collections
+import itertools
+import math
+import pickle
+import re
+import string
+
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+from llmlab import metrics
+from llmlab.metrics import interval, paired_test
+from llmlab.overlap import characters, exact_match, f1, lcs, pass_at_k, rouge, squad_words
+
+WORDS = st.lists(st.sampled_from(["a", "The", "cat", "cat.", "naïve", "7", "猫", "-", "x_y"]), max_size=8).map(" ".join)
+TEXT = WORDS | st.text(max_size=25)
+PAIRS = st.lists(st.tuples(TEXT, st.lists(TEXT, min_size=1, max_size=3)), min_size=1, max_size=4)
+
+
+@pytest.fixture
+def unchecked():
+    "Our own errors, not beartype's."
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# The functions of SQuAD's evaluate-v2.0.py (Rajpurkar et al. 2018), as published.
+def normalize_answer(s):
+    def remove_articles(text):
+        return re.sub(re.compile(r"\b(a|an|the)\b", re.UNICODE), " ", text)
+
+    def remove_punc(text):
+        exclude = set(string.punctuation)
+        return "".join(ch for ch in text if ch not in exclude)
+
+    return " ".join(remove_articles(remove_punc(s.lower())).split())
+
+
+def get_tokens(s):
+    return normalize_answer(s).split() if s else []
+
+
+def compute_f1(a_gold, a_pred):
+    gold_toks, pred_toks = get_tokens(a_gold), get_tokens(a_pred)
+    num_same = sum((collections.Counter(gold_toks) & collections.Counter(pred_toks)).values())
+    if len(gold_toks) == 0 or len(pred_toks) == 0:
+        return int(gold_toks == pred_toks)
+    if num_same == 0:
+        return 0
+    precision, recall = 1.0 * num_same / len(pred_toks), 1.0 * num_same / len(gold_toks)
+    return (2 * precision * recall) / (precision + recall)
+
+
+@given(PAIRS)
+@settings(deadline=None, max_examples=200)
+@example([("", [""])])
+@example([("the the the", ["the", "the the"]), ("a", ["b"])])
+@example([("Straße", ["strasse"]), ("İ", ["i"])])
+def test_rouge_is_rouge_scores(pairs):
+    hyps, refs = map(list, zip(*pairs, strict=True))
+    for kind in (1, 2, "L"):
+        name = f"rouge{kind}"
+        theirs = [RougeScorer([name]).score_multi(some, hyp)[name] for hyp, some in pairs]
+        for part in ("precision", "recall", "f1"):
+            wanted = np.mean([getattr(score, part.replace("f1", "fmeasure")) for score in theirs])
+            assert rouge(hyps, refs, kind, part) == pytest.approx(wanted, abs=1e-9), (kind, part)
+
+
+@given(PAIRS)
+@settings(deadline=None, max_examples=200)
+@example([("The", ["a"]), ("", ["the"]), ("an answer", [""])])
+def test_answers_are_the_squad_scripts(pairs):
+    hyps, refs = map(list, zip(*pairs, strict=True))
+    exact = [max(normalize_answer(hyp) == normalize_answer(ref) for ref in some) for hyp, some in pairs]
+    share = [max(compute_f1(ref, hyp) for ref in some) for hyp, some in pairs]
+    assert exact_match(hyps, refs) == pytest.approx(np.mean(exact))
+    assert f1(hyps, refs) == pytest.approx(np.mean(share), abs=1e-12)
+
+
+@pytest.mark.parametrize("answer, golds, exact, share", [
+    ("Denver Broncos", ["Denver Broncos", "Denver Broncos", "Denver Broncos"], 1, 1),  # SQuAD 1.1 dev, first question
+    ("the Denver Broncos!", ["Denver Broncos"], 1, 1),
+    ("Santa Clara", ["Santa Clara, California", "Levi's Stadium"], 0, 0.8),
+    ("Levis Stadium in Santa Clara", ["Levi's Stadium"], 0, 4 / 7),
+    ("1976", ["1976"], 1, 1),
+    ("", [""], 1, 1),  # SQuAD 2.0: no answer, and none given
+    ("France", [""], 0, 0),
+    ("", ["France"], 0, 0),
+])
+def test_worked_answers(answer, golds, exact, share):
+    assert exact_match([answer], [golds]) == exact and f1([answer], [golds]) == pytest.approx(share)
+
+
+def test_normalisation():
+    assert squad_words("The  Eiffel-Tower, an A. theatre!") == ["eiffeltower", "theatre"]
+    assert characters("AI改变世界。 It's 42％ カナ") == ["ai", "改", "变", "世", "界", "it", "s", "42", "カ", "ナ"]
+
+
+def test_chinese_by_characters():
+    "Seven characters against five that they contain: 2 * 5 / (7 + 5)."
+    assert f1(["一八八九年七月"], ["一八八九年"]) == 0
+    assert f1(["一八八九年七月"], ["一八八九年"], characters) == pytest.approx(10 / 12)
+    assert exact_match(["北京。"], ["北京"], characters) == 1 and exact_match(["北京。"], ["北京"]) == 0
+    assert rouge(["猫坐在垫子上"], ["猫在垫子上坐"], words=characters) == pytest.approx(5 / 6)
+    assert rouge(["猫"], ["猫"]) == 0
+
+
+@given(st.text("abc", max_size=7), st.text("abc", max_size=7))
+@settings(deadline=None)
+def test_lcs_by_brute_force(a, b):
+    parts = [{c for n in range(len(x) + 1) for c in itertools.combinations(x, n)} for x in (a, b)]
+    assert lcs(a, b) == max(map(len, parts[0] & parts[1]))
+
+
+def test_pencil():
+    "Lin 2004, section 3.1: ROUGE-L tells who killed whom, 3/4 against 2/4; ROUGE-2 gives both the same."
+    true = ["police killed the gunman"]
+    assert rouge(["police kill the gunman"], true) == 3 / 4 and rouge(["the gunman kill police"], true) == 2 / 4
+    pairs = [rouge([told], true, 2) for told in ("police kill the gunman", "the gunman kill police")]
+    assert pairs == pytest.approx([1 / 3, 1 / 3])
+
+
+@given(st.integers(1, 30), st.data())
+@settings(deadline=None)
+def test_pass_at_k_by_counting(n, data):
+    c, k = data.draw(st.lists(st.integers(0, n), min_size=1, max_size=5)), data.draw(st.integers(1, n))
+    wanted = np.mean([1 - math.comb(n - right, k) / math.comb(n, k) for right in c])
+    assert pass_at_k(c, n, k) == pass_at_k(np.array(c), [n] * len(c), k) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("p, n, k", [(0.1, 10, 5), (0.5, 6, 6), (0.9, 4, 1)])
+def test_pass_at_k_has_no_bias(p, n, k):
+    "Its expectation over all outcomes is the true chance; that of the short cut is lower."
+    weights = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
+    expected = sum(w * float(pass_at_k([c], n, k)) for c, w in enumerate(weights))
+    assert expected == pytest.approx(1 - (1 - p) ** k, abs=1e-9)
+    assert k == 1 or sum(w * (1 - (1 - c / n) ** k) for c, w in enumerate(weights)) < expected - 1e-4
+
+
+def test_pass_at_k_survives_many_samples():
+    assert 0 < pass_at_k([1], 100_000, 10) < 1.1e-4 and pass_at_k([0], 5, 5) == 0 and pass_at_k([3], 5, 3) == 1
+
+
+def test_all_of_them_can_be_resampled():
+    hyps, refs = ["a b c", "x", "the cat", "q"], ["a b d", "x", "a cat", "r"]
+    other = ["a b d", "y", "the cat", "r"]
+    for score in (rouge, exact_match, f1):
+        a, b = score(hyps, refs), score(other, refs)
+        found = interval(a)
+        assert found == a and found.recipe["low"] <= a <= found.recipe["high"] and 0 < paired_test(a, b) <= 1
+        assert repr(pickle.loads(pickle.dumps(a))) == repr(a)
+    assert interval(pass_at_k([0, 5, 3], 5, 2)).recipe["units"] == 3
+    assert metrics.rouge is rouge and metrics.pass_at_k is pass_at_k and metrics.f1 is f1
+
+
+def test_recipes():
+    assert "ROUGE-2 recall" in repr(rouge(["a"], ["a"], 2, "recall"))
+    assert "words=rouge_words" in repr(rouge(["a"], ["a"]))
+    assert "samples=4/5" in repr(pass_at_k([1, 2], [5, 4], 2)) and "tasks=2" in repr(pass_at_k([1, 2], [5, 4], 2))
+
+
+@pytest.mark.parametrize("call, text", [
+    (lambda: rouge([], []), "0 hypotheses"),
+    (lambda: f1(["a"], ["a", "b"]), "1 hypotheses, 2 references"),
+    (lambda: exact_match("a", ["a"]), "one string is given"),
+    (lambda: exact_match(["a"], [[]]), "pair 0"),
+    (lambda: f1([None], ["a"]), "pair 0 is None"),
+    (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 1, 2"),
+    (lambda: rouge(["a"], ["a"], "l"), "kind 'l'"),
+    (lambda: rouge(["a"], ["a"], 1, "F"), "part 'F'"),
+    (lambda: pass_at_k([1], 5, 6), "k is 6, but a task has 5 samples"),
+    (lambda: pass_at_k([1, 1], [9, 3], 5), "k is 5, but a task has 3 samples"),
+    (lambda: pass_at_k([1], 5, 0), "k is 0"),
+    (lambda: pass_at_k([6], 5, 1), "6 to 6 passed of 5 to 5"),
+    (lambda: pass_at_k([-1], 5, 1), "-1 to -1 passed"),
+    (lambda: pass_at_k([], 5, 1), "0 counts"),
+    (lambda: pass_at_k([1, 2], [5, 5, 5], 1), "2 counts for 3 tasks"),
+    (lambda: pass_at_k([0.5], 5, 1), "counts are float64"),
+    (lambda: pass_at_k([float("nan")], 5, 1), "counts are float64"),
+])
+def test_errors(unchecked, call, text):
+    with pytest.raises(ValueError, match=text):
+        call()

@@ -1,0 +1,59 @@
+"Panels: what the figures of single chapters accept, and what they refuse."
+import numpy as np
+import pytest
+
+from llmlab.panels import beams_view, decoding_view, mask_view
+
+# --- mask -----------------------------------------------------------------------------------------------------------
+
+
+def test_mask_keeps_the_eight_likeliest_and_the_truth():
+    guesses = {f"t{i}": (10 - i) / 60 for i in range(10)}
+    (reader,) = mask_view(["t9", "b"], {"m": ([[0, 1], [1, 0]], [guesses, None])}).data["readers"]
+    best, truth = reader["gaps"][0]
+    assert [name for name, _ in best] == [f"t{i}" for i in range(8)] and truth == pytest.approx(1 / 60)
+    assert reader["gaps"][1] is None and reader["sees"] == ["01", "10"]
+
+
+def test_mask_starts_where_somebody_is_asked():
+    view = mask_view("abc", {"m": (np.eye(3), [None, {"a": 1.0}, None]), "n": (np.eye(3), [None, None, {"b": 1.0}])})
+    assert view.at == 1 and view.data["can"] == [False, True, True]
+    assert mask_view("abc", {"m": (np.eye(3), None)}).data["can"] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "tokens, models, words",
+    [
+        ("ab", {}, r"no model to show: give \{name: \(sight, gaps\)\}"),
+        ("ab", {"m": (np.eye(3), None)}, r"m: sight \[3, 3\] and 0 gaps, but 2 tokens: give a row, a column"),
+        ("ab", {"m": (np.eye(2), [None])}, r"m: sight \[2, 2\] and 1 gaps, but 2 tokens"),
+        ("ab", {"m": (np.eye(2), [None, None])}, "no gap has candidates"),
+        ("ab", {"m": (np.eye(2), [{"a": 0.8, "b": 0.4}, None])}, "in the place of 'a': probabilities must"),
+        ("ab", {"m": (np.eye(2), [{"a": np.nan}, None])}, "in the place of 'a': probabilities must be at least 0"),
+        ("", {"m": (np.eye(0), None)}, "zero tokens"),
+    ],
+)
+def test_mask_refuses_what_does_not_fit(tokens, models, words):
+    with pytest.raises(ValueError, match=words):
+        mask_view(tokens, models)
+
+
+# --- decoding and beams ---------------------------------------------------------------------------------------------
+
+
+def test_decoding_shows_whole_distributions_the_likeliest_first():
+    view = decoding_view([("x", {"a": 0.25, "b": 0.75}), ("y", {f"t{i}": 0.001 for i in range(900)})])
+    assert view.data["candidates"][0] == [["b", 0.75], ["a", 0.25]] and len(view.data["candidates"][1]) == 900
+    assert (view.k, view.p, view.min_p, view.temperature) == (900, 1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("p", [{"a": 0.8, "b": 0.4}, {"a": -0.1}, {"a": 0.0}, {"a": np.nan}])
+def test_decoding_refuses_what_is_no_distribution(p):
+    with pytest.raises(ValueError, match="after 'the': give at most 5,000 probabilities, none below 0"):
+        decoding_view([("the", p)])
+
+
+@pytest.mark.parametrize("searches", [{}, {1: []}, {2: [[]]}])
+def test_beams_need_a_step(searches):
+    with pytest.raises(ValueError, match="a search without steps or beams"):
+        beams_view("x", searches)
