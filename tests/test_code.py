@@ -76,11 +76,13 @@ def test_what_is_refused(tmp_path, program, what):
 
 
 @posix
-@pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(60)", "while True: print('x' * 10_000)"])
+@pytest.mark.parametrize(
+    "program", ["while True: pass", "import time; time.sleep(60)", "while True: print('x' * 10_000)"]
+)
 def test_what_takes_too_long_is_ended(program):
     began = time.monotonic()
     assert run_program(program, seconds=1) == ("timeout", "more than 1 s")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
 
 
 @posix
@@ -123,7 +125,9 @@ def test_another_system_is_told(monkeypatch):
         code.check_limits(1, 256)
 
 
-@pytest.mark.parametrize("source, good", [("x = 1", True), ("", True), ("x =", False), ("\0", False), ("(" * 500, False)])
+@pytest.mark.parametrize(
+    "source, good", [("x = 1", True), ("", True), ("x =", False), ("\0", False), ("(" * 500, False)]
+)
 def test_parses(source, good):
     assert parses(source) == good
 
