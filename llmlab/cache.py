@@ -189,7 +189,7 @@ def pad(
     return both[0], both[1]
 
 # %% ../nbs/11_cache.ipynb #7e0f49af
-def check_rows(rows: Sequence[Sequence[int]], what: str) -> None:
+def check_rows(rows: Sequence, what: str) -> None:
     "Raise ValueError unless there is at least one row, and one id in each."
     if not len(rows) or not all(hasattr(row, "__len__") for row in rows):
         raise ValueError(f"{what}={rows!r}: expected a list with a list of ids for each text, such as [[5, 3], [7]]")
@@ -225,7 +225,7 @@ def remember_source(model: EncoderDecoder, source: Sequence[Sequence[int]], cach
 # %% ../nbs/11_cache.ipynb #3d8e9438
 def open_reader(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence,  # a list of ids for each text
     n: int,  # ids to come
     source: Sequence[Sequence[int]] | None = None,  # for an EncoderDecoder: the texts to read
     cache: bool | str = True,  # keep keys and values; "compiled": in fixed shapes, by torch.compile

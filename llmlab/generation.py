@@ -100,7 +100,7 @@ def uniforms(seed: int, rows: int, n: int) -> Float[Tensor, "rows n"]:
 # %% ../nbs/11_generation.ipynb #e8139509
 def stream(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence,  # a list of ids for each text
     n: int,  # ids to write
     how: Sampling = Sampling(),
     **reading,  # source, cache, overflow: see open_reader
@@ -139,7 +139,7 @@ def cut(row: list[int], ends: list[list[int]]) -> list[int]:
 # %% ../nbs/11_generation.ipynb #c33e2757
 def generate(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence,  # a list of ids for each text
     n: int,  # ids to write at most
     how: Sampling = Sampling(),
     stop: Sequence = (),  # ids, or lists of ids, after which a row ends
@@ -244,7 +244,7 @@ def settled(live: list, ended: list, n: int, how: Beams) -> bool:
 # %% ../nbs/11_generation.ipynb #e5b10861
 def beam_search(
     model: Callable,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence,  # a list of ids for each text
     n: int,  # ids to write at most
     how: Beams = Beams(),
     stop: Sequence = (),  # ids that end a text
