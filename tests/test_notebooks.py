@@ -191,6 +191,13 @@ def test_a_lesson_asks_shows_and_lets_try(path):
     assert re.search(r"^#+ What changed", "\n".join(cells(path, "markdown")), re.M), "end with what changed"
 
 
+@lesson
+def test_a_prediction_hides_its_answer(path):
+    "The code of `predict(…)` names the answer; the page shows the question alone."
+    asked = [c for c in cells(path, "code") if re.search(r"^predict\(", c, re.M)]
+    assert asked and all("echo: false" in directives(c) for c in asked)
+
+
 @module
 def test_a_module_has_at_most_250_lines(path):
     text = [line for line in path.read_text().split("\n") if line.strip() and not line.startswith("# %% ")]
