@@ -1,5 +1,7 @@
 "explore: one pass for two kinds of models, a text box that waits, and answers that follow it."
 import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -44,6 +46,17 @@ def hub():
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**size, attn_implementation="eager")).eval()
 
 
+def without_a_loop(test):
+    "Run it in a thread: in the main one Playwright keeps a loop running once a browser test has been there."
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(test, *args, **kwargs).result()
+
+    return run
+
+
 def test_one_look_gives_the_weights_and_the_models_own_prediction(model, tokenizer):
     ids = text_ids(tokenizer, "the cat")
     layers, p = look(model, ids)
@@ -75,6 +88,7 @@ def test_a_long_text_is_cropped_as_for_the_model(model, tokenizer):
     assert len(ids) == 24 == len(attention.data["parts"][0]["queries"])
 
 
+@without_a_loop
 def test_the_answer_follows_the_text_and_keeps_the_chosen_head(model, tokenizer):
     explorer = explore(model, tokenizer, "the cat")
     first = explorer.attention
@@ -88,6 +102,7 @@ def test_the_answer_follows_the_text_and_keeps_the_chosen_head(model, tokenizer)
     assert explorer.next.temperature == 0.5
 
 
+@without_a_loop
 def test_typing_waits_for_a_pause(model, tokenizer):
     async def typing():
         explorer = explore(model, tokenizer, "a")
@@ -104,6 +119,7 @@ def test_typing_waits_for_a_pause(model, tokenizer):
     assert shown == ["the c"] and status.startswith("ready: ")
 
 
+@without_a_loop
 def test_an_empty_text_says_what_to_do(hub):
     explorer = explore(hub, Letters(), "cat")
     explorer.text.value = ""
