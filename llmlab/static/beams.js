@@ -1,4 +1,5 @@
 // The beams figure: which beginnings a beam search followed, step by step, and which of them died.
+import { h, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/beams.test.js
 
@@ -25,7 +26,6 @@ export function line(nodes, id) {
   return node.parent === null ? [node] : [...line(nodes, node.parent), node];
 }
 
-export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
 export function summary(context, { nodes, alive }, id) {
   const way = line(nodes, id), node = way.at(-1), n = way.length - 1;
   if (!n) return `${nodes.length - 1} beginnings were followed, ${alive.size} go on.`;
@@ -35,12 +35,6 @@ export function summary(context, { nodes, alive }, id) {
 
 // ---- drawing
 
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
-  node.append(...children);
-  return node;
-}
 const ROW = 30;
 
 function render({ model, el }) {
@@ -77,6 +71,7 @@ function render({ model, el }) {
     }));
     say.textContent = summary(context, found, chosen);
   }
+  tools(el, model, "beams");
   model.on("change:at", () => { if (!now().nodes.some(({ id }) => id === chosen)) chosen = best(); update(); });
   update();
 }

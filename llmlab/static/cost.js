@@ -1,4 +1,5 @@
 // The cost figure: a calculator for training and running a model, and the plane of sizes and tokens that a scaling law colours.
+import { h, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
 
@@ -25,14 +26,14 @@ export function optimum(l, flops) {
 }
 
 // 1234567 → 1.23 million; two or three digits, and no false precision
-export function short(x) {
+export function brief(x) {
   if (x < 1000) return x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(0) : String(Number(x.toPrecision(2)));
   if (x >= 1e16) { const [a, b] = x.toExponential(1).split("e+"); return `${a} · 10^${b}`; }
   const i = Math.min(4, Math.floor(Math.log10(Number(x.toPrecision(3))) / 3));
   return `${Number((x / 1000 ** i).toPrecision(3))} ${["", "thousand", "million", "billion", "trillion"][i]}`;
 }
-export const between = ([a, b]) => (short(a) === short(b) ? short(a) : `${short(a)} to ${short(b)}`);
-export const gb = (bytes) => (bytes >= 1e12 ? `${short(bytes / 1e12)} TB` : `${short(bytes / 1e9)} GB`);
+export const between = ([a, b]) => (brief(a) === brief(b) ? brief(a) : `${brief(a)} to ${brief(b)}`);
+export const gb = (bytes) => (bytes >= 1e12 ? `${brief(bytes / 1e12)} TB` : `${brief(bytes / 1e9)} GB`);
 
 // tokens at which a model of n parameters reaches this loss; NaN where none suffice
 export const contour = (l, n, level) => (l.B / (level - l.E - l.A / n ** l.alpha)) ** (1 / l.beta);
@@ -52,18 +53,12 @@ export function place(points, width, taken = []) {
 }
 
 export function summary(r) {
-  return `${r.m.name} on ${short(r.tokens)} tokens (${short(r.ratio)} a parameter): ${short(r.flops)} FLOPs, ${short(r.hours)} hours of one ${r.g.name}, ${between(r.usd)} USD, ${between(r.kwh)} kWh. ` +
+  return `${r.m.name} on ${brief(r.tokens)} tokens (${brief(r.ratio)} a parameter): ${brief(r.flops)} FLOPs, ${brief(r.hours)} hours of one ${r.g.name}, ${between(r.usd)} USD, ${between(r.kwh)} kWh. ` +
     `Training needs ${r.cards[0]} of them for its memory alone, running needs ${r.cards[1]}.`;
 }
 
 // ---- drawing
 
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
-  node.append(...children);
-  return node;
-}
 function s(tag, attributes, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
@@ -129,7 +124,7 @@ function render({ model, el }) {
     runs.forEach(([, x, y]) => taken.push([x - 4, y - 4, x + 4, y + 4]));
     place(runs, width - 8, taken).forEach((spot, i) => {
       const [name, x, y, n, d] = runs[i];
-      svg.append(s("circle", { class: "run", cx: x, cy: y, r: 3.5 }, s("title", {}, `${name}: ${short(n)} parameters, ${short(d)} tokens, loss ${loss(data.law, n, d).toFixed(2)}`)));
+      svg.append(s("circle", { class: "run", cx: x, cy: y, r: 3.5 }, s("title", {}, `${name}: ${brief(n)} parameters, ${brief(d)} tokens, loss ${loss(data.law, n, d).toFixed(2)}`)));
       if (spot) svg.append(s("text", { class: "name", x: x + spot.dx, y: y + spot.dy, "text-anchor": spot.anchor }, name));
     });
     svg.append(s("circle", { class: "here", cx: sx(r.m.n), cy: sy(r.tokens), r: 7 }));
@@ -145,17 +140,18 @@ function render({ model, el }) {
     const now = state(), r = compute(data, now), top = Math.max(...[r.training, r.running].map((x) => Object.values(x).reduce((a, b) => a + b)));
     for (const [name, node] of Object.entries(picks)) node.lastChild.selectedIndex = now[name];
     for (const [name, node] of Object.entries(slides)) {
-      const text = { tokens: short(r.tokens), context: String(r.t), utilisation: `${Math.round(100 * now.utilisation)} %` }[name];
+      const text = { tokens: brief(r.tokens), context: String(r.t), utilisation: `${Math.round(100 * now.utilisation)} %` }[name];
       node.children[0].value = now[name];
       node.children[0].setAttribute("aria-valuetext", text);
       node.lastChild.textContent = text;
     }
-    const facts = { parameters: short(r.m.n), "tokens a parameter": short(r.ratio), FLOPs: short(r.flops), "against 6ND": `× ${r.rule.toFixed(2)}`, "loss by the law": `${r.loss.toFixed(2)} nats`, "GPU hours": short(r.hours), USD: between(r.usd), kWh: between(r.kwh), "kg CO₂": between(r.kg) };
+    const facts = { parameters: brief(r.m.n), "tokens a parameter": brief(r.ratio), FLOPs: brief(r.flops), "against 6ND": `× ${r.rule.toFixed(2)}`, "loss by the law": `${r.loss.toFixed(2)} nats`, "GPU hours": brief(r.hours), USD: between(r.usd), kWh: between(r.kwh), "kg CO₂": between(r.kg) };
     found.replaceChildren(...Object.entries(facts).map(([name, value]) => h("div", {}, h("span", {}, name), h("b", {}, value))));
     bars.replaceChildren(bar("to train, one sequence", r.training, top, r, r.cards[0]), bar("to run, one sequence", r.running, top, r, r.cards[1]));
     say.textContent = summary(r);
     plane(r);
   }
+  tools(el, model, "cost");
   STATE.forEach((name) => model.on(`change:${name}`, update));
   update();
   const resized = new ResizeObserver(() => plane(compute(data, state())));

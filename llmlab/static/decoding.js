@@ -1,4 +1,5 @@
 // The decoding figure: one distribution, four ways to reshape and cut it, what stays and what goes.
+import { h, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/decoding.test.js
 
@@ -22,7 +23,6 @@ export const toK = (slider, n) => Math.round(n ** slider);
 export const toSlider = (k, n) => Math.log(k) / Math.log(n);
 
 export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
-export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
 
 export function summary(context, tokens, { soft, out, left }) {
   const kept = out.filter((x) => !x).length, mass = soft.reduce((sum, x, i) => sum + (out[i] ? 0 : x), 0);
@@ -33,12 +33,6 @@ export function summary(context, tokens, { soft, out, left }) {
 
 // ---- drawing
 
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
-  node.append(...children);
-  return node;
-}
 const ROWS = 14;
 
 function render({ model, el }) {
@@ -81,6 +75,7 @@ function render({ model, el }) {
     say.textContent = `${summary(contexts[step], tokens, found)} The outline is the model's own probability.`;
   }
   const bar = (kind, part) => { const i = h("i", { className: kind }); i.style.width = `${100 * Math.min(1, part)}%`; return i; };
+  tools(el, model, "decoding");
   ["step", "temperature", "k", "p", "min_p"].forEach((name) => model.on(`change:${name}`, update));
   update();
 }

@@ -30,7 +30,7 @@ export const short = (token, n = 14) => { const all = [...shown(token)]; return 
 // one tab stop for a group of buttons; arrows move inside it
 export function rove(group, columns) {
   group.addEventListener("keydown", (event) => {
-    const all = [...group.querySelectorAll("button")], step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key];
+    const all = [...group.querySelectorAll("button:not(:disabled)")], step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key];
     const next = all[all.indexOf(document.activeElement) + step];
     if (!step) return;
     event.preventDefault();

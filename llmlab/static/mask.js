@@ -1,9 +1,9 @@
 // The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
+import { h, rove, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/mask.test.js
 
 export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
-export const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
 
 // "0110" → [false, true, true, false]
 export const seen = (row) => [...row].map((c) => c === "1");
@@ -34,24 +34,6 @@ export function summary(tokens, at, readers) {
 
 // ---- drawing
 
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
-  node.append(...children);
-  return node;
-}
-
-// one tab stop a row; arrows move inside it
-function rove(group) {
-  group.addEventListener("keydown", (event) => {
-    const all = [...group.querySelectorAll("button:not(:disabled)")], step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const next = all[all.indexOf(document.activeElement) + step];
-    next?.focus();
-    next?.click();
-  });
-}
 
 function render({ model, el }) {
   const { tokens, readers, can } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
@@ -60,7 +42,7 @@ function render({ model, el }) {
     const chips = tokens.map((token, i) => h("button", { className: "tok", disabled: !can[i], onclick: () => choose(i) }, shown(token)));
     const row = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...chips);
     const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
-    rove(row);
+    rove(row, () => 1);
     return { chips, list, node: h("section", {}, h("div", { className: "title" }, name), row, ...(gaps.length ? [list] : [])) };
   });
   el.classList.add("llmlab");
@@ -90,6 +72,7 @@ function render({ model, el }) {
     });
     say.textContent = summary(tokens, at, readers);
   }
+  tools(el, model, "mask");
   model.on("change:at", update);
   update();
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { between, compute, contour, gb, loss, optimum, place, short, summary } from "../../llmlab/static/cost.js";
+import { between, brief, compute, contour, gb, loss, optimum, place, summary } from "../../llmlab/static/cost.js";
 
 const law = { E: 1.8172, A: 482.01, B: 2085.43, alpha: 0.3478, beta: 0.3658 };
 const data = {
@@ -32,7 +32,7 @@ test("the optimum has the smallest loss for its FLOPs", () => {
 });
 
 test("readings are short", () => {
-  assert.deepEqual([0.0123, 5, 42.4, 999, 1000, 124439808, 999999, 3.14e23].map(short), ["0.012", "5", "42", "999", "1 thousand", "124 million", "1 million", "3.1 · 10^23"]);
+  assert.deepEqual([0.0123, 5, 42.4, 999, 1000, 124439808, 999999, 3.14e23].map(brief), ["0.012", "5", "42", "999", "1 thousand", "124 million", "1 million", "3.1 · 10^23"]);
   assert.equal(between([1, 1]), "1");
   assert.equal(between([1, 2000]), "1 to 2 thousand");
 });
