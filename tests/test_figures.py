@@ -300,13 +300,13 @@ def test_formula_arrows_move_with_mouse_and_keys(page, home):
     knob = page.locator("svg circle.k").first
     knob.press("ArrowRight")
     assert page.get_by_label("k of a, number 1").input_value() == "1.1"
-    box, before = knob.bounding_box(), page.locator(".output").inner_text()
+    box, before = knob.bounding_box(), page.locator(".step.output").inner_text()
     page.mouse.move(box["x"] + 8, box["y"] + 8)
     page.mouse.down()
     page.mouse.move(box["x"] + 8, box["y"] + 48)
     page.mouse.up()
     assert float(page.get_by_label("k of a, number 2").input_value()) < 0.5
-    assert page.locator(".output").inner_text() != before, "the output moves with the arrow"
+    assert page.locator(".step.output").inner_text() != before, "the output moves with the arrow"
     page.get_by_label("name of token 1").fill("ant")
     assert "ant" in page.locator(".scores").inner_text() and "k ant" in page.locator(".step svg").inner_html()
 
