@@ -3,6 +3,7 @@ import os
 import shutil
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,3 +35,11 @@ def browser():
         found = play.chromium.launch(executable_path=path, args=CHROMIUM)
         yield found
         found.close()
+
+
+@pytest.fixture
+def unchecked():
+    "Our own errors, not those of the shape checks, which would speak first."
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

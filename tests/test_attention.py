@@ -2,7 +2,6 @@
 
 import math
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,14 +48,6 @@ def one_seed():
     torch.set_num_threads(1)  # tensors this small only wait for each other
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def unchecked():
-    "Our own messages, without the shape checks that would speak first."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def qkv(b, h, hk, tq, tk, dh):

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from itertools import zip_longest
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -21,14 +20,6 @@ TEXTS = st.lists(st.integers(0, 5), max_size=9)
 PAIRS = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=3)), min_size=1, max_size=6)
 LINE = st.text(max_size=30)
 OPTIONS = st.tuples(st.sampled_from(sorted(SMOOTH)), st.none() | st.floats(0.01, 3), st.booleans())
-
-
-@pytest.fixture
-def unchecked():
-    "Our own errors, not beartype's."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def zeros(*shape):

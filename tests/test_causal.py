@@ -1,7 +1,6 @@
 "The loss against PyTorch's, the future against zero, samples against their distribution."
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,14 +10,6 @@ from llmlab.causal import attention_on, causal_loss, draw, earlier_mentions, fut
 from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=30, context=12, layers=2, heads=2, d_model=16)
-
-
-@pytest.fixture
-def unchecked():
-    "Our own errors, not beartype's."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def decoder(**change):

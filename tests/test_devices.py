@@ -1,5 +1,4 @@
 "What a device can do, batches ahead, shares of a batch, token files."
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -11,14 +10,6 @@ from llmlab.training import Batches
 from llmlab.transformer import Config, Decoder, Encoder
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def unchecked():
-    "Our own errors, not beartype's."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("change", [{}, {"tied": False}, {"feed_forward": "swiglu", "kv_heads": 1, "position": "rope"}])

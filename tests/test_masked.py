@@ -3,7 +3,6 @@ import math
 from collections import Counter
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,14 +38,6 @@ TOKENIZER = MaskTokenizer(Tokenizer.train(TEXT * 3, 300))
 V = TOKENIZER.vocab_size
 CFG = Config(vocab_size=V, context=32, layers=2, heads=2, d_model=16)
 ALL, ONE = Masking(0.15, mask=1.0, random=0.0), Masking(1e-9, mask=1.0, random=0.0)
-
-
-@pytest.fixture
-def unchecked():
-    "Our own errors, not beartype's."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def model(**change):

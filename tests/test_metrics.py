@@ -3,7 +3,6 @@ import copy
 import math
 import pickle
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -29,14 +28,6 @@ from llmlab.metrics import (
     windows,
 )
 from llmlab.transformer import Config, Decoder
-
-
-@pytest.fixture
-def unchecked():
-    "Our own errors, not beartype's."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pickle
 import re
 import string
 
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -20,14 +19,6 @@ from llmlab.overlap import characters, exact_match, f1, lcs, pass_at_k, rouge, s
 WORDS = st.lists(st.sampled_from(["a", "The", "cat", "cat.", "naïve", "7", "猫", "-", "x_y"]), max_size=8).map(" ".join)
 TEXT = WORDS | st.text(max_size=25)
 PAIRS = st.lists(st.tuples(TEXT, st.lists(TEXT, min_size=1, max_size=3)), min_size=1, max_size=4)
-
-
-@pytest.fixture
-def unchecked():
-    "Our own errors, not beartype's."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # The functions of SQuAD's evaluate-v2.0.py (Rajpurkar et al. 2018), as published.

@@ -3,7 +3,6 @@ import math
 import os
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,14 +16,6 @@ from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16, dropout=0.1)
 IDS = torch.randint(20, (200,), generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def unchecked():
-    "Our own errors, not beartype's."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def loss(model, ids):

@@ -4,7 +4,6 @@ import itertools
 import math
 from dataclasses import FrozenInstanceError, replace
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,14 +51,6 @@ def one_seed():
     torch.set_num_threads(1)  # tensors this small only wait for each other
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def unchecked():
-    "Our own messages, without the shape checks that would speak first."
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def ids(*shape, vocab=50):
