@@ -73,12 +73,14 @@ def rotary_table(
     positions: Int[Tensor, " t"],  # where each token stands
     dh: int,  # head width, even
     base: float = 10000.0,  # pair i turns by base ** (-2i / dh) radian a token
+    factor: float = 1.0,  # the slow pairs turn so many times slower, as in Llama 3.1; 1: none
 ) -> Float[Tensor, "2 t half"]:  # cosines and sines of the angles
     "By what angle each pair of coordinates is turned at each position."
     if dh % 2:
         raise ValueError(f"rotary positions turn pairs, so a head width of {dh} leaves one over: make it even")
     speed = base ** (-torch.arange(0, dh, 2, device=positions.device) / dh)
-    angle = positions[:, None] * speed
+    slow = ((4 - speed * 8192 / (2 * torch.pi)) / 3).clamp(0, 1)
+    angle = positions[:, None] * speed * (1 - slow * (1 - 1 / factor))
     return torch.stack([angle.cos(), angle.sin()])
 
 # %% ../nbs/04_attention.ipynb #e5b97b2c
@@ -106,7 +108,6 @@ class Tape(dict):
     "What attention computed while a model ran: name → tensor, in order."
 
     def __init__(self):
-        super().__init__()
         self.running: list[str] = []  # names of the modules now at work, the innermost last
 
     def put(self, **tensors: Tensor) -> None:

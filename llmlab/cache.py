@@ -35,7 +35,7 @@ class Cache:
         shape = cfg.layers, batch, cfg.kv_heads or cfg.heads, size, cfg.head_width
         self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
         at, rope = torch.arange(size, device=like.device), cfg.position == "rope"
-        self.table = rotary_table(at, cfg.head_width, cfg.rope_base) if rope else None
+        self.table = rotary_table(at, cfg.head_width, cfg.rope_base, cfg.rope_factor) if rope else None
         self.cross, self.cross_mask = [], None  # keys and values of a source, a pair for each layer
 
     def put(self, i: int, slots: Int[Tensor, " t"], k: Tensor, v: Tensor, end: int) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ class Config:
     qk_norm: bool = False  # the same norm on the queries and keys of each head
     position: str = "learned"  # "learned" | "sinusoidal" | "rope"
     rope_base: float = 10000.0  # for rope: pair i turns by rope_base ** (-2i / head width) radian a token
+    rope_factor: float = 1.0  # for rope: slow pairs turn so many times slower, as in Llama 3.1
     feed_forward: str = "gelu"  # "gelu" (by tanh) | "gelu_exact" | "swiglu"
     tied: bool = True  # the token table is also the output matrix
     bias: bool | str = True  # linear layers and layer norms add a learned constant; "qkv": only queries, keys, values
@@ -76,8 +77,8 @@ def check_config(cfg: Config) -> None:
     _need(h % kv == 0, f"{kv} kv_heads do not divide {h} heads: choose a divisor of {h}")
     width = {"rope": cfg.head_width, "sinusoidal": d}.get(cfg.position, 0)
     _need(width % 2 == 0, f"{cfg.position} positions work on pairs, and a width of {width} is odd: make it even")
-    given = f"rope_base={cfg.rope_base!r}, norm_eps={cfg.norm_eps!r}"
-    _need(min(cfg.rope_base, cfg.norm_eps) > 0, f"{given}: expected numbers above 0, e.g. 10000.0 and 1e-5")
+    given = f"rope_base={cfg.rope_base!r}, rope_factor={cfg.rope_factor!r}, norm_eps={cfg.norm_eps!r}"
+    _need(min(cfg.rope_base, cfg.rope_factor, cfg.norm_eps) > 0, f"{given}: expected numbers above 0, e.g. 10000.0, 1.0 and 1e-5")
 
 # %% ../nbs/05_transformer.ipynb #e7b0994a
 def norm(cfg: Config, width: int | None = None) -> nn.Module:
@@ -248,9 +249,9 @@ class Stack(nn.Module):
     ) -> Float[Tensor, "b t d"]:
         "The residual stream after the last block, normed."
         first, last = (self.norm, nn.Identity()) if self.cfg.norm_place == "post" else (nn.Identity(), self.norm)
-        x, table = self.drop(first(self.embed(ids, segments))), None
-        if self.cfg.position == "rope":
-            table = rotary_table(torch.arange(ids.shape[1], device=ids.device), self.cfg.head_width, self.cfg.rope_base)
+        x, table, cfg = self.drop(first(self.embed(ids, segments))), None, self.cfg
+        if cfg.position == "rope":
+            table = rotary_table(torch.arange(x.shape[1], device=x.device), cfg.head_width, cfg.rope_base, cfg.rope_factor)
         mask, memory_mask = (None if m is None else m[:, None, None] for m in (mask, memory_mask))
         for block in self.blocks:
             x = block(x, mask, table, memory, memory_mask)

@@ -248,14 +248,19 @@ def test_rotary_equals_hugging_face():
         torch.testing.assert_close(ours, right, atol=1e-6, rtol=1e-5)
 
 
-def test_rotary_table_equals_hugging_face():
+@pytest.mark.parametrize("factor", [1.0, 8.0, 32.0])
+def test_rotary_table_equals_hugging_face(factor):
+    "Heads of 128 as in Llama 3.1 8B: pairs that keep their speed, pairs that lose all of it, and pairs between."
     llama = pytest.importorskip("transformers.models.llama.modeling_llama")
-    cfg = llama.LlamaConfig(
-        hidden_size=64, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}
-    )
-    cos, sin = llama.LlamaRotaryEmbedding(cfg)(torch.zeros(1), torch.arange(50)[None])
-    for ours, theirs in zip(rotary_table(torch.arange(50), 16), (cos, sin), strict=True):
-        torch.testing.assert_close(torch.cat([ours, ours], -1), theirs[0], atol=1e-5, rtol=1e-5)
+    rope = {"rope_type": "default", "rope_theta": 500_000.0}
+    if factor > 1:
+        stretch = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+        rope |= stretch | {"rope_type": "llama3", "factor": factor}
+    cfg = llama.LlamaConfig(hidden_size=256, num_attention_heads=2, rope_parameters=rope)
+    at = torch.tensor([0, 1, 50, 3000])
+    cos, sin = llama.LlamaRotaryEmbedding(cfg)(torch.zeros(1), at[None])
+    for ours, theirs in zip(rotary_table(at, 128, 500_000.0, factor), (cos, sin), strict=True):
+        torch.testing.assert_close(torch.cat([ours, ours], -1), theirs[0], atol=2e-3, rtol=0)
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,6 +9,7 @@ import torch
 from llmlab.cache import CachedReader, Reader, open_reader, pad
 from llmlab.transformer import Config, Decoder, EncoderDecoder
 
+STRETCHED = dict(d_head=32, rope_base=500_000.0, rope_factor=8.0)  # Llama 3.1
 KINDS = {
     "learned": {},
     "sinusoidal": dict(position="sinusoidal"),
@@ -16,7 +17,7 @@ KINDS = {
     "post-norm": dict(norm_place="post"),
     "kv heads": dict(kv_heads=2),
     "one kv head, rope, wide heads": dict(kv_heads=1, position="rope", d_head=12),
-    "llama": dict(norm="rms", position="rope", feed_forward="swiglu", bias=False, tied=False, kv_heads=2),
+    "llama": dict(norm="rms", position="rope", feed_forward="swiglu", bias=False, tied=False, kv_heads=2) | STRETCHED,
     "qwen": dict(norm="rms", position="rope", feed_forward="swiglu", bias="qkv", qk_norm=True, kv_heads=2),
     "segments": dict(segments=2, feed_forward="gelu_exact"),
 }

@@ -44,6 +44,8 @@ USUAL = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_lay
 USUAL |= dict(max_position_embeddings=40, bos_token_id=None, eos_token_id=None)
 GROUPED = USUAL | dict(num_key_value_heads=2)
 LONG = dict(rope_parameters=dict(rope_type="default", rope_theta=1e6))
+STRETCH = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+STRETCHED = dict(rope_parameters=dict(rope_type="llama3", rope_theta=5e5) | STRETCH)
 GPT = dict(vocab_size=61, n_positions=40, n_layer=3, n_head=4, n_embd=32, bos_token_id=None, eos_token_id=None)
 PEERS = {
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT),
@@ -51,6 +53,7 @@ PEERS = {
     "bert": ("BertForMaskedLM", "BertConfig", USUAL),
     "llama": ("LlamaForCausalLM", "LlamaConfig", GROUPED),
     "llama-tied": ("LlamaForCausalLM", "LlamaConfig", USUAL | LONG | dict(tie_word_embeddings=True)),
+    "llama-3.1": ("LlamaForCausalLM", "LlamaConfig", GROUPED | STRETCHED | dict(head_dim=32)),
     "llama-one-kv-head": ("LlamaForCausalLM", "LlamaConfig", USUAL | dict(num_key_value_heads=1, head_dim=12)),
     "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", GROUPED | LONG),
     "qwen2-tied": ("Qwen2ForCausalLM", "Qwen2Config", GROUPED | dict(tie_word_embeddings=True)),
@@ -228,6 +231,10 @@ def test_old_config_files_are_read(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(old))
     cfg = read_config(tmp_path)[1]
     assert (cfg.rope_base, cfg.tied, cfg.head_width, cfg.norm_eps, cfg.kv_heads) == (5e5, False, 4, 1e-5, None)
+    assert cfg.rope_factor == 1
+    old["rope_scaling"] = STRETCH | dict(factor=32.0, rope_type="llama3")
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert read_config(tmp_path)[1].rope_factor == 32
 
 
 # files as the hub has them
@@ -441,7 +448,8 @@ def test_an_unknown_family_names_the_known_ones(folder):
 REFUSED = {
     "gpt2": dict(activation_function="relu"),
     "bert": dict(position_embedding_type="relative_key"),
-    "llama": dict(rope_parameters=dict(rope_type="llama3", rope_theta=5e5, factor=8.0)),
+    "llama": dict(rope_parameters=dict(rope_type="yarn", rope_theta=5e5, factor=8.0)),
+    "llama-3.1": dict(rope_parameters=dict(rope_type="llama3", rope_theta=5e5) | STRETCH | dict(low_freq_factor=2.0)),
     "qwen2": dict(use_sliding_window=True),
     "qwen3": dict(attention_bias=True),
 }
@@ -451,7 +459,7 @@ REFUSED = {
 def test_what_our_model_would_compute_otherwise_is_refused(saved, tmp_path, family):
     folder = shutil.copytree(saved(family)[1], tmp_path / family)
     edit(folder, **REFUSED[family])
-    with pytest.raises(ValueError, match=rf"says \w+=.*, but our {family} has .*: use transformers"):
+    with pytest.raises(ValueError, match=rf"says \w+=.*, but our {family[:5]}\w* has .*: use transformers"):
         load(folder)
 
 
