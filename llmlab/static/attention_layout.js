@@ -11,9 +11,10 @@ export function unpack(bytes, n, rows, cols, at = 0) {
 // a coarser map: the share that one block of queries gives to one block of keys, so rows still sum to one
 export function coarse({ w, rows, cols, ...rest }, r, c) {
   if (r === rows && c === cols) return { w, rows, cols, ...rest };
+  const blocks = (n, m) => Int32Array.from({ length: n }, (_, i) => Math.floor(i * m / n)), down = blocks(rows, r), across = blocks(cols, c);
   const out = new Float32Array(r * c), size = new Float32Array(r);
-  for (let q = 0; q < rows; q++) size[Math.floor(q * r / rows)] += 1;
-  for (let q = 0, i = 0; q < rows; q++) for (let k = 0, at = Math.floor(q * r / rows); k < cols; k++, i++) out[at * c + Math.floor(k * c / cols)] += w[i] / size[at];
+  for (const at of down) size[at] += 1;
+  for (let q = 0, i = 0; q < rows; q++) for (let k = 0, first = down[q] * c, n = size[down[q]]; k < cols; k++, i++) out[first + across[k]] += w[i] / n;
   return { ...rest, w: out, rows: r, cols: c };
 }
 
@@ -75,8 +76,9 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 // where the colours end: the largest weight, in a large map the one that only 2 cells in 1,000 exceed
 export function scaleEnd(w) {
-  const all = Float32Array.from(w, Math.abs), most = all.reduce((a, b) => Math.max(a, b), 0);
-  return all.length < 2500 ? most : all.sort()[Math.floor(0.998 * all.length)] || most;
+  let most = 0;
+  for (let i = 0; i < w.length; i++) most = Math.max(most, Math.abs(w[i]));
+  return w.length < 2500 ? most : Float32Array.from(w).map(Math.abs).sort()[Math.floor(0.998 * w.length)] || most;
 }
 
 // [index, weight] of the n largest

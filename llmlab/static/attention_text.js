@@ -50,8 +50,9 @@ export function tokenText(fig) {
         chip.setAttribute("aria-pressed", chosen);
         chip.classList.toggle("found", marked[side].has(at));
         chip.tabIndex = chosen || (!source && at === range[0]) ? 0 : -1;
-        if (chosen && strip.dataset.at !== `${at}`) { strip.scrollTop = chip.offsetTop - strip.offsetTop - strip.clientHeight / 2; strip.dataset.at = at; }
       }
+      const chip = strip.querySelector("[aria-pressed=true]"); // after the loop: asking for its place lays the page out
+      if (chip && strip.dataset.at !== chip.value) { strip.scrollTop = chip.offsetTop - strip.offsetTop - strip.clientHeight / 2; strip.dataset.at = chip.value; }
     });
     return say.textContent;
   }
