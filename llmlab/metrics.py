@@ -72,7 +72,7 @@ def check_logprobs(logprobs):
     "At least one, all of them numbers, and none above 0."
     if not math.prod(logprobs.shape):
         raise ValueError("no log-probabilities: give ids of at least two tokens, the first is only looked at")
-    if math.isnan(top := float(logprobs.max())):
+    if math.isnan(top := float(torch.as_tensor(logprobs).detach().max())):
         raise ValueError("a log-probability is NaN: look for a row of logits with NaN, or with nothing but -inf")
     if top > 1e-4:
         raise ValueError(f"a log-probability of {top:.3g} is above 0: pass log p, not p, logits or losses")

@@ -64,6 +64,17 @@ def test_sliding_window_equals_brute_force(model, n, context, stride, batch_size
     assert got.recipe == {"context": context, "stride": stride}
 
 
+def test_the_default_stride_is_half_the_context(model):
+    assert token_logprobs(model, ids(20)).recipe == {"context": model.cfg.context, "stride": model.cfg.context // 2}
+    assert token_logprobs(model, ids(4), context=1).recipe == {"context": 1, "stride": 1}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tensor_under_training_is_scored():
+    logprobs = torch.tensor([-1.0, -3.0], requires_grad=True)
+    assert cross_entropy(logprobs) == 2.0
+
+
 def test_one_window_equals_torch_cross_entropy(model):
     x = ids(9)
     model.eval()
@@ -213,6 +224,12 @@ def test_a_paired_swap_by_enumeration():
     got = paired_test(mean_of(a), mean_of(b), n=20_000)
     assert got == pytest.approx(exact, abs=0.01) and got.recipe["difference"] == pytest.approx((b - a).mean())
     assert 0.02 < exact < 0.9
+
+
+def test_no_p_value_is_zero():
+    "What was seen counts as one of the draws (Phipson & Smyth 2010)."
+    worse, better = (cross_entropy(torch.full((60,), x)) for x in (-2.0, -1.0))
+    assert paired_test(worse, better, n=99) == 0.01
 
 
 @pytest.mark.parametrize("method", ["swap", "bootstrap"])
