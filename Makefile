@@ -27,10 +27,9 @@ help:
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
-setup: .make/setup
+setup: .venv/.setup
 
-.make/setup: constraints.txt settings.ini setup.py pyproject.toml
-	@mkdir -p .make
+.venv/.setup: constraints.txt settings.ini setup.py pyproject.toml
 	@test -x $(PY) || { \
 	  for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
 	    "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && found=$$p && break; \

@@ -1,5 +1,6 @@
 "Every figure in a browser: it draws, answers to mouse and keyboard, runs no token's text, and asks no other host."
 import http.server
+import json
 import re
 import shutil
 import threading
@@ -438,6 +439,47 @@ def test_everything_has_a_name_and_fits_a_phone(page, home, kind):
     unnamed = f"all => all.filter(e => !({named})).map(e => e.outerHTML)"
     assert page.locator(".llmlab :is(button, input, canvas[role], svg[role])").evaluate_all(unnamed) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+# a host that keeps to anywidget's contract (https://anywidget.dev/en/afm), as in Colab and VS Code: the module comes as
+# text without an address, the model has these six methods, and what is not saved does not reach Python
+HOST = """async ({ esm, traits }) => {
+  const values = { ...traits }, calls = new Map(), told = { sets: 0, unsaved: [], foreign: [] };
+  const methods = {
+    get: name => values[name],
+    set: (name, value) => {
+      values[name] = value; told.sets++; told.unsaved.push(name);
+      (calls.get(`change:${name}`) ?? []).forEach(call => call());
+    },
+    save_changes: () => { told.unsaved = []; },
+    on: (event, call) => { calls.set(event, [...(calls.get(event) ?? []), call]); },
+    off: (event, call) => { calls.set(event, (calls.get(event) ?? []).filter(other => other !== call)); },
+    send: () => {},
+  };
+  const known = name => name in methods || name === 'link'; // ours, on pages only
+  const get = (all, name) => known(name) ? all[name] : void told.foreign.push(String(name));
+  const model = new Proxy(methods, { get });
+  const module = await import(URL.createObjectURL(new Blob([esm], { type: 'text/javascript' })));
+  const el = document.body.appendChild(document.createElement('div')), { render, ...more } = module.default;
+  told.end = await render({ model, el });
+  Object.assign(window, { told, more: Object.keys(more).filter(name => name !== 'initialize') });
+}"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_keeps_to_anywidgets_contract(page, kind):
+    view = figures()[kind]
+    traits = json.loads(re.search(r"<script[^>]*>(.*?)</script>", views.figure_html(view), re.S)[1])
+    page.set_content("<!doctype html><title>host</title>")
+    page.evaluate(HOST, {"esm": views.bundle(view.module), "traits": traits})
+    page.wait_for_selector(".llmlab .say:not(:empty)")
+    page.evaluate("document.querySelectorAll('.llmlab button:enabled:not(.tools button)').forEach(b => b.click())")
+    for slider in page.get_by_role("slider").all()[:2]:
+        slider.press("ArrowLeft")
+        slider.press("ArrowRight")
+    assert page.evaluate("[told.foreign, more, told.unsaved]") == [[], [], []], "six methods; every change is saved"
+    assert page.evaluate("typeof told.end") in ("undefined", "function")
+    assert page.evaluate("told.sets") > 0, "the reader's choice is in the model"
 
 
 def rgb(page, what):

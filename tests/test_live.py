@@ -1,4 +1,4 @@
-"The figures in a running JupyterLab 4 with a kernel: they draw, their state goes to Python and back, Python answers."
+"Figures in JupyterLab 4 and Notebook 7 with a kernel: they draw, state goes to Python and back, Python answers."
 import os
 import secrets
 import socket
@@ -17,6 +17,11 @@ from llmlab.views import attention_view, tokens_view
 weights = np.random.default_rng(0).dirichlet(np.ones(80), size=(2, 2, 80)).astype("float32")
 view = attention_view(weights, ["</script><img src=x onerror='window.hit=1'>"] + ["w"] * 79, megabytes=0.001)
 view"""
+EXPLORE = """from llmlab.explore import explore
+from llmlab.tokens import Tokenizer
+from llmlab.transformer import Config, Decoder
+tokenizer = Tokenizer.train("the cat sat on the mat. " * 9, 270)
+explore(Decoder(Config(tokenizer.vocab_size, context=32, layers=1, heads=2, d_model=8)), tokenizer, "the cat")"""
 
 
 def free_port() -> int:
@@ -25,30 +30,32 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    "The address of a JupyterLab on this machine that opens a notebook with three cells."
+@pytest.fixture(scope="module", params=["lab", "notebook"])
+def lab(request, tmp_path_factory):
+    "The address of a server on this machine that opens a notebook with four cells."
     folder, port, token = tmp_path_factory.mktemp("lab"), free_port(), secrets.token_hex(8)
     tell = "open('state.txt', 'w').write(f'{view.layer} {view.head} {view.token}')"
-    cells = [SOURCE, "view.layer = 1\nview.head = 0", tell]
+    cells = [SOURCE, "view.layer = 1\nview.head = 0", tell, EXPLORE]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "x.ipynb")
     settings = [f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}", f"--ServerApp.port={port}"]
     quiet = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--LabApp.news_url=None"]
-    quiet += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    never = "check_for_updates_class=jupyterlab.NeverCheckForUpdate"
+    quiet += [f"--{app}.{never}" for app in ("LabApp", "JupyterNotebookApp")]
     env = {**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "config"), "PYTHONPATH": str(ROOT)}
     env.pop("LLMLAB_BOOK", None)
-    command = [sys.executable, "-m", "jupyterlab", *settings, *quiet]
+    module, path = {"lab": ("jupyterlab", "lab/tree"), "notebook": ("notebook", "notebooks")}[request.param]
+    command = [sys.executable, "-m", module, *settings, *quiet]
     server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(120):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=2).read()
             break
         except OSError:
-            assert server.poll() is None, "JupyterLab ended"
+            assert server.poll() is None, "the server ended"
             time.sleep(0.5)
-    yield folder, f"http://127.0.0.1:{port}/lab/tree/x.ipynb?token={token}"
+    yield folder, f"http://127.0.0.1:{port}/{path}/x.ipynb?token={token}"
     server.terminate()
     server.wait(20)
 
@@ -59,16 +66,22 @@ def run_cell(page, n):
     page.keyboard.press("Control+Enter")
 
 
-def test_a_figure_lives_in_jupyterlab(browser, lab):
-    folder, address = lab
+def opened(browser, address):
+    "The notebook with an idle kernel, what it asked for, and its errors."
     asked, wrong = [], []
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     page.set_default_timeout(60_000)
     page.on("request", lambda r: asked.append(r.url))
     page.on("pageerror", lambda e: wrong.append(str(e)))
     page.goto(address)
-    page.locator(".jp-Notebook .jp-CodeCell").nth(2).wait_for()
+    page.locator(".jp-Notebook .jp-CodeCell").nth(3).wait_for()
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
+    return page, asked, wrong
+
+
+def test_a_figure_lives_in_jupyter(browser, lab):
+    folder, address = lab
+    page, asked, wrong = opened(browser, address)
     run_cell(page, 0)
     say = page.locator(".llmlab .say")
     say.wait_for()
@@ -95,4 +108,22 @@ def test_a_figure_lives_in_jupyterlab(browser, lab):
     assert sum(map(int, ground[4:-1].split(","))) < 150, "the figure follows the lab's theme"
     assert not wrong, wrong
     assert not [url for url in asked if not url.startswith(("http://127.0.0.1", "data:", "blob:", "about:"))], asked
+    page.close()
+
+
+def test_explore_answers_while_the_reader_types(browser, lab):
+    page, _, wrong = opened(browser, lab[1])
+    run_cell(page, 3)
+    chips = page.locator(".llmlab .chips:visible button")
+    chips.first.wait_for()
+    before = page.locator(".llmlab .say").last.inner_text()
+    box = page.locator(".widget-textarea textarea:not([disabled])")
+    box.click()
+    box.press("Control+End")
+    page.keyboard.type(" sat on the mat")
+    say = "[...document.querySelectorAll('.llmlab .say')].at(-1).textContent"
+    page.wait_for_function(f"before => {say} !== before", arg=before)
+    page.get_by_text("ready: ").wait_for()
+    assert "mat" in "".join(chips.all_inner_texts()).replace("\n", "")
+    assert not wrong, wrong
     page.close()

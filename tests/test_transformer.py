@@ -478,7 +478,7 @@ BAD_CONFIGS = {
     "feed_forward='relu': choose one of gelu, gelu_exact, swiglu": dict(feed_forward="relu"),
     "layers=0: expected a whole number of at least 1": dict(layers=0),
     "vocab_size=-1: expected a whole number of at least 1": dict(vocab_size=-1),
-    "rope_base=0, rope_factor=1.0, norm_eps=1e-05: expected numbers above 0, e.g. 10000.0, 1.0 and 1e-5": dict(rope_base=0),
+    "rope_base=0, rope_factor=1.0, norm_eps=1e-05: expected numbers above 0, e.g. 10000.0": dict(rope_base=0),
     "norm_eps=0: expected numbers above 0": dict(norm_eps=0),
     "norm_place='middle': choose one of pre, post": dict(norm_place="middle"),
     "bias='all': choose one of True, False, qkv": dict(bias="all"),

@@ -56,6 +56,11 @@ def train(model, ids, valid, n_bytes, recipe):
     return [{"step": row["step"], **point} for row, point in zip(rows, points, strict=True)]
 
 
+def finite(recipe):
+    "What JSON can hold: no limit is left out."
+    return {name: value for name, value in asdict(recipe).items() if value != math.inf}
+
+
 def facts_of(path):
     "What anybody can check about a file."
     data = path.read_bytes()
@@ -101,7 +106,7 @@ def reference_gpt(args):
             "parameters": n_params(model),
             "dtype": "bfloat16",
             "config": asdict(cfg),
-            "recipe": asdict(recipe),
+            "recipe": finite(recipe),
             "corpus": {"name": whole.name, "fingerprint": whole.fingerprint, "train": learn.fingerprint,
                        "valid": held.fingerprint, "valid_bytes": n_bytes},
             "bits_per_byte": round(stored, 4),
@@ -213,7 +218,7 @@ def stories_bert(args):
         "parameters": n_params(model),
         "dtype": "float16",
         "config": asdict(cfg),
-        "recipe": asdict(recipe),
+        "recipe": finite(recipe),
         "corpus": {"name": whole.name, "fingerprint": whole.fingerprint, "train": learn.fingerprint,
                    "valid": held.fingerprint},
         "masked_accuracy": round(stored, 4),
