@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from llmlab import recurrent
 from llmlab.causal import sample
+from llmlab.generation import generate
 from llmlab.metrics import perplexity, token_logprobs
 from llmlab.recurrent import (
     IGNORE,
@@ -336,6 +337,7 @@ def test_metrics_and_sampler_see_no_difference(twins, ids):
     mine, theirs = (float(perplexity(token_logprobs(f, text))) for f in (model, guest))
     assert mine == pytest.approx(theirs, abs=1e-3)
     assert sample(guest, [1, 2], 12, seed=4) == sample(model, [1, 2], 12, seed=4)
+    assert generate(guest, [[1, 2], [3]], 12) == generate(model, [[1, 2], [3]], 12), "ragged, beyond the context"
 
 
 def test_views_take_logits_and_attention_scores_of_keras(twins, ids):
