@@ -36,7 +36,7 @@ WORDINGS = {  # relation → (statement, question, the same question inside anot
              ("{a} cannot find the {b}", "what can {a} not find", "what {a} cannot find"),
              ("the {b} is missed by {a}", "what is missed by {a}", "what is missed by {a}")],
 }
-FRAMES = ["{0}?", "say {1}.", "tell me {1}.", "do you know {1}?", "find out {1}.", "can you see {1}?"]
+FRAMES = ["{0}?", "say {1}.", "tell me {1}.", "tell me, {0}?", "find out {1}.", "please, {0}?"]
 LEADS = ["{}.", "today {}.", "still {}.", "we know {}.", "now {}.", "they say {}."]
 
 # %% ../nbs/14_questions.ipynb #614280ad
