@@ -1,4 +1,4 @@
-"Rows against the text, spans against brute force, windows, a trained reader, a rival that writes, and a model of transformers."
+"Rows against the text, spans against brute force, windows, a trained reader, a rival that writes, transformers."
 import itertools
 import math
 
@@ -172,7 +172,7 @@ def test_choose_holds_the_best_span_against_the_weakest_none():
     assert choose([empty], margin=-1e9) is None, "no legal span is no answer, whatever the margin"
 
 
-# --- the head and its loss --------------------------------------------------------------------------------------------
+# --- the head and its loss ------------------------------------------------------------------------------------------
 
 
 def test_no_answer_may_start_in_the_question_or_the_padding():
@@ -217,7 +217,7 @@ def test_a_loss_needs_rows_and_answers():
         answer_loss(Decoder(Config(TOKENIZER.vocab_size)), batch[:, :2])
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------------------------
 
 
 class Finds(torch.nn.Module):
@@ -242,7 +242,8 @@ class Finds(torch.nn.Module):
 def test_an_answer_is_found_in_whichever_window_it_stands(item, context):
     passage = f"{'The cat sat on the mat. ' * 12}{item.passage}{' The cat sat on the mat.' * 12}"
     assert len(lay_out(TOKENIZER, item.question, passage, context)) > 1
-    found = answer(Finds(item.answer), TOKENIZER, [(item.question, passage), (item.question, "The cat sat.")], context, longest=20)
+    pairs = [(item.question, passage), (item.question, "The cat sat.")]
+    found = answer(Finds(item.answer), TOKENIZER, pairs, context, longest=20)
     assert found == [item.answer, ""]
 
 
@@ -262,19 +263,20 @@ def test_a_passage_without_text_and_a_batch_without_questions():
 
 def test_batching_changes_no_answer_and_leaves_the_mode():
     net, pairs = model(dropout=0.5).train(), [(i.question, i.passage) for i in ITEMS]
-    assert answer(net, TOKENIZER, pairs, margin=-99) == [answer(net, TOKENIZER, [p], margin=-99)[0] for p in pairs]
-    assert net.training and all(said in p for said, (_, p) in zip(answer(net, TOKENIZER, pairs, margin=-99), pairs, strict=True))
+    said = answer(net, TOKENIZER, pairs, margin=-99)
+    assert said == [answer(net, TOKENIZER, [pair], margin=-99)[0] for pair in pairs]
+    assert net.training and all(piece in passage for piece, (_, passage) in zip(said, pairs, strict=True))
 
 
 def test_fit_learns_two_questions():
-    items = [Item("simple", "Mia lives in Dover. Tom lives in Corby.", f"Where does {a} live?", b, (), ()) for a, b in
-             (("Mia", "Dover"), ("Tom", "Corby"), ("Sam", ""))]  # fmt: skip
+    passage, known = "Mia lives in Dover. Tom lives in Corby.", {"Mia": "Dover", "Tom": "Corby", "Sam": ""}
+    items = [Item("simple", passage, f"Where does {a} live?", b, (), ()) for a, b in known.items()]
     net = model(layers=2, d_model=32)
     fit(net, SpanBatches(items, TOKENIZER, 64, 8), span_loss, Recipe(steps=80, lr=5e-3))
     assert answer(net, TOKENIZER, [(i.question, i.passage) for i in items]) == ["Dover", "Corby", ""]
 
 
-# --- the rival that writes ---------------------------------------------------------------------------------------------
+# --- the rival that writes ------------------------------------------------------------------------------------------
 
 
 def test_the_writer_is_asked_for_the_answer_alone():
@@ -305,7 +307,7 @@ def test_fates_pencil():
     assert fate(item._replace(answer=""), "") == "right"
 
 
-# --- the figure ---------------------------------------------------------------------------------------------------------
+# --- the figure -----------------------------------------------------------------------------------------------------
 
 
 def test_the_view_starts_at_the_best_span():
@@ -321,7 +323,7 @@ def test_the_view_needs_a_score_a_token_and_a_passage(unchecked, n, inside):
         spans_view(list("abc"), torch.zeros(n, 2), torch.tensor(inside))
 
 
-# --- transformers -------------------------------------------------------------------------------------------------------
+# --- transformers ---------------------------------------------------------------------------------------------------
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] where does mia tom live ? lives in dover corby old .".split()
 
@@ -333,17 +335,18 @@ def theirs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    shape = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=24)
+    shape = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=24, **shape)
     torch.manual_seed(0)
-    transformers.BertForQuestionAnswering(transformers.BertConfig(vocab_size=len(WORDS), **shape)).save_pretrained(folder)
+    transformers.BertForQuestionAnswering(config).save_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_max_length=24)
     return transformers.AutoModelForQuestionAnswering.from_pretrained(folder), tokenizer
 
 
 def by_hand(model, tokenizer, question, passage, longest):
     "Each window alone, all spans tried."
-    rows = tokenizer([question], [passage], truncation="only_second", max_length=24, stride=8, return_overflowing_tokens=True,
-                     return_offsets_mapping=True, padding=True, return_tensors="pt")  # fmt: skip
+    cut = dict(truncation="only_second", max_length=24, stride=8, padding=True, return_tensors="pt")
+    rows = tokenizer([question], [passage], return_overflowing_tokens=True, return_offsets_mapping=True, **cut)
     best, none = (-math.inf, ""), math.inf
     for k in range(len(rows["input_ids"])):
         out = model(**{name: rows[name][k : k + 1] for name in tokenizer.model_input_names})
@@ -387,7 +390,7 @@ def test_a_trained_model_of_theirs_answers(theirs):
     assert [answer_theirs(model, tokenizer, q, p) for q, p, _ in pairs] == [a for *_, a in pairs]
 
 
-# --- a GPU --------------------------------------------------------------------------------------------------------------
+# --- a GPU ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -23,7 +23,7 @@ def facts(passage):
             kin.append((m[2], m[1], m[3]))
             continue
         for (relation, w), pattern in PATTERNS.items():
-            shape = re.escape(pattern).replace(r"\{a\}", r"(?P<a>[A-Z]\w+ [A-Z]\w+)").replace(r"\{b\}", r"(?P<b>\w+ \w+)")
+            shape = re.escape(pattern).replace(r"\{a\}", r"(?P<a>\w+ \w+)").replace(r"\{b\}", r"(?P<b>\w+ \w+)")
             if m := re.search(rf"(?i:{shape})\.$", sentence):
                 found.append((relation, w, m["a"], m["b"]))
                 break
@@ -131,8 +131,9 @@ def test_what_cannot_be_written(n, kinds):
 
 
 def test_the_baseline_pencil():
-    item = Item("simple", "Mia Stone lives in Old Dover. Tom Hill owns the red lamp.", "Where does Mia Stone live?", "Old Dover",
-                ("Mia Stone", "Tom Hill", "Old Dover", "red lamp"), ())  # fmt: skip
+    passage = "Mia Stone lives in Old Dover. Tom Hill owns the red lamp."
+    names = "Mia Stone,Tom Hill,Old Dover,red lamp"
+    item = Item("simple", passage, "Where does Mia Stone live?", "Old Dover", tuple(names.split(",")), ())
     assert nearest_entity(item) == "Old Dover"
     assert nearest_entity(item._replace(question="What does Tom Hill own?")) == "red lamp"
     assert nearest_entity(item._replace(question="Mia Stone and Old Dover?")) == ""
@@ -157,7 +158,8 @@ def official(said, right):
     same = sum((Counter(a) & Counter(b)).values())
     if not a or not b:
         return int(normal(said) == normal(right)), int(a == b)
-    return int(normal(said) == normal(right)), 0 if not same else 2 * (same / len(b)) * (same / len(a)) / (same / len(b) + same / len(a))
+    precision, recall = same / len(b), same / len(a)
+    return int(normal(said) == normal(right)), 2 * precision * recall / (precision + recall) if same else 0
 
 
 answers = st.lists(st.sampled_from(["the", "A", "red", "lamp", "Dover.", "Old", "red!"]), max_size=4).map(" ".join)
@@ -174,7 +176,7 @@ def test_exact_match_and_f1_equal_the_official_script(some):
 def test_by_kind_counts_each_kind_apart():
     said = [item.answer if item.kind != "two-hop" else "x" for item in TEST]
     scores = by_kind(TEST, said)
-    assert list(scores) == KINDS and {k: float(v) for k, v in scores.items()} == {k: float(k != "two-hop") for k in KINDS}
+    assert {k: float(v) for k, v in scores.items()} == {k: float(k != "two-hop") for k in KINDS}
     half = by_kind(TEST, ["" for _ in TEST], f1)["no answer"]
     assert half == 1 and half.recipe["low"] == 1 and half.recipe["units"] == 100
     mixed = by_kind(TEST, [item.answer if i % 2 else "x" for i, item in enumerate(TEST)])["simple"]
