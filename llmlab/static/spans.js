@@ -65,7 +65,7 @@ function render({ model, el }) {
     choose({ start: at(event.clientY - box.top, box.height), end: at(event.clientX - box.left, box.width) });
   });
   const best = h("button", { onclick: () => choose({ start: spans[0].i, end: spans[0].j }) }, "best span");
-  const caption = h("div", { className: "quiet" }, "start ↓, end →; coloured: legal, the darker the better");
+  const caption = h("div", { className: "quiet" }, "start ↓, end →; coloured: legal; the fuller, the better");
   el.classList.add("llmlab");
   el.append(h("div", { className: "spans" }, h("div", {}, ...rows.map((row) => row.node)), h("div", {}, grid, caption)), h("div", { className: "bar" }, best), say);
 
