@@ -21,6 +21,7 @@ MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
 KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
+KINDS += ["spans"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -414,6 +415,31 @@ def test_beams_answer(page, home):
     assert "“start” + “a”: log-probability -0.50, -0.50 a token; was dropped here." in say(page)
     page.get_by_role("button", name="width 1").click()
     assert page.locator(".beams button").count() == 1 and "goes on" in say(page)
+
+
+def test_spans_answer(page, home):
+    import torch
+
+    from llmlab.answering import spans_view
+
+    scores = torch.tensor([[1.0, 1], [3, 0], [0, 2], [-1, 0]])
+    page.goto(home(spans_view(["[CLS]", " old", " mat", "."], scores, torch.arange(4) > 0, 2)))
+    assert say(page).startswith("“old mat”: start 3.0 + end 2.0 = 5.0, rank 1 of 5 legal spans.")
+    ends = page.get_by_role("group", name="end: choose a token")
+    ends.get_by_role("button", name="·old, end 0.0").click()
+    assert say(page).startswith("“old”: start 3.0 + end 0.0 = 3.0, rank 2 of 5")
+    assert "The best is “old mat”" in say(page)
+    page.get_by_role("group", name="start: choose a token").get_by_role("button", name="·mat").click()
+    assert "no legal span: it ends before it starts" in say(page)
+    page.get_by_role("button", name="best span").click()
+    page.get_by_role("group", name="start: choose a token").get_by_role("button", name="·old").press("ArrowLeft")
+    assert "an edge lies outside the passage" in say(page)
+    grid = page.locator(".spans svg")
+    grid.scroll_into_view_if_needed()
+    box = grid.bounding_box()
+    page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 0.6 * box["height"])
+    assert say(page).startswith("“mat.”: start 0.0 + end 0.0 = 0.0")
+    assert page.locator(".spans .span").count() == 5 and page.locator(".spans .best").count() == 1
 
 
 # --- every figure, in every home ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, missing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from ipywidgets import Widget
 
 from llmlab import peers, views
+from llmlab.answering import spans_view
 from llmlab.panels import beams_view, cost_view, decoding_view, mask_view
 from llmlab.views import (
     attention_view,
@@ -80,6 +82,7 @@ def figures(text="cat"):
         "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
         "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
         "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
+        "spans": spans_view(["[CLS]", *words], torch.eye(4)[:, :2], torch.arange(4) > 0, 2),
     }
 
 

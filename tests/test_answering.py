@@ -1,0 +1,400 @@
+"Rows against the text, spans against brute force, windows, a trained reader, a rival that writes, transformers."
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.answering import (
+    AnswerBatches,
+    Row,
+    Span,
+    SpanBatches,
+    SpanReader,
+    answer,
+    answer_loss,
+    answer_theirs,
+    best_spans,
+    choose,
+    edge_scores,
+    fate,
+    lay_out,
+    locate,
+    passage_of,
+    span_grid,
+    span_loss,
+    spans_view,
+    stack_rows,
+)
+from llmlab.generation import Sampling, generate
+from llmlab.masked import MaskTokenizer
+from llmlab.questions import Item, write_items
+from llmlab.tokens import Tokenizer
+from llmlab.training import Recipe, fit
+from llmlab.transformer import Config, Decoder
+
+ITEMS = write_items(100, False)
+TOKENIZER = MaskTokenizer(Tokenizer.train(" ".join(i.passage + " " + i.question for i in ITEMS), 500))
+ACCENTS = Item("simple", "Zoë wohnt in Łódź heute. Tom owns it.", "Where is Zoë?", "Łódź heute", (), ())
+
+
+def model(segments=4, **more):
+    torch.manual_seed(0)
+    shape = dict(context=128, layers=1, heads=2, d_model=16, segments=segments) | more
+    return SpanReader(Config(TOKENIZER.vocab_size, **shape))
+
+
+def text(row, s, e):
+    return TOKENIZER.base.decode(row.ids[s : e + 1]).strip()
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item", [*ITEMS[:30], ACCENTS], ids=lambda item: item.kind)
+def test_a_row_has_question_and_passage_and_the_answer_in_it(item):
+    (row,) = lay_out(TOKENIZER, item.question, item.passage, 128)
+    first = row.ids.index(TOKENIZER.sep)
+    assert row.ids[0] == TOKENIZER.cls and row.ids[-1] == TOKENIZER.sep and row.ids.count(TOKENIZER.sep) == 2
+    assert text(row, 1, first - 1) == item.question and text(row, first + 1, len(row.ids) - 2) == item.passage
+    assert [p in (1, 2) for p in row.parts] == [first < i < len(row.ids) - 1 for i in range(len(row.ids))]
+    assert row.parts[-1] == 3 and set(row.parts[: first + 1]) == {0}
+    s, e = locate(TOKENIZER, row, item.passage, item.answer)
+    assert text(row, s, e) == item.answer if item.answer else (s, e) == (0, 0)
+
+
+def test_part_2_marks_the_tokens_that_the_question_has_too():
+    (row,) = lay_out(TOKENIZER, "Where is Mia Stone?", "Mia Stone lives in Old Dover.", 64)
+    asked = set(row.ids[1 : row.ids.index(TOKENIZER.sep)])
+    for i, part in zip(row.ids, row.parts, strict=True):
+        assert (part == 2) == (i in asked) or part in (0, 3)
+    assert [row.parts[row.ids.index(TOKENIZER.sep) + k] for k in (1, 2)] == [2, 2], "the first word of the passage, too"
+
+
+@given(st.integers(0, 200), st.integers(20, 60), st.integers(0, 8))
+@settings(max_examples=60, deadline=None)
+def test_windows_cover_the_passage_and_overlap(n, context, overlap):
+    passage = " ".join(["cat", "sat", "mat"][i % 3] for i in range(n))
+    told = [i for i, _ in TOKENIZER.pieces(f" {passage}" * bool(passage))]
+    found = lay_out(TOKENIZER, "who?", passage, context, overlap)
+    parts = [[i for i, p in zip(*row, strict=True) if p in (1, 2)] for row in found]
+    assert all(len(row.ids) == len(row.parts) <= context for row in found)
+    assert parts[0] + [i for part in parts[1:] for i in part[overlap:]] == told
+    for one, two in itertools.pairwise(parts):
+        assert overlap == 0 or one[-overlap:] == two[:overlap]
+    assert all(len(part) > overlap for part in parts[1:]), "a window with nothing new is none"
+
+
+@pytest.mark.parametrize(
+    "question, context, words",
+    [
+        ("", 64, "a question of 0 tokens, context 64, overlap 16: ask something"),
+        ("why " * 60, 64, r"context 64, overlap 16: the passage gets -\d+: shorten the question, or raise context"),
+        ("why?", 21, "the passage gets 1"),
+    ],
+)
+def test_a_question_that_is_empty_or_leaves_no_room(question, context, words):
+    with pytest.raises(ValueError, match=words):
+        lay_out(TOKENIZER, question, "The cat sat.", context)
+    with pytest.raises(ValueError, match=words):
+        answer(model(), TOKENIZER, [(question, "The cat sat.")], context)
+
+
+def test_an_answer_that_is_no_piece_of_the_passage():
+    (row,) = lay_out(TOKENIZER, "who?", "The cat sat.", 64)
+    with pytest.raises(ValueError, match="'dog' is no piece of 'The cat sat.': an extractive model cannot learn it"):
+        locate(TOKENIZER, row, "The cat sat.", "dog")
+
+
+def test_stack_rows_pencil():
+    assert stack_rows([Row([5, 6], [0, 1]), Row([7], [0])], 9).tolist() == [[[5, 6], [0, 1]], [[7, 9], [0, -1]]]
+
+
+def test_batches_hold_the_answers_and_depend_on_seed_and_step():
+    batches = SpanBatches(ITEMS, TOKENIZER, 128, batch_size=20)
+    batch, known = batches(3), {i.answer for i in ITEMS}
+    assert torch.equal(batch, batches(3)) and not torch.equal(batch, batches(4))
+    assert (batch[:, 2:].sum(-1) == 1).all() and (batch[:, 1, -1] >= 0).any(), "no column of padding alone"
+    for ids, _, first, last in batch.tolist():
+        s, e = first.index(1), last.index(1)
+        assert (TOKENIZER.base.decode(ids[s : e + 1]).strip() if s else "") in known
+
+
+@pytest.mark.parametrize("kind", [SpanBatches, AnswerBatches])
+def test_batches_need_questions_that_fit(kind):
+    for items, context in (([], 128), (ITEMS, 32)):
+        with pytest.raises(ValueError, match="questions, longest allowed row|shorten the question"):
+            kind(items, TOKENIZER, context)
+
+
+# --- spans ----------------------------------------------------------------------------------------------------------
+
+
+def brute(scores, inside, longest):
+    "The best legal span by trying all, the first of equals."
+    best = None
+    for i, j in itertools.product(range(len(inside)), repeat=2):
+        if inside[i] and inside[j] and i <= j < i + longest:
+            total = scores[i][0] + scores[j][1]
+            if best is None or total > best[2]:
+                best = (i, j, total)
+    return best
+
+
+@given(st.data(), st.integers(1, 9), st.integers(1, 10))
+@settings(max_examples=200, deadline=None)
+def test_best_spans_equal_brute_force(data, t, longest):
+    values = data.draw(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=t, max_size=t))
+    inside = data.draw(st.lists(st.booleans(), min_size=t, max_size=t))
+    (span,) = best_spans(torch.tensor([values]).float(), torch.tensor([inside]), longest)
+    wanted = brute(values, inside, longest)
+    assert span.none == sum(values[0])
+    assert span[:3] == wanted if wanted else span.score == -math.inf
+
+
+def test_grid_pencil():
+    scores = torch.tensor([[[0.0, 9], [1, 10], [2, 20], [4, 40]]])
+    inside, no = torch.tensor([[False, True, True, True]]), -math.inf
+    wanted = [[no, no, no, no], [no, 11, 21, no], [no, no, 22, 42], [no, no, no, 44]]
+    assert span_grid(scores, inside, 2)[0].tolist() == wanted
+    with pytest.raises(ValueError, match="longest=0: an answer has at least 1 token"):
+        span_grid(scores, inside, 0)
+
+
+def test_choose_holds_the_best_span_against_the_weakest_none():
+    one, two, empty = Span(3, 4, 5.0, 4.0), Span(1, 1, 2.0, 1.0), Span(0, 0, -math.inf, 0.0)
+    assert choose([one]) == 0 and choose([two, one]) == 1 and choose([empty]) is None
+    assert choose([one], margin=1.0) is None and choose([one], margin=0.9) == 0
+    assert choose([one, two], margin=3.9) == 0, "the none of the other window, 1, is the weakest"
+    assert choose([empty], margin=-1e9) is None, "no legal span is no answer, whatever the margin"
+
+
+# --- the head and its loss ------------------------------------------------------------------------------------------
+
+
+def test_no_answer_may_start_in_the_question_or_the_padding():
+    batch = SpanBatches(ITEMS, TOKENIZER, 128, 16)(0)
+    scores, allowed = edge_scores(model(), batch), passage_of(batch[:, 1])
+    allowed[:, 0] = True
+    assert (scores.isfinite() == allowed[..., None]).all()
+
+
+def test_padding_changes_nothing():
+    rows = [lay_out(TOKENIZER, i.question, i.passage, 128)[0] for i in ITEMS[:6]]
+    together = edge_scores(model(), stack_rows(rows, TOKENIZER.pad))
+    for row, scores in zip(rows, together, strict=True):
+        alone = edge_scores(model(), stack_rows([row], TOKENIZER.pad))[0]
+        torch.testing.assert_close(scores[: len(row.ids)], alone)
+
+
+def test_two_segments_know_nothing_of_exact_match():
+    (row,) = lay_out(TOKENIZER, ITEMS[0].question, ITEMS[0].passage, 128)
+    marked = stack_rows([row], TOKENIZER.pad)
+    plain = marked.clone()
+    plain[:, 1][plain[:, 1] == 2] = 1
+    assert torch.equal(edge_scores(model(2), marked), edge_scores(model(2), plain))
+    assert not torch.equal(edge_scores(model(), marked), edge_scores(model(), plain))
+
+
+def test_the_loss_is_the_mean_of_two_cross_entropies():
+    net, batch = model(), SpanBatches(ITEMS, TOKENIZER, 128, 8)(1)
+    scores = edge_scores(net, batch)
+    wanted = sum(F.cross_entropy(scores[..., k], batch[:, 2 + k].argmax(-1)) for k in (0, 1)) / 2
+    torch.testing.assert_close(span_loss(net, batch), wanted)
+    uniform = lambda ids, mask, parts: torch.zeros(*ids.shape, 2)  # noqa: E731
+    row = torch.tensor([[[1, 2, 3, 4, 5], [0, 0, 1, 1, 3], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]]])
+    assert span_loss(uniform, row).item() == pytest.approx(math.log(3)), "[CLS] and two tokens of the passage"
+
+
+def test_a_loss_needs_rows_and_answers():
+    batch = SpanBatches(ITEMS, TOKENIZER, 128, 8)(0)
+    with pytest.raises(ValueError, match="a batch without rows, and a mean of nothing is no loss"):
+        span_loss(model(), batch[:0])
+    with pytest.raises(ValueError, match="no answer in this batch, .* make it with AnswerBatches"):
+        answer_loss(Decoder(Config(TOKENIZER.vocab_size)), batch[:, :2])
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+class Finds(torch.nn.Module):
+    "Knows the ids of an answer: high scores where they begin and end, `none` at [CLS]."
+
+    def __init__(self, answer, none=0.0):
+        super().__init__()
+        self.ids, self.none = [i for i, _ in TOKENIZER.pieces(f" {answer}")], none
+
+    def forward(self, ids, mask, segments):
+        scores = torch.full((*ids.shape, 2), -5.0)
+        scores[:, 0] = self.none
+        for b, row in enumerate(ids.tolist()):
+            for i in range(len(row)):
+                if row[i : i + len(self.ids)] == self.ids:
+                    scores[b, i, 0] = scores[b, i + len(self.ids) - 1, 1] = 5.0
+        return scores
+
+
+@pytest.mark.parametrize("item", [*[i for i in ITEMS[:12] if i.answer], ACCENTS], ids=lambda item: item.kind)
+@pytest.mark.parametrize("context", [48, 128])
+def test_an_answer_is_found_in_whichever_window_it_stands(item, context):
+    passage = f"{'The cat sat on the mat. ' * 12}{item.passage}{' The cat sat on the mat.' * 12}"
+    assert len(lay_out(TOKENIZER, item.question, passage, context)) > 1
+    pairs = [(item.question, passage), (item.question, "The cat sat.")]
+    found = answer(Finds(item.answer), TOKENIZER, pairs, context, longest=20)
+    assert found == [item.answer, ""]
+
+
+def test_margin_decides_between_a_span_and_none():
+    pair = [("Where?", "Mia Stone lives in Old Dover.")]
+    assert answer(Finds("Old Dover", none=4.0), TOKENIZER, pair) == ["Old Dover"]
+    assert answer(Finds("Old Dover", none=6.0), TOKENIZER, pair) == [""]
+    assert answer(Finds("Old Dover", none=4.0), TOKENIZER, pair, margin=3.0) == [""]
+    assert answer(Finds("Old Dover", none=6.0), TOKENIZER, pair, margin=-3.0) == ["Old Dover"]
+    assert answer(Finds("Old Dover"), TOKENIZER, pair, longest=1) == [""], "two tokens are too long"
+
+
+def test_a_passage_without_text_and_a_batch_without_questions():
+    assert answer(model(), TOKENIZER, [("Where?", "")], margin=-1e9) == [""]
+    assert answer(model(), TOKENIZER, []) == [] and best_spans(torch.zeros(0, 3, 2), torch.zeros(0, 3).bool()) == []
+
+
+def test_batching_changes_no_answer_and_leaves_the_mode():
+    net, pairs = model(dropout=0.5).train(), [(i.question, i.passage) for i in ITEMS]
+    said = answer(net, TOKENIZER, pairs, margin=-99)
+    assert said == [answer(net, TOKENIZER, [pair], margin=-99)[0] for pair in pairs]
+    assert net.training and all(piece in passage for piece, (_, passage) in zip(said, pairs, strict=True))
+
+
+def test_fit_learns_two_questions():
+    passage, known = "Mia lives in Dover. Tom lives in Corby.", {"Mia": "Dover", "Tom": "Corby", "Sam": ""}
+    items = [Item("simple", passage, f"Where does {a} live?", b, (), ()) for a, b in known.items()]
+    net = model(layers=2, d_model=32)
+    fit(net, SpanBatches(items, TOKENIZER, 64, 8), span_loss, Recipe(steps=80, lr=5e-3))
+    assert answer(net, TOKENIZER, [(i.question, i.passage) for i in items]) == ["Dover", "Corby", ""]
+
+
+# --- the rival that writes ------------------------------------------------------------------------------------------
+
+
+def test_the_writer_is_asked_for_the_answer_alone():
+    batch = AnswerBatches(ITEMS, TOKENIZER, 128, 16)(0)
+    for ids, parts in batch.tolist():
+        tail = [i for i, p in zip(ids, parts, strict=True) if p == 4]
+        assert tail[-1] == TOKENIZER.sep and TOKENIZER.base.decode(tail[:-1]).strip() in {i.answer for i in ITEMS}
+        assert ids[parts.index(4) - 1] == TOKENIZER.sep, "it comes behind the last [SEP]"
+    torch.manual_seed(0)
+    net = Decoder(Config(TOKENIZER.vocab_size, context=128, layers=1, heads=2, d_model=16))
+    logits, at = net(batch[:, 0, :-1]), batch[:, 1, 1:] == 4
+    torch.testing.assert_close(answer_loss(net, batch), F.cross_entropy(logits[at], batch[:, 0, 1:][at]))
+
+
+def test_the_writer_learns_to_write_and_to_stop():
+    items, prompt = ITEMS[:2], lambda i: lay_out(TOKENIZER, i.question, i.passage, 120)[0].ids
+    torch.manual_seed(0)
+    net = Decoder(Config(TOKENIZER.vocab_size, context=128, layers=2, heads=2, d_model=32))
+    fit(net, AnswerBatches(items, TOKENIZER, 120, 8), answer_loss, Recipe(steps=60, lr=5e-3))
+    rows = generate(net, [prompt(i) for i in items], 8, Sampling(temperature=0), stop=[TOKENIZER.sep])
+    assert [TOKENIZER.base.decode(row[:-1]).strip() for row in rows] == [i.answer for i in items]
+
+
+def test_fates_pencil():
+    item = Item("simple", "Mia Stone lives in Old Dover.", "Where?", "Old Dover", (), ())
+    said = ["the old Dover!", "Mia Stone", "", "New Dover"]
+    assert [fate(item, s) for s in said] == ["right", "from the passage", "silent", "invented"]
+    assert fate(item._replace(answer=""), "") == "right"
+
+
+# --- the figure -----------------------------------------------------------------------------------------------------
+
+
+def test_the_view_starts_at_the_best_span():
+    scores = torch.tensor([[1.0, 1], [3, 0], [0, 2], [-math.inf, 0]])
+    view = spans_view(["[CLS]", " old", " mat", "."], scores, torch.tensor([False, True, True, True]), 2)
+    assert (view.start, view.end, view.data["none"]) == (1, 2, 2.0) and "' old mat'" in view.alt
+    assert view.data["start"] == [1, 3, 0, -99] and view.data["longest"] == 2
+
+
+@pytest.mark.parametrize("n, inside", [(2, [True] * 3), (3, [False] * 3)])
+def test_the_view_needs_a_score_a_token_and_a_passage(unchecked, n, inside):
+    with pytest.raises(ValueError, match="give one of each for every token, and at least one token inside"):
+        spans_view(list("abc"), torch.zeros(n, 2), torch.tensor(inside))
+
+
+# --- transformers ---------------------------------------------------------------------------------------------------
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] where does mia tom live ? lives in dover corby old .".split()
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    "A tiny BERT for questions with a tokenizer, made from a config, saved and loaded from the disk."
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("bert")
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    shape = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=24, **shape)
+    torch.manual_seed(0)
+    transformers.BertForQuestionAnswering(config).save_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_max_length=24)
+    return transformers.AutoModelForQuestionAnswering.from_pretrained(folder), tokenizer
+
+
+def by_hand(model, tokenizer, question, passage, longest):
+    "Each window alone, all spans tried."
+    cut = dict(truncation="only_second", max_length=24, stride=8, padding=True, return_tensors="pt")
+    rows = tokenizer([question], [passage], return_overflowing_tokens=True, return_offsets_mapping=True, **cut)
+    best, none = (-math.inf, ""), math.inf
+    for k in range(len(rows["input_ids"])):
+        out = model(**{name: rows[name][k : k + 1] for name in tokenizer.model_input_names})
+        start, end = out.start_logits[0].tolist(), out.end_logits[0].tolist()
+        none = min(none, start[0] + end[0])
+        inside = [part == 1 for part in rows.sequence_ids(k)]
+        i, j, score = brute(list(zip(start, end, strict=True)), inside, longest)
+        if score > best[0]:
+            best = score, passage[rows["offset_mapping"][k][i][0] : rows["offset_mapping"][k][j][1]]
+    return best[1] if best[0] > none else ""
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_their_model_through_our_decoding(theirs, times):
+    question, passage = "Where does Mia live?", "Mia lives in old Dover. Tom lives in Corby. " * times
+    model, _ = theirs
+    with torch.no_grad():
+        for bias in (0.0, 3.0, -3.0):
+            model.qa_outputs.weight.mul_(5 if bias == 0 else 1)
+            wanted = by_hand(*theirs, question, passage, 3)
+            assert answer_theirs(*theirs, question, passage, longest=3) == wanted
+    assert answer_theirs(*theirs, question, passage, margin=-99, longest=3) in passage != ""
+    assert answer_theirs(*theirs, question, passage, margin=1e9) == "" == answer_theirs(*theirs, question, "")
+
+
+def test_their_model_needs_a_question(theirs):
+    with pytest.raises(ValueError, match="question ' ': ask something"):
+        answer_theirs(*theirs, " ", "Mia lives in Dover.")
+
+
+def test_a_trained_model_of_theirs_answers(theirs):
+    model, tokenizer = theirs
+    pairs = [("Where does Mia live?", "Mia lives in old Dover. Tom lives in Corby.", "old Dover"),
+             ("Where does Tom live?", "Mia lives in old Dover. Tom lives in Corby.", "Corby")]  # fmt: skip
+    opt = torch.optim.AdamW(model.parameters(), 5e-3)
+    for _ in range(60):
+        rows = tokenizer([q for q, *_ in pairs], [p for _, p, _ in pairs], return_tensors="pt")
+        spots = torch.tensor([[10, 11], [16, 16]])
+        loss = model(**rows, start_positions=spots[:, 0], end_positions=spots[:, 1]).loss
+        opt.zero_grad(), loss.backward(), opt.step()
+    assert [answer_theirs(model, tokenizer, q, p) for q, p, _ in pairs] == [a for *_, a in pairs]
+
+
+# --- a GPU ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_the_same_answers():
+    net, pairs = model(), [(i.question, i.passage) for i in ITEMS]
+    here = answer(net, TOKENIZER, pairs, margin=-99)
+    assert answer(net.cuda(), TOKENIZER, pairs, margin=-99) == here
