@@ -13,12 +13,11 @@ from itertools import product
 from numbers import Real
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/21_horizons.ipynb #ece513b1
-from .cost import bill, check, devices_needed, facts, forward_flops, gpu_hours, known, parameter_table, six_nd
+from .cost import bill, check, devices_needed, facts, forward_flops, gpu_hours, parameter_table, six_nd
 from .maps import require, strings
 from .metrics import device_of, evaluating
 from .transformer import Block, Config, Decoder, FeedForward, init_weights, norm

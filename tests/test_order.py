@@ -9,7 +9,7 @@ from conftest import ROOT
 ORDER = [
     "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained", "code",
-    "cost", "choosing", "explore",
+    "cost", "choosing", "horizons", "explore",
 ]
 PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order
 ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
@@ -55,7 +55,7 @@ def test_every_module_has_its_place():
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_before_it(module):
     row = next((row for row in (ORDER, PICTURES) if module in row), [module])
-    before = set(row[: row.index(module)]) | (set(PICTURES) if module == "explore" else set())
+    before = set(row[: row.index(module)]) | (set(PICTURES) if module in ("explore", "horizons") else set())
     assert ours(imports(source(module))) - {module} <= before
 
 
