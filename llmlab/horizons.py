@@ -261,7 +261,8 @@ def plan(
     flops, holders = six_nd(active, tokens), devices_needed(16 * total, gpu)
     hours = gpu_hours(flops, gpu, high), gpu_hours(flops, gpu, low)
     least, most = (bill(h, gpu) for h in hours)
-    money = {key: (least[key][0], most[key][1]) for key in least}
+    units = {"million USD": ("USD", 1e6), "GWh": ("kWh", 1e6), "t CO2": ("kg CO2", 1e3)}
+    money = {key: (least[of][0] / size, most[of][1] / size) for key, (of, size) in units.items()}
     days = {"days on 16,384": tuple(h / 16_384 / 24 for h in hours)}
     return {"FLOPs": (flops, flops), "GPUs to hold it": (holders, holders), "GPU-hours": hours} | days | money
 

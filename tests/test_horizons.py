@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import horizons
+from llmlab.attention import record
 from llmlab.cost import facts, forward_flops
 from llmlab.devices import flops_per_token
 from llmlab.horizons import (
@@ -79,8 +80,9 @@ def test_a_loop_over_tokens_gives_the_same_answers_and_gradients(experts, top_k,
     ours, theirs = m(x), by_token(m, x)
     torch.testing.assert_close(ours, theirs)
     weight = torch.randn(2, 7, 16)
-    for a, b in zip(*[torch.autograd.grad((y * weight).sum(), [*m.parameters()], allow_unused=True) for y in (ours, theirs)], strict=True):
-        torch.testing.assert_close(torch.zeros(()) if a is None else a, torch.zeros_like(a) if b is None and a is not None else torch.zeros(()) if b is None else b)
+    ours, theirs = ((y * weight).sum() for y in (ours, theirs))
+    every = [*m.parameters()]
+    torch.testing.assert_close(*(torch.autograd.grad(y, every, materialize_grads=True) for y in (ours, theirs)))
 
 
 def test_mixtral_gives_the_same_from_the_same_weights():
@@ -88,7 +90,8 @@ def test_mixtral_gives_the_same_from_the_same_weights():
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock, load_balancing_loss_func
 
     ours = mixture(6, 2, feed_forward="swiglu", norm="rms", bias=False)
-    theirs = MixtralSparseMoeBlock(MixtralConfig(hidden_size=16, intermediate_size=24, num_local_experts=6, num_experts_per_tok=2)).eval()
+    shape = MixtralConfig(hidden_size=16, intermediate_size=24, num_local_experts=6, num_experts_per_tok=2)
+    theirs = MixtralSparseMoeBlock(shape).eval()
     with torch.no_grad():
         theirs.gate.weight.copy_(ours.router.weight)
         for e, expert in enumerate(ours.experts):
@@ -137,9 +140,10 @@ def test_all_weights_start_as_in_chapter_5():
     model = decoder(16, 2, d_model=64, d_ff=256, layers=2)
     std = 0.02 * (768 / 64) ** 0.5
     mlp = model.blocks[0].mlp
-    assert mlp.router.weight.std() == pytest.approx(std, rel=0.1)
-    assert mlp.experts[3].up.weight.std() == pytest.approx(std, rel=0.1)
-    assert mlp.experts[3].down.weight.std() == pytest.approx(std / 2, rel=0.1)
+    std_of = {name: p.std().item() for name, p in mlp.named_parameters() if p.ndim == 2}
+    assert std_of["router.weight"] == pytest.approx(std, rel=0.1)
+    assert std_of["experts.3.up.weight"] == pytest.approx(std, rel=0.1)
+    assert std_of["experts.3.down.weight"] == pytest.approx(std / 2, rel=0.1)
 
 
 # --- balance ----------------------------------------------------------------------------------------------------------
@@ -175,7 +179,7 @@ def test_balance_is_what_the_balance_loss_brings():
     def busiest(alpha):
         model, facts = decoder(8, 1, layers=1), ids(64, 6)
         with torch.no_grad():
-            model.blocks[0].mlp.router.weight[:1] *= 6
+            model.blocks[0].mlp.router.weight.zero_()
 
         def loss(model, x):
             plain = F.cross_entropy(model(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten())
@@ -187,7 +191,7 @@ def test_balance_is_what_the_balance_loss_brings():
         return load(model.blocks[0].mlp).max().item()
 
     without, with_it = busiest(0.0), busiest(0.1)
-    assert without > 0.3 > 0.2 > with_it
+    assert without == 1 and with_it < 0.4
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ def test_balance_is_what_the_balance_loss_brings():
 @pytest.mark.parametrize("experts, top_k", SHAPES)
 def test_parameters_are_those_of_the_model(experts, top_k, change):
     model = mixed(Decoder(replace(CFG, **change)), experts, top_k, d_ff=24)
-    everything, active = mixture_parameters(model.blocks and replace(CFG, **change), experts, top_k)
+    everything, active = mixture_parameters(replace(CFG, **change), experts, top_k)
     assert everything == n_params(model)
     unused = experts - top_k
     assert active == n_params(model) - unused * sum(n_params(block.mlp.experts[0]) for block in model.blocks)
@@ -208,7 +212,7 @@ def test_parameters_are_those_of_the_model(experts, top_k, change):
 def test_flops_are_those_that_pytorch_counts(experts, top_k, change):
     cfg = replace(CFG, **change)
     model = mixed(Decoder(cfg), experts, top_k, d_ff=24)
-    with FlopCounterMode(display=False) as counter:
+    with record(model), FlopCounterMode(display=False) as counter:  # a fused kernel on a CPU is not counted
         model(ids(1, 9))
     assert counter.get_total_flops() == sum(mixture_flops(cfg, experts, top_k, 9).values())
 
@@ -217,12 +221,13 @@ def test_a_token_works_as_in_the_dense_model_but_for_the_router():
     dense, sparse = Decoder(CFG), decoder(8, 2)
     router = 6 * 2 * 16 * 8
     assert flops_per_token(sparse, 9) - flops_per_token(dense, 9) == router
-    assert sum(mixture_flops(replace(CFG, d_ff=12), 8, 2, 9).values()) - sum(forward_flops(CFG, 9).values()) == 9 * router / 3
+    counted = [mixture_flops(replace(CFG, d_ff=12), 8, 2, 9), forward_flops(CFG, 9)]
+    assert sum(counted[0].values()) - sum(counted[1].values()) == 9 * router / 3
 
 
 def test_a_trillion_as_published():
     "Kimi K2: 1T parameters, 32B active, without its shared expert and with plain grouped attention."
-    cfg = Config(vocab_size=163_840, context=131_072, layers=61, heads=64, d_head=112, kv_heads=8, d_model=7168, d_ff=2048,
+    cfg = Config(vocab_size=163_840, context=131_072, layers=61, heads=64, kv_heads=8, d_model=7168, d_ff=2048,
                  norm="rms", position="rope", feed_forward="swiglu", tied=False, bias=False)  # fmt: skip
     total, active = mixture_parameters(cfg, 384, 8)
     assert total == pytest.approx(1.04e12, rel=0.02) and active == pytest.approx(32e9, rel=0.07)
@@ -233,7 +238,9 @@ def test_a_plan_by_hand_and_beside_a_published_run():
     hours = 6e21 / 989e12 / 3600
     assert found["FLOPs"] == (6e21, 6e21) and found["GPU-hours"] == pytest.approx((hours / 0.5, hours / 0.25))
     assert found["GPUs to hold it"][0] == -(-32e12 // (0.9 * 80e9))
-    assert found["USD"] == pytest.approx((hours / 0.5 * 1.99, hours / 0.25 * 5))
+    assert found["million USD"] == pytest.approx((hours / 0.5 * 1.99e-6, hours / 0.25 * 5e-6))
+    assert found["GWh"] == pytest.approx((hours / 0.5 * 0.7 * 1.1e-6, hours / 0.25 * 0.7 * 1.58e-6))
+    assert found["t CO2"][0] == pytest.approx(hours / 0.5 * 0.7 * 1.1 * 0.481e-3)
     assert found["days on 16,384"][0] == pytest.approx(hours / 0.5 / 24 / 16_384)
     llama = facts("run")["Llama 3.1 405B"]
     n, tokens, took = (llama[key].low for key in ("parameters", "tokens", "hours"))
@@ -284,8 +291,9 @@ def firsts(said):
 def test_what_is_held_out_never_occurs_in_training_but_its_parts_do():
     train, test = firsts(pictures(3000)[1]), firsts(pictures(500, held_out=True)[1])
     assert test == HELD_OUT and not train & HELD_OUT and len(train) == 24 - 4
+    parts = {pair for a, b, c in train for pair in ((a, b), (a, c), (b, c))}
     for colour, shape, place in HELD_OUT:
-        assert {(colour, shape), (colour, place), (shape, place)} <= {p for a, b, c in train for p in ((a, b), (a, c), (b, c))}
+        assert {(colour, shape), (colour, place), (shape, place)} <= parts
 
 
 def test_pictures_depend_on_the_seed_alone():
@@ -374,20 +382,20 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
         (lambda: mixture_flops(CFG, 4, 2, 99), "t=99: expected a number above 0 and at most 16"),
         (lambda: balance_loss(Decoder(CFG)), "0 mixtures, or one that read nothing yet"),
         (lambda: balance_loss(decoder()), "2 mixtures, or one that read nothing yet"),
-        (lambda: patches(torch.zeros(1, 24, 24, 3), 5), "patches of side 5 do not tile 1 pictures of 24 × 24: choose a side"),
+        (lambda: patches(torch.zeros(1, 24, 24, 3), 5), "side 5 do not tile 1 pictures of 24 × 24: choose"),
         (lambda: patches(torch.zeros(1, 24, 20, 3), 6), "of 24 × 20"),
         (lambda: patches(torch.zeros(1, 24, 24, 3), 0), "patches of side 0"),
         (lambda: patches(torch.zeros(1, 24, 24, 3), -6), "patches of side -6"),
         (lambda: patches(torch.zeros(0, 24, 24, 3), 6), "do not tile 0 pictures"),
         (lambda: PatchEncoder(CFG, 25, 6), "of 25 × 25"),
-        (lambda: PatchEncoder(CFG, 24, 6)(torch.zeros(1, 12, 12, 3)), "4 patches, but 16 positions: give pictures of the size"),
+        (lambda: PatchEncoder(CFG, 24, 6)(torch.zeros(1, 12, 12, 3)), "4 patches, but 16 positions: give"),
         (lambda: pictures(0), "n=0: expected a number above 0"),
         (lambda: pictures(-5), "n=-5: expected"),
         (lambda: write(captioner(), pictures(1)[0], -1.0), "temperature=-1.0: expected 0"),
-        (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(2, 4) / 4), r"weights \[2, 4\] for 1 words on 4 × 4 pixels"),
+        (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(2, 4)), r"weights \[2, 4\] for 1 words on 4 × 4"),
         (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(1, 3) / 3), r"weights \[1, 3\]"),
         (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], -torch.ones(1, 4)), "a weight is below 0 or no number"),
-        (lambda: plan(1e12, 2e12, 1e12), r"active=2,000,000,000,000.0: expected a number above 0 and at most 1,000,000,000,000.0"),
+        (lambda: plan(1e12, 2e12, 1e12), "active=2,000,000,000,000.0: expected .* at most 1,000"),
         (lambda: plan(-1e12, 1e9, 1e12), "total=-1,000,000,000,000.0: expected"),
         (lambda: plan(1e12, 1e12, 1e30), r"tokens=1e\+30|tokens=1,000"),
         (lambda: plan(1e12, 1e12, 1e12, gpu="H1000"), "no gpu 'H1000' in the table"),
