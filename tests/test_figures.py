@@ -19,7 +19,8 @@ ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams", "patches"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
+KINDS += ["patches"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -372,7 +373,8 @@ def test_patches_answer(page, home):
 
     image = torch.ones(2, 4, 3)
     page.goto(home(patches_view(image, ["red", "blue"], torch.tensor([[0.9, 0.1], [0.25, 0.75]]))))
-    assert page.locator(".patches rect").count() == 8 + 2 and page.locator(".patches text").all_inner_texts() == ["90 %", "10 %"]
+    assert page.locator(".patches rect").count() == 8 + 2
+    assert page.locator(".patches text").all_text_contents() == ["90 %", "10 %"]
     assert "“red”, the model looked most at the patch in row 1, column 1: 90 %" in say(page)
     page.get_by_role("button", name="blue").click()
     assert "“blue”, the model looked most at the patch in row 1, column 2: 75 %" in say(page)

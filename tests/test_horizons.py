@@ -179,7 +179,7 @@ def test_balance_is_what_the_balance_loss_brings():
     def busiest(alpha):
         model, facts = decoder(8, 1, layers=1), ids(64, 6)
         with torch.no_grad():
-            model.blocks[0].mlp.router.weight.zero_()
+            model.blocks[0].mlp.router.weight[:1] *= 6
 
         def loss(model, x):
             plain = F.cross_entropy(model(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten())
@@ -191,7 +191,7 @@ def test_balance_is_what_the_balance_loss_brings():
         return load(model.blocks[0].mlp).max().item()
 
     without, with_it = busiest(0.0), busiest(0.1)
-    assert without == 1 and with_it < 0.4
+    assert without > 0.3 > 0.25 > with_it
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
