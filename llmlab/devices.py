@@ -45,12 +45,12 @@ def matrix_ceiling(device: str, dtype: torch.dtype = torch.float32) -> float:
 # %% ../nbs/98_devices.ipynb #0ae827a1
 def flops_per_token(model: nn.Module, t: int) -> int:
     "Operations of one training step for each token of windows of t."
-    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    weights = sum(m.weight.numel() if isinstance(m, nn.Linear) else -getattr(m, "idle", 0) for m in model.modules())
     cfg = getattr(model, "cfg", None)
     if getattr(cfg, "tied", False) and hasattr(model, "head_weight"):
         weights += model.head_weight.numel()
     blocks = [m for m in model.modules() if isinstance(m, Block)]
-    return 6 * weights + sum(12 * block.mlp.up.in_features * t for block in blocks)
+    return 6 * weights + sum(12 * block.attention.qkv.in_features * t for block in blocks)
 
 # %% ../nbs/98_devices.ipynb #927a1b2b
 def memory_peak(device: torch.device) -> float:

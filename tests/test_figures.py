@@ -22,6 +22,7 @@ MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
 pytestmark = pytest.mark.slow
 KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
 KINDS += ["spans"]
+KINDS += ["patches"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -365,6 +366,24 @@ def test_curves_answer(page, home):
     assert page.get_by_role("slider", name="step").input_value() == "0", "the scrubber follows the mouse"
     page.get_by_role("button", name="valid").click()
     assert page.locator(".chart path").count() == 1 and "valid" not in say(page)
+
+
+def test_patches_answer(page, home):
+    import torch
+
+    from llmlab.horizons import patches_view
+
+    image = torch.ones(2, 4, 3)
+    page.goto(home(patches_view(image, ["red", "blue"], torch.tensor([[0.9, 0.1], [0.25, 0.75]]))))
+    assert page.locator(".patches rect").count() == 8 + 2
+    assert page.locator(".patches text").all_text_contents() == ["90 %", "10 %"]
+    assert "“red”, the model looked most at the patch in row 1, column 1: 90 %" in say(page)
+    page.get_by_role("button", name="blue").click()
+    assert "“blue”, the model looked most at the patch in row 1, column 2: 75 %" in say(page)
+    assert page.locator(".veil").nth(1).get_attribute("fill-opacity") == "0.000"
+    assert page.get_by_role("img", name="row 1, column 2").count() == 1
+    page.get_by_role("button", name="blue").press("ArrowLeft")
+    assert page.get_by_role("button", name="red").get_attribute("aria-pressed") == "true" and "“red”" in say(page)
 
 
 def test_cost_answers(page, home):

@@ -9,11 +9,11 @@ from conftest import ROOT
 ORDER = [
     "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained",
-    "questions", "answering", "code",
-    "cost", "choosing", "explore",
+    "translation", "questions", "answering", "summarization", "code",
+    "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
 ]
 PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order
-DRAWING = {"answering", "explore"}  # have a figure of their own
+DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
 ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
 LIGHT = ["text", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # need no torch to be imported
 HUB = {"pretrained"}  # the only module that may import transformers

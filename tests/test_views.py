@@ -17,6 +17,7 @@ from ipywidgets import Widget
 
 from llmlab import peers, views
 from llmlab.answering import spans_view
+from llmlab.horizons import patches_view
 from llmlab.panels import beams_view, cost_view, decoding_view, mask_view
 from llmlab.views import (
     attention_view,
@@ -78,6 +79,7 @@ def figures(text="cat"):
         "tokens": tokens_view([(text, words), ("second", [text + "b", text])]),
         "neuron": neuron_view(np.eye(3), np.eye(3), words),
         "curves": curves_view({text: [(1, 2.0), (2, 1.0)], "b": [(1, 3.0)]}, snapshots={1: text, 2: [[0.1, 0.9]]}),
+        "patches": patches_view(torch.rand(2, 6, 3), words, torch.eye(3)),
         "mask": mask_view(words, {text: (np.tri(3), [{text: 0.5}, {"b": 1.0}, None]), "b": (np.eye(3), None)}),
         "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
         "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
@@ -105,7 +107,6 @@ def test_the_view_keeps_every_weight_within_a_255th_of_its_row(x):
 
 
 def test_arrays_tensors_lists_and_layers_give_the_same_view():
-    torch = pytest.importorskip("torch")
     a = softmax((2, 2, 3, 3)).astype(np.float32)
     t = torch.tensor(a, requires_grad=True)
     forms = [a, list(a), [layer[None] for layer in a], a.tolist(), t, list(t), [layer[None] for layer in t]]
@@ -114,7 +115,6 @@ def test_arrays_tensors_lists_and_layers_give_the_same_view():
 
 
 def test_one_layer_alone_and_half_precision():
-    torch = pytest.importorskip("torch")
     a = softmax((2, 3, 3))
     assert attention_view(a, list("abc")).data["parts"][0]["heads"] == [2]
     assert attention_view(torch.tensor(a, dtype=torch.bfloat16), list("abc")).data["parts"][0]["heads"] == [2]
@@ -462,7 +462,6 @@ def test_bertviz_sits_in_a_closed_frame_without_a_network(draw):
 
 def test_bertviz_gets_the_parameters_that_its_own_python_gives():
     bertviz = pytest.importorskip("bertviz")
-    torch = pytest.importorskip("torch")
     a = softmax((2, 3, 4, 4)).astype(np.float32)
     ours, tokens = peers.bertviz_params(a, list("abcd")), list("abcd")
     for draw in (bertviz.head_view, bertviz.model_view):
