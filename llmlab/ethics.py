@@ -2,8 +2,10 @@
 
 # %% auto #0
 __all__ = ['HILL', 'SHORE', 'HILL_ZH', 'SHORE_ZH', 'CRAFTS', 'STUDIES', 'CRAFTS_ZH', 'STUDIES_ZH', 'ENGLISH', 'CHINESE', 'HOMES',
-           'said', 'village', 'text_logprobs', 'check_pairs', 'check_templates', 'counterfactual', 'sure', 'mixed',
-           'p_values', 'holm', 'benjamini_hochberg', 'look_up', 'effect', 'halves_p', 'weat', 'word_vectors']
+           'DATASHEET', 'MODEL_CARD', 'said', 'village', 'text_logprobs', 'check_pairs', 'check_templates',
+           'counterfactual', 'sure', 'mixed', 'p_values', 'holm', 'benjamini_hochberg', 'look_up', 'effect', 'halves_p',
+           'weat', 'word_vectors', 'shared', 'margin', 'preference', 'read_pairs', 'HubTokenizer', 'augmented',
+           'bias_view', 'mark', 'exposure', 'fill_in', 'write_card']
 
 # %% ../nbs/20_ethics.ipynb #b5007ee2
 import csv
@@ -117,6 +119,8 @@ def sure(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
     nothing = mean_score(np.zeros(len(found.rows)), found.name)
     made, p = interval(found, level, units=units, seed=seed), paired_test(nothing, found, units=units, seed=seed)
     made.recipe["p"] = float(p)
+    labels = np.arange(len(found.rows)) if units is None else np.asarray(units)
+    made.points = [float(found.total(found.rows[labels == u].sum(0))) for u in np.unique(labels)]
     return made
 
 # %% ../nbs/20_ethics.ipynb #1364c2df
@@ -217,3 +221,164 @@ def word_vectors(
     pmi = np.log(np.maximum(both, 1e-12) / np.outer(alone, alone)).clip(min=0)
     left, size, _ = np.linalg.svd(pmi)
     return dict(zip(names, left[:, :d] * np.sqrt(size[:d]), strict=True))
+
+# %% ../nbs/20_ethics.ipynb #72697938
+def shared(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
+    "Positions of the tokens that both texts share, in order: shared([5, 1, 7], [5, 2, 3, 7]) -> ([0, 2], [0, 3])"
+    blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
+    left, right = ([getattr(m, side) + i for m in blocks for i in range(m.size)] for side in "ab")
+    return left, right
+
+# %% ../nbs/20_ethics.ipynb #323873a5
+def margin(model, tokenizer, more: str, less: str) -> float:
+    "By how many nats the shared tokens are likelier in the first text than in the second."
+    a, b = ([i for i in tokenizer.encode(text) if i not in tokenizer.special] for text in (more, less))
+    left, right = shared(a, b)
+    if a == b or not left:
+        raise ValueError(f"{more!r} and {less!r}: give two texts that differ, but share tokens")
+    return float(pseudo_logprobs(model, tokenizer, more)[left].sum() - pseudo_logprobs(model, tokenizer, less)[right].sum())
+
+# %% ../nbs/20_ethics.ipynb #4048b0c2
+def preference(
+    model,  # a MaskedLM
+    tokenizer,  # a MaskTokenizer or a HubTokenizer
+    pairs: Sequence[tuple[str, str]],  # (the more stereotyped text, the less)
+) -> Score:  # a share; 0.5: no preference
+    "Share of pairs in which the first text is preferred; recipe: p of the sign test, and the mean margin in nats."
+    if not len(pairs):
+        raise ValueError("no pairs: give at least one (more stereotyped text, less stereotyped text)")
+    margins = np.array([margin(model, tokenizer, *pair) for pair in pairs])
+    won = (np.sign(margins) + 1) / 2
+    return mean_score(won, "CrowS-Pairs score", pairs=len(pairs), p=sign_test(won, 1 - won)[2], margin=float(margins.mean()))
+
+# %% ../nbs/20_ethics.ipynb #f46db55e
+def read_pairs(path: str | Path) -> dict[str, list[tuple[str, str]]]:
+    "{kind: pairs} from a CSV with columns sent_more, sent_less, bias_type."
+    with open(path, encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    wanted = ("sent_more", "sent_less", "bias_type")
+    if not table:
+        raise ValueError(f"{path} has no rows: write a header {','.join(wanted)} and a pair a line")
+    if missing := [c for c in wanted if c not in table[0]]:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}: its header needs {', '.join(wanted)}")
+    found = {}
+    for line, row in enumerate(table, 2):
+        if not all((row[c] or "").strip() for c in wanted):
+            raise ValueError(f"{path}, row {line}: an empty cell; fill it or drop the row")
+        found.setdefault(row["bias_type"], []).append((row["sent_more"], row["sent_less"]))
+    return found
+
+# %% ../nbs/20_ethics.ipynb #c1641118
+class HubTokenizer:
+    "A tokenizer of the `tokenizers` library, as `pretrained.load` gives it, with the names of chapter 9."
+    def __init__(self, inner):
+        known = {name: inner.token_to_id(name) for name in SPECIAL}
+        if known["[MASK]"] is None:
+            raise ValueError("this tokenizer has no [MASK]: pseudo-log-likelihoods need a masked model, such as bert-base-uncased")
+        self.inner, self.mask = inner, known["[MASK]"]
+        self.special = tuple(i for i in known.values() if i is not None)
+
+    def encode(self, text: str) -> list[int]:
+        "[CLS] text [SEP]; a word that the vocabulary lacks is refused, for all such words look alike."
+        found = self.inner.encode(text)
+        if "[UNK]" in found.tokens:
+            raise ValueError(f"{text!r} holds a word that the vocabulary lacks, read as [UNK]: take another word or model")
+        return found.ids
+
+    def strings(self, ids) -> list[str]:
+        "Each token as text."
+        return [self.inner.id_to_token(i) for i in ids]
+
+# %% ../nbs/20_ethics.ipynb #41c00807
+def augmented(
+    texts: Iterable[str],
+    a: Sequence[str],  # a[i] and b[i] change places
+    b: Sequence[str],
+) -> list[str]:
+    "Every text, and after it its twin with the groups swapped where that changes something."
+    check_pairs(a, b)
+    other = dict(zip([*a, *b], [*b, *a], strict=True))
+    names = "|".join(map(re.escape, sorted(other, key=len, reverse=True)))
+    swap = re.compile(rf"(?<![A-Za-z])(?:{names})(?![A-Za-z])")
+    return [t for text in texts for t in dict.fromkeys((text, swap.sub(lambda m: other[m[0]], text)))]
+
+# %% ../nbs/20_ethics.ipynb #0986703e
+def bias_view(
+    table: dict[str, dict[str, Score]],  # {model: {measure: Score from sure(...)}}, the same measures for each
+    unit: str = "nats",
+    zero: str = "0: swapping the groups changes nothing",
+) -> View:
+    "Measures with intervals and single pairs, a model at a time. State: model, row."
+    names = list(next(iter(table.values()), ()))
+    if not names or any(list(row) != names for row in table.values()):
+        raise ValueError(f"{len(table)} models with measures {names}: give at least one, each with the same measures in one order")
+    if lacking := [n for row in table.values() for n, found in row.items() if not {"low", "high", "p"} <= set(found.recipe)]:
+        raise ValueError(f"{lacking[0]} has no interval or p: pass what sure(...) gives")
+    packed = [[mark(found, p) for found, p in zip(row.values(), holm([f.recipe["p"] for f in row.values()]), strict=True)] for row in table.values()]
+    alt = f"Bias of {', '.join(table)}, measured as {', '.join(names)}; {next(iter(table))}: {names[0]} {packed[0][0]['at']:.2f} {unit}."
+    return View("bias", dict(models=list(table), measures=names, marks=packed, unit=unit, zero=zero), alt, model=0, row=0)
+
+# %% ../nbs/20_ethics.ipynb #8c8766ca
+def mark(found: Score, p: float) -> dict:
+    "What the figure draws of a score."
+    numbers = dict(at=float(found), low=found.recipe["low"], high=found.recipe["high"], p=float(p))
+    return {**numbers, "points": [round(x, 4) for x in getattr(found, "points", [])]}
+
+# %% ../nbs/20_ethics.ipynb #fa21ad49
+def exposure(
+    logprobs: Sequence[float],  # log p of every secret that could have been planted
+    secret: int,  # which of them was
+) -> Score:  # bits, from 0 (the least likely of all) to log2 of their number (the likeliest)
+    "log2 |R| - log2 rank: how many bits of guessing the model saves; ties count against it."
+    logprobs = np.asarray(logprobs, float)
+    if logprobs.ndim != 1 or len(logprobs) < 2 or not 0 <= secret < len(logprobs) or np.isnan(logprobs).any():
+        raise ValueError(f"secret {secret} among {logprobs.shape} log-probabilities: give at least 2 numbers, and the place of the true one")
+    rank = int((logprobs >= logprobs[secret]).sum())
+    return Score(np.log2(len(logprobs)) - np.log2(rank), "exposure", "bits", rank=rank, candidates=len(logprobs))
+
+# %% ../nbs/20_ethics.ipynb #e324087d
+DATASHEET = {
+    "Motivation": ("For what was it made?", "Who made it, and who paid?"),
+    "Composition": ("What is one item, and how many are there?", "Whom does it leave out?", "Can people be recognised in it?"),
+    "Collection": ("How was it collected, and when?", "Did the people know and agree?"),
+    "Preprocessing": ("What was removed or changed?", "Is the raw data kept?"),
+    "Uses": ("For what has it been used?", "For what should it not be used?"),
+    "Distribution": ("Who gets it, under which licence?",),
+    "Maintenance": ("Who answers for it, and how can somebody be taken out?",),
+}
+MODEL_CARD = {
+    "Model details": ("Who made it, when, which version?", "Architecture, size, licence?"),
+    "Intended use": ("For what, and for whom?", "For what not?"),
+    "Factors": ("Which groups and conditions could matter?", "Which were measured?"),
+    "Metrics": ("Which numbers, and why these?",),
+    "Data": ("Trained on what?", "Measured on what?"),
+    "Results": ("For all, and for each group, with intervals?",),
+    "Ethical considerations": ("Who may be harmed, and who was asked?",),
+    "Caveats": ("What do the numbers not show?",),
+}
+
+# %% ../nbs/20_ethics.ipynb #62653751
+def fill_in(
+    title: str,
+    questions: dict[str, tuple[str, ...]],  # DATASHEET, MODEL_CARD or your own
+    answers: dict[str, str],  # {question: answer}
+) -> str:
+    "A sheet in Markdown; what is not answered stands as 'to fill in', and the last line counts it."
+    every = [q for some in questions.values() for q in some]
+    for asked in answers:
+        if asked not in every:
+            near = get_close_matches(asked, every, 1, 0) or every[:1]
+            raise ValueError(f"no question {asked!r} on this sheet: did you mean {near[0]!r}?")
+    lines, done = [f"# {title}"], [q for q in every if answers.get(q, "").strip()]
+    for part, some in questions.items():
+        lines += [f"## {part}", *(f"**{q}** {answers[q].strip() if q in done else 'to fill in'}" for q in some)]
+    return "\n\n".join([*lines, f"{len(done)} of {len(every)} questions answered."]) + "\n"
+
+# %% ../nbs/20_ethics.ipynb #080338b2
+def write_card(path: str | Path, text: str, overwrite: bool = False) -> Path:
+    "Writes a sheet; a file that is there is left alone unless you say overwrite=True."
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists already and may hold answers: choose another name or say overwrite=True")
+    path.write_text(text, encoding="utf-8")
+    return path
