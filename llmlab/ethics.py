@@ -14,6 +14,7 @@ from itertools import combinations
 from math import comb
 from pathlib import Path
 
+# %% ../nbs/20_ethics.ipynb #fe26ad7b
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -50,7 +51,7 @@ def check_pairs(a: Sequence[str], b: Sequence[str], what: str = "groups") -> Non
     if both := sorted(set(a) & set(b)):
         raise ValueError(f"{', '.join(both)} on both sides of the {what}: swapping it changes nothing, so drop it")
 
-
+# %% ../nbs/20_ethics.ipynb #792972b3
 def check_templates(templates: Sequence[str]) -> None:
     "Some, each with one slot for the group and one for the word."
     if isinstance(templates, str) or not len(templates):

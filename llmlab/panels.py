@@ -94,7 +94,7 @@ def bias_view(
     zero: str,  # what 0 means, in words
 ) -> View:
     "Measures with intervals and single pairs, a model at a time. State: model, row."
-    named = [strings(row) for row in models.values()]
+    named = [list(row) for row in models.values()]
     alike = named and named[0] and all(row == named[0] for row in named)
     require(alike, f"{len(named)} models with measures {named}: give one of each at least, and every model the same measures in one order")
     marks = [list(row.values()) for row in models.values()]
@@ -102,6 +102,6 @@ def bias_view(
         complete([mark], "at low high p points")
         fine = np.isfinite([mark["at"], mark["low"], mark["high"], mark["p"], *mark["points"]]).all() and mark["low"] <= mark["high"]
         require(fine, f"{mark}: give finite numbers, and low at most high")
-    data = dict(models=strings(models), measures=named[0], marks=marks, unit=unit, zero=zero)
-    alt = f"{', '.join(named[0])} for {', '.join(data['models'])}; {data['models'][0]}, {named[0][0]}: {marks[0][0]['at']:.2f} {unit}."
+    data = dict(models=strings(models), measures=strings(named[0]), marks=marks, unit=unit, zero=zero)
+    alt = f"{', '.join(strings(named[0]))} for {', '.join(data['models'])}; {data['models'][0]}, {named[0][0]}: {marks[0][0]['at']:.2f} {unit}."
     return View("bias", data, alt, model=0, row=0)

@@ -418,7 +418,7 @@ def test_beams_answer(page, home):
 def test_bias_answers(page, home):
     apart, near = dict(at=2.0, low=1.5, high=2.4, p=0.0004, points=[1.5, 2.5]), dict(at=0.1, low=-0.2, high=0.4, p=0.5, points=[0.1])
     page.goto(home(panels.bias_view({"balanced": {"work": near, "home": near}, "skewed": {"work": apart, "home": near}}, "nats", "0: equal")))
-    assert say(page).startswith("balanced, work: 0.10 nats over 1 pairs, 95 % interval −0.20 to 0.40, with 0 inside; p = 0.500")
+    assert say(page).startswith("balanced, work: 0.10 nats over 1 pair, 95 % interval −0.20 to 0.40, with 0 inside; p = 0.500")
     mean = page.locator(".chart .mean").first
     before = mean.get_attribute("d")
     page.get_by_role("button", name="skewed").click()

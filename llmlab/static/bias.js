@@ -22,7 +22,7 @@ export const chance = (p) => (p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`);
 export const holdsZero = (m) => m.low <= 0 && m.high >= 0;
 
 export function summary(model, measure, m, unit) {
-  const pairs = m.points.length ? ` over ${m.points.length} pairs` : "";
+  const pairs = m.points.length ? ` over ${m.points.length} pair${m.points.length === 1 ? "" : "s"}` : "";
   return `${model}, ${measure}: ${fixed(m.at)} ${unit}${pairs}, 95 % interval ${fixed(m.low)} to ${fixed(m.high)}, ${holdsZero(m) ? "with" : "without"} 0 inside; ${chance(m.p)} (Holm).`;
 }
 
