@@ -270,7 +270,7 @@ def test_the_interval_of_an_effect_holds_it():
 @pytest.mark.parametrize(
     "targets, attributes, said",
     [
-        ((["x1"], ["z1"]), (["a"], ["b"]), r"no vector for 'z1', of 7 words \(.*x1.*\): take a word of the vocabulary, or drop it"),
+        ((["x1"], ["y11"]), (["a"], ["b"]), r"no vector for 'y11', of 7 words \(y1\): take a word of the vocabulary, or drop it"),
         ((["x1"], ["y1"]), (["qqq"], ["b"]), r"no vector for 'qqq', of 7 words \(none is near\)"),
         ((["x1", "x2"], ["y1"]), (["a"], ["b"]), "groups of 2 and 1: they are compared in pairs"),
         (([], []), (["a"], ["b"]), "groups of 0 and 0"),

@@ -50,7 +50,7 @@ function render({ model, el }) {
     for (const t of ticks(low, high, width > 500 ? 8 : 4)) image.append(svg("line", { class: "gridline", x1: x(t), x2: x(t), y1: 4, y2: floor }), svg("text", { x: x(t), y: floor + 14, "text-anchor": "middle" }, String(t).replace("-", "−")));
     image.append(svg("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: floor }), svg("text", { class: "axis", x: right, y: height - 4, "text-anchor": "end" }, `${unit}; ${zero}`));
     marks[at].forEach((m, i) => {
-      const y = tall * i + 30, colour = holdsZero(m) ? "var(--c5)" : "var(--c1)", row = svg("g", { class: i === here ? "effect here" : "effect" });
+      const y = tall * i + 30, colour = holdsZero(m) ? "var(--c5)" : "var(--c1)", row = svg("g", { class: i === here ? "effect asked" : "effect" });
       row.append(svg("rect", { class: "ground", x: 1, y: y - 26, width: width - 2, height: tall - 2, rx: 5 }), svg("text", { class: "name", x: left, y: y - 12 }, measures[i]));
       for (const p of m.points) row.append(svg("circle", { class: "pair", cx: x(p), cy: y + 4, r: 3.5, style: `fill:${colour}` }));
       row.append(svg("line", { x1: x(m.low), x2: x(m.high), y1: y + 4, y2: y + 4, style: `stroke:${colour};stroke-width:3` }), svg("path", { class: "mean", d: `M${x(m.at)} ${y - 3}l6 7l-6 7l-6 -7z`, style: `fill:${colour}` }));
