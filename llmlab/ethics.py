@@ -130,8 +130,8 @@ def look_up(vectors: dict, words: Sequence[str]) -> np.ndarray:
             near = ", ".join(get_close_matches(word, vectors, 3)) or "none is near"
             raise ValueError(f"no vector for {word!r}, of {len(vectors)} words ({near}): take a word of the vocabulary, or drop it")
     found = np.array([vectors[w] for w in words], float)
-    size = np.linalg.norm(found, axis=1, keepdims=True)
-    if not len(found) or not (size > 0).all():
+    size = np.linalg.norm(found, axis=-1, keepdims=True)
+    if not len(words) or not (size > 0).all():
         raise ValueError(f"{list(words)}: give at least one word, and none whose vector is all zeros, for it has no direction")
     return found / size
 

@@ -173,8 +173,9 @@ def test_what_cannot_be_mixed(a, b):
 
 # --- many tests -------------------------------------------------------------------------------------------------------
 
-# Benjamini and Hochberg 1995, section 4.1: 15 comparisons of a trial of thrombolysis (Neuhaus et al. 1992)
-TRIAL = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.324, 0.4262, 0.5719, 0.6528, 0.759, 1.0]
+# Benjamini and Hochberg 1995: 15 comparisons of a trial of thrombolysis (Neuhaus et al. 1992)
+TRIAL = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
+TRIAL += [0.324, 0.4262, 0.5719, 0.6528, 0.759, 1.0]
 
 
 def test_holm_pencil():
@@ -270,7 +271,7 @@ def test_the_interval_of_an_effect_holds_it():
 @pytest.mark.parametrize(
     "targets, attributes, said",
     [
-        ((["x1"], ["y11"]), (["a"], ["b"]), r"no vector for 'y11', of 7 words \(y1\): take a word of the vocabulary, or drop it"),
+        ((["x1"], ["y11"]), (["a"], ["b"]), r"no vector for 'y11', of 7 words \(y1\): take a word of"),
         ((["x1"], ["y1"]), (["qqq"], ["b"]), r"no vector for 'qqq', of 7 words \(none is near\)"),
         ((["x1", "x2"], ["y1"]), (["a"], ["b"]), "groups of 2 and 1: they are compared in pairs"),
         (([], []), (["a"], ["b"]), "groups of 0 and 0"),
@@ -298,17 +299,19 @@ def test_the_margin_is_that_of_shared_tokens_alone():
     a, b = (tokenizer.encode(t)[1:-1] for t in (more, less))
     same = [i for i in range(len(a)) if a[i] == b[i]]
     assert len(a) == len(b) and len(same) == len(a) - 1
-    wanted = sum(float(pseudo_logprobs(model, tokenizer, more)[i] - pseudo_logprobs(model, tokenizer, less)[i]) for i in same)
+    apart = pseudo_logprobs(model, tokenizer, more) - pseudo_logprobs(model, tokenizer, less)
+    wanted = apart[same].sum().item()
     assert margin(model, tokenizer, more, less) == pytest.approx(wanted, abs=1e-5)
     assert margin(model, tokenizer, less, more) == pytest.approx(-wanted, abs=1e-5)
-    assert wanted != pytest.approx(float(pseudo_logprobs(model, tokenizer, more).sum() - pseudo_logprobs(model, tokenizer, less).sum()))
+    assert wanted != pytest.approx(apart.sum().item()), "the names' own probability must not count"
 
 
 def test_shares_and_turned_pairs():
     model, tokenizer = bert()
     pairs = [(f"{a} is a {w}.", f"{b} is a {w}.") for w in P + Q for a, b in zip(A, B, strict=True)]
-    found, turned = preference(model, tokenizer, pairs), preference(model, tokenizer, [pair[::-1] for pair in pairs])
-    assert found + turned == pytest.approx(1) and found.recipe["margin"] == pytest.approx(-turned.recipe["margin"], abs=1e-5)
+    found, turned = (preference(model, tokenizer, some) for some in (pairs, [pair[::-1] for pair in pairs]))
+    assert found + turned == pytest.approx(1)
+    assert found.recipe["margin"] == pytest.approx(-turned.recipe["margin"], abs=1e-5)
     assert found.recipe["p"] == turned.recipe["p"] and found.recipe["pairs"] == 12
     margins = [margin(model, tokenizer, *pair) for pair in pairs]
     assert found == np.mean(np.array(margins) > 0)
@@ -336,7 +339,7 @@ def test_the_readers_own_table(tmp_path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("sent_more,less,bias_type\na,b,c\n", "1 rows, lacks the columns sent_less: write sent_more,sent_less,bias_type"),
+        ("sent_more,less,bias_type\na,b,c\n", "1 rows, lacks the columns sent_less: write sent_more,sent_less,bias"),
         ("a\n1\n", "lacks the columns sent_more, sent_less, bias_type"),
         ("sent_more,sent_less,bias_type\n", "0 rows, lacks the columns sent_more, sent_less, bias_type"),
         ("", "0 rows"),
@@ -372,7 +375,7 @@ def test_unknown_words_and_models_without_a_mask_are_refused():
     inner = Inner(models.WordLevel({"[UNK]": 0, "[MASK]": 1, "cat": 2}, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     assert HubTokenizer(inner).encode("cat") == [2]
-    with pytest.raises(ValueError, match=r"'cat zorp' holds a word that the vocabulary lacks, read as \[UNK\]: take another"):
+    with pytest.raises(ValueError, match=r"'cat zorp' holds a word that the vocabulary lacks, read as \[UNK\]"):
         HubTokenizer(inner).encode("cat zorp")
     with pytest.raises(ValueError, match=r"this tokenizer has no \[MASK\]: pseudo-log-likelihoods need a masked model"):
         HubTokenizer(Inner(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")))
@@ -395,7 +398,8 @@ def test_texts_of_any_length_score_as_alone(batch_size):
 def test_twins_pencil():
     assert augmented(["Ada met Jon.", "It rains.", "阿甲是厨师。"], ["Ada", "Bea", "阿甲"], ["Ida", "Jon", "阿戊"]) == [
         "Ada met Jon.", "Ida met Bea.", "It rains.", "阿甲是厨师。", "阿戊是厨师。"]  # fmt: skip
-    assert augmented(["Adas adapt, Adam"], ["Ada"], ["Ida"]) == ["Adas adapt, Adam"], "whole words alone"
+    assert augmented(["Adas, McAda"], ["Ada"], ["Ida"]) == ["Adas, McAda"], "whole words alone"
+    assert augmented(["阿甲"], ["阿", "阿甲"], ["小", "小乙"]) == ["阿甲", "小乙"], "the longest first"
     assert augmented(["Anna, Ann"], ["Ann", "Anna"], ["Bo", "Bob"]) == ["Anna, Ann", "Bob, Bo"]
 
 
@@ -428,7 +432,10 @@ def test_what_was_never_planted_has_the_exposure_of_chance():
     assert np.mean(found) == pytest.approx(1 / math.log(2), abs=0.01)
 
 
-@pytest.mark.parametrize("logprobs, secret", [([], 0), ([-1.0], 0), ([-1.0, -2.0], 2), ([-1.0, -2.0], -1), ([-1, math.nan], 0)])
+NO_SECRET = [([], 0), ([-1.0], 0), ([-1.0, -2.0], 2), ([-1.0, -2.0], -1), ([-1.0, math.nan], 0)]
+
+
+@pytest.mark.parametrize("logprobs, secret", NO_SECRET)
 def test_what_has_no_exposure(logprobs, secret):
     with pytest.raises(ValueError, match=rf"secret {secret} among .* log-probabilities: give at least 2 numbers"):
         exposure(logprobs, secret)
@@ -441,14 +448,15 @@ def test_sheets_have_the_sections_of_their_papers():
     assert list(questions("datasheet")) == [
         "Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance"]  # fmt: skip
     assert list(questions("model card")) == [
-        "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
-        "Ethical considerations", "Caveats and recommendations"]  # fmt: skip
+        "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data",
+        "Quantitative analyses", "Ethical considerations", "Caveats and recommendations"]  # fmt: skip
     with pytest.raises(ValueError, match="no sheet 'sheet': take one of datasheet, model card"):
         questions("sheet")
 
 
 def test_a_sheet_keeps_answers_and_shows_gaps():
-    text = fill_in("Mine", {"Uses": ["For what?", "For what not?"], "Data": ["Whose?"]}, {"For what?": " Tests. ", "Whose?": " "})
+    asked = {"Uses": ["For what?", "For what not?"], "Data": ["Whose?"]}
+    text = fill_in("Mine", asked, {"For what?": " Tests. ", "Whose?": " "})
     assert text == (
         "# Mine\n\n## Uses\n\n**For what?** Tests.\n\n**For what not?** to fill in\n\n"
         "## Data\n\n**Whose?** to fill in\n\n1 of 3 questions answered.\n"
@@ -460,7 +468,7 @@ def test_a_sheet_keeps_answers_and_shows_gaps():
 def test_a_file_is_never_lost_in_silence(tmp_path):
     path = tmp_path / "card.md"
     assert write_card(path, "一") == path and path.read_text("utf-8") == "一"
-    with pytest.raises(ValueError, match="card.md exists already and may hold answers: choose another name or say overwrite"):
+    with pytest.raises(ValueError, match="card.md exists already and may hold answers: choose another name"):
         write_card(path, "two")
     assert path.read_text("utf-8") == "一"
     write_card(str(path), "two", overwrite=True)
@@ -478,11 +486,12 @@ def test_the_questions_are_listed_with_their_fingerprint():
 
 
 def test_marks_correct_p_within_each_model():
-    table = {m: {w: sure(many(v)) for w, v in (("x", [1.0, 1.1, 1.2]), ("y", [0.1, -0.1, 0.2]))} for m in ("one", "two")}
+    values = {"x": [1.0, 1.1, 1.2], "y": [0.1, -0.1, 0.2]}
+    table = {m: {w: sure(many(v)) for w, v in values.items()} for m in ("one", "two")}
     found = marks(table)
     plain = [table["one"][w].recipe["p"] for w in ("x", "y")]
     assert [found["one"][w]["p"] for w in ("x", "y")] == pytest.approx(holm(plain).tolist())
-    assert found["two"]["x"]["points"] == pytest.approx([1.0, 1.1, 1.2]) and found["two"]["x"]["at"] == pytest.approx(1.1)
+    assert found["two"]["x"]["points"] == pytest.approx(values["x"]) and found["two"]["x"]["at"] == pytest.approx(1.1)
     assert found["two"]["x"]["low"] == table["two"]["x"].recipe["low"]
 
 

@@ -19,7 +19,8 @@ ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams", "bias"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
+KINDS += ["bias"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -416,16 +417,21 @@ def test_beams_answer(page, home):
 
 
 def test_bias_answers(page, home):
-    apart, near = dict(at=2.0, low=1.5, high=2.4, p=0.0004, points=[1.5, 2.5]), dict(at=0.1, low=-0.2, high=0.4, p=0.5, points=[0.1])
-    page.goto(home(panels.bias_view({"balanced": {"work": near, "home": near}, "skewed": {"work": apart, "home": near}}, "nats", "0: equal")))
-    assert say(page).startswith("balanced, work: 0.10 nats over 1 pair, 95 % interval −0.20 to 0.40, with 0 inside; p = 0.500")
+    apart = dict(at=2.0, low=1.5, high=2.4, p=0.0004, points=[1.5, 2.5])
+    near = dict(at=0.1, low=-0.2, high=0.4, p=0.5, points=[0.1])
+    models = {"balanced": {"work": near, "home": near}, "skewed": {"work": apart, "home": near}}
+    page.goto(home(panels.bias_view(models, "nats", "0: equal")))
+    told = "balanced, work: 0.10 nats over 1 pair, 95 % interval −0.20 to 0.40, with 0 inside; p = 0.500"
+    assert say(page).startswith(told)
     mean = page.locator(".chart .mean").first
     before = mean.get_attribute("d")
     page.get_by_role("button", name="skewed").click()
-    assert say(page).startswith("skewed, work: 2.00 nats over 2 pairs, 95 % interval 1.50 to 2.40, without 0 inside; p < 0.001")
+    told = "skewed, work: 2.00 nats over 2 pairs, 95 % interval 1.50 to 2.40, without 0 inside; p < 0.001"
+    assert say(page).startswith(told)
     assert mean.get_attribute("d") != before and page.locator(".chart .pair").count() == 3
     page.locator(".chart .effect .name").nth(1).click()
-    assert say(page).startswith("skewed, home: 0.10") and page.get_by_role("button", name="home").get_attribute("aria-pressed") == "true"
+    pressed = page.get_by_role("button", name="home").get_attribute("aria-pressed")
+    assert say(page).startswith("skewed, home: 0.10") and pressed == "true"
     page.get_by_role("button", name="home").press("ArrowLeft")
     assert say(page).startswith("skewed, work:")
 
