@@ -102,6 +102,7 @@ def bias_view(
         complete([mark], "at low high p points")
         fine = np.isfinite([mark["at"], mark["low"], mark["high"], mark["p"], *mark["points"]]).all() and mark["low"] <= mark["high"]
         require(fine, f"{mark}: give finite numbers, and low at most high")
+    unit, zero = strings([unit, zero])
     data = dict(models=strings(models), measures=strings(named[0]), marks=marks, unit=unit, zero=zero)
     alt = f"{', '.join(strings(named[0]))} for {', '.join(data['models'])}; {data['models'][0]}, {named[0][0]}: {marks[0][0]['at']:.2f} {unit}."
     return View("bias", data, alt, model=0, row=0)
