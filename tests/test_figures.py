@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
 KINDS += ["spans"]
 KINDS += ["patches"]
+KINDS += ["bias"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -459,6 +460,24 @@ def test_spans_answer(page, home):
     page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 0.6 * box["height"])
     assert say(page).startswith("“mat.”: start 0.0 + end 0.0 = 0.0")
     assert page.locator(".spans .span").count() == 5 and page.locator(".spans .best").count() == 1
+def test_bias_answers(page, home):
+    apart = dict(at=2.0, low=1.5, high=2.4, p=0.0004, points=[1.5, 2.5])
+    near = dict(at=0.1, low=-0.2, high=0.4, p=0.5, points=[0.1])
+    models = {"balanced": {"work": near, "home": near}, "skewed": {"work": apart, "home": near}}
+    page.goto(home(panels.bias_view(models, "nats", "0: equal")))
+    told = "balanced, work: 0.10 nats over 1 pair, 95 % interval −0.20 to 0.40, with 0 inside; p = 0.500"
+    assert say(page).startswith(told)
+    mean = page.locator(".chart .mean").first
+    before = mean.get_attribute("d")
+    page.get_by_role("button", name="skewed").click()
+    told = "skewed, work: 2.00 nats over 2 pairs, 95 % interval 1.50 to 2.40, without 0 inside; p < 0.001"
+    assert say(page).startswith(told)
+    assert mean.get_attribute("d") != before and page.locator(".chart .pair").count() == 3
+    page.locator(".chart .effect .name").nth(1).click()
+    pressed = page.get_by_role("button", name="home").get_attribute("aria-pressed")
+    assert say(page).startswith("skewed, home: 0.10") and pressed == "true"
+    page.get_by_role("button", name="home").press("ArrowLeft")
+    assert say(page).startswith("skewed, work:")
 
 
 # --- every figure, in every home ------------------------------------------------------------------------------------

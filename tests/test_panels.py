@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from llmlab.panels import beams_view, decoding_view, mask_view
+from llmlab.panels import beams_view, bias_view, decoding_view, mask_view
 
 # --- mask -----------------------------------------------------------------------------------------------------------
 
@@ -57,3 +57,30 @@ def test_decoding_refuses_what_is_no_distribution(p):
 def test_beams_need_a_step(searches):
     with pytest.raises(ValueError, match="a search without steps or beams"):
         beams_view("x", searches)
+
+
+# --- bias -------------------------------------------------------------------------------------------------------------
+
+MARK = dict(at=1.0, low=0.5, high=1.5, p=0.01, points=[0.5, 1.5])
+
+
+def test_bias_keeps_its_numbers():
+    view = bias_view({"one": {"work": MARK}, "two": {"work": MARK | {"at": 1.2}}}, "nats", "0: equal")
+    assert view.data["models"] == ["one", "two"] and view.data["measures"] == ["work"]
+    assert view.data["marks"][1][0]["at"] == 1.2 and "one, work: 1.00 nats" in view.alt
+
+
+@pytest.mark.parametrize(
+    "models, said",
+    [
+        ({}, "0 models with measures"),
+        ({"one": {}}, "give one of each at least"),
+        ({"one": {"a": MARK}, "two": {"b": MARK}}, "every model the same measures in one order"),
+        ({"one": {"a": {"at": 1.0}}}, "lacks high, low, p, points"),
+        ({"one": {"a": MARK | {"low": 2.0}}}, "give finite numbers, and low at most high"),
+        ({"one": {"a": MARK | {"points": [float("nan")]}}}, "give finite numbers"),
+    ],
+)
+def test_what_bias_view_refuses(models, said):
+    with pytest.raises(ValueError, match=said):
+        bias_view(models, "nats", "0: equal")

@@ -18,7 +18,7 @@ from ipywidgets import Widget
 from llmlab import peers, views
 from llmlab.answering import spans_view
 from llmlab.horizons import patches_view
-from llmlab.panels import beams_view, cost_view, decoding_view, mask_view
+from llmlab.panels import beams_view, bias_view, cost_view, decoding_view, mask_view
 from llmlab.views import (
     attention_view,
     bertviz_head,
@@ -53,6 +53,7 @@ def unpacked(raw, n, rows, cols):
     return top * (coded / 255.0) ** 2
 
 
+MARK = dict(at=1.0, low=0.5, high=1.5, p=0.01, points=[0.5, 1.5])
 COST = dict(
     models=[dict(name="m", n=1e9, context=4096, vocab=50000, flops=2e9, square=1e5, cache=1e5, kept=1e6)],
     gpus=[dict(name="card", memory=[80, 80], peak=[1000, 1000], power=[500, 500], price=[1, 3])],
@@ -83,6 +84,7 @@ def figures(text="cat"):
         "mask": mask_view(words, {text: (np.tri(3), [{text: 0.5}, {"b": 1.0}, None]), "b": (np.eye(3), None)}),
         "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
         "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
+        "bias": bias_view({text: {text: MARK}, "b": {text: MARK}}, text, text),
         "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
         "spans": spans_view(["[CLS]", *words], torch.eye(4)[:, :2], torch.arange(4) > 0, 2),
     }
