@@ -8,7 +8,7 @@ from conftest import ROOT
 
 ORDER = [
     "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
-    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained", "code",
+    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained", "translation", "code",
     "cost", "choosing", "explore",
 ]
 PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order
