@@ -4,8 +4,8 @@
 __all__ = ['UNITS', 'MONEY', 'TONGUES', 'LANDS', 'FAR', 'KINDS', 'HARD', 'LANGUAGES', 'say_date', 'say_time', 'say_range',
            'say_unit', 'say_money', 'say_tongue', 'say_number', 'some_day', 'some_days', 'some_amount', 'Kind',
            'held_out', 'check_language', 'Phrase', 'phrases', 'plain', 'check_draw', 'PhraseTokenizer', 'Pairs',
-           'stacked', 'split_batch', 'translation_loss', 'translate', 'encoded', 'Scores', 'score', 'letter_pairs',
-           'nearest']
+           'stacked', 'split_batch', 'translation_loss', 'Translator', 'translate', 'encoded', 'Scores', 'score',
+           'letter_pairs', 'nearest']
 
 # %% ../nbs/13_translation.ipynb #4bdaba68
 import random
@@ -29,10 +29,10 @@ from torch import Tensor
 # %% ../nbs/13_translation.ipynb #6de5444b
 from .bleu import bleu
 from .generation import Beams, Sampling, beam_search, generate
-from .metrics import Score, evaluating, interval
+from .metrics import Score, interval
 from .overlap import exact_match
 from .tokens import Tokenizer
-from .transformer import EncoderDecoder
+from .transformer import Config, EncoderDecoder
 
 # %% ../nbs/13_translation.ipynb #00f94738
 def say_date(language: str, template: str, *day: int) -> str:
@@ -52,13 +52,13 @@ def say_range(language: str, template: str, *days: int) -> str:
     return format_interval(date(*days[:3]), date(*days[3:]), template, locale=language)
 
 # %% ../nbs/13_translation.ipynb #8f0b908a
-def say_unit(language: str, template: str, unit: str, n: float) -> str:
+def say_unit(language: str, template: str, unit: str, n: float | int) -> str:
     "A measure; where CLDR has no long form, the short one stands for it."
     long = format_unit(n, unit, "long", locale=language)
     return format_unit(n, unit, "short", locale=language) if unit in long else long
 
 # %% ../nbs/13_translation.ipynb #0e319809
-def say_money(language: str, template: str, currency: str, n: float) -> str:
+def say_money(language: str, template: str, currency: str, n: float | int) -> str:
     "An amount, the currency in words."
     return format_currency(n, currency, locale=language, format_type="name")
 
@@ -69,7 +69,7 @@ def say_tongue(language: str, template: str, tongue: str, land: str) -> str:
     return f"{names.languages[tongue]} ({names.territories[land]})"
 
 # %% ../nbs/13_translation.ipynb #eb3819e9
-def say_number(language: str, template: str, n: float) -> str:
+def say_number(language: str, template: str, n: float | int) -> str:
     "A number in digits; compact: with a word for its size."
     if template == "decimal":
         return format_decimal(n, locale=language)
@@ -102,7 +102,7 @@ def some_days(rng: random.Random) -> tuple[int, ...]:
     return year, month, day, year, rng.randint(month, 12), rng.randint(day, 28)
 
 # %% ../nbs/13_translation.ipynb #81c139d8
-def some_amount(rng: random.Random) -> float:
+def some_amount(rng: random.Random) -> float | int:
     "From 0 to 10, 100 or 10,000, with a decimal now and then."
     n = round(rng.uniform(0, rng.choice([10, 100, 10_000])), rng.choice([0, 0, 1]))
     return int(n) if n == int(n) else n
@@ -260,8 +260,15 @@ def translation_loss(
     "Cross-entropy of each token of the target after the right ones before it."
     source, real, target = split_batch(batch)
     logits = model(source, target[:, :-1].clamp(min=0), real)
-    flat = logits.flatten(0, 1), target[:, 1:].flatten()
-    return F.cross_entropy(*flat, ignore_index=-1, label_smoothing=smoothing)
+    return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=-1, label_smoothing=smoothing)
+
+# %% ../nbs/13_translation.ipynb #fb1af89a
+class Translator(EncoderDecoder):
+    "An encoder–decoder with one token table for both sides."
+
+    def __init__(self, cfg: Config):
+        super().__init__(cfg)
+        self.decoder.embed = self.encoder.embed
 
 # %% ../nbs/13_translation.ipynb #67f3a3d3
 def translate(
@@ -317,9 +324,8 @@ def letter_pairs(texts: Sequence[str], ids: dict[str, int], grow: bool = False) 
     pairs = [[a + b for a, b in zip(f" {text}", f"{text} ", strict=True)] for text in texts]
     for pair in {pair for row in pairs for pair in row} if grow else ():
         ids.setdefault(pair, len(ids))
-    counts = np.zeros((len(texts), len(ids)), np.float32)
-    for i, row in enumerate(pairs):
-        np.add.at(counts[i], [ids[pair] for pair in row if pair in ids], 1)
+    seen = [[ids[pair] for pair in row if pair in ids] for row in pairs]
+    counts = np.stack([np.bincount(row, minlength=len(ids)) for row in seen]).astype(np.float32)
     return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
 
 # %% ../nbs/13_translation.ipynb #08c3f0a6
