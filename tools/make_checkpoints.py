@@ -1,6 +1,7 @@
 """Train what the chapters ship, and note in its manifest how: python tools/make_checkpoints.py stories-bert
 
-reference-gpt (chapters 06 and 08) takes about ten minutes on one core, stories-bert (chapter 12) about three on two.
+reference-gpt (chapters 06 and 08) takes about ten minutes on one core, stories-bert (chapter 12) about three on two,
+translation (chapter 13) about six on two.
 Each is the last model of its run: nothing was chosen by its validation score.
 """
 import argparse
@@ -11,6 +12,7 @@ import platform
 import re
 import time
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ from llmlab.text import corpus
 from llmlab.tokens import Tokenizer, engine
 from llmlab.training import Batches, Recipe, fit, load, save
 from llmlab.transformer import Config, Decoder, n_params
+from llmlab.translation import Pairs, PhraseTokenizer, Translator, phrases, score, translate, translation_loss
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
 
@@ -232,16 +235,61 @@ def stories_bert(args):
     print(f"{stored:.3f} of the masked tokens right")
 
 
+# --- a translator ----------------------------------------------------------------------------------------------------
+
+
+def translation(args):
+    learn = phrases(60_000, ["zh", "de"])
+    held = {language: phrases(400, [language], held=True, seed=1) for language in ("zh", "de")}
+    tokenizer = PhraseTokenizer.train(learn, 800)
+    cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=448, position="rope")
+    recipe = Recipe(steps=args.steps or 1800, batch_size=64, lr=3e-3, every=200, seconds=args.seconds)
+    model, began = Translator(cfg), time.process_time()
+    history = fit(model, Pairs(learn, tokenizer, 64), translation_loss, recipe)
+    seconds = round(time.process_time() - began, 1)
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    weights, merges = args.out / "translation.safetensors", args.out / "translation.tokenizer.json"
+    tokenizer.base.save(merges)
+    save(model, weights, torch.bfloat16, step=history[-1]["step"])
+    model, found = load(weights, Translator(cfg))[0], {}
+    for language, part in held.items():
+        exact, bleu = score(translate(model, tokenizer, [p.source for p in part], language), part)
+        found[language] = {"exact": round(float(exact), 4), "bleu": round(float(bleu), 2), "phrases": len(part)}
+    licence = "Apache-2.0; trained on phrases of Unicode's CLDR (Unicode-3.0)"
+    common = {"licence": licence, "made_by": "tools/make_checkpoints.py"}
+    note(args.out, {
+        weights.name: {
+            **facts_of(weights), **common,
+            "chosen": "the last step of the run; no choice was made on held-out phrases",
+            "parameters": n_params(model),
+            "dtype": "bfloat16",
+            "config": asdict(cfg),
+            "recipe": asdict(recipe),
+            "steps": history[-1]["step"],
+            "corpus": {"name": "phrases(60_000, ['zh', 'de'])", "babel": metadata.version("babel")},
+            "held_out": found,
+            "seconds": seconds,
+            "threads": args.threads,
+            **made_with(),
+        },
+        merges.name: facts_of(merges) | common,
+    })
+    assert weights.stat().st_size <= 2_000_000
+    print(found)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["reference-gpt", "stories-bert"])
+    parser.add_argument("what", choices=["reference-gpt", "stories-bert", "translation"])
     parser.add_argument("--steps", type=int, help="default: as many as the shipped one had")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="translation: stop training after so many")
     parser.add_argument("--out", type=Path, default=DATA)
     parser.add_argument("--threads", type=int, default=1, help="one: then CPU seconds are seconds of one core")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    {"reference-gpt": reference_gpt, "stories-bert": stories_bert}[args.what](args)
+    {"reference-gpt": reference_gpt, "stories-bert": stories_bert, "translation": translation}[args.what](args)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,358 @@
+"Phrases and their split, pairs, loss, writing, scores: against CLDR, PyTorch, sacrebleu and brute force."
+import random
+from dataclasses import replace
+
+import pytest
+import sacrebleu
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.generation import Beams
+from llmlab.training import Recipe, fit
+from llmlab.transformer import Config
+from llmlab.translation import (
+    FAR,
+    HARD,
+    KINDS,
+    LANDS,
+    LANGUAGES,
+    Kind,
+    Pairs,
+    Phrase,
+    PhraseTokenizer,
+    Translator,
+    held_out,
+    nearest,
+    phrases,
+    plain,
+    say_date,
+    say_money,
+    say_number,
+    say_range,
+    say_time,
+    say_tongue,
+    say_unit,
+    score,
+    split_batch,
+    stacked,
+    translate,
+    translation_loss,
+)
+
+ALL = list(LANGUAGES)
+TRAIN = phrases(3000, ALL)
+TOKENIZER = PhraseTokenizer.train(TRAIN, 500)
+CFG = Config(TOKENIZER.vocab_size, context=32, layers=2, heads=2, d_model=32, position="rope")
+
+
+def net(seed=0, **options):
+    torch.manual_seed(seed)
+    return Translator(replace(CFG, **options)).eval()
+
+
+# --- phrases ----------------------------------------------------------------------------------------------------------
+
+
+WRITTEN = """
+Sunday, September 5, 1999 | 1999年9月5日星期日 | Sonntag, 5. September 1999 | dimanche 5 septembre 1999
+9/5/1999 | 1999/9/5 | 5.9.1999 | 05/09/1999
+Mon 14:07 | 周一14:07 | Mo., 14:07 | lun. 14:07
+1,234.5 kilometers | 1,234.5公里 | 1.234,5 Kilometer | 1 234,5 kilomètres
+3 meters per second | 每秒3米 | 3 Meter pro Sekunde | 3 mètres par seconde
+12.50 euros | 12.50欧元 | 12,50 Euro | 12,50 euros
+French (Canada) | 法语 (加拿大) | Französisch (Kanada) | français (Canada)
+-1,234.5 | -1,234.5 | -1.234,5 | -1 234,5
+1.2 million | 120万 | 1,2 Millionen | 1,2 million
+Sep 5 – Oct 7, 1999 | 1999年9月5日至10月7日 | 5. Sept. – 7. Okt. 1999 | 5 sept. – 7 oct. 1999
+"""  # by CLDR 47, as phones and browsers write it
+SAID = [
+    (say_date, "full", (1999, 9, 5)),
+    (say_date, "yMd", (1999, 9, 5)),
+    (say_time, "EHm", (0, 14, 7)),
+    (say_unit, "long", ("length-kilometer", 1234.5)),
+    (say_unit, "long", ("speed-meter-per-second", 3)),
+    (say_money, "name", ("EUR", 12.5)),
+    (say_tongue, "name", ("fr", "CA")),
+    (say_number, "decimal", (-1234.5,)),
+    (say_number, "compact", (1_200_000,)),
+    (say_range, "yMMMd", (1999, 9, 5, 1999, 10, 7)),
+]
+
+
+@pytest.mark.parametrize("said, written", [*zip(SAID, WRITTEN.strip().split("\n"), strict=True)])
+def test_each_kind_as_it_is_written(said, written):
+    say, template, slots = said
+    assert [plain(say(language, template, *slots)) for language in ("en", "zh", "de", "fr")] == written.split(" | ")
+
+
+@pytest.mark.parametrize("name", [*KINDS, *HARD])
+def test_no_phrase_shows_what_should_be_in_words(name):
+    kinds = {name: (KINDS | HARD)[name]}
+    for p in phrases(150, ALL, kinds=kinds) + phrases(30, ALL, held=True, kinds=kinds):
+        names = [x for x in p.slots if isinstance(x, str) and len(x) > 2]
+        for text in (p.source, p.target):
+            assert text and text == plain(text) and not any(x in text for x in [*names, "None", "{"]), p
+
+
+def test_one_english_phrase_has_one_translation():
+    found = {}
+    for p in phrases(4000, ALL):
+        found.setdefault((p.source, p.language), set()).add(p.target)
+    assert max(map(len, found.values())) == 1, [pair for pair in found.items() if len(pair[1]) > 1]
+
+
+def test_draws_repeat_with_their_seed():
+    assert phrases(50, ALL, seed=3) == phrases(50, ALL, seed=3) != phrases(50, ALL, seed=4)
+    assert len({*phrases(300, ALL, held=True)}) == 300
+
+
+# --- the split --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_no_slot_values_and_no_source_stand_on_both_sides(seed):
+    train, test = phrases(6000, ALL, seed=seed), phrases(600, ALL, held=True, seed=seed + 1)
+    assert not {(p.kind, p.slots) for p in train} & {(p.kind, p.slots) for p in test}
+    assert not {(p.kind, p.template, p.slots) for p in train} & {(p.kind, p.template, p.slots) for p in test}
+    assert not {p.source for p in train} & {p.source for p in test}
+
+
+def test_combinations_are_new_and_their_parts_are_not():
+    train, test = phrases(8000, ALL), phrases(600, ALL, held=True)
+    parts = lambda part: {(p.kind, i, x) for p in part for i, x in enumerate(p.slots) if isinstance(x, str)}  # noqa: E731
+    assert parts(test) <= parts(train) and len(parts(test)) > 100
+    assert not set(LANDS) & set(FAR) and not set(HARD) & set(KINDS)
+
+
+@given(st.sampled_from([*KINDS, *HARD]), st.tuples(st.integers(1900, 2099), st.integers(1, 12), st.integers(1, 28)))
+def test_the_side_depends_on_kind_and_slots_alone(kind, slots):
+    assert held_out(kind, slots) is held_out(kind, tuple(slots))
+
+
+def test_about_one_in_ten_is_held_out():
+    rng = random.Random(0)
+    share = sum(held_out("date", KINDS["date"].draw(rng)) for _ in range(20_000)) / 20_000
+    assert abs(share - 0.1) < 0.01
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(n=0, languages=["zh"]), "0 phrases of 6 kinds in 1 languages: ask for one of each at least"),
+        (dict(n=3, languages=[]), "in 0 languages"),
+        (dict(n=3, languages=["zh"], kinds={}), "of 0 kinds"),
+        (dict(n=3, languages=["xx"]), "language 'xx' is unknown: take one of zh, de, fr, or add its tokenizer to LANG"),
+        (dict(n=300, languages=["de"], held=True, kinds={"a": KINDS["tongue"]}), r"300 .* gave \d+: take fewer"),
+    ],
+)
+def test_what_cannot_be_drawn(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        phrases(**arguments)
+
+
+# --- tokens and batches -----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.sampled_from(TRAIN))
+def test_text_survives_and_digits_stay_alone(p):
+    for text in (p.source, p.target):
+        ids = TOKENIZER.encode(text)
+        assert TOKENIZER.base.decode(ids) == text and ids[-1] == TOKENIZER.eot
+        assert all(sum(c.isdigit() for c in token) < 2 for token in TOKENIZER.strings(ids) if "⟨" not in token)
+
+
+def test_each_language_has_an_id_of_its_own():
+    ids = [TOKENIZER.first(language) for language in sorted(ALL)]
+    assert ids == list(range(TOKENIZER.base.vocab_size, TOKENIZER.vocab_size))
+    assert TOKENIZER.strings([*ids, TOKENIZER.eot]) == ["<de>", "<fr>", "<zh>", "<end>"]
+    with pytest.raises(ValueError, match="language 'it' is unknown: this model writes de, fr, zh"):
+        TOKENIZER.first("it")
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    batches, again = Pairs(TRAIN, TOKENIZER, 16, seed=1), Pairs(TRAIN, TOKENIZER, 16, seed=1)
+    later = batches(5)
+    batches(6)
+    assert torch.equal(later, batches(5)) and torch.equal(later, again(5))
+    for other in (batches(6), Pairs(TRAIN, TOKENIZER, 16, seed=2)(5)):
+        assert other.shape != later.shape or not torch.equal(other, later)
+
+
+def test_a_batch_is_made_of_the_phrases():
+    first, encode = TOKENIZER.first, TOKENIZER.encode
+    rows = {(tuple(encode(p.source)), (first(p.language), *encode(p.target))) for p in TRAIN}
+    for pair in Pairs(TRAIN, TOKENIZER, 16)(0).tolist():
+        assert tuple(tuple(i for i in side if i >= 0) for side in pair) in rows
+
+
+def test_split_batch_pencil():
+    source, real, target = split_batch(stacked([([5, 6, 7, 8], [1, 2]), ([9], [3, 4, 5])]))
+    assert source.tolist() == [[5, 6, 7, 8], [9, 0, 0, 0]]
+    assert real.tolist() == [[True] * 4, [True, False, False, False]]
+    assert target.tolist() == [[1, 2, -1], [3, 4, 5]]
+
+
+# --- the loss ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
+def test_the_loss_equals_a_loop_without_padding(smoothing):
+    model, rows = net(), Pairs(TRAIN, TOKENIZER).rows[:7]
+    total, n = 0.0, 0
+    for source, target in rows:
+        logp = model(torch.tensor([source]), torch.tensor([target[:-1]]))[0].log_softmax(-1)
+        right = logp.gather(1, torch.tensor(target[1:])[:, None])[:, 0]
+        total -= ((1 - smoothing) * right + smoothing * logp.mean(-1)).sum().item()
+        n += len(right)
+    assert translation_loss(model, stacked(rows), smoothing).item() == pytest.approx(total / n, rel=1e-4)
+
+
+def test_the_decoder_reads_the_right_target_and_not_the_future():
+    model, batch = net(), stacked(Pairs(TRAIN, TOKENIZER).rows[:1])
+    before = translation_loss(model, batch).item()
+    changed = batch.clone()
+    changed[0, 1, 0] = TOKENIZER.first(next(x for x in ALL if TOKENIZER.first(x) != int(batch[0, 1, 0])))
+    assert translation_loss(model, changed).item() != pytest.approx(before, abs=1e-7), "the language's id is read"
+    source, real, target = split_batch(batch)
+    logits = model(source, target[:, :-1].clamp(min=0), real)
+    later = target[:, :-1].clone()
+    later[0, 2:] = 3
+    torch.testing.assert_close(model(source, later, real)[:, :2], logits[:, :2])
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 9))
+def test_padding_changes_nothing(step, more):
+    batch = Pairs(TRAIN, TOKENIZER, 4)(step)
+    wider = F.pad(batch, (0, more), value=-1)
+    assert translation_loss(net(), wider).item() == pytest.approx(translation_loss(net(), batch).item(), abs=1e-6)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def by_hand(model, text, language):
+    "Greedy, one text, all computed anew for every token."
+    source, row = torch.tensor([TOKENIZER.encode(text)]), [TOKENIZER.first(language)]
+    while len(row) < model.cfg.context and row[-1] != TOKENIZER.eot:
+        with torch.no_grad():
+            row.append(int(model(source, torch.tensor([row]))[0, -1].argmax()))
+    return TOKENIZER.base.decode(row[1:])
+
+
+TEXTS = ["Sunday, September 5, 1999", "1 hour", "French (Canada)", "-1.5"]
+
+
+def learned():
+    model = net(1)
+    fit(model, Pairs(TRAIN, TOKENIZER, 16), translation_loss, Recipe(steps=12, lr=3e-3))
+    return model
+
+
+def test_greedy_in_a_ragged_batch_with_a_cache_equals_one_by_one_without():
+    for model in (net(2), learned()):
+        for language in ("zh", "fr"):
+            assert translate(model, TOKENIZER, TEXTS, language) == [by_hand(model, text, language) for text in TEXTS]
+
+
+def test_beams_find_what_is_at_least_as_likely_as_greedy():
+    model = learned()
+
+    def log_p(text, hyp):
+        row = [TOKENIZER.first("de"), *TOKENIZER.encode(hyp)]
+        with torch.no_grad():
+            logp = model(torch.tensor([TOKENIZER.encode(text)]), torch.tensor([row[:-1]]))[0].log_softmax(-1)
+        return logp.gather(1, torch.tensor(row[1:])[:, None]).sum().item()
+
+    greedy = translate(model, TOKENIZER, TEXTS, "de")
+    wide = translate(model, TOKENIZER, TEXTS, "de", Beams(12, length_penalty=0))
+    ended = [i for i, hyp in enumerate(greedy) if len(TOKENIZER.encode(hyp)) < model.cfg.context - 2]
+    assert all(log_p(TEXTS[i], wide[i]) >= log_p(TEXTS[i], greedy[i]) - 1e-3 for i in ended)
+
+
+@pytest.mark.parametrize(
+    "texts, words",
+    [
+        (["1 hour", "1 hour " * 30], r"text 1 has \d+ tokens, the encoder reads 32: cut it, or raise Config.context"),
+        (["1 hour", ""], "text 1 is empty: leave it out, there is nothing to translate"),
+        (["  "], "text 0 is empty"),
+        ([], r"texts=\[\]: expected a list with one text at least"),
+        ("1 hour", "texts='1 hour': expected a list"),
+    ],
+)
+def test_what_cannot_be_translated(texts, words, unchecked):
+    for beams in (None, Beams(2)):
+        with pytest.raises(ValueError, match=words):
+            translate(net(), TOKENIZER, texts, "de", beams)
+
+
+def test_a_language_that_was_not_learned_is_refused():
+    with pytest.raises(ValueError, match="language 'it' is unknown: this model writes de, fr, zh"):
+        translate(net(), TOKENIZER, ["1 hour"], "it")
+
+
+def test_training_and_writing_repeat_bit_for_bit():
+    assert translate(learned(), TOKENIZER, TEXTS, "zh") == translate(learned(), TOKENIZER, TEXTS, "zh")
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ALL)
+def test_scores_equal_sacrebleu_and_counting(language):
+    part = phrases(60, [language], held=True)
+    refs = [p.target for p in part]
+    hyps = [ref if i % 3 else ref[:-2] + "9" for i, ref in enumerate(refs)]
+    exact, found = score(hyps, part)
+    theirs = sacrebleu.corpus_bleu(hyps, [refs], tokenize={"zh": "zh"}.get(language, "13a"))
+    assert float(found) == pytest.approx(theirs.score, abs=1e-9)
+    assert f"tok:{LANGUAGES[language]}" in found.recipe["signature"]
+    assert exact == sum(a == b for a, b in zip(hyps, refs, strict=True)) / 60 == 40 / 60
+    for one in (exact, found):
+        assert one.recipe["low"] < one < one.recipe["high"]
+
+
+def test_exact_means_every_character():
+    one = Phrase("date", "", (1,), "de", "Sep 5", "5. Sept.")
+    assert score(["5. Sept."], [one]).exact == 1
+    assert all(score([wrong], [one]).exact == 0 for wrong in ("5. sept.", "5 Sept", "5. Sept. ", ""))
+
+
+def test_what_cannot_be_scored():
+    zh, de = phrases(3, ["zh"]), phrases(3, ["de"])
+    with pytest.raises(ValueError, match=r"phrases in 2 languages \['de', 'zh'\]: BLEU cuts words by language"):
+        score([""] * 6, zh + de)
+    with pytest.raises(ValueError, match=r"phrases in 0 languages \[\]"):
+        score([], [])
+    with pytest.raises(ValueError, match="language 'xx' is unknown"):
+        score(["a"], [zh[0]._replace(language="xx")])
+    with pytest.raises(ValueError, match="2 hypotheses, 3 references"):
+        score(["a", "b"], zh)
+
+
+# --- the baseline -----------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_of_known_sentences_is_itself():
+    some = list({p.source: p for p in TRAIN if p.language == "de"}.values())[:200]
+    assert nearest(some, [p.source for p in some]) == [p.target for p in some]
+
+
+def test_nearest_pencil():
+    pairs = [("2 hours", "2 Stunden"), ("3 days", "3 Tage")]
+    known = [Phrase("", "", (), "de", *pair) for pair in pairs]
+    assert nearest(known, ["9 hours", "4 days", "days"]) == ["2 Stunden", "3 Tage", "3 Tage"]
+
+
+# --- a GPU ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_the_same_code_gives_the_same_translations():
+    model = learned()
+    here = translate(model, TOKENIZER, TEXTS, "zh")
+    assert translate(model.cuda(), TOKENIZER, TEXTS, "zh") == here
+    assert isinstance(KINDS["date"], Kind)
