@@ -67,6 +67,8 @@ def unpack(view):
 
 def figures(text="cat"):
     "One figure of each kind, all made of this text."
+    from llmlab.summarization import phrases_view
+
     words = [text, "b", text]
     square = softmax((2, 2, 3, 3))
     return {
@@ -79,6 +81,7 @@ def figures(text="cat"):
         "mask": mask_view(words, {text: (np.tri(3), [{text: 0.5}, {"b": 1.0}, None]), "b": (np.eye(3), None)}),
         "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
         "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
+        "phrases": phrases_view(f"{text} b", {text: f"b {text} c", "second": text}),
         "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
     }
 
