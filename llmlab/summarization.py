@@ -275,17 +275,18 @@ def pieces(text: str) -> list[str]:
 
 def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries: {who wrote it: summary}
     "Which phrases of a summary stand in the document, and where. State: who, at (the phrase)."
-    names, texts = strings(summaries), [pieces(text) for text in (document, *summaries.values())]
+    texts = [pieces(text) for text in (document, *summaries.values())]
     source, *said = [[word.lower() for word in text[1::2]] for text in texts]
     if not source or not summaries:
         raise ValueError(f"{len(source)} words, {len(summaries)} summaries: give a document and {{name: summary}}")
+    names = strings(summaries)
     rows = [dict(name=name, pieces=text, fragments=[[*f] for f in fragments(source, words)])
             for name, text, words in zip(names, texts[1:], said, strict=True)]
     alt = f"A document of {len(source)} words, and which phrases of {', '.join(names)} stand in it."
     return View("phrases", dict(source=texts[0], summaries=rows), alt, who=0, at=0)
 
 # %% ../nbs/15_summarization.ipynb #b69ff8c8
-def learn_glue(pairs: Iterable[Pair], share: float = 0.5) -> set[str]:
+def learn_glue(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
     "Words that are missing in the source in at least this share of the references that use them."
     used, missing = Counter(), Counter()
     for pair in pairs:
