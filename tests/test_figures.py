@@ -24,6 +24,7 @@ KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost
 KINDS += ["spans"]
 KINDS += ["patches"]
 KINDS += ["bias"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams", "phrases"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -353,6 +354,22 @@ def test_mask_answers(page, home):
     assert say(page).startswith("Position 1") and bert.get_by_role("button").first.is_disabled()
     unseen = page.get_by_role("group", name="GPT: choose a token").get_by_role("button").nth(2)
     assert unseen.get_attribute("class") == "tok unseen"
+
+
+def test_phrases_answer(page, home):
+    from llmlab.summarization import phrases_view
+
+    summaries = {"model": "Mia saw a red cup, twice.", "lead": "One day Mia saw a cup."}
+    page.goto(home(phrases_view("One day Mia saw a cup. The cup was red.", summaries)))
+    model = page.get_by_role("group", name="model: choose a phrase")
+    assert model.get_by_role("button").all_inner_texts() == ["Mia saw a", "red", "cup"]
+    assert page.locator("mark").inner_text() == "Mia saw a" and page.locator("del").all_inner_texts() == ["twice"]
+    model.get_by_role("button", name="red").click()
+    assert page.locator("mark").inner_text() == "red" and "“red” stands in the source from word 10 on" in say(page)
+    model.get_by_role("button", name="red").press("ArrowRight")
+    assert page.locator("mark").inner_text() == "cup" and "from word 6 on" in say(page)
+    page.get_by_role("button", name="One day Mia saw a cup").click()
+    assert say(page).startswith("lead: 100 % of 6 words are copied, density 6.0.")
 
 
 def test_curves_answer(page, home):

@@ -71,6 +71,8 @@ def unpack(view):
 
 def figures(text="cat"):
     "One figure of each kind, all made of this text."
+    from llmlab.summarization import phrases_view
+
     words = [text, "b", text]
     square = softmax((2, 2, 3, 3))
     return {
@@ -85,6 +87,7 @@ def figures(text="cat"):
         "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
         "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
         "bias": bias_view({text: {text: MARK}, "b": {text: MARK}}, text, text),
+        "phrases": phrases_view(f"{text} b", {text: f"b {text} c", "second": text}),
         "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
         "spans": spans_view(["[CLS]", *words], torch.eye(4)[:, :2], torch.arange(4) > 0, 2),
     }
