@@ -9,7 +9,7 @@ from conftest import ROOT
 ORDER = [
     "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained", "code",
-    "cost", "choosing", "explore",
+    "cost", "choosing", "interpretability", "explore",
 ]
 PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order
 ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
