@@ -110,11 +110,12 @@ class Tape(dict):
     def __init__(self):
         self.running: list[str] = []  # names of the modules now at work, the innermost last
 
-    def put(self, **tensors: Tensor) -> None:
-        "Store tensors under the innermost module's name; a second call of that module gets the ending .2"
+    def put(self, **tensors: Tensor) -> tuple[Tensor, Tensor]:
+        "Store tensors under the innermost module's name (.2 at its second call); attention goes on with the weights and values given back."
         names = {part: ".".join(filter(None, [self.running[-1], part])) for part in tensors}
         n = 1 + sum(name == names["weights"] or name.startswith(names["weights"] + ".") for name in self)
         self.update({names[part] + (f".{n}" if n > 1 else ""): x for part, x in tensors.items()})
+        return tensors["weights"], tensors["v"]
 
     def attention(self, kind: str | None = None) -> list[Tensor]:
         'Weights [b h tq tk] in the order they ran; kind keeps names with these parts: "cross", "decoder.attention".'
@@ -285,7 +286,7 @@ def attention(
     k, v = share_heads(k, h), share_heads(v, h)
     w = weights(scores(q, k), mask)
     for tape in tapes:
-        tape.put(weights=w, q=q, k=k, v=v)
+        w, v = tape.put(weights=w, q=q, k=k, v=v)
     return (w @ v, w) if need_weights else w @ v
 
 # %% ../nbs/04_attention.ipynb #9ab47a93

@@ -1,0 +1,55 @@
+// A grid of cells: a number's colour, a short text, and on a click what stands behind it.
+import { h, rove, short, shown, tools } from "./dom.js";
+
+// ---- layout: pure functions, tested in tests/js/grid.test.js
+
+// a number as a share of the largest number by size: 0 → 0, the largest → 1, below zero → negative
+export function shares(values) {
+  const most = Math.max(...values.flat().map(Math.abs));
+  return values.map((row) => row.map((x) => (most > 0 ? x / most : 0)));
+}
+
+// 0.123456 → 0.12, 123.4 → 123, 0 → 0; a minus that is readable
+export const number = (x) => String(Number(x.toFixed(Math.abs(x) < 10 ? 2 : 0)) || 0).replace("-", "−");
+
+// a share as a colour of the style sheet; below zero another one
+export const shade = (share) => `color-mix(in srgb, var(${share < 0 ? "--c1" : "--chip"}) ${Math.round(70 * Math.abs(share))}%, var(--paper))`;
+
+export function summary({ rows, columns, values, tips }, row, column) {
+  const tip = tips?.[row]?.[column];
+  return `${rows[row]}, “${shown(columns[column])}” (${column}): ${number(values[row][column])}${tip ? `. ${tip}` : ""}`;
+}
+
+// ---- drawing
+
+function render({ model, el }) {
+  const data = model.get("data"), { rows, columns, values, labels, title } = data, part = shares(values);
+  const choose = (row, column) => { model.set("row", row); model.set("column", column); model.save_changes(); };
+  const cells = rows.map((_, r) => columns.map((_, c) => {
+    const cell = h("button", { className: "tok cell", title: summary(data, r, c), "aria-label": summary(data, r, c), onclick: () => choose(r, c) }, labels ? short(labels[r][c], 8) : number(values[r][c]));
+    cell.style.background = shade(part[r][c]);
+    return cell;
+  }));
+  const head = [h("span"), ...columns.map((name) => h("span", { className: "tok head", title: shown(name) }, short(name, 8)))];
+  const grid = h("div", { className: "cells", role: "group", "aria-label": title }, ...head, ...rows.flatMap((name, r) => [h("span", { className: "side" }, name), ...cells[r]]));
+  const say = h("p", { className: "say", "aria-live": "polite" });
+  grid.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(2.6rem, 1fr))`;
+  rove(grid, () => columns.length);
+  el.classList.add("llmlab");
+  el.append(h("div", { className: "title" }, title), h("div", { className: "scroll", tabIndex: -1 }, grid), say);
+
+  function update() {
+    const row = Math.max(0, Math.min(rows.length - 1, model.get("row"))), column = Math.max(0, Math.min(columns.length - 1, model.get("column")));
+    cells.forEach((line, r) => line.forEach((cell, c) => {
+      cell.tabIndex = r === row && c === column ? 0 : -1;
+      cell.setAttribute("aria-pressed", r === row && c === column);
+    }));
+    say.textContent = summary(data, row, column);
+  }
+  tools(el, model, "grid");
+  model.on("change:row", update);
+  model.on("change:column", update);
+  update();
+}
+
+export default { render };

@@ -1,0 +1,442 @@
+"Edits that never stay, and every measure against a loop, a sum or a published definition written out again."
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab import attention as attention_module
+from llmlab import pretrained
+from llmlab.attention import record
+from llmlab.interpretability import (
+    ablations,
+    control_labels,
+    edit,
+    gradient_x_input,
+    gradients,
+    head_means,
+    head_scores,
+    integrated_gradients,
+    logit_lens,
+    logit_parts,
+    look_back,
+    other_map,
+    patching,
+    probe,
+    repeated,
+    streams,
+    tensor_names,
+    token_vectors,
+    trace,
+    without_head,
+)
+from llmlab.masked import MaskedLM
+from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
+
+CFG = Config(vocab_size=23, context=24, layers=3, heads=4, d_model=32)
+BERT = dict(norm_place="post", feed_forward="gelu_exact")
+KINDS = {"gpt": {}, "llama": dict(norm="rms", position="rope", feed_forward="swiglu", bias=False, kv_heads=2, tied=False)}
+each_kind = pytest.mark.parametrize("change", KINDS.values(), ids=KINDS)
+IDS = torch.randint(23, (1, 9), generator=torch.Generator().manual_seed(0))
+
+
+def decoder(dtype=torch.float64, **change):
+    "A small model with every weight stirred, so that no bias is zero and no norm is one."
+    torch.manual_seed(0)
+    model = Decoder(replace(CFG, **change)).to(dtype).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return model
+
+
+def hooks(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def traced(model, ids=IDS):
+    with torch.no_grad(), trace(model) as tape:
+        out = model(ids)
+    return out, tape
+
+
+# --- trace ----------------------------------------------------------------------------------------------------------
+
+
+@each_kind
+def test_every_name_is_on_the_tape_and_the_stream_is_a_sum(change):
+    model = decoder(**change)
+    out, tape = traced(model)
+    unused = {"embed.positions", "head"}  # tables that are read, not called
+    assert set(tensor_names(model)) - unused == {n for n in tape if n.rpartition(".")[2] not in "qk"}
+    for i in range(3):
+        before = tape["embed"] if i == 0 else tape[f"blocks.{i - 1}"]
+        assert torch.allclose(tape[f"blocks.{i}"], before + tape[f"blocks.{i}.attention"] + tape[f"blocks.{i}.mlp"])
+        w, v, z = (tape[f"blocks.{i}.attention.{part}"] for part in ("weights", "v", "z"))
+        assert torch.allclose(z, w @ v)
+    assert torch.allclose(out, model(IDS)) and hooks(model) == 0 and attention_module._tapes == []
+
+
+def test_a_second_run_gets_its_own_names():
+    model = decoder()
+    with torch.no_grad(), trace(model) as tape:
+        model(IDS), model(IDS[:, :5])
+    assert tape["blocks.0"].shape[1] == 9 and tape["blocks.0.2"].shape[1] == 5 and "blocks.0.3" not in tape
+    assert tape["blocks.1.attention.weights.2"].shape[-1] == 5
+
+
+# --- edit -----------------------------------------------------------------------------------------------------------
+
+MODEL = decoder()
+NAMES = [n for n in tensor_names(MODEL) if n != "embed.positions"]
+
+
+class Boom(Exception):
+    pass
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(["zero", "double", "in place", "shape", "boom"])), min_size=1, max_size=4))
+def test_the_model_is_always_restored(edits):
+    def change(kind):
+        def fn(x):
+            if kind == "boom":
+                raise Boom
+            return {"zero": torch.zeros_like, "double": lambda x: 2 * x, "in place": lambda x: x.mul_(3), "shape": lambda x: x[:1, :1]}[kind](x)
+
+        return fn
+
+    before, state = MODEL(IDS), {k: v.clone() for k, v in MODEL.state_dict().items()}
+    from contextlib import ExitStack
+
+    try:
+        with ExitStack() as stack:
+            for name, kind in edits:
+                stack.enter_context(edit(MODEL, name, change(kind)))
+            MODEL(IDS)
+        assert not {"boom", "shape"} & {kind for _, kind in edits}
+    except (Boom, ValueError):
+        assert {"boom", "shape"} & {kind for _, kind in edits}
+    assert hooks(MODEL) == 0 and attention_module._tapes == []
+    assert torch.equal(MODEL(IDS), before)
+    assert all(torch.equal(v, state[k]) for k, v in MODEL.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_edit_reaches_the_output_and_doing_nothing_does_nothing(name):
+    out = MODEL(IDS)
+    with torch.no_grad(), edit(MODEL, name, lambda x: x):
+        assert torch.allclose(MODEL(IDS), out)
+    seen = []
+    with torch.no_grad(), edit(MODEL, name, lambda x: seen.append(x) or torch.randn_like(x)):
+        assert not torch.allclose(MODEL(IDS), out)
+    other = traced(MODEL)[1].get(name)
+    assert len(seen) == 1 and torch.allclose(seen[0], other)
+
+
+def test_nested_edits_of_one_tensor_work_one_after_another_and_a_trace_inside_sees_them():
+    for name in ("blocks.1", "blocks.1.attention.weights", "blocks.1.attention.z"):
+        plain = traced(MODEL)[1][name]
+        with torch.no_grad(), edit(MODEL, name, lambda x: 2 * x), edit(MODEL, name, lambda x: x + 1), trace(MODEL) as tape:
+            MODEL(IDS)
+        assert torch.allclose(tape[name], 2 * plain + 1)
+
+
+def test_an_edit_writes_into_a_copy():
+    with torch.no_grad(), trace(MODEL) as tape, edit(MODEL, "blocks.0", lambda x: x.zero_()):
+        MODEL(IDS)
+    assert torch.allclose(tape["blocks.0"], traced(MODEL)[1]["blocks.0"])
+
+
+def test_gradients_go_through_an_edit():
+    given = torch.randn(1, 9, 32, dtype=torch.float64, requires_grad=True)
+    with edit(MODEL, "blocks.1", lambda _: given):
+        MODEL(IDS).sum().backward()
+    assert given.grad.abs().sum() > 0
+    MODEL.zero_grad()
+
+
+@pytest.mark.parametrize(
+    "name, fn, words",
+    [
+        ("blocks.1.atention.z", lambda x: x, r"no tensor is called 'blocks.1.atention.z'; near it: .*blocks\.1\.attention\.z"),
+        ("zzz", lambda x: x, "no tensor is called 'zzz'; near it: embed"),
+        ("blocks.1", lambda x: x[:, 1:], r"the edit of blocks.1 gave \[1, 8, 32\], torch.float64, on cpu, expected \[1, 9, 32\]"),
+        ("blocks.1.attention.v", lambda x: x[:, 1:], r"gave \[1, 3, 9, 8\].*keep shape, dtype and device"),
+        ("blocks.1", lambda x: x.float(), "gave .*torch.float32.* expected .*torch.float64"),
+        ("blocks.1", lambda x: x.to("meta"), "on meta, expected .*on cpu"),
+        ("blocks.1", lambda x: None, "the edit of blocks.1 gave NoneType, expected a tensor"),
+        ("embed.positions", lambda x: x, "embed.positions was never computed in this block"),
+    ],
+)
+def test_edit_refuses(name, fn, words):
+    with pytest.raises(ValueError, match=words), edit(MODEL, name, fn):
+        MODEL(IDS)
+    assert hooks(MODEL) == 0 and attention_module._tapes == []
+
+
+def test_an_edit_without_a_run_is_an_error_but_does_not_hide_another():
+    with pytest.raises(ValueError, match="never computed"), edit(MODEL, "blocks.0", torch.zeros_like):
+        pass
+    with pytest.raises(Boom), edit(MODEL, "blocks.0", torch.zeros_like):
+        raise Boom
+
+
+# --- lens -----------------------------------------------------------------------------------------------------------
+
+
+@each_kind
+def test_the_lens_ends_in_the_model_and_reads_each_block_by_hand(change):
+    model = decoder(**change)
+    lens = logit_lens(model, IDS)
+    out, tape = traced(model)
+    assert lens.shape == (4, 1, 9, 23) and torch.allclose(lens[-1], out.log_softmax(-1))
+    by_hand = (model.norm(tape["blocks.0"]) @ model.head_weight.T).log_softmax(-1)
+    assert torch.allclose(lens[1], by_hand)
+
+
+def test_a_masked_model_is_read_through_its_own_head():
+    torch.manual_seed(0)
+    model = MaskedLM(replace(CFG, **BERT)).eval()
+    lens = logit_lens(model, IDS)
+    assert streams(model)[0] == "encoder.norm" and torch.allclose(lens[-1], model(IDS).log_softmax(-1), atol=1e-6)
+    at_first = model.logits(model.encoder.norm(model.encoder.embed(IDS))).log_softmax(-1)
+    assert torch.allclose(lens[0], at_first, atol=1e-6)
+
+
+def test_only_a_single_stream_with_logits_can_be_read():
+    for model in (Encoder(CFG), EncoderDecoder(CFG)):
+        with pytest.raises(ValueError, match=f"{type(model).__name__} has no single stream"):
+            logit_lens(model, IDS)
+
+
+# --- heads ----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_the_diagonals_of_transformerlens():
+    "Its induction stripe is diagonal(dim1=-2, dim2=-1, offset=1 - seq_len), its previous-token stripe offset=-1."
+    w = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    for distance in (1, 3):  # seq_len 4 → 3
+        for h in range(3):
+            terms = [w[b, h, i, i - distance].item() for b in range(2) for i in range(distance, 8)]
+            assert look_back(w, distance)[h].item() == pytest.approx(sum(terms) / len(terms))
+    model = decoder()
+    with torch.no_grad(), record(model) as tape:
+        model(IDS)
+    assert torch.equal(head_scores(model, IDS, 3), torch.stack([look_back(x, 3) for x in tape.attention()]))
+    with pytest.raises(ValueError, match="8 tokens back, in a text of 8"):
+        look_back(w, 8)
+
+
+@given(st.integers(1, 12), st.integers(0, 8), st.integers(1, 40))
+def test_repeated_rounds_repeat_and_have_no_twins(period, more, length):
+    rows = repeated(3, period, period + more, torch.Generator().manual_seed(0), length)
+    assert rows.shape == (3, length) and rows.max() < period + more
+    assert torch.equal(rows[:, period:], rows[:, : max(0, length - period)])
+    assert all(len(set(row[:period])) == min(period, length) for row in rows.tolist())
+
+
+def test_a_period_longer_than_the_vocabulary_is_refused():
+    with pytest.raises(ValueError, match="9 different tokens of a vocabulary of 8"):
+        repeated(1, 9, 8)
+
+
+@each_kind
+@pytest.mark.parametrize("mean", [False, True])
+def test_ablation_equals_weights_without_the_head(change, mean):
+    "Zero a head's columns of the output matrix, add what the mean would have written to the bias."
+    model, (layer, head) = decoder(**change), (1, 2)
+    means = head_means(model, IDS) if mean else None
+    with torch.no_grad(), without_head(model, layer, head, means):
+        ours = model(IDS)
+    z = traced(model)[1][f"blocks.{layer}.attention.z"]
+    out = model.blocks[layer].attention.out
+    with torch.no_grad():
+        columns = out.weight[:, 8 * head : 8 * head + 8].clone()
+        constant = columns @ z[0, head].mean(0) if mean else torch.zeros(32, dtype=z.dtype)
+        out.weight[:, 8 * head : 8 * head + 8] = 0
+        out.bias = torch.nn.Parameter(constant + (0 if out.bias is None else out.bias))
+        assert torch.allclose(ours, model(IDS))
+
+
+def test_all_ablations_are_differences():
+    model = decoder()
+    metric = lambda logits: logits[0, -1, 5]  # noqa: E731
+    found = ablations(model, IDS, metric)
+    with torch.no_grad(), without_head(model, 2, 3):
+        one = metric(model(IDS)) - metric(MODEL(IDS))
+    assert found.shape == (3, 4) and found[2, 3].item() == pytest.approx(one.item(), abs=1e-5)
+    for layer, head in ((3, 0), (0, 4), (-1, 0)):
+        with pytest.raises(ValueError, match=f"no head {head} in layer {layer}: the model has 3 layers of 4 heads"):
+            without_head(model, layer, head)
+
+
+# --- patching -------------------------------------------------------------------------------------------------------
+
+
+def answer(logits):
+    return logits[:, -1, 7]
+
+
+@each_kind
+def test_patching_equals_plain_loops(change):
+    "As get_act_patch_resid_pre: run block after block, and put one clean vector in at one place."
+    model, corrupted = decoder(**change), IDS.clone()
+    corrupted[0, 3] = (IDS[0, 3] + 1) % 23
+    found = patching(model, IDS, corrupted, answer)
+    clean = traced(model)[1]
+    best, worst = answer(model(IDS)), answer(model(corrupted))
+    for row, name in enumerate(streams(model)):
+        for t in (0, 3, 5, 8):
+            def put(x, t=t, name=name):
+                return torch.cat([x[:, :t], clean[name][:, t : t + 1], x[:, t + 1 :]], 1)
+
+            handle = model.get_submodule(name).register_forward_hook(lambda m, a, x, put=put: put(x))
+            got = (answer(model(corrupted)) - worst) / (best - worst)
+            handle.remove()
+            assert found[row, t].item() == pytest.approx(got.item(), abs=1e-8)
+    assert found[0, 3].item() == pytest.approx(1) and found[-1, -1].item() == pytest.approx(1)
+    assert found[0, :3].abs().max() < 1e-8 and found[-1, :-1].abs().max() < 1e-8
+
+
+@pytest.mark.parametrize(
+    "corrupted, words",
+    [(IDS[:, :-1], r"clean \[1, 9\], corrupted \[1, 8\]: give one text each"), (IDS, "for both texts: corrupt a token")],
+)
+def test_patching_refuses(corrupted, words):
+    with pytest.raises(ValueError, match=words):
+        patching(MODEL, IDS, corrupted, answer)
+
+
+# --- logit parts ----------------------------------------------------------------------------------------------------
+
+
+@each_kind
+def test_the_parts_sum_exactly_to_the_logit(change):
+    model = decoder(**change)
+    for position, token in ((8, 3), (4, 11)):
+        parts = logit_parts(model, IDS, position, token)
+        assert sum(parts.values()).item() == pytest.approx(model(IDS)[0, position, token].item(), abs=1e-12)
+    assert sum(name.count("head") for name in parts) == 12
+
+
+def test_one_part_by_hand():
+    "The mean taken out, over the frozen scale, times the norm's weight, times the token's row."
+    _, tape = traced(MODEL)
+    last, p = tape["blocks.2"][0, 8], tape["blocks.1.mlp"][0, 8]
+    scale = math.sqrt(last.var(unbiased=False).item() + MODEL.cfg.norm_eps)
+    want = ((p - p.mean()) / scale * MODEL.norm.weight) @ MODEL.head_weight[3]
+    assert logit_parts(MODEL, IDS, 8, 3)["blocks.1.mlp"].item() == pytest.approx(want.item(), abs=1e-12)
+
+
+def test_a_stream_that_is_normed_on_the_way_has_no_parts():
+    for model in (decoder(norm_place="post"), MaskedLM(replace(CFG, **BERT))):
+        with pytest.raises(ValueError, match="only where the stream is a plain sum"):
+            logit_parts(model, IDS, 1, 1)
+
+
+# --- attribution ----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 22), min_size=1, max_size=8), st.booleans())
+def test_integrated_gradients_are_complete(tokens, zero):
+    ids, table = torch.tensor([tokens]), token_vectors(MODEL).weight
+    base = (torch.zeros if zero else torch.ones)(len(tokens), 32, dtype=torch.float64) * table.mean(0)
+    total = integrated_gradients(MODEL, ids, answer, base if zero else None, steps=300).sum()
+    with torch.no_grad(), edit(MODEL, "embed.tokens", lambda x: base.expand_as(x).clone()):
+        start = answer(MODEL(ids))
+    assert total.item() == pytest.approx((answer(MODEL(ids)) - start).item(), abs=2e-3)
+
+
+def test_gradients_equal_finite_differences_and_leave_the_mode():
+    model = decoder(dropout=0.5).train()
+    table, step = token_vectors(model).weight.detach(), 1e-6
+    grad = gradients(model, IDS, answer, table[IDS])
+    assert model.training and all(p.grad is None for p in model.parameters())
+    model.eval()
+    for t, d in ((0, 1), (5, 7)):
+        moved = table[IDS].clone()
+        moved[0, t, d] += step
+        with torch.no_grad(), edit(model, "embed.tokens", lambda x, moved=moved: moved):
+            slope = (answer(model(IDS)) - answer(MODEL(IDS) if False else _plain(model))) / step
+        assert grad[0, t, d].item() == pytest.approx(slope.item(), rel=1e-3, abs=1e-6)
+    expected = (grad * table[IDS]).sum(-1)[0]
+    assert torch.allclose(gradient_x_input(model, IDS, answer), expected)
+    with pytest.raises(ValueError, match="0 steps: the way needs at least one point"):
+        integrated_gradients(model, IDS, answer, steps=0)
+
+
+def _plain(model):
+    with torch.no_grad(), edit(model, "embed.tokens", lambda _: token_vectors(model).weight[IDS]):
+        return model(IDS)
+
+
+def test_a_masked_model_is_attributed_too():
+    torch.manual_seed(0)
+    model = MaskedLM(replace(CFG, **BERT)).double().eval()
+    total = integrated_gradients(model, IDS, answer, steps=200).sum()
+    table = token_vectors(model).weight
+    with torch.no_grad(), edit(model, "encoder.embed.tokens", lambda x: table.mean(0).expand_as(x).clone()):
+        start = answer(model(IDS))
+    assert total.item() == pytest.approx((answer(model(IDS)) - start).item(), abs=1e-3)
+
+
+# --- probe ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_finds_a_plane_and_not_noise():
+    x = torch.randn(600, 10, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] + x[:, 1] > 0).long()
+    noise = torch.randint(2, (600,), generator=torch.Generator().manual_seed(1))
+    score = lambda y: (probe(x[:400], y[:400])(x[400:]).argmax(-1) == y[400:]).float().mean()  # noqa: E731
+    assert score(y) > 0.95 and score(noise) < 0.6
+    with pytest.raises(ValueError, match="3 vectors and 2 classes"):
+        probe(x[:3], y[:2])
+
+
+def test_control_gives_one_class_to_each_word():
+    kinds = torch.randint(50, (900,), generator=torch.Generator().manual_seed(0))
+    labels = control_labels(kinds, 4, torch.Generator().manual_seed(0))
+    assert all(len(labels[kinds == k].unique()) == 1 for k in kinds.unique()) and len(labels.unique()) == 4
+
+
+# --- two maps -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 24), st.integers(1, 6), st.integers(0, 99), st.booleans())
+def test_another_map_is_a_map_with_the_same_output(t, dh, seed, sharp):
+    g = torch.Generator().manual_seed(seed)
+    w = (torch.randn(t, t, generator=g, dtype=torch.float64) * (8 if sharp else 1)).masked_fill(~torch.ones(t, t).tril().bool(), -1e9).softmax(-1)
+    v = torch.randn(t, dh, generator=g, dtype=torch.float64)
+    other = other_map(w, v)
+    assert torch.allclose(other @ v, w @ v, atol=1e-7) and torch.allclose(other.sum(-1), torch.ones(t, dtype=w.dtype))
+    assert (other >= 0).all() and (other.triu(1) == 0).all(), "nobody looks ahead"
+    assert ((other > 0).sum(-1) <= dh + 1).all(), "Carathéodory: dh + 1 tokens suffice"
+    assert torch.equal(other[: dh + 1], w[: dh + 1]), "few tokens leave no choice"
+
+
+# --- a loaded model -------------------------------------------------------------------------------------------------
+
+
+def test_a_gpt2_of_transformers_is_read_and_split(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    torch.manual_seed(0)
+    cfg = transformers.GPT2Config(vocab_size=23, n_positions=24, n_embd=32, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None)
+    theirs = transformers.GPT2LMHeadModel(cfg).eval()
+    theirs.save_pretrained(tmp_path)
+    Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
+    model, _ = pretrained.load(tmp_path)
+    with torch.no_grad():
+        out = theirs(IDS, output_hidden_states=True)
+    _, tape = traced(model)
+    for ours, hidden in zip(streams(model)[:-1], out.hidden_states[:-1], strict=True):
+        assert torch.allclose(tape[ours], hidden, atol=1e-5), ours
+    assert torch.allclose(logit_lens(model, IDS)[-1], out.logits.log_softmax(-1), atol=1e-5)
+    assert sum(logit_parts(model, IDS, 8, 3).values()).item() == pytest.approx(out.logits[0, 8, 3].item(), abs=1e-4)
