@@ -20,11 +20,10 @@ ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
-KINDS += ["spans"]
-KINDS += ["patches"]
-KINDS += ["bias"]
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams", "phrases"]
+KINDS = [
+    "attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams",
+    "spans", "phrases", "bias", "patches",
+]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
