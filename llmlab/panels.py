@@ -104,7 +104,7 @@ def bias_view(
         require(fine, f"{mark}: give finite numbers, and low at most high")
     unit, zero = strings([unit, zero])
     data = dict(models=strings(models), measures=strings(named[0]), marks=marks, unit=unit, zero=zero)
-    alt = f"{', '.join(strings(named[0]))} for {', '.join(data['models'])}; {data['models'][0]}, {named[0][0]}: {marks[0][0]['at']:.2f} {unit}."
+    alt = f"{', '.join(data['measures'])} for {', '.join(data['models'])}; {data['models'][0]}, {data['measures'][0]}: {marks[0][0]['at']:.2f} {unit}."
     return View("bias", data, alt, model=0, row=0)
 
 # %% ../nbs/96_panels.ipynb #6f58ff79
