@@ -20,6 +20,7 @@ MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
 KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
+KINDS += ["grid"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -413,6 +414,20 @@ def test_beams_answer(page, home):
     assert "“start” + “a”: log-probability -0.50, -0.50 a token; was dropped here." in say(page)
     page.get_by_role("button", name="width 1").click()
     assert page.locator(".beams button").count() == 1 and "goes on" in say(page)
+
+
+def test_grid_answers(page, home):
+    tips = [["", "sat 99 %"], ["", ""]]
+    values, rows, columns = [[0.25, 1.0], [-0.5, 0]], ["block 0", "block 1"], ["the", " cat"]
+    page.goto(home(panels.grid_view(values, rows, columns, tips=tips, title="share")))
+    grid = page.get_by_role("group", name="share")
+    assert grid.get_by_role("button").all_inner_texts() == ["0.25", "1", "−0.5", "0"]
+    assert say(page) == "block 0, “·cat” (1): 1. sat 99 %"
+    grid.get_by_role("button").nth(2).click()
+    assert say(page) == "block 1, “the” (0): −0.5"
+    grid.get_by_role("button").nth(2).press("ArrowUp")
+    assert say(page) == "block 0, “the” (0): 0.25"
+    assert grid.get_by_role("button").nth(0).get_attribute("aria-pressed") == "true"
 
 
 # --- every figure, in every home ------------------------------------------------------------------------------------

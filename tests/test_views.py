@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from ipywidgets import Widget
 
 from llmlab import peers, views
-from llmlab.panels import beams_view, cost_view, decoding_view, mask_view
+from llmlab.panels import beams_view, cost_view, decoding_view, grid_view, mask_view
 from llmlab.views import (
     attention_view,
     bertviz_head,
@@ -80,6 +80,7 @@ def figures(text="cat"):
         "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
         "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
         "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
+        "grid": grid_view([[0.9, 0.1]], [text], [text, "c"], tips=[[text, "b"]], title=text),
     }
 
 
