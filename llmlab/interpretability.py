@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['INNER', 'tensor_names', 'watch', 'on_tape', 'trace', 'check_name', 'check_like', 'edit', 'changed', 'streams',
-           'unembed', 'logit_lens', 'repeated', 'look_back', 'head_scores', 'head_means', 'attention_names',
-           'without_head', 'ablations', 'patching', 'readout', 'logit_parts', 'gradients', 'token_vectors',
-           'gradient_x_input', 'integrated_gradients', 'probe', 'control_labels', 'other_weights', 'other_map']
+           'unembed', 'logit_lens', 'repeated', 'look_back', 'head_scores', 'head_means', 'without_head', 'ablations',
+           'patching', 'readout', 'logit_parts', 'gradients', 'token_vectors', 'gradient_x_input',
+           'integrated_gradients', 'probe', 'control_labels', 'other_weights', 'other_map']
 
 # %% ../nbs/19_interpretability.ipynb #1ca8559e
 import difflib
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 # %% ../nbs/19_interpretability.ipynb #4c45b5ce
 from .attention import Tape, merge_heads, record, split_heads
 from .masked import MaskedLM
-from .metrics import device_of, evaluating
+from .metrics import evaluating
 from .transformer import Attention, Decoder, _need
 
 # %% ../nbs/19_interpretability.ipynb #d523877d
@@ -114,8 +114,7 @@ def changed(tape: Tape, given: dict[str, Tensor], name: str, change: Callable) -
 def streams(model: nn.Module) -> list[str]:
     "The residual stream: what enters block 0, then what leaves each block."
     prefix = "encoder." if isinstance(model, MaskedLM) else ""
-    one = f"{type(model).__name__} has no single stream that ends in logits: give a Decoder or a MaskedLM"
-    _need(isinstance(model, MaskedLM | Decoder), one)
+    _need(isinstance(model, MaskedLM | Decoder), f"{type(model).__name__} has no single stream that ends in logits: give a Decoder or a MaskedLM")
     first = "norm" if model.cfg.norm_place == "post" else "embed"
     return [prefix + first, *(f"{prefix}blocks.{i}" for i in range(model.cfg.layers))]
 
@@ -141,8 +140,7 @@ def repeated(
     length: int | None = None,                 # tokens in a row; None: two rounds
 ) -> Int[Tensor, "n length"]:
     "Random tokens that come again and again, a different order in each row."
-    given = f"{period} different tokens of a vocabulary of {vocab_size}"
-    _need(0 < period <= vocab_size, f"{given}: take a period from 1 to {vocab_size}")
+    _need(0 < period <= vocab_size, f"{period} different tokens of a vocabulary of {vocab_size}: take a period from 1 to {vocab_size}")
     once = torch.rand(n, vocab_size, generator=generator).argsort(-1)[:, :period]
     length = 2 * period if length is None else length
     return once.repeat(1, -(-length // period))[:, :length]
@@ -166,25 +164,19 @@ def head_means(model: nn.Module, ids: Int[Tensor, "b t"]) -> list[Float[Tensor, 
     "The mean output of each head over all positions of all texts, layer by layer."
     with evaluating(model), trace(model) as tape:
         model(ids)
-    return [tape[name].mean((0, 2))[:, None] for name in attention_names(model, "z")]
+    return [tape[f"{name}.attention.z"].mean((0, 2))[:, None] for name in streams(model)[1:]]
 
 # %% ../nbs/19_interpretability.ipynb #9c8a8a43
-def attention_names(model: nn.Module, part: str) -> list[str]:
-    "The same tensor of every layer's attention."
-    return [name for name in tensor_names(model) if name.endswith(f"attention.{part}")]
-
-# %% ../nbs/19_interpretability.ipynb #df351ce1
 def without_head(model: nn.Module, layer: int, head: int, means: list | None = None):
     "An edit that replaces a head's output by zero, or by its mean from head_means."
     there = f"{model.cfg.layers} layers of {model.cfg.heads} heads, counted from 0"
-    found = 0 <= layer < model.cfg.layers and 0 <= head < model.cfg.heads
-    _need(found, f"there is no head {head} in layer {layer}: the model has {there}")
+    _need(0 <= layer < model.cfg.layers and 0 <= head < model.cfg.heads, f"there is no head {head} in layer {layer}: the model has {there}")
 
     def silence(z):
         z[:, head] = 0 if means is None else means[layer][head]
         return z
 
-    return edit(model, attention_names(model, "z")[layer], silence)
+    return edit(model, f"{streams(model)[layer + 1]}.attention.z", silence)
 
 # %% ../nbs/19_interpretability.ipynb #c75cc197
 def ablations(model: nn.Module, ids: Int[Tensor, "b t"], metric: Callable, means: list | None = None) -> Float[Tensor, "layers h"]:
@@ -204,8 +196,7 @@ def patching(
     metric: Callable,                # logits [b t v] -> a number for each row
 ) -> Float[Tensor, "layers t"]:      # rows as in streams(model); 0: as corrupted, 1: as clean
     "The share of the metric that each place of the residual stream brings back."
-    given = f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}"
-    _need(clean.shape == corrupted.shape and len(clean) == 1, f"{given}: give one text each, equally long")
+    _need(clean.shape == corrupted.shape and len(clean) == 1, f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}: give one text each, equally long")
     with evaluating(model), trace(model) as tape:
         best, worst = metric(model(clean)), metric(model(corrupted))
     _need(not torch.allclose(best, worst), f"the metric is {best} for both texts: corrupt a token on which the answer hangs")
@@ -232,8 +223,7 @@ def logit_parts(
     position: int, token: int,  # where which token is predicted
 ) -> dict[str, Float[Tensor, ""]]:  # their sum is the logit
     "What each part of the model adds to one logit."
-    plain = isinstance(model, Decoder) and model.cfg.norm_place == "pre"
-    _need(plain, "only where the stream is a plain sum can a logit be split: give a Decoder with norm_place='pre'")
+    _need(isinstance(model, Decoder) and model.cfg.norm_place == "pre", "only where the stream is a plain sum can a logit be split: give a Decoder with norm_place='pre'")
     with evaluating(model), trace(model) as tape:
         model(ids)
         direction, rest = readout(model, tape[streams(model)[-1]][0, position], token)
@@ -291,8 +281,7 @@ def probe(
     decay: float = 1e-3,      # pull of the weights towards zero
 ) -> nn.Linear:
     "A linear classifier of hidden vectors, trained by 50 steps of L-BFGS."
-    fine = len(x) == len(y) > 0 and int(y.min()) >= 0
-    _need(fine, f"{len(x)} vectors and {len(y)} classes: give a class, counted from 0, for each vector")
+    _need(len(x) == len(y) > 0 and int(y.min()) >= 0, f"{len(x)} vectors and {len(y)} classes: give a class, counted from 0, for each vector")
     head = nn.Linear(x.shape[1], int(y.max()) + 1, device=x.device)
     opt = torch.optim.LBFGS(head.parameters(), max_iter=50, line_search_fn="strong_wolfe")
 
