@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['INNER', 'tensor_names', 'watch', 'on_tape', 'trace', 'check_name', 'check_like', 'edit', 'changed', 'streams',
-           'unembed', 'logit_lens', 'repeated', 'look_back', 'head_scores', 'head_means', 'attention_names',
-           'without_head', 'ablations', 'patching', 'place', 'readout', 'logit_parts', 'gradients', 'token_vectors',
-           'gradient_x_input', 'integrated_gradients', 'probe', 'control_labels', 'other_weights', 'other_map']
+           'unembed', 'logit_lens', 'repeated', 'look_back', 'head_scores', 'head_means', 'without_head', 'ablations',
+           'patching', 'readout', 'logit_parts', 'gradients', 'token_vectors', 'gradient_x_input',
+           'integrated_gradients', 'probe', 'control_labels', 'other_weights', 'other_map']
 
 # %% ../nbs/19_interpretability.ipynb #1ca8559e
 import difflib
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 # %% ../nbs/19_interpretability.ipynb #4c45b5ce
 from .attention import Tape, merge_heads, record, split_heads
 from .masked import MaskedLM
-from .metrics import device_of, evaluating
-from .transformer import Attention, Decoder
+from .metrics import evaluating
+from .transformer import Attention, Decoder, _need
 
 # %% ../nbs/19_interpretability.ipynb #d523877d
 INNER = ("weights", "v", "z")  # of every attention
@@ -76,12 +76,9 @@ def check_name(model: nn.Module, name: str) -> None:
 # %% ../nbs/19_interpretability.ipynb #666b470f
 def check_like(name: str, new, old: Tensor) -> Tensor:
     "Refuses what cannot take the tensor's place."
-    if not isinstance(new, Tensor):
-        raise ValueError(f"the edit of {name} gave {type(new).__name__}, expected a tensor: let fn return the tensor")
-    facts = [(list(x.shape), x.dtype, x.device) for x in (new, old)]
-    if facts[0] != facts[1]:
-        given, wanted = (f"{shape}, {dtype}, on {device}" for shape, dtype, device in facts)
-        raise ValueError(f"the edit of {name} gave {given}, expected {wanted}: keep shape, dtype and device")
+    _need(isinstance(new, Tensor), f"the edit of {name} gave {type(new).__name__}, expected a tensor: let fn return it")
+    given, wanted = (f"{list(x.shape)}, {x.dtype}, on {x.device}" for x in (new, old))
+    _need(given == wanted, f"the edit of {name} gave {given}, expected {wanted}: keep shape, dtype and device")
     return new
 
 # %% ../nbs/19_interpretability.ipynb #08013648
@@ -106,8 +103,7 @@ def edit(
         else:
             stack.callback(watch(model, name, change).remove)
         yield
-    if not ran:
-        raise ValueError(f"{name} was never computed in this block: run the model inside it, in a way that uses {name}")
+    _need(bool(ran), f"{name} was never computed in this block: run the model inside it, in a way that uses {name}")
 
 # %% ../nbs/19_interpretability.ipynb #e85d4e6b
 def changed(tape: Tape, given: dict[str, Tensor], name: str, change: Callable) -> tuple[Tensor, Tensor]:
@@ -118,8 +114,7 @@ def changed(tape: Tape, given: dict[str, Tensor], name: str, change: Callable) -
 def streams(model: nn.Module) -> list[str]:
     "The residual stream: what enters block 0, then what leaves each block."
     prefix = "encoder." if isinstance(model, MaskedLM) else ""
-    if not isinstance(model, MaskedLM | Decoder):
-        raise ValueError(f"{type(model).__name__} has no single stream that ends in logits: give a Decoder or a MaskedLM")
+    _need(isinstance(model, MaskedLM | Decoder), f"{type(model).__name__} has no single stream that ends in logits: give a Decoder or a MaskedLM")
     first = "norm" if model.cfg.norm_place == "post" else "embed"
     return [prefix + first, *(f"{prefix}blocks.{i}" for i in range(model.cfg.layers))]
 
@@ -140,15 +135,12 @@ def logit_lens(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, "laye
 
 # %% ../nbs/19_interpretability.ipynb #766a731d
 def repeated(
-    n: int,                                    # rows
-    period: int,                               # tokens in one round, all different
-    vocab_size: int,
+    n: int, period: int, vocab_size: int,      # rows, tokens in one round (all different), ids to choose from
     generator: torch.Generator | None = None,  # of the CPU; None: the global one
     length: int | None = None,                 # tokens in a row; None: two rounds
 ) -> Int[Tensor, "n length"]:
     "Random tokens that come again and again, a different order in each row."
-    if not 0 < period <= vocab_size:
-        raise ValueError(f"{period} different tokens of a vocabulary of {vocab_size}: take a period from 1 to {vocab_size}")
+    _need(0 < period <= vocab_size, f"{period} different tokens of a vocabulary of {vocab_size}: take a period from 1 to {vocab_size}")
     once = torch.rand(n, vocab_size, generator=generator).argsort(-1)[:, :period]
     length = 2 * period if length is None else length
     return once.repeat(1, -(-length // period))[:, :length]
@@ -156,8 +148,8 @@ def repeated(
 # %% ../nbs/19_interpretability.ipynb #c87b7f77
 def look_back(weights: Float[Tensor, "b h t t"], distance: int) -> Float[Tensor, " h"]:
     "How much attention each head puts on the token at this distance to the left, a share of 1."
-    if not 0 <= distance < weights.shape[-1]:
-        raise ValueError(f"{distance} tokens back, in a text of {weights.shape[-1]}: take a distance from 0 to {weights.shape[-1] - 1}")
+    t = weights.shape[-1]
+    _need(0 <= distance < t, f"{distance} tokens back, in a text of {t}: take a distance from 0 to {t - 1}")
     return weights.diagonal(-distance, -2, -1).mean((0, 2))
 
 # %% ../nbs/19_interpretability.ipynb #16f47bb0
@@ -172,25 +164,19 @@ def head_means(model: nn.Module, ids: Int[Tensor, "b t"]) -> list[Float[Tensor, 
     "The mean output of each head over all positions of all texts, layer by layer."
     with evaluating(model), trace(model) as tape:
         model(ids)
-    return [tape[name].mean((0, 2))[:, None] for name in attention_names(model, "z")]
+    return [tape[f"{name}.attention.z"].mean((0, 2))[:, None] for name in streams(model)[1:]]
 
 # %% ../nbs/19_interpretability.ipynb #9c8a8a43
-def attention_names(model: nn.Module, part: str) -> list[str]:
-    "The same tensor of every layer's attention."
-    return [name for name in tensor_names(model) if name.endswith(f"attention.{part}")]
-
-# %% ../nbs/19_interpretability.ipynb #df351ce1
 def without_head(model: nn.Module, layer: int, head: int, means: list | None = None):
     "An edit that replaces a head's output by zero, or by its mean from head_means."
-    if not (0 <= layer < model.cfg.layers and 0 <= head < model.cfg.heads):
-        there = f"{model.cfg.layers} layers of {model.cfg.heads} heads, counted from 0"
-        raise ValueError(f"there is no head {head} in layer {layer}: the model has {there}")
+    there = f"{model.cfg.layers} layers of {model.cfg.heads} heads, counted from 0"
+    _need(0 <= layer < model.cfg.layers and 0 <= head < model.cfg.heads, f"there is no head {head} in layer {layer}: the model has {there}")
 
     def silence(z):
         z[:, head] = 0 if means is None else means[layer][head]
         return z
 
-    return edit(model, attention_names(model, "z")[layer], silence)
+    return edit(model, f"{streams(model)[layer + 1]}.attention.z", silence)
 
 # %% ../nbs/19_interpretability.ipynb #c75cc197
 def ablations(model: nn.Module, ids: Int[Tensor, "b t"], metric: Callable, means: list | None = None) -> Float[Tensor, "layers h"]:
@@ -210,25 +196,15 @@ def patching(
     metric: Callable,                # logits [b t v] -> a number for each row
 ) -> Float[Tensor, "layers t"]:      # rows as in streams(model); 0: as corrupted, 1: as clean
     "The share of the metric that each place of the residual stream brings back."
-    if clean.shape != corrupted.shape or len(clean) != 1:
-        raise ValueError(f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}: give one text each, equally long")
-    every = torch.arange(t := clean.shape[1], device=clean.device)
+    _need(clean.shape == corrupted.shape and len(clean) == 1, f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}: give one text each, equally long")
     with evaluating(model), trace(model) as tape:
         best, worst = metric(model(clean)), metric(model(corrupted))
-        if torch.allclose(best, worst):
-            raise ValueError(f"the metric is {best.item():.4g} for both texts: corrupt a token on which the answer hangs")
-    rows = []
+    _need(not torch.allclose(best, worst), f"the metric is {best} for both texts: corrupt a token on which the answer hangs")
+    rows, here = [], torch.eye(clean.shape[1], dtype=torch.bool, device=clean.device)[..., None]
     for name in streams(model):
-        put = partial(place, source=tape[name], every=every)
-        with evaluating(model), edit(model, name, put):
-            rows.append((metric(model(corrupted.expand(t, -1))) - worst) / (best - worst))
+        with evaluating(model), edit(model, name, lambda x, source=tape[name]: torch.where(here, source, x)):
+            rows.append((metric(model(corrupted.expand(len(here), -1))) - worst) / (best - worst))
     return torch.stack(rows)
-
-# %% ../nbs/19_interpretability.ipynb #1f5b329d
-def place(x: Float[Tensor, "t t d"], source: Float[Tensor, "1 t d"], every: Int[Tensor, " t"]) -> Float[Tensor, "t t d"]:
-    "Row i with the source's vector at position i."
-    x[every, every] = source[0]
-    return x
 
 # %% ../nbs/19_interpretability.ipynb #ea6d336c
 def readout(model: Decoder, x: Float[Tensor, " d"], token: int) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
@@ -244,12 +220,10 @@ def readout(model: Decoder, x: Float[Tensor, " d"], token: int) -> tuple[Float[T
 def logit_parts(
     model: Decoder,
     ids: Int[Tensor, "1 t"],
-    position: int,  # where the token is predicted
-    token: int,
+    position: int, token: int,  # where which token is predicted
 ) -> dict[str, Float[Tensor, ""]]:  # their sum is the logit
     "What each part of the model adds to one logit."
-    if not isinstance(model, Decoder) or model.cfg.norm_place != "pre":
-        raise ValueError("only where the stream is a plain sum can a logit be split: give a Decoder with norm_place='pre'")
+    _need(isinstance(model, Decoder) and model.cfg.norm_place == "pre", "only where the stream is a plain sum can a logit be split: give a Decoder with norm_place='pre'")
     with evaluating(model), trace(model) as tape:
         model(ids)
         direction, rest = readout(model, tape[streams(model)[-1]][0, position], token)
@@ -258,18 +232,17 @@ def logit_parts(
             heads = tape[f"blocks.{i}.attention.z"][0, :, position]
             writes = torch.einsum("hk,dhk->hd", heads, block.attention.out.weight.unflatten(1, heads.shape))
             found |= {f"blocks.{i}.head.{h}": x @ direction for h, x in enumerate(writes)}
-            if block.attention.out.bias is not None:
-                found[f"blocks.{i}.attention.out.bias"] = block.attention.out.bias @ direction
+            found |= {f"blocks.{i}.attention.out.{n}": p @ direction for n, p in block.attention.out.named_parameters() if n == "bias"}
             found[f"blocks.{i}.mlp"] = tape[f"blocks.{i}.mlp"][0, position] @ direction
     return found | {"norm.bias": rest}
 
 # %% ../nbs/19_interpretability.ipynb #b314672f
 def gradients(model: nn.Module, ids: Int[Tensor, "1 t"], metric: Callable, points: Float[Tensor, "n t d"]) -> Float[Tensor, "n t d"]:
     "How the metric changes with each token vector, at several points."
-    name, training = streams(model)[0].replace("norm", "embed").removesuffix("embed") + "embed.tokens", model.training
+    name, training = streams(model)[0].rpartition(".")[0] + ".embed.tokens", model.training
     points = points.detach().requires_grad_(True)
     try:
-        with torch.enable_grad(), edit(model.eval(), name, lambda _: points):
+        with torch.enable_grad(), edit(model.eval(), name.lstrip("."), lambda _: points):
             total = metric(model(ids.expand(len(points), -1))).sum()
         return torch.autograd.grad(total, points)[0]
     finally:
@@ -277,7 +250,6 @@ def gradients(model: nn.Module, ids: Int[Tensor, "1 t"], metric: Callable, point
 
 # %% ../nbs/19_interpretability.ipynb #44d16fe4
 def token_vectors(model: nn.Module) -> nn.Embedding:
-    "The table of token vectors."
     return (model.encoder if isinstance(model, MaskedLM) else model).embed.tokens
 
 
@@ -295,8 +267,7 @@ def integrated_gradients(
     steps: int = 64,                            # points on the way
 ) -> Float[Tensor, " t"]:                       # their sum: metric at the end less metric at the beginning
     "The mean gradient on the way from the baseline, times the way."
-    if steps < 1:
-        raise ValueError(f"{steps} steps: the way needs at least one point, and some 50 to be exact")
+    _need(steps > 0, f"{steps} steps: the way needs at least one point, and some 50 to be exact")
     table = token_vectors(model)
     start = table.weight.mean(0).expand(ids.shape[1], -1) if baseline is None else baseline
     way = (table(ids)[0] - start).detach()
@@ -308,18 +279,15 @@ def probe(
     x: Float[Tensor, "n d"],  # hidden vectors
     y: Int[Tensor, " n"],     # the class of each, from 0
     decay: float = 1e-3,      # pull of the weights towards zero
-    steps: int = 50,          # of L-BFGS
 ) -> nn.Linear:
-    "A linear classifier of hidden vectors."
-    if len(x) != len(y) or not len(y) or int(y.min()) < 0:
-        raise ValueError(f"{len(x)} vectors and {len(y)} classes: give a class, counted from 0, for each vector")
+    "A linear classifier of hidden vectors, trained by 50 steps of L-BFGS."
+    _need(len(x) == len(y) > 0 and int(y.min()) >= 0, f"{len(x)} vectors and {len(y)} classes: give a class, counted from 0, for each vector")
     head = nn.Linear(x.shape[1], int(y.max()) + 1, device=x.device)
-    opt = torch.optim.LBFGS(head.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+    opt = torch.optim.LBFGS(head.parameters(), max_iter=50, line_search_fn="strong_wolfe")
 
     def closure():
         opt.zero_grad()
-        loss = F.cross_entropy(head(x), y) + decay * head.weight.pow(2).sum()
-        loss.backward()
+        (loss := F.cross_entropy(head(x), y) + decay * head.weight.pow(2).sum()).backward()
         return loss
 
     nn.init.zeros_(head.weight)

@@ -22,7 +22,7 @@ MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
 pytestmark = pytest.mark.slow
 KINDS = [
     "attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams",
-    "spans", "phrases", "bias", "patches",
+    "spans", "phrases", "bias", "grid", "patches",
 ]
 
 
@@ -494,6 +494,18 @@ def test_bias_answers(page, home):
     assert say(page).startswith("skewed, home: 0.10") and pressed == "true"
     page.get_by_role("button", name="home").press("ArrowLeft")
     assert say(page).startswith("skewed, work:")
+def test_grid_answers(page, home):
+    tips = [["", "sat 99 %"], ["", ""]]
+    values, rows, columns = [[0.25, 1.0], [-0.5, 0]], ["block 0", "block 1"], ["the", " cat"]
+    page.goto(home(panels.grid_view(values, rows, columns, tips=tips, title="share")))
+    grid = page.get_by_role("group", name="share")
+    assert grid.get_by_role("button").all_inner_texts() == ["0.25", "1", "−0.5", "0"]
+    assert say(page) == "block 0, “·cat” (1): 1. sat 99 %"
+    grid.get_by_role("button").nth(2).click()
+    assert say(page) == "block 1, “the” (0): −0.5"
+    grid.get_by_role("button").nth(2).press("ArrowUp")
+    assert say(page) == "block 0, “the” (0): 0.25"
+    assert grid.get_by_role("button").nth(0).get_attribute("aria-pressed") == "true"
 
 
 # --- every figure, in every home ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from llmlab.panels import beams_view, bias_view, decoding_view, mask_view
+from llmlab.panels import beams_view, bias_view, decoding_view, grid_view, mask_view
 
 # --- mask -----------------------------------------------------------------------------------------------------------
 
@@ -84,3 +84,26 @@ def test_bias_keeps_its_numbers():
 def test_what_bias_view_refuses(models, said):
     with pytest.raises(ValueError, match=said):
         bias_view(models, "nats", "0: equal")
+
+
+# --- grid -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_starts_at_its_largest_number():
+    view = grid_view([[0.1, -3], [2.00004, 0]], "ab", ["x", " y"], labels=[["1", "2"], ["3", "4"]])
+    assert (view.row, view.column) == (1, 0) and view.data["values"] == [[0.1, -3.0], [2.0, 0.0]]
+    assert view.data["labels"] == [["1", "2"], ["3", "4"]] and view.data["tips"] is None
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (dict(values=np.eye(3)), r"values \[3, 3\] for 2 rows and 2 columns: give a finite number for each cell"),
+        (dict(values=[[1, np.nan], [0, 0]]), "give a finite number for each cell"),
+        (dict(values=np.eye(2), labels=[["a", "b"]]), "labels has 1 rows, expected 2 with 2 texts each"),
+        (dict(values=np.eye(2), tips=[["a"], ["b"]]), "tips has 2 rows, expected 2 with 2 texts each"),
+    ],
+)
+def test_a_grid_refuses_what_does_not_fit(given, words):
+    with pytest.raises(ValueError, match=words):
+        grid_view(rows="ab", columns="cd", **given)

@@ -18,7 +18,7 @@ from ipywidgets import Widget
 from llmlab import peers, views
 from llmlab.answering import spans_view
 from llmlab.horizons import patches_view
-from llmlab.panels import beams_view, bias_view, cost_view, decoding_view, mask_view
+from llmlab.panels import beams_view, bias_view, cost_view, decoding_view, grid_view, mask_view
 from llmlab.views import (
     attention_view,
     bertviz_head,
@@ -90,6 +90,7 @@ def figures(text="cat"):
         "phrases": phrases_view(f"{text} b", {text: f"b {text} c", "second": text}),
         "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
         "spans": spans_view(["[CLS]", *words], torch.eye(4)[:, :2], torch.arange(4) > 0, 2),
+        "grid": grid_view([[0.9, 0.1]], [text], [text, "c"], tips=[[text, "b"]], title=text),
     }
 
 
