@@ -19,7 +19,8 @@ ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1
 MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams", "phrases"]
+KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
+KINDS += ["phrases"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
