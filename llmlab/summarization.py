@@ -18,7 +18,6 @@ from typing import NamedTuple
 # %% ../nbs/15_summarization.ipynb #2dab6887
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -189,15 +188,15 @@ def summarize(
     model: EncoderDecoder,
     tokenizer: Tokenizer,
     documents: Sequence[str],
-    how: Beams = Beams(4),
-    n: int = 48,  # tokens at most
+    width: int = 4,  # beams
+    n: int = 48,     # tokens at most
 ) -> list[str]:
     "The best summary of each document that beam search finds."
     source = [source_ids(tokenizer, text, model.cfg.context) for text in documents]
     found = []
     for at in range(0, len(source), 100):
         some = source[at : at + 100]
-        for (ids, _), *_ in beam_search(model, [[tokenizer.eot]] * len(some), n, how, [tokenizer.eot], source=some):
+        for (ids, _), *_ in beam_search(model, [[tokenizer.eot]] * len(some), n, Beams(width), [tokenizer.eot], source=some):
             found.append(tokenizer.decode(i for i in ids if i != tokenizer.eot).strip())
     return found
 

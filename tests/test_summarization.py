@@ -1,4 +1,5 @@
-"Extraction against networkx, ROUGE against rouge_score, splits without leaks, fragments by hand, detectors with known truth."
+"Extraction against networkx, ROUGE against rouge_score, splits without leaks, detectors with known truth."
+
 import random
 import re
 
@@ -12,7 +13,6 @@ from networkx import DiGraph, from_numpy_array
 from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # networkx.pagerank without scipy
 from rouge_score.rouge_scorer import RougeScorer
 
-from llmlab.generation import Beams
 from llmlab.overlap import rouge_words
 from llmlab.summarization import (
     LINES,
@@ -89,7 +89,8 @@ def test_k_sentences_in_the_order_of_the_document(summarizer):
 @pytest.mark.parametrize("summarizer", [lead, textrank])
 @pytest.mark.parametrize(
     "document, k, words",
-    [("", 1, "document '' is empty: give a text"), (" \n ", 1, "is empty"), (NEWS, 0, "k=0 sentences: ask for 1 or more"),
+    [("", 1, "document '' is empty: give a text"), (" \n ", 1, "is empty"),
+     (NEWS, 0, "k=0 sentences: ask for 1 or more"),
      (NEWS, -2, "k=-2")],
 )  # fmt: skip
 def test_extraction_needs_a_text_and_a_number(summarizer, document, k, words):
@@ -107,7 +108,10 @@ def test_similarity_by_pencil():
     assert (w == w.T).all() and not w.diagonal().any() and not w[2:].any()
 
 
-@given(st.integers(1, 6).flatmap(lambda n: arrays(float, (n, n), elements=st.integers(0, 4).map(float))), st.sampled_from([0.0, 0.5, 0.85]))
+@given(
+    st.integers(1, 6).flatmap(lambda n: arrays(float, (n, n), elements=st.integers(0, 4).map(float))),
+    st.sampled_from([0.0, 0.5, 0.85]),
+)
 def test_pagerank_is_that_of_networkx(weights, damping):
     graph = from_numpy_array(weights, create_using=DiGraph)
     theirs = _pagerank_python(graph, alpha=damping, tol=1e-12, max_iter=1000)
@@ -129,7 +133,8 @@ def test_textrank_takes_the_sentence_that_others_are_like():
 
 
 def test_the_summary_tells_the_facts():
-    story = ("One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. Mia put the red cup "
+    story = ("One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
+             "Mia put the red cup "
              'under the mat. The goat hid it. It was hot. "I like the barn," said Mia to the goat.')  # fmt: skip
     assert with_summary(story).summary == "Mia left a red cup under the mat in the barn, and the goat hid it."
 
@@ -209,8 +214,16 @@ def test_the_standard_library_split_leaks_nothing():
 def test_what_is_copied_leaves_the_training_side(copied):
     from llmlab.text import held_out
 
-    held = next(Pair("Some long document of six words", f"same head here {i}") for i in range(99) if held_out(f"same head here {i}", 0.2))
-    held = held._replace(document="Some long document of six words. This long sentence stands in both.") if "Other" in copied.document else held
+    held = next(
+        Pair("Some long document of six words", f"same head here {i}")
+        for i in range(99)
+        if held_out(f"same head here {i}", 0.2)
+    )
+    held = (
+        held._replace(document="Some long document of six words. This long sentence stands in both.")
+        if "Other" in copied.document
+        else held
+    )
     copied = copied._replace(summary=held.summary.upper()) if copied.summary.startswith("Same") else copied
     free = [Pair(f"text {i}", f"free {i}") for i in range(99) if not held_out(f"free {i}", 0.2)]
     learn, tests = split_pairs([held, copied, *free])
@@ -255,14 +268,23 @@ def test_logprobs_are_those_of_one_pair_alone():
 def test_it_learns_a_few_pairs_by_heart_and_says_them():
     few, net = LEARN[:4], model(d_model=48)
     fit(net, PairBatches(few, TOKENIZER, 110, batch_size=8), summary_loss, Recipe(steps=70, lr=6e-3))
-    assert summarize(net, TOKENIZER, [pair.document for pair in few], Beams(2)) == [pair.summary for pair in few]
+    assert summarize(net, TOKENIZER, [pair.document for pair in few], 2) == [pair.summary for pair in few]
     wrong = [Pair(few[0].document, few[1].summary)]
     assert belief(net, TOKENIZER, few)[0] > belief(net, TOKENIZER, wrong)[0] + 1
 
 
-@pytest.mark.parametrize("call", [lambda d: source_ids(TOKENIZER, d, 8), lambda d: summarize(model(context=8), TOKENIZER, ["Mia", d]),
-                                  lambda d: PairBatches([Pair(d, "x")], TOKENIZER, 8)])  # fmt: skip
-@pytest.mark.parametrize("document, words", [("", "document '' is empty"), ("\n", "is empty"), (NEWS, r"\d+ tokens, but the encoder takes 8: use first_part")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda d: source_ids(TOKENIZER, d, 8),
+        lambda d: summarize(model(context=8), TOKENIZER, ["Mia", d]),
+        lambda d: PairBatches([Pair(d, "x")], TOKENIZER, 8),
+    ],
+)
+@pytest.mark.parametrize(
+    "document, words",
+    [("", "document '' is empty"), ("\n", "is empty"), (NEWS, r"\d+ tokens, but the encoder takes 8: use first_part")],
+)
 def test_a_document_must_be_there_and_fit(call, document, words):
     with pytest.raises(ValueError, match=words):
         call(document)
@@ -291,7 +313,10 @@ def test_rouge_is_that_of_rouge_score():
     theirs = RougeScorer(["rouge1", "rouge2", "rougeL"])
     ours = rouge_scores(hyps, refs)
     for name, score in ours.items():
-        each = [theirs.score(ref, hyp)[name.lower().replace("-", "").replace("l", "L")].fmeasure for ref, hyp in zip(refs, hyps, strict=True)]
+        each = [
+            theirs.score(ref, hyp)[name.lower().replace("-", "").replace("l", "L")].fmeasure
+            for ref, hyp in zip(refs, hyps, strict=True)
+        ]
         assert score == pytest.approx(np.mean(each)) and score.recipe["low"] < score < score.recipe["high"]
 
 
@@ -352,7 +377,9 @@ def test_fragments_are_those_of_the_paper(source, summary):
 def test_copying_by_pencil():
     found = copying("The cat sat on the mat.", "the cat SLEPT on a mat")
     assert found == pytest.approx({"coverage": 4 / 6, "density": 6 / 6, "new 1-grams": 2 / 6, "new 2-grams": 4 / 5})
-    assert copying(NEWS, lead(NEWS, 2)) == pytest.approx({"coverage": 1, "density": 11, "new 1-grams": 0, "new 2-grams": 0})
+    assert copying(NEWS, lead(NEWS, 2)) == pytest.approx(
+        {"coverage": 1, "density": 11, "new 1-grams": 0, "new 2-grams": 0}
+    )
 
 
 @pytest.mark.parametrize("document, summary", [("", "a"), ("a", ""), ("...", "a")])
@@ -392,7 +419,9 @@ def test_glue_is_what_references_use_without_having_read_it():
 
 def test_unsupported_words_in_order():
     assert unsupported(NEWS, "Ann found a red kite", {"found"}) == ["ann", "kite"]
-    assert not unsupported(NEWS, "The RED cup.") and unsupported(NEWS, "mug") == ["mug"], "a paraphrase is a false alarm"
+    assert not unsupported(NEWS, "The RED cup.") and unsupported(NEWS, "mug") == ["mug"], (
+        "a paraphrase is a false alarm"
+    )
 
 
 def test_words_find_a_foreign_name_and_miss_a_mix_up():
