@@ -381,8 +381,8 @@ def test_a_trained_model_of_theirs_answers(theirs):
     model, tokenizer = theirs
     pairs = [("Where does Mia live?", "Mia lives in old Dover. Tom lives in Corby.", "old Dover"),
              ("Where does Tom live?", "Mia lives in old Dover. Tom lives in Corby.", "Corby")]  # fmt: skip
-    opt = torch.optim.AdamW(model.parameters(), 5e-3)
-    for _ in range(60):
+    opt = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(200):
         rows = tokenizer([q for q, *_ in pairs], [p for _, p, _ in pairs], return_tensors="pt")
         spots = torch.tensor([[10, 11], [16, 16]])
         loss = model(**rows, start_positions=spots[:, 0], end_positions=spots[:, 1]).loss
