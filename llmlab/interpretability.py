@@ -128,10 +128,11 @@ def unembed(model: nn.Module, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]
 # %% ../nbs/19_interpretability.ipynb #45b64e56
 def logit_lens(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, "layers b t v"]:
     "Log-probabilities after the embedding and after each block; the last are the model's own."
+    places = streams(model)
     with evaluating(model), trace(model) as tape:
         model(ids)
     with evaluating(model):
-        return torch.stack([unembed(model, tape[name]).log_softmax(-1) for name in streams(model)])
+        return torch.stack([unembed(model, tape[name]).log_softmax(-1) for name in places])
 
 # %% ../nbs/19_interpretability.ipynb #766a731d
 def repeated(
