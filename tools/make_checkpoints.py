@@ -265,7 +265,7 @@ def translation(args):
             "parameters": n_params(model),
             "dtype": "bfloat16",
             "config": asdict(cfg),
-            "recipe": asdict(recipe),
+            "recipe": finite(recipe),
             "steps": history[-1]["step"],
             "corpus": {"name": "phrases(60_000, ['zh', 'de'])", "babel": metadata.version("babel")},
             "held_out": found,
