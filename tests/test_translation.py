@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab.checkpoints import load, read_checkpoint, shipped
 from llmlab.generation import Beams
+from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config
 from llmlab.translation import (
@@ -345,6 +347,29 @@ def test_nearest_pencil():
     pairs = [("2 hours", "2 Stunden"), ("3 days", "3 Tage")]
     known = [Phrase("", "", (), "de", *pair) for pair in pairs]
     assert nearest(known, ["9 hours", "4 days", "days"]) == ["2 Stunden", "3 Tage", "3 Tage"]
+
+
+# --- the shipped model ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped_translator():
+    path = shipped("translation.safetensors")
+    about, _ = read_checkpoint(path)
+    tokenizer = PhraseTokenizer(Tokenizer.load(shipped("translation.tokenizer.json")), ["de", "zh"])
+    return load(path, Translator(Config(**about["config"])))[0], tokenizer
+
+
+@pytest.mark.parametrize("language", ["zh", "de"])
+@pytest.mark.parametrize("held", ["date", "time", "unit", "money", "tongue"])
+def test_the_shipped_model_knows_what_it_never_saw(shipped_translator, held, language):
+    part = phrases(80, [language], held=True, kinds={held: KINDS[held]}, seed=5)
+    exact, found = score(translate(*shipped_translator, [p.source for p in part], language), part)
+    assert exact >= 0.95 and found >= 98
+
+
+def test_the_shipped_model_is_small_enough():
+    assert shipped("translation.safetensors").stat().st_size <= 2_000_000
 
 
 # --- a GPU ------------------------------------------------------------------------------------------------------------
