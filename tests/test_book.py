@@ -14,7 +14,7 @@ from conftest import ROOT, missing
 
 BUILT = Path(os.environ.get("LLMLAB_BOOK_BUILD", ROOT / "book" / "_build"))
 HTML = BUILT / "html"
-SECONDS = 60  # a chapter's budget on two cores
+SECONDS = 60  # a chapter's budget on two cores, where chapter 8 takes 48 s; on slower ones all budgets grow alike
 MORE = {"10_recurrent": 90, "14_answering": 120, "15_summarization": 120}  # TensorFlow; two models learn from nothing
 CONFIG = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
@@ -154,7 +154,8 @@ def test_each_chapter_ran_within_its_budget(html):
     records = get_cache(BUILT / ".jupyter_cache").list_cache_records()
     runs = {Path(r.uri).stem: r.data["execution_seconds"] for r in records}
     assert set(chapters()) <= set(runs)
-    assert not {name: seconds for name, seconds in runs.items() if seconds > MORE.get(name, SECONDS)}
+    slower = max(1, runs["08_causal"] / 48)
+    assert not {name: seconds for name, seconds in runs.items() if seconds > slower * MORE.get(name, SECONDS)}
 
 
 # --- the configuration ------------------------------------------------------------------------------------------------
