@@ -39,12 +39,12 @@ export function rove(group, columns) {
   });
 }
 
-// colours of the style sheet as three numbers each, in the theme that holds now
+// colours of the style sheet as three numbers each, in the theme that holds now; a box of ipywidgets draws before it is on the page
 export function themeColours(el, names) {
-  const probe = h("span");
-  el.append(probe);
+  const probe = h("span"), host = el.isConnected ? el : document.body.appendChild(h("div", { className: "llmlab" }));
+  host.append(probe);
   const found = names.map((name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); });
-  probe.remove();
+  (host === el ? probe : host).remove();
   return found;
 }
 
