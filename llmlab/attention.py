@@ -89,8 +89,7 @@ def rotate(
     table: Float[Tensor, "2 t half"],  # from rotary_table
 ) -> Float[Tensor, "*b t dh"]:  # same lengths, turned
     "Coordinate i and coordinate i + dh/2 turned as one pair."
-    cos, sin = table.to(x.dtype)
-    left, right = x.chunk(2, dim=-1)
+    (cos, sin), (left, right) = table.to(x.dtype), x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
 # %% ../nbs/04_attention.ipynb #9950a124
