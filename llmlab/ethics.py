@@ -16,10 +16,9 @@ from pathlib import Path
 
 # %% ../nbs/20_ethics.ipynb #fe26ad7b
 import numpy as np
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
 # %% ../nbs/20_ethics.ipynb #d43b4d22
+from .cache import pad
 from .choosing import sign_test
 from .cost import rows as table_rows
 from .masked import SPECIAL, pseudo_logprobs
@@ -34,13 +33,12 @@ def text_logprobs(
     batch_size: int = 256,  # texts a forward pass
 ) -> np.ndarray:  # nats, one number a text
     "log p of each whole text, from its start to its end."
-    rows, found = [torch.tensor([tokenizer.eot, *tokenizer.encode(t), tokenizer.eot]) for t in texts], []
+    rows, found = [[tokenizer.eot, *tokenizer.encode(t), tokenizer.eot] for t in texts], []
     with evaluating(model):
         for start in range(0, len(rows), batch_size):
-            ids = pad_sequence(rows[start : start + batch_size], True, -1).to(device_of(model))
-            logp = model(ids.clamp(min=0)[:, :-1]).float().log_softmax(-1)
-            logp = logp.gather(-1, ids[:, 1:, None].clamp(min=0))[..., 0]
-            found += (logp * (ids[:, 1:] >= 0)).sum(-1).tolist()
+            ids, real = pad(rows[start : start + batch_size], left=False, device=device_of(model))
+            logp = model(ids[:, :-1]).float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+            found += (logp * real[:, 1:]).sum(-1).tolist()
     return np.array(found)
 
 # %% ../nbs/20_ethics.ipynb #da317769

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 # %% ../nbs/14_questions.ipynb #d952e706
 from .metrics import Score, interval
-from .overlap import exact_match, f1, squad_words  # noqa: F401
+from .overlap import exact_match, squad_words
 
 # %% ../nbs/14_questions.ipynb #4da9ef06
 FIRST, LAST = "Mia Tom Eva Ben Zoe Sam Ida Max Ann Leo Kim Dan", "Stone Brook Hill Marsh Lake Moor Ford Wood Reed Frost Gale Snow"

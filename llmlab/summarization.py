@@ -22,7 +22,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../nbs/15_summarization.ipynb #b6e4c20f
-from .cache import pad
 from .generation import Beams, beam_search
 from .metrics import Score, device_of, evaluating, from_rows, interval, ratio
 from .overlap import grams, rouge, rouge_words
@@ -32,6 +31,7 @@ from .text import Read, held_out, key, stdlib, stories, tell
 # %% ../nbs/15_summarization.ipynb #489a025a
 from .tokens import Tokenizer
 from .transformer import EncoderDecoder
+from .translation import split_batch, stacked
 from .views import View
 
 # %% ../nbs/15_summarization.ipynb #7c2d322e
@@ -165,15 +165,13 @@ class PairBatches:
         "Documents and summaries of one step, filled up with -1."
         rng = random.Random(self.seed * 1_000_003 + step)
         chosen = [rng.randrange(len(self.sources)) for _ in range(self.batch_size)]
-        ids, real = pad([rows[i] for i in chosen for rows in (self.sources, self.targets)], left=False)
-        return ids.masked_fill(~real, -1).view(self.batch_size, 2, -1)
+        return stacked([(self.sources[i], self.targets[i]) for i in chosen])
 
 # %% ../nbs/15_summarization.ipynb #670bb008
 def token_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[Tensor, Tensor]:
     "ln p of each token of the summary, after those before it, and which of them are there."
-    source, target = batch.unbind(1)
-    target = target[:, : int((target >= 0).sum(1).max())]
-    logits = model(source.clamp(min=0), target[:, :-1].clamp(min=0), source >= 0)
+    source, real, target = split_batch(batch)
+    logits = model(source, target[:, :-1].clamp(min=0), real)
     there, said = target[:, 1:] >= 0, target[:, 1:].clamp(min=0)
     return logits.log_softmax(-1).gather(-1, said[..., None])[..., 0].masked_fill(~there, 0.0), there
 
@@ -315,10 +313,9 @@ def detection(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score
 def belief(model: EncoderDecoder, tokenizer: Tokenizer, pairs: Sequence[Pair]) -> Float[np.ndarray, " n"]:  # nats
     "ln p of the least likely token of each summary, given its document."
     rows = PairBatches(pairs, tokenizer, model.cfg.context)
-    found = []
+    both, found = list(zip(rows.sources, rows.targets, strict=True)), []
     with evaluating(model):
-        for at in range(0, len(pairs), 100):
-            both = [x for pair in zip(rows.sources[at : at + 100], rows.targets[at : at + 100], strict=True) for x in pair]
-            ids, real = pad(both, left=False, device=device_of(model))
-            found.append(token_logprobs(model, ids.masked_fill(~real, -1).view(len(both) // 2, 2, -1))[0].amin(1))
+        for at in range(0, len(both), 100):
+            batch = stacked(both[at : at + 100]).to(device_of(model))
+            found.append(token_logprobs(model, batch)[0].amin(1))
     return torch.cat(found).cpu().numpy()

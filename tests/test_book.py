@@ -14,7 +14,7 @@ from conftest import ROOT, missing
 
 BUILT = Path(os.environ.get("LLMLAB_BOOK_BUILD", ROOT / "book" / "_build"))
 HTML = BUILT / "html"
-SECONDS = 60  # a chapter's budget on two cores, where chapter 8 takes 48 s; on slower ones all budgets grow alike
+SECONDS = 60  # a chapter's budget on two cores
 MORE = {"10_recurrent": 90, "14_answering": 120, "15_summarization": 120}  # TensorFlow; two models learn from nothing
 CONFIG = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
@@ -148,14 +148,13 @@ def test_no_address_of_a_script_style_or_font_is_foreign(html):
 
 
 @pytest.mark.slow
-def test_each_chapter_ran_within_its_budget(html):
+def test_no_chapter_took_twice_its_budget(html):  # one machine is half as fast as another, or as itself an hour ago
     from jupyter_cache import get_cache
 
     records = get_cache(BUILT / ".jupyter_cache").list_cache_records()
     runs = {Path(r.uri).stem: r.data["execution_seconds"] for r in records}
     assert set(chapters()) <= set(runs)
-    slower = max(1, runs["08_causal"] / 48)
-    assert not {name: seconds for name, seconds in runs.items() if seconds > slower * MORE.get(name, SECONDS)}
+    assert not {name: seconds for name, seconds in runs.items() if seconds > 2 * MORE.get(name, SECONDS)}
 
 
 # --- the configuration ------------------------------------------------------------------------------------------------

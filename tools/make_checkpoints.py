@@ -243,15 +243,15 @@ def translation(args):
     held = {language: phrases(400, [language], held=True, seed=1) for language in ("zh", "de")}
     tokenizer = PhraseTokenizer.train(learn, 800)
     cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=448, position="rope")
-    recipe = Recipe(steps=args.steps or 1800, batch_size=64, lr=3e-3, every=200, seconds=args.seconds)
+    recipe = Recipe(steps=args.steps or 1800, batch_size=64, lr=3e-3, every=200)
     model, began = Translator(cfg), time.process_time()
-    history = fit(model, Pairs(learn, tokenizer, 64), translation_loss, recipe)
+    fit(model, Pairs(learn, tokenizer, 64), translation_loss, recipe)
     seconds = round(time.process_time() - began, 1)
 
     args.out.mkdir(parents=True, exist_ok=True)
     weights, merges = args.out / "translation.safetensors", args.out / "translation.tokenizer.json"
     tokenizer.base.save(merges)
-    save(model, weights, torch.bfloat16, step=history[-1]["step"])
+    save(model, weights, torch.bfloat16, step=recipe.steps)
     model, found = load(weights, Translator(cfg))[0], {}
     for language, part in held.items():
         exact, bleu = score(translate(model, tokenizer, [p.source for p in part], language), part)
@@ -266,7 +266,6 @@ def translation(args):
             "dtype": "bfloat16",
             "config": asdict(cfg),
             "recipe": finite(recipe),
-            "steps": history[-1]["step"],
             "corpus": {"name": "phrases(60_000, ['zh', 'de'])", "babel": metadata.version("babel")},
             "held_out": found,
             "seconds": seconds,
@@ -283,7 +282,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["reference-gpt", "stories-bert", "translation"])
     parser.add_argument("--steps", type=int, help="default: as many as the shipped one had")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="translation: stop training after so many")
     parser.add_argument("--out", type=Path, default=DATA)
     parser.add_argument("--threads", type=int, default=1, help="one: then CPU seconds are seconds of one core")
     args = parser.parse_args()

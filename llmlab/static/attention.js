@@ -1,5 +1,5 @@
 // The attention figure: small maps of all heads, one head as a matrix or as lines, one token's weights as text.
-import { h, onTheme, tools } from "./dom.js";
+import { chooser, h, onTheme, tools, within } from "./dom.js";
 import { coarse, crop, headName, readWindow } from "./attention_layout.js";
 import { line, store } from "./attention_data.js";
 import { palette } from "./attention_draw.js";
@@ -9,8 +9,6 @@ import { tokenText } from "./attention_text.js";
 
 const DEEP = 256; // a window this small is shown in exact weights
 
-const within = (value, n) => Math.max(0, Math.min(n - 1, value));
-
 async function render({ model, el }) {
   const { parts, split } = model.get("data"), ask = line(model);
   el.classList.add("llmlab");
@@ -18,7 +16,7 @@ async function render({ model, el }) {
     el, parts, split, colours: palette(el), field: null, whole: null, other: "",
     stores: await Promise.all(parts.map((part, i) => store(part, i, ask))),
     get: (name) => model.get(name),
-    choose(values) { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); },
+    choose: chooser(model),
     name: ({ at, layer, head }) => (parts.length > 1 ? `${parts[at].name}, ` : "") + headName(layer, head),
     state() {
       const at = within(model.get("part"), parts.length), part = parts[at], { queries, keys } = part, back = model.get("back");

@@ -1,5 +1,5 @@
 // The attention figure's right side: one head as a matrix or as lines; mouse, keys and zoom.
-import { h, short } from "./dom.js";
+import { h, short, within } from "./dom.js";
 import { cellAt, scaleEnd, windowText, zoom } from "./attention_layout.js";
 import { drawLines, drawMatrix, paint } from "./attention_draw.js";
 
@@ -73,7 +73,6 @@ export function headMatrix(fig) {
   };
   canvas.onkeydown = (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key], { token } = fig.state(), { rows, cols, window: [q0, q1] } = fig.field;
-    const within = (value, n) => Math.max(0, Math.min(n - 1, value));
     if (event.key === "+" || event.key === "-") zooms[event.key === "+" ? 0 : 1].click();
     else if (event.key === "Enter" && over) fig.choose(read());
     else if (step) {

@@ -1,5 +1,5 @@
 // The bias figure: for one model at a time, each measure with its interval and its single pairs, beside zero.
-import { h, rove, svg, tools } from "./dom.js";
+import { chooser, h, press, rove, svg, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/bias.test.js
 
@@ -30,22 +30,21 @@ export function summary(model, measure, m, unit) {
 
 function render({ model, el }) {
   const { models, measures, marks, unit, zero } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
-  const set = (name, value) => { model.set(name, value); model.save_changes(); };
+  const choose = chooser(model);
   const group = (label, names, trait) => {
-    const buttons = names.map((name, i) => h("button", { onclick: () => set(trait, i) }, name)), row = h("div", { className: "bar", role: "group", "aria-label": label }, h("span", { className: "quiet" }, label), ...buttons);
+    const buttons = names.map((name, i) => h("button", { onclick: () => choose({ [trait]: i }) }, name)), row = h("div", { className: "bar", role: "group", "aria-label": label }, h("span", { className: "quiet" }, label), ...buttons);
     rove(row, () => 1);
     return { buttons, row };
   };
   const chosen = group("corpus", models, "model"), asked = group("measure", measures, "row"), chart = h("div", { className: "chart" }), [low, high] = extent(marks);
-  const clamp = (name, list) => Math.max(0, Math.min(list.length - 1, model.get(name)));
   el.classList.add("llmlab");
   el.append(chosen.row, asked.row, chart, say);
 
   function draw() {
-    const at = clamp("model", models), here = clamp("row", measures), width = Math.max(280, chart.clientWidth || 640), tall = 46, height = tall * measures.length + 44;
+    const at = within(model.get("model"), models.length), here = within(model.get("row"), measures.length), width = Math.max(280, chart.clientWidth || 640), tall = 46, height = tall * measures.length + 44;
     const left = 12, right = width - 12, x = (v) => left + ((v - low) / (high - low)) * (right - left), floor = height - 34;
     say.textContent = summary(models[at], measures[here], marks[at][here], unit);
-    for (const [{ buttons }, now] of [[chosen, at], [asked, here]]) buttons.forEach((b, i) => { b.setAttribute("aria-pressed", i === now); b.tabIndex = i === now ? 0 : -1; });
+    for (const [{ buttons }, now] of [[chosen, at], [asked, here]]) buttons.forEach((b, i) => press(b, i === now));
     const image = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Measures with intervals. ${say.textContent}` });
     for (const t of ticks(low, high, width > 500 ? 8 : 4)) image.append(svg("line", { class: "gridline", x1: x(t), x2: x(t), y1: 4, y2: floor }), svg("text", { x: x(t), y: floor + 14, "text-anchor": "middle" }, String(t).replace("-", "−")));
     image.append(svg("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: floor }), svg("text", { class: "axis", x: right, y: height - 4, "text-anchor": "end" }, `${unit}; ${zero}`));
@@ -54,7 +53,7 @@ function render({ model, el }) {
       row.append(svg("rect", { class: "ground", x: 1, y: y - 26, width: width - 2, height: tall - 2, rx: 5 }), svg("text", { class: "name", x: left, y: y - 12 }, measures[i]));
       for (const p of m.points) row.append(svg("circle", { class: "pair", cx: x(p), cy: y + 4, r: 3.5, style: `fill:${colour}` }));
       row.append(svg("line", { x1: x(m.low), x2: x(m.high), y1: y + 4, y2: y + 4, style: `stroke:${colour};stroke-width:3` }), svg("path", { class: "mean", d: `M${x(m.at)} ${y - 3}l6 7l-6 7l-6 -7z`, style: `fill:${colour}` }));
-      row.addEventListener("click", () => set("row", i));
+      row.addEventListener("click", () => choose({ row: i }));
       image.append(row);
     });
     chart.replaceChildren(image);

@@ -1,5 +1,5 @@
 // The cost figure: a calculator for training and running a model, and the plane of sizes and tokens that a scaling law colours.
-import { h, tools } from "./dom.js";
+import { chooser, h, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
 
@@ -69,7 +69,7 @@ const X = [7, 12.5], Y = [8, 14], STATE = ["chosen", "gpu", "grid", "tokens", "c
 
 function render({ model, el }) {
   const data = model.get("data"), state = () => Object.fromEntries(STATE.map((name) => [name, model.get(name)]));
-  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  const set = chooser(model);
   const pick = (label, name, options) => h("label", {}, label, h("select", { "aria-label": label, onchange: (event) => set({ [name]: event.target.selectedIndex }) }, ...options.map((x) => h("option", {}, x))));
   const slide = (label, name, min, max, step) => {
     const input = h("input", { type: "range", min, max, step, "aria-label": label, oninput: () => set({ [name]: input.valueAsNumber }) });

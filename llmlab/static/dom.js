@@ -27,6 +27,17 @@ export const short = (token, n = 14) => { const all = [...shown(token)]; return 
 
 // ---- behaviour
 
+export const within = (value, n) => Math.max(0, Math.min(n - 1, value));
+
+// what the reader chose, a trait or several, to Python too
+export const chooser = (model) => (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+
+// a button of a group that `rove` serves: whether it is the chosen one, and whether Tab stops at it
+export function press(button, chosen, stop = chosen) {
+  button.setAttribute("aria-pressed", chosen);
+  button.tabIndex = stop ? 0 : -1;
+}
+
 // one tab stop for a group of buttons; arrows move inside it
 export function rove(group, columns) {
   group.addEventListener("keydown", (event) => {

@@ -1,5 +1,5 @@
 // The formula figure: softmax(QKᵀ/√d)V on a few tokens, every number on the page and open to change.
-import { h, svg, tools } from "./dom.js";
+import { chooser, h, svg, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/formula.test.js
 
@@ -50,7 +50,7 @@ function render({ model, el }) {
   const { tokens: first, ...given } = model.get("data"), tokens = [...first], d = given.q[0].length;
   let x = structuredClone(given);
   const state = () => Object.fromEntries(["scaled", "causal", "query", "key"].map((name) => [name, model.get(name)]));
-  const choose = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  const choose = chooser(model);
 
   // a table of numbers; `cell` makes the content of one
   const table = (title, head, cell, kind) => h("div", { className: `step ${kind}` }, h("div", { className: "title" }, title), h("table", { "aria-label": title },

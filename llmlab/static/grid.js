@@ -1,5 +1,5 @@
 // A grid of cells: a number's colour, a short text, and on a click what stands behind it.
-import { h, rove, short, shown, tools } from "./dom.js";
+import { chooser, h, press, rove, short, shown, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/grid.test.js
 
@@ -24,9 +24,9 @@ export function summary({ rows, columns, values, tips }, row, column) {
 
 function render({ model, el }) {
   const data = model.get("data"), { rows, columns, values, labels, title } = data, part = shares(values);
-  const choose = (row, column) => { model.set("row", row); model.set("column", column); model.save_changes(); };
+  const choose = chooser(model);
   const cells = rows.map((_, r) => columns.map((_, c) => {
-    const cell = h("button", { className: "tok cell", title: summary(data, r, c), "aria-label": summary(data, r, c), onclick: () => choose(r, c) }, labels ? short(labels[r][c], 8) : number(values[r][c]));
+    const cell = h("button", { className: "tok cell", title: summary(data, r, c), "aria-label": summary(data, r, c), onclick: () => choose({ row: r, column: c }) }, labels ? short(labels[r][c], 8) : number(values[r][c]));
     cell.style.background = shade(part[r][c]);
     return cell;
   }));
@@ -39,11 +39,8 @@ function render({ model, el }) {
   el.append(h("div", { className: "title" }, title), h("div", { className: "scroll", tabIndex: -1 }, grid), say);
 
   function update() {
-    const row = Math.max(0, Math.min(rows.length - 1, model.get("row"))), column = Math.max(0, Math.min(columns.length - 1, model.get("column")));
-    cells.forEach((line, r) => line.forEach((cell, c) => {
-      cell.tabIndex = r === row && c === column ? 0 : -1;
-      cell.setAttribute("aria-pressed", r === row && c === column);
-    }));
+    const row = within(model.get("row"), rows.length), column = within(model.get("column"), columns.length);
+    cells.forEach((line, r) => line.forEach((cell, c) => press(cell, r === row && c === column)));
     say.textContent = summary(data, row, column);
   }
   tools(el, model, "grid");

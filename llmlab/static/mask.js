@@ -1,5 +1,5 @@
 // The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
-import { h, rove, shown, tools } from "./dom.js";
+import { chooser, h, press, rove, shown, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/mask.test.js
 
@@ -37,9 +37,9 @@ export function summary(tokens, at, readers) {
 
 function render({ model, el }) {
   const { tokens, readers, can } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
-  const choose = (at) => { model.set("at", at); model.save_changes(); };
+  const choose = chooser(model);
   const panels = readers.map(({ name, gaps }) => {
-    const chips = tokens.map((token, i) => h("button", { className: "tok", disabled: !can[i], onclick: () => choose(i) }, shown(token)));
+    const chips = tokens.map((token, i) => h("button", { className: "tok", disabled: !can[i], onclick: () => choose({ at: i }) }, shown(token)));
     const row = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...chips);
     const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
     rove(row, () => 1);
@@ -49,14 +49,13 @@ function render({ model, el }) {
   el.append(h("div", { className: "maskpanels" }, ...panels.map((panel) => panel.node)), say);
 
   function update() {
-    const at = Math.max(0, Math.min(tokens.length - 1, model.get("at")));
+    const at = within(model.get("at"), tokens.length);
     readers.forEach(({ sees, gaps }, r) => {
       const row = seen(sees[at]), { chips, list } = panels[r], gap = gaps[at];
       chips.forEach((chip, i) => {
         const here = i === at;
         chip.className = `tok${here ? " asked" : row[i] ? "" : " unseen"}`;
-        chip.tabIndex = here ? 0 : -1;
-        chip.setAttribute("aria-pressed", here);
+        press(chip, here);
         chip.setAttribute("aria-label", `${shown(tokens[i])}${here ? (gap ? ", hidden" : ", asked") : row[i] ? ", seen" : ", not seen"}`);
         chip.textContent = here && gap ? "[MASK]" : shown(tokens[i]);
       });

@@ -1,5 +1,5 @@
 // The neuron figure: the products that make one score. Query times key, number by number, then their sum.
-import { h, onTheme, rove, short, shown, themeColours, tools } from "./dom.js";
+import { chooser, h, onTheme, rove, short, shown, themeColours, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/neuron.test.js
 
@@ -25,8 +25,8 @@ export function summary(name, from, to, q, k, { products, scores, seen, weights 
 
 function render({ model, el }) {
   const { q, k, tokens, causal } = model.get("data"), heads = q.length, d = q[0][0].length;
-  const within = (name, n) => Math.max(0, Math.min(n - 1, model.get(name))), state = () => ({ head: within("head", heads), query: within("query", tokens.length), key: within("key", tokens.length) });
-  const choose = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  const state = () => ({ head: within(model.get("head"), heads), query: within(model.get("query"), tokens.length), key: within(model.get("key"), tokens.length) });
+  const choose = chooser(model);
   const pick = (label, names, name) => h("div", { className: "bar", role: "radiogroup", "aria-label": label }, h("span", { className: "quiet" }, label), ...names.map((text, i) => h("button", { className: "tok", role: "radio", onclick: () => choose({ [name]: i }) }, text)));
   const which = pick("head", q.map((_, i) => `${i}`), "head"), queries = pick("query", tokens.map((x) => shown(x)), "query");
   const strip = (label) => h("canvas", { role: "img", "aria-label": label }), say = h("p", { className: "say", "aria-live": "polite" }), told = h("div", { className: "title" }, "Point at a number to read it.");

@@ -1,5 +1,5 @@
 // The patches figure: choose a word, and see which patches of the picture its position looked at.
-import { h, rove, shown, svg, tools } from "./dom.js";
+import { chooser, h, press, rove, shown, svg, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/patches.test.js
 
@@ -28,8 +28,8 @@ export function summary(word, weights, columns) {
 function render({ model, el }) {
   const { words, weights, pixels, wide, side } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
   const high = pixels.length / wide, at = squares(weights[0].length, wide, side);
-  const choose = (i) => { model.set("at", i); model.save_changes(); };
-  const chips = words.map((word, i) => h("button", { className: "tok", onclick: () => choose(i) }, shown(word)));
+  const choose = chooser(model);
+  const chips = words.map((word, i) => h("button", { className: "tok", onclick: () => choose({ at: i }) }, shown(word)));
   const row = h("div", { className: "chips", role: "group", "aria-label": "choose a word" }, ...chips);
   const image = svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "shape-rendering": "crispEdges" });
   pixels.forEach((fill, i) => image.append(svg("rect", { x: i % wide, y: Math.floor(i / wide), width: 1, height: 1, fill })));
@@ -41,8 +41,8 @@ function render({ model, el }) {
   el.append(row, h("div", { className: "patches" }, image), say);
 
   function update() {
-    const i = Math.max(0, Math.min(words.length - 1, model.get("at"))), dark = veil(weights[i]);
-    chips.forEach((chip, j) => { chip.tabIndex = j === i ? 0 : -1; chip.setAttribute("aria-pressed", j === i); });
+    const i = within(model.get("at"), words.length), dark = veil(weights[i]);
+    chips.forEach((chip, j) => press(chip, j === i));
     veils.forEach((rect, j) => rect.setAttribute("fill-opacity", dark[j].toFixed(3)));
     told.forEach((text, j) => { text.textContent = weights[i][j] >= 0.095 ? percent(weights[i][j]) : ""; });
     say.textContent = summary(shown(words[i]), weights[i], wide / side);

@@ -1,5 +1,5 @@
 // The phrases figure: click a phrase of a summary, and its place in the source lights up.
-import { h, rove, tools } from "./dom.js";
+import { chooser, h, press, rove, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/phrases.test.js
 
@@ -43,13 +43,13 @@ export function summary(source, row, at) {
 
 function render({ model, el }) {
   const { source, summaries } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
-  const choose = (who, at) => { model.set("who", who); model.set("at", at); model.save_changes(); };
+  const choose = chooser(model);
   const text = h("p", { className: "text", role: "region", "aria-label": "source" }), buttons = [];
   const rows = summaries.map((row, who) => {
     buttons.push([]);
     const group = h("p", { className: "text", role: "group", "aria-label": `${row.name}: choose a phrase` }, ...parts(row.pieces, row.fragments).map((part) => {
       if (part.fragment === null) return part.fresh ? h("del", { title: "stands nowhere in the source" }, part.text) : part.text;
-      const button = h("button", { onclick: () => choose(who, part.fragment) }, part.text);
+      const button = h("button", { onclick: () => choose({ who, at: part.fragment }) }, part.text);
       buttons[who].push(button);
       return button;
     }));
@@ -60,12 +60,9 @@ function render({ model, el }) {
   el.append(h("div", { className: "phrases" }, ...rows, h("section", {}, h("div", { className: "title" }, "source"), text)), say);
 
   function update() {
-    const who = Math.max(0, Math.min(summaries.length - 1, model.get("who"))), row = summaries[who];
-    const at = Math.max(0, Math.min(row.fragments.length - 1, model.get("at"))), [before, phrase, after] = lit(source, row.fragments[at]);
-    buttons.forEach((some, w) => some.forEach((button, i) => {
-      button.setAttribute("aria-pressed", w === who && i === at);
-      button.tabIndex = i === (w === who ? at : 0) ? 0 : -1;
-    }));
+    const who = within(model.get("who"), summaries.length), row = summaries[who];
+    const at = within(model.get("at"), row.fragments.length), [before, phrase, after] = lit(source, row.fragments[at]);
+    buttons.forEach((some, w) => some.forEach((button, i) => press(button, w === who && i === at, i === (w === who ? at : 0))));
     text.replaceChildren(before, ...(phrase ? [h("mark", {}, phrase)] : []), after);
     say.textContent = summary(source, row, at);
   }

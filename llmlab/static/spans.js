@@ -1,5 +1,5 @@
 // The span figure: start and end scores over a passage, the grid of all spans, which are legal, which is best.
-import { h, rove, shown, svg, tools } from "./dom.js";
+import { chooser, h, press, rove, shown, svg, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/spans.test.js
 
@@ -40,7 +40,7 @@ function render({ model, el }) {
   const data = model.get("data"), { tokens, start, end, inside, longest } = data, n = tokens.length;
   const spans = ranked(start, end, inside, longest), tints = shades(spans.map((span) => span.score));
   const say = h("p", { className: "say", "aria-live": "polite" });
-  const choose = (next) => { Object.entries(next).forEach(([name, at]) => model.set(name, at)); model.save_changes(); };
+  const choose = chooser(model);
   const rows = [["start", start], ["end", end]].map(([name, scores]) => {
     const heights = shades(scores), buttons = tokens.map((token, at) => {
       const bar = h("i"), number = h("small", {}, signed(scores[at]));
@@ -61,7 +61,7 @@ function render({ model, el }) {
   const grid = svg("svg", { viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": "grid of spans: start down, end across; click a cell" },
     svg("rect", { width: side, height: side, class: "void" }), rim, ...cells, mark);
   grid.addEventListener("click", (event) => {
-    const box = grid.getBoundingClientRect(), at = (x, size) => Math.max(0, Math.min(n - 1, Math.floor((x / size) * n)));
+    const box = grid.getBoundingClientRect(), at = (x, size) => within(Math.floor((x / size) * n), n);
     choose({ start: at(event.clientY - box.top, box.height), end: at(event.clientX - box.left, box.width) });
   });
   const best = h("button", { onclick: () => choose({ start: spans[0].i, end: spans[0].j }) }, "best span");
@@ -73,10 +73,9 @@ function render({ model, el }) {
     const at = { start: model.get("start"), end: model.get("end") };
     for (const { name, scores, buttons } of rows) {
       buttons.forEach((button, i) => {
-        const chosen = i === at[name], within = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
-        button.className = `tok${chosen ? " asked" : within ? " within" : inside[i] ? "" : " unseen"}`;
-        button.tabIndex = chosen ? 0 : -1;
-        button.setAttribute("aria-pressed", chosen);
+        const chosen = i === at[name], covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
+        button.className = `tok${chosen ? " asked" : covered ? " within" : inside[i] ? "" : " unseen"}`;
+        press(button, chosen);
         button.setAttribute("aria-label", `${shown(tokens[i])}, ${name} ${signed(scores[i])}`);
       });
     }

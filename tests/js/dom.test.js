@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { short, shown } from "../../llmlab/static/dom.js";
+import { chooser, press, short, shown, within } from "../../llmlab/static/dom.js";
 
 test("whitespace, nothing and control characters are visible", () => {
   assert.equal(shown(" a\n\t"), "·a↵⇥");
@@ -21,4 +21,22 @@ test("a combining mark alone gets something to stand on", () => assert.equal(sho
 test("a long token is cut between characters, not inside one", () => {
   assert.equal(short("🐱".repeat(20)), `${"🐱".repeat(13)}…`);
   assert.equal(short("cat"), "cat");
+});
+
+test("a place stays inside its list", () => assert.deepEqual([-1, 0, 2, 3].map((x) => within(x, 3)), [0, 0, 2, 2]));
+
+test("a choice is set, trait by trait, and saved once", () => {
+  const done = [], model = { set: (...pair) => done.push(pair), save_changes: () => done.push("saved") };
+  chooser(model)({ row: 1, column: 2 });
+  assert.deepEqual(done, [["row", 1], ["column", 2], "saved"]);
+});
+
+test("a pressed button is the tab stop, unless another is named", () => {
+  const button = { setAttribute(name, value) { this[name] = value; } };
+  press(button, true);
+  assert.deepEqual([button["aria-pressed"], button.tabIndex], [true, 0]);
+  press(button, false, true);
+  assert.deepEqual([button["aria-pressed"], button.tabIndex], [false, 0]);
+  press(button, false);
+  assert.equal(button.tabIndex, -1);
 });
