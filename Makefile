@@ -93,7 +93,7 @@ wheel: setup
 	$(STEP) wheel $(NBS) $(LIB) setup.py constraints.txt README.md tools/check_wheel.py -- $(PY) tools/check_wheel.py
 
 bench: setup
-	@for f in bench/*.py; do echo "▶ $$f"; $(PY) $$f --json bench/results/$$(basename $$f .py).json || exit 1; done
+	@for f in bench/[a-z]*.py; do echo "▶ $$f"; TQDM_DISABLE=1 $(PY) $$f --json nbs/results/$$(basename $$f .py).json || exit 1; done
 	@$(PY) tools/benchmarks.py
 
 clean:

@@ -22,7 +22,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=["llmlab", "llmlab.chapters"],
     package_dir={"llmlab.chapters": "nbs"},  # the chapters travel with the library
-    package_data={"llmlab": ["static/*", "data/*", "data/*/*"], "llmlab.chapters": ["*.ipynb"]},
+    package_data={"llmlab": ["static/*", "data/*", "data/*/*"], "llmlab.chapters": ["*.ipynb", "results/*.json"]},
     install_requires=words("requirements"),
     extras_require={
         "course": words("course_requirements"),

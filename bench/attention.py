@@ -3,48 +3,38 @@
 Speed: interleaved rounds, medians of the ratios. The map: each way in a process of its own, for its memory peak and its
 seconds, beside the fused path, which shows no weights at all.
 """
-import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from datetime import date
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from _shared import arguments, interleave, ratio, write
 
-import llmlab
 from llmlab.attention import attention, attention_map, causal_mask
 from llmlab.devices import memory_peak
 
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPES = {" × ".join(map(str, shape)): shape for shape in ((32, 4, 64, 32), (4, 6, 256, 64), (1, 12, 2048, 64))}
 
 
 def race(shape, rounds):
     "Seconds, forward and backward, of ours over the bare function's."
-    q, k, v = (torch.randn(shape, requires_grad=True) for _ in range(3))
-    ways = {
-        "attention": lambda: attention(q, k, v, causal=True),
-        "F.scaled_dot_product_attention": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True),
-    }
-    seconds = {name: [] for name in ways}
-    for _ in range(rounds + 3):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way().sum().backward()
-            seconds[name].append(time.perf_counter() - began)
-    ratios = [a / b for a, b in zip(*(all_[3:] for all_ in seconds.values()), strict=True)]
-    return {"bare_ms": round(1e3 * statistics.median(seconds["F.scaled_dot_product_attention"][3:]), 3),
-            "attention_over_bare": round(statistics.median(ratios), 3)}
+    q, k, v = (torch.randn(shape, device=DEVICE, requires_grad=True) for _ in range(3))
+    ways = {"attention": lambda: attention(q, k, v, causal=True),
+            "bare": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)}
+    steps = {name: lambda way=way: way().sum().backward() for name, way in ways.items()}
+    seconds = interleave(steps, rounds)
+    return {"bare_ms": round(1e3 * statistics.median(seconds["bare"]), 3),
+            "attention_over_bare": ratio(seconds["attention"], seconds["bare"])}
 
 
 def textbook(q, k, bins):
     "All weights, then pooled."
-    s = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).masked_fill(~causal_mask(q.shape[-2]), float("-inf"))
+    future = ~causal_mask(q.shape[-2], device=q.device)
+    s = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).masked_fill(future, float("-inf"))
     return s.softmax(-1).unflatten(-1, (bins, -1)).sum(-1).unflatten(-2, (bins, -1)).mean(-2)
 
 
@@ -57,29 +47,19 @@ WAYS = {
 
 def one(way, t, heads):
     "Megabytes and seconds of one way, in this process."
-    small = torch.randn(2, 1, heads, 128, 64)
+    small = torch.randn(2, 1, heads, 128, 64, device=DEVICE)
     WAYS[way](*small)  # loads what is loaded once
-    q, k = torch.randn(2, 1, heads, t, 64)
-    before, began, busy = memory_peak(CPU), time.perf_counter(), time.process_time()
-    WAYS[way](q, k)
+    q, k = torch.randn(2, 1, heads, t, 64, device=DEVICE)
+    before, began, busy = memory_peak(DEVICE), time.perf_counter(), time.process_time()
+    float(WAYS[way](q, k).sum())
     used = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - busy}
-    print(json.dumps({**used, "mb": memory_peak(CPU) - before}))
-
-
-def commit():
-    "Which state of the repository is measured."
-    ran = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
-                         capture_output=True, text=True)
-    return ran.stdout.strip() or "unknown"
+    print(json.dumps({**used, "mb": memory_peak(DEVICE) - before}))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=50)
+    parser = arguments(__doc__, rounds=50)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--heads", type=int, default=12)
-    parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--one", choices=WAYS, help="only one way of the map")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -94,12 +74,7 @@ def main():
         ran = subprocess.run([sys.executable, __file__, *map(str, size), "--one", way], capture_output=True, check=True)
         pooled[way] = {key: round(value, 2) for key, value in json.loads(ran.stdout).items()}
         print(f"{args.tokens} tokens, {args.heads} heads: {way:14} {pooled[way]}", flush=True)
-    where = {"date": date.today().isoformat(), "threads": args.threads, "rounds": args.rounds, "dtype": "float32",
-             "machine": f"{platform.machine()}, {platform.system()}, CPU", "commit": commit(),
-             "torch": torch.__version__,
-             "llmlab": llmlab.__version__, "tokens": args.tokens, "heads": args.heads}
-    if args.json:
-        args.json.write_text(json.dumps({**where, "speed": speed, "map": pooled}, indent=1) + "\n", encoding="utf-8")
+    write(args, {"speed": speed, "map": pooled}, dtype="float32")
 
 
 if __name__ == "__main__":

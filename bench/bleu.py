@@ -4,19 +4,11 @@ Both get the same ids: sacrebleu as strings for tokenize="none", token_bleu as l
 are interleaved, so that a slow moment of the machine hits everybody. Read the ratios; seconds belong to this machine
 and hour. sacrebleu is one thread, so PyTorch gets one, too; --threads gives it more. A GPU is used where there is one.
 """
-import argparse
-import json
-import platform
-import time
-from datetime import date
-from pathlib import Path
-
 import numpy as np
-import sacrebleu
 import torch
+from _shared import arguments, interleave, ratio, write
 from sacrebleu.metrics import BLEU
 
-import llmlab
 from llmlab.bleu import token_bleu
 
 
@@ -40,30 +32,9 @@ def words(rows):
     return [" ".join(map(str, row)) for row in rows]
 
 
-def timed(score):
-    began = time.perf_counter()
-    value = float(score())
-    return time.perf_counter() - began, value
-
-
-def race(runners, rounds):
-    "Seconds of the fastest of several interleaved rounds, and the score."
-    for score in runners.values():
-        score()  # warm-up
-    runs = {name: [] for name in runners}
-    for _ in range(rounds):
-        for name, score in runners.items():
-            runs[name].append(timed(score))
-    best = {name: round(min(s for s, _ in all_), 3) for name, all_ in runs.items()}
-    return {name: {"seconds": best[name], "bleu": all_[0][1]} for name, all_ in runs.items()}
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments(__doc__, rounds=5, threads=1)
     parser.add_argument("--pairs", type=int, default=100_000)
-    parser.add_argument("--json", type=Path, help="write the result here")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     hyps, refs = corpus(args.pairs)
@@ -75,19 +46,14 @@ def main():
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         tensors = padded(hyps, device), padded(refs, device)
         runners[f"token_bleu, {device} tensors"] = lambda pair=tensors: token_bleu(*pair)
-    rows = race(runners, args.rounds)
+    scores = {name: float(score()) for name, score in runners.items()}
+    assert max(scores.values()) - min(scores.values()) < 1e-6, scores
+    seconds = interleave(runners, args.rounds, warm=0)
+    rows = {name: {"seconds": round(min(times), 3), "bleu": scores[name],
+                   "sacrebleu_over_this": ratio(seconds["sacrebleu"], times)} for name, times in seconds.items()}
     for name, row in rows.items():
-        row["sacrebleu_over_this"] = round(rows["sacrebleu"]["seconds"] / row["seconds"], 2)
-        ratio = row["sacrebleu_over_this"]
-        print(f"{name:26} {row['seconds']:7.3f} s   BLEU {row['bleu']:.8f}   sacrebleu takes {ratio:.1f} ×")
-        assert abs(row["bleu"] - rows["sacrebleu"]["bleu"]) < 1e-6
-    where = {"date": date.today().isoformat(), "pairs": args.pairs, "threads": args.threads, "rounds": args.rounds,
-             "machine": f"{platform.machine()}, {platform.system()}, CPU", "torch": torch.__version__,
-             "sacrebleu": sacrebleu.__version__, "llmlab": llmlab.__version__}
-    if torch.cuda.is_available():
-        where["gpu"] = torch.cuda.get_device_name()
-    if args.json:
-        args.json.write_text(json.dumps({**where, "scores": rows}, indent=1) + "\n", encoding="utf-8")
+        print(f"{name:26} {row['seconds']:7.3f} s   sacrebleu takes {row['sacrebleu_over_this']:.1f} ×")
+    write(args, {"scores": rows}, "sacrebleu")
 
 
 if __name__ == "__main__":

@@ -4,18 +4,12 @@ The weights are the same, copied over, and so must be the tokens: 32 of prompt, 
 that a slow moment of the machine hits everybody. Read the ratios; tokens per second belong to this machine and hour.
 """
 
-import argparse
-import json
-import platform
 import statistics
-import time
-from datetime import date
-from pathlib import Path
 
 import torch
 import transformers
+from _shared import arguments, interleave, ratio, write
 
-import llmlab
 from llmlab.generation import Sampling, generate
 from llmlab.transformer import Config, Decoder, n_params
 
@@ -23,6 +17,9 @@ SHAPES = {
     "4 × 128, context 512": Config(512, 512, 4, 4, 128),
     "6 × 384, context 512": Config(512, 512, 6, 6, 384),
 }
+GPU = torch.cuda.is_available()
+if GPU:
+    SHAPES = {"GPT-2 small": Config.gpt2_small()}
 PROMPT, NEW = 32, 256
 
 
@@ -67,54 +64,41 @@ def runners(cfg):
         for p in model.parameters():  # far from the start, so that no two tokens are equally likely
             p.add_(0.05 * torch.randn_like(p))
     theirs = twin(model)
+    if GPU:
+        model, theirs = (x.to("cuda", torch.bfloat16) for x in (model, theirs))
     options = dict(max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
 
     def peer(**cache):
-        return lambda ids: theirs.generate(ids, attention_mask=torch.ones_like(ids), **options, **cache)[
-            :, PROMPT:
-        ].tolist()
+        def write_on(ids):
+            ids = ids.to(theirs.device)
+            return theirs.generate(ids, attention_mask=torch.ones_like(ids), **options, **cache)[:, PROMPT:].tolist()
+
+        return write_on
 
     return {
-        "llmlab": lambda ids: generate(model, ids.tolist(), NEW, Sampling(0)),
+        "llmlab": lambda ids: generate(model, ids.tolist(), NEW, Sampling(0), cache="compiled" if GPU else True),
         "transformers, dynamic cache": peer(),
-        "transformers, static cache": peer(cache_implementation="static", disable_compile=True),
+        "transformers, static cache": peer(cache_implementation="static", disable_compile=not GPU),
     }, n_params(model)
 
 
 def race(cfg, batch, rounds):
-    "Tokens per second: medians over interleaved rounds."
+    "A row a contestant."
     ids = torch.randint(cfg.vocab_size, (batch, PROMPT), generator=torch.Generator().manual_seed(1))
     ways, size = runners(cfg)
-    seconds, texts = {name: [] for name in ways}, {}
-    for turn in range(rounds + 1):
-        for name, run in ways.items():
-            began = time.perf_counter()
-            texts[name] = run(ids)
-            if turn:  # the first round warms up
-                seconds[name].append(time.perf_counter() - began)
-    ours = texts["llmlab"]
-    same = {
-        name: sum(a == b for x, y in zip(ours, text, strict=True) for a, b in zip(x, y, strict=True)) / (batch * NEW)
-        for name, text in texts.items()
-    }
-    speed = {name: batch * NEW / statistics.median(all_) for name, all_ in seconds.items()}
-    return {
-        name: {
-            "tokens_per_second": round(speed[name]),
-            "llmlab_over_this": round(speed["llmlab"] / speed[name], 3),
-            "parameters": size,
-            "share_of_equal_tokens": round(same[name], 4),
-        }
-        for name in ways
-    }
+    texts = {name: run(ids) for name, run in ways.items()}
+    seconds = interleave({name: lambda run=run: run(ids) for name, run in ways.items()}, rounds, warm=1)
+    rows = {}
+    for name, times in seconds.items():
+        same = [a == b for x, y in zip(texts["llmlab"], texts[name], strict=True) for a, b in zip(x, y, strict=True)]
+        rows[name] = {"tokens_per_second": round(batch * NEW / statistics.median(times)), "parameters": size,
+                      "llmlab_over_this": ratio(times, seconds["llmlab"]),
+                      "share_of_equal_tokens": round(sum(same) / len(same), 4)}
+    return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the result here")
-    args = parser.parse_args()
+    args = arguments(__doc__, rounds=5).parse_args()
     torch.set_num_threads(args.threads)
     found = {}
     for shape, cfg in SHAPES.items():
@@ -124,19 +108,8 @@ def main():
                 equal = f"{row['share_of_equal_tokens']:.0%} equal tokens"
                 what = f"{shape}, batch {batch}  {name:28} {row['tokens_per_second']:>7,} tokens/s"
                 print(f"{what}   llmlab is {row['llmlab_over_this']:.2f} ×   {equal}")
-    where = {
-        "date": date.today().isoformat(),
-        "threads": args.threads,
-        "rounds": args.rounds,
-        "dtype": "float32",
-        "work": f"{PROMPT} tokens of prompt, {NEW} new, greedy",
-        "machine": f"{platform.machine()}, {platform.system()}, CPU",
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "llmlab": llmlab.__version__,
-    }
-    if args.json:
-        args.json.write_text(json.dumps({**where, "shapes": found}, indent=1) + "\n", encoding="utf-8")
+    work = f"{PROMPT} tokens of prompt, {NEW} new, greedy"
+    write(args, {"shapes": found}, "transformers", dtype="bfloat16" if GPU else "float32", work=work)
 
 
 if __name__ == "__main__":

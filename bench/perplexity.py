@@ -6,22 +6,19 @@ Both read the same overlapping windows in the same batches and score the same to
 of all windows of a batch, then log-softmax, then picks; token_logprobs computes the logits of scored tokens only, some
 rows at a time. Weights are random: they change neither memory nor time. Memory is the peak resident set (CPU).
 """
-import argparse
 import json
-import platform
-import resource
 import subprocess
 import sys
 import time
-from datetime import date
-from pathlib import Path
 
 import torch
+from _shared import arguments, write
 
-import llmlab
+from llmlab.devices import memory_peak
 from llmlab.metrics import evaluating, perplexity, scored_windows, token_logprobs
 from llmlab.transformer import Config, Decoder, n_params
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GPT2 = Config(vocab_size=50257, context=1024, layers=12, heads=12, d_model=768)
 
 
@@ -39,31 +36,23 @@ def ours(model, ids, stride, batch_size):
     return token_logprobs(model, ids, stride=stride, batch_size=batch_size)
 
 
-def peak():
-    "Most memory that this process has held, in megabytes."
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def measure(args):
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    model = Decoder(GPT2).eval()
-    ids = torch.randint(GPT2.vocab_size, (args.tokens,))
+    model = Decoder(GPT2).eval().to(DEVICE)
+    ids = torch.randint(GPT2.vocab_size, (args.tokens,), device=DEVICE)
     way = {"textbook": textbook, "llmlab": ours}[args.way]
-    loaded, began = peak(), time.perf_counter()
+    loaded, began = memory_peak(DEVICE), time.perf_counter()
     score = perplexity(way(model, ids, args.stride, args.batch))
-    return {"seconds": round(time.perf_counter() - began, 2), "peak_mb": round(peak()), "loaded_mb": round(loaded),
-            "perplexity": float(score), "parameters": n_params(model)}
+    return {"perplexity": float(score), "parameters": n_params(model), "loaded_mb": round(loaded),
+            "seconds": round(time.perf_counter() - began, 2), "peak_mb": round(memory_peak(DEVICE))}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=8705)  # 16 windows: one full batch
+    parser = arguments(__doc__, rounds=1)
+    parser.add_argument("--tokens", type=int, default=16_897)  # 32 windows: two full batches
     parser.add_argument("--stride", type=int, default=512)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--way", choices=["textbook", "llmlab"], help="measure one and print it as JSON")
     args = parser.parse_args()
     if args.way:
@@ -81,12 +70,7 @@ def main():
               "memory_beyond_the_model": (b["peak_mb"] - b["loaded_mb"]) / (a["peak_mb"] - a["loaded_mb"])}
     ratios = {name: round(ratio, 2) for name, ratio in ratios.items()}
     print("textbook / llmlab:", ", ".join(f"{name} {ratio}" for name, ratio in ratios.items()))
-    where = {"date": date.today().isoformat(), "threads": args.threads, "tokens": args.tokens, "stride": args.stride,
-             "batch": args.batch, "dtype": "float32", "machine": f"{platform.machine()}, {platform.system()}, CPU",
-             "torch": torch.__version__, "llmlab": llmlab.__version__}
-    if args.json:
-        result = {**where, "ways": rows, "textbook_over_llmlab": ratios}
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(args, {"ways": rows, "textbook_over_llmlab": ratios}, dtype="float32")
 
 
 if __name__ == "__main__":

@@ -1,35 +1,45 @@
-"""One causal training step by llmlab and by its peers, in one run: python bench/train_step.py [--json FILE]
+"""One training step by llmlab and by its peers, in one run: python bench/train_step.py [--json FILE]
 
-The work is the same for all: forward, mean loss, backward, clip, fused AdamW, on the same random ids. Rounds are
-interleaved, so that a slow moment of the machine hits everybody. Read the ratios; tokens per second belong to this
-machine and hour. The memory peak is that of a process of its own for each: model, optimizer and three steps.
+The work is the same for all: forward, mean loss, backward, clip, fused AdamW, exact GELU, on the same ids, causal
+(predict the next token) or masked (predict the hidden 15 %). On a GPU: GPT-2 small, bf16, torch.compile for everybody.
+Read the ratios; tokens per second belong to this machine and hour. The memory peak is that of a process of its own for
+each: model, optimizer and three steps. `loop` is whole short runs: fit beside the Trainer of transformers.
 """
-import argparse
 import importlib.util
-import json
-import platform
+import shutil
 import statistics
 import subprocess
 import sys
-import time
-from datetime import date
-from pathlib import Path
+import tempfile
+from operator import call
 
 import torch
 import torch.nn.functional as F
 import transformers
+from _shared import arguments, interleave, ratio, write
 from torch import nn
 
-import llmlab
 from llmlab.causal import causal_loss
 from llmlab.devices import flops_per_token, matrix_ceiling, memory_peak
-from llmlab.training import Recipe, optimizer, train_step
+from llmlab.masked import MaskedLM, masked_loss
+from llmlab.training import Objective, Recipe, fit, optimizer, takes_bf16, train_step
 from llmlab.transformer import Config, Decoder, n_params
 
-SHAPES = {
-    "4 × 128, context 64": (Config(512, 64, 4, 4, 128), 32),
-    "6 × 384, context 256": (Config(512, 256, 6, 6, 384), 4),
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+BERT = dict(norm_place="post", feed_forward="gelu_exact", norm_eps=1e-12, segments=2)
+CAUSAL = {
+    "causal, 4 × 128, context 64": (Config(512, 64, 4, 4, 128, feed_forward="gelu_exact"), 32),
+    "causal, 6 × 384, context 256": (Config(512, 256, 6, 6, 384, feed_forward="gelu_exact"), 4),
 }
+MASKED = {
+    "masked, 4 × 128, context 64, 512 tokens": (Config(512, 64, 4, 4, 128, **BERT), 32),
+    "masked, 4 × 128, context 64, 30,522 tokens": (Config(30_522, 64, 4, 4, 128, **BERT), 32),
+    "masked, 6 × 384, context 256, 30,522 tokens": (Config(30_522, 256, 6, 6, 384, **BERT), 4),
+}
+if GPU:
+    CAUSAL = {"causal, GPT-2 small, context 1024": (Config.gpt2_small(), 16)}
+    MASKED = {"masked, BERT base, context 512": (Config(30_522, 512, 12, 12, 768, **BERT), 32)}
 
 
 class TorchModules(nn.Module):
@@ -82,10 +92,11 @@ class NanoGPT(nn.Module):
         return self.head(self.norm(self.blocks(x)))
 
 
-def gpt2(cfg, kind):
+def gpt2(cfg, kind="sdpa"):
     "The same model of transformers."
     shape = dict(vocab_size=cfg.vocab_size, n_embd=cfg.d_model, n_layer=cfg.layers, n_head=cfg.heads)
-    off = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0, eos_token_id=0)
+    off = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0, eos_token_id=0,
+               activation_function="gelu")
     config = transformers.GPT2Config(**shape, **off, n_positions=cfg.context, attn_implementation=kind)
     return transformers.GPT2LMHeadModel(config)
 
@@ -107,43 +118,77 @@ def textbook_loss(model, ids):
     return F.cross_entropy(getattr(logits, "logits", logits).flatten(0, 1), ids[:, 1:].flatten())
 
 
-MODELS = {
+def encoder(kind, cfg):
+    "BERT or ModernBERT of transformers: the head at every place."
+    size = dict(vocab_size=cfg.vocab_size, hidden_size=cfg.d_model, num_hidden_layers=cfg.layers,
+                num_attention_heads=cfg.heads, intermediate_size=4 * cfg.d_model, max_position_embeddings=cfg.context,
+                attn_implementation="sdpa")
+    if kind == "modernbert":  # gated: two thirds of the width has as many weights
+        names = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+        size["intermediate_size"] = 8 * cfg.d_model // 3
+        return transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**size, **dict.fromkeys(names, 0)))
+    off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return transformers.BertForMaskedLM(transformers.BertConfig(**size, **off))
+
+
+def every_place_loss(model, batch):
+    "Mean surprise at the hidden tokens, out of logits at every place, as transformers computes it."
+    inputs, labels, there = batch.unbind(1)
+    return F.cross_entropy(model(inputs, attention_mask=there).logits.flatten(0, 1), labels.flatten())
+
+
+CAUSAL_MODELS = {
     "llmlab": (Decoder, causal_loss),
     "nanoGPT-style": (NanoGPT, textbook_loss),
     "torch.nn.TransformerEncoder": (TorchModules, textbook_loss),
-    "transformers GPT-2 (sdpa)": (lambda cfg: gpt2(cfg, "sdpa"), textbook_loss),
+    "transformers GPT-2 (sdpa)": (gpt2, textbook_loss),
     "transformers GPT-2 (eager)": (lambda cfg: gpt2(cfg, "eager"), textbook_loss),
 }
 if importlib.util.find_spec("litgpt"):
-    MODELS["litgpt"] = (litgpt, textbook_loss)
+    CAUSAL_MODELS["litgpt"] = (litgpt, textbook_loss)
+if not GPU and shutil.which("g++"):  # torch.compile needs a compiler; on a GPU everybody is compiled
+    CAUSAL_MODELS |= {f"{name}, compiled": CAUSAL_MODELS[name] for name in ("llmlab", "nanoGPT-style")}
+MASKED_MODELS = {
+    "llmlab": (MaskedLM, masked_loss),
+    "transformers BERT (sdpa)": (lambda cfg: encoder("bert", cfg), every_place_loss),
+    "transformers ModernBERT (sdpa)": (lambda cfg: encoder("modernbert", cfg), every_place_loss),
+}
+RACES = {**{shape: (*pair, CAUSAL_MODELS) for shape, pair in CAUSAL.items()},
+         **{shape: (*pair, MASKED_MODELS) for shape, pair in MASKED.items()}}
 
 
-def runner(name, cfg, batch):
-    "A function that makes one step of this model."
+def data(shape, cfg, batch):
+    "Random ids; for the masked loss with 15 % of them hidden."
     torch.manual_seed(0)
-    make, loss = MODELS[name]
-    model, ids, recipe = make(cfg), torch.randint(cfg.vocab_size, (batch, cfg.context + 1)), Recipe()
-    opt = optimizer(model, recipe)
-    return model, lambda: train_step(model, ids, loss, opt, recipe)
+    if shape in CAUSAL:
+        return torch.randint(cfg.vocab_size, (batch, cfg.context + 1), device=DEVICE)
+    ids = torch.randint(cfg.vocab_size, (batch, cfg.context), device=DEVICE)
+    labels = ids.masked_fill(torch.rand(ids.shape, device=DEVICE) > 0.15, -100)
+    return torch.stack([ids.masked_fill(labels != -100, 3), labels, torch.ones_like(ids)], 1)
 
 
-def race(cfg, batch, rounds):
-    "Median seconds of one step: interleaved rounds, the first three to warm up."
-    runners = {name: runner(name, cfg, batch) for name in MODELS}
-    seconds = {name: [] for name in runners}
-    for _ in range(rounds + 3):
-        for name, (_, step) in runners.items():
-            began = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - began)
-    ours, flops = seconds["llmlab"][3:], flops_per_token(runners["llmlab"][0], cfg.context)
-    rows = {}
+def runner(name, shape):
+    "A model, and a function that makes one step of it."
+    cfg, batch, models = RACES[shape]
+    ids, (make, loss), recipe = data(shape, cfg, batch), models[name], Recipe()
+    model = make(cfg).to(DEVICE)
+    opt, objective = optimizer(model, recipe), Objective(model, loss)
+    objective = torch.compile(objective) if GPU or name.endswith("compiled") else objective
+    return model, lambda: train_step(objective, ids, call, opt, recipe)
+
+
+def race(shape, rounds):
+    "A row a contestant."
+    cfg, batch, models = RACES[shape]
+    runners = {name: runner(name, shape) for name in models}
+    seconds = interleave({name: step for name, (_, step) in runners.items()}, rounds)
+    flops, rows = flops_per_token(runners["llmlab"][0], cfg.context), {}
+    ceiling = matrix_ceiling(DEVICE.type, torch.bfloat16 if takes_bf16(DEVICE) else torch.float32)
     for name, (model, _) in runners.items():
-        speed = batch * cfg.context / statistics.median(seconds[name][3:])
-        ratios = [theirs / own for theirs, own in zip(seconds[name][3:], ours, strict=True)]
-        share = flops * speed / matrix_ceiling("cpu")
-        rows[name] = {"tokens_per_second": round(speed), "llmlab_over_this": round(statistics.median(ratios), 3),
-                      "share_of_ceiling": round(share, 3), "parameters": n_params(model)}
+        speed = batch * cfg.context / statistics.median(seconds[name])
+        rows[name] = {"tokens_per_second": round(speed), "llmlab_over_this": ratio(seconds[name], seconds["llmlab"]),
+                      "share_of_ceiling": round(flops * speed / ceiling, 3),
+                      "parameters": n_params(model)}
     return rows
 
 
@@ -154,44 +199,64 @@ def peak(name, shape, threads):
 
 
 def own_peak(name, shape):
-    before = memory_peak(torch.device("cpu"))
-    _, step = runner(name, *SHAPES[shape])
+    before = memory_peak(DEVICE)
+    _, step = runner(name, shape)
     for _ in range(3):
         step()
-    print(memory_peak(torch.device("cpu")) - before)
+    print(memory_peak(DEVICE) - before)
 
 
-def commit():
-    "Which state of the repository is measured."
-    ran = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
-                         capture_output=True, text=True)
-    return ran.stdout.strip() or "unknown"
+class Windows(torch.utils.data.Dataset):
+    "The same ids as a data set of transformers' Trainer."
+
+    def __init__(self, ids):
+        self.ids = ids
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, i):
+        return {"input_ids": self.ids[i], "labels": self.ids[i]}
+
+
+def loop(shape, rounds, steps=30):
+    "Whole runs of so many steps: fit beside Trainer, the same ids."
+    cfg, batch, _ = RACES[shape]
+    torch.manual_seed(0)
+    ids = torch.randint(cfg.vocab_size, (batch * steps, cfg.context))
+    ours, theirs, recipe = Decoder(cfg).to(DEVICE), gpt2(cfg), Recipe(steps=steps, batch_size=batch, every=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = transformers.TrainingArguments(
+            folder, per_device_train_batch_size=batch, max_steps=steps, learning_rate=recipe.lr, save_strategy="no",
+            weight_decay=recipe.weight_decay, report_to="none", disable_tqdm=True, logging_strategy="no", bf16=GPU,
+            optim="adamw_torch_fused", use_cpu=not GPU)
+        part = lambda step: ids[step * batch :][:batch]  # noqa: E731
+        trainer = lambda: transformers.Trainer(theirs, settings, train_dataset=Windows(ids))  # noqa: E731
+        ways = {"llmlab fit": lambda: fit(ours, part, causal_loss, recipe),
+                "transformers Trainer": lambda: trainer().train()}
+        seconds = interleave(ways, rounds, warm=1)
+    return {name: {"tokens_per_second": round(len(ids) * cfg.context / statistics.median(times)),
+                   "llmlab_over_this": ratio(times, seconds["llmlab fit"])} for name, times in seconds.items()}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="write the result here")
+    parser = arguments(__doc__, rounds=20)
     parser.add_argument("--peak", nargs=2, metavar=("MODEL", "SHAPE"), help="only print the memory of one")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.peak:
         return own_peak(*args.peak)
     shapes = {}
-    for shape, (cfg, batch) in SHAPES.items():
-        shapes[shape] = race(cfg, batch, args.rounds)
-        for name, row in shapes[shape].items():
+    for shape in RACES:
+        rows = shapes[shape] = race(shape, args.rounds)
+        for name, row in rows.items():
             row["peak_mb"] = round(peak(name, shape, args.threads))
-            speed, ratio, share = (row[key] for key in ("tokens_per_second", "llmlab_over_this", "share_of_ceiling"))
-            print(f"{shape:22} {name:28} {speed:>8,} tokens/s  llmlab is {ratio:.2f} ×  {share:.0%} of the ceiling  "
-                  f"{row['peak_mb']:>5} MB", flush=True)
-    where = {"date": date.today().isoformat(), "threads": args.threads, "rounds": args.rounds, "dtype": "float32",
-             "machine": f"{platform.machine()}, {platform.system()}, CPU", "commit": commit(),
-             "torch": torch.__version__,
-             "transformers": transformers.__version__, "llmlab": llmlab.__version__}
-    if args.json:
-        args.json.write_text(json.dumps({**where, "shapes": shapes}, indent=1) + "\n", encoding="utf-8")
+        if shape in CAUSAL:
+            shapes[f"{shape}, loop"] = loop(shape, 3)
+    for shape, rows in shapes.items():
+        for name, row in rows.items():
+            print(f"{shape:48} {name:30} " + "  ".join(f"{key} {value:,}" for key, value in row.items()), flush=True)
+    write(args, {"shapes": shapes}, "transformers", dtype="bfloat16" if takes_bf16(DEVICE) else "float32")
 
 
 if __name__ == "__main__":

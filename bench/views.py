@@ -2,24 +2,20 @@
 
 Random attention of 12 × 12 heads, every pair of tokens, softmax of scores with deviation 2. bertviz writes its own
 page; its CDN addresses are answered from this checkout, so that it draws without a network. Its pages are skipped
-beyond --bertviz-up-to tokens: at 512 it makes a gigabyte. Seconds belong to this machine and hour, read the ratios.
+beyond --bertviz-up-to tokens: at 512 it makes almost two gigabytes. Seconds belong to this machine and hour: read the
+ratios.
 """
-import argparse
-import json
-import platform
 import statistics
 import tempfile
 import time
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import bertviz
 import numpy as np
 import torch
+from _shared import arguments, write
 from playwright.sync_api import sync_playwright
 
-import llmlab
 from llmlab.views import STATIC, attention_view
 
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -100,11 +96,10 @@ def race(browser, n, limit, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 128, 512, 1024])
-    parser.add_argument("--bertviz-up-to", type=int, default=128)
+    parser.add_argument("--bertviz-up-to", type=int, default=512)
     parser.add_argument("--chromium", default="/usr/bin/chromium")
-    parser.add_argument("--json", type=Path, help="write the result here")
     args = parser.parse_args()
     sizes = {}
     with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
@@ -115,11 +110,7 @@ def main():
                 told = "  ".join(f"{key} {value:,.3f}" for key, value in row.items() if key != "bytes")
                 print(f"{n:>5} tokens  {name:20} {row['bytes'] / 1e6:9,.2f} MB  {told}", flush=True)
         chromium = browser.version
-    where = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, {platform.system()}, CPU",
-             "chromium": chromium, "torch": torch.__version__, "llmlab": llmlab.__version__,
-             "bertviz": version("bertviz")}
-    if args.json:
-        args.json.write_text(json.dumps({**where, "tokens": sizes}, indent=1) + "\n", encoding="utf-8")
+    write(args, {"tokens": sizes}, "bertviz", chromium=chromium)
 
 
 if __name__ == "__main__":

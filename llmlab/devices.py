@@ -5,7 +5,7 @@ __all__ = ['matrix_ceiling', 'flops_per_token', 'memory_peak', 'feed', 'recomput
 
 # %% ../nbs/98_devices.ipynb #694d7ad0
 import os
-import sys
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 # %% ../nbs/98_devices.ipynb #2bea2547
@@ -57,11 +57,14 @@ def memory_peak(device: torch.device) -> float:
     "Megabytes: the most that the GPU's tensors, or on a CPU the process, ever took."
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage begins with the peak of whoever started this process
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows
         return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # a Mac counts bytes
 
 # %% ../nbs/98_devices.ipynb #97aca8b5
 def feed(

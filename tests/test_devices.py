@@ -1,4 +1,7 @@
 "What a device can do, batches ahead, shares of a batch, token files."
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +49,13 @@ def test_the_ceiling_and_the_peak_are_measured():
     before = memory_peak(CPU)
     torch.ones(60_000_000)
     assert memory_peak(CPU) > max(before, 200)
+
+
+def test_the_peak_is_this_process_s_own():
+    line = "import torch; from llmlab.devices import memory_peak; print(memory_peak(torch.device('cpu')))"
+    large = torch.ones(300_000_000)
+    child = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert float(child.stdout) < memory_peak(CPU) - 200 and len(large)
 
 
 @pytest.mark.parametrize("steps", [range(0), range(1), range(3, 9)])

@@ -59,3 +59,9 @@ def test_command_opens_jupyterlab_in_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(lab.subprocess, "call", lambda command, cwd: calls.append((command[1:], cwd)) or 0)
     assert lab.main(["lab", str(tmp_path)]) == 0
     assert calls == [(["-m", "jupyterlab"], tmp_path)]
+
+
+def test_the_last_measurements_are_at_hand():
+    assert {"date", "device", "shapes"} <= set(lab.measured("train_step"))
+    with pytest.raises(ValueError, match="no benchmark 'speed' was measured: take one of attention, bleu"):
+        lab.measured("speed")

@@ -17,6 +17,20 @@ from llmlab.views import attention_view, tokens_view
 weights = np.random.default_rng(0).dirichlet(np.ones(80), size=(2, 2, 80)).astype("float32")
 view = attention_view(weights, ["</script><img src=x onerror='window.hit=1'>"] + ["w"] * 79, megabytes=0.001)
 view"""
+LONG = """import torch
+from llmlab.attention import attention, attention_map
+from llmlab.maps import Pooled
+from llmlab.views import attention_view
+q, k = torch.randn(2, 2, 2, 2000, 8, generator=torch.Generator().manual_seed(0))
+
+def tile(layer, head, rows, keys):
+    x, y = q[layer, head : head + 1], k[layer, head : head + 1]
+    return attention(x, y, y, causal=True, need_weights=True)[1][0, rows, keys]
+
+exact = tile(0, 1, 1999, slice(1750, 2000))
+open("weight.txt", "w").write(f"{int(exact.argmax())} {float(exact.max()):.3f}")
+maps = [attention_map(*layer, bins=200, causal=True) for layer in zip(q, k)]
+attention_view(Pooled(maps, tile), [f"w{i}" for i in range(2000)])"""
 EXPLORE = """from llmlab.explore import explore
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
@@ -32,10 +46,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
 def lab(request, tmp_path_factory):
-    "The address of a server on this machine that opens a notebook with four cells."
+    "The address of a server on this machine that opens a notebook with five cells."
     folder, port, token = tmp_path_factory.mktemp("lab"), free_port(), secrets.token_hex(8)
     tell = "open('state.txt', 'w').write(f'{view.layer} {view.head} {view.token}')"
-    cells = [SOURCE, "view.layer = 1\nview.head = 0", tell, EXPLORE]
+    cells = [SOURCE, "view.layer = 1\nview.head = 0", tell, EXPLORE, LONG]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "x.ipynb")
@@ -75,7 +89,7 @@ def opened(browser, address):
     settings = "Cannot read properties of undefined (reading 'schema')"  # Notebook 7's own, without any figure
     page.on("pageerror", lambda e: wrong.append(str(e)) if str(e) != settings else None)
     page.goto(address)
-    page.locator(".jp-Notebook .jp-CodeCell").nth(3).wait_for()
+    page.locator(".jp-Notebook .jp-CodeCell").nth(4).wait_for()
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
     return page, asked, wrong
 
@@ -109,6 +123,28 @@ def test_a_figure_lives_in_jupyter(browser, lab):
     assert sum(map(int, ground[4:-1].split(","))) < 150, "the figure follows the lab's theme"
     assert not wrong, wrong
     assert not [url for url in asked if not url.startswith(("http://127.0.0.1", "data:", "blob:", "about:"))], asked
+    page.close()
+
+
+def test_python_sends_exact_weights_of_a_window_of_a_long_text(browser, lab):
+    folder, address = lab
+    page, _, wrong = opened(browser, address)
+    run_cell(page, 4)
+    heading, canvas = page.locator(".llmlab .matrix .title"), page.locator(".llmlab .matrix canvas")
+    heading.get_by_text("in blocks of 10 tokens").wait_for()
+    page.get_by_role("radio", name="layer 0, head 1").click()
+    for _ in range(3):
+        page.get_by_role("button", name="zoom in").click()
+    page.get_by_text("tokens 1750–1999 at 1750–1999").wait_for()
+    page.wait_for_function("() => !document.querySelector('.llmlab .matrix').ariaBusy")
+    assert "in blocks" not in heading.inner_text()
+    key, weight = (folder / "weight.txt").read_text().split()
+    page.mouse.move(0, 0)
+    canvas.focus()
+    for _ in range(int(key) + 1):  # the first arrow shows the place, the others move it
+        canvas.press("ArrowRight")
+    assert heading.inner_text() == f"“w1999” (1999) → “w{1750 + int(key)}” ({1750 + int(key)}): {weight}"
+    assert not wrong, wrong
     page.close()
 
 

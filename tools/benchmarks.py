@@ -1,16 +1,14 @@
-"""BENCHMARKS.md out of bench/results/*.json: python tools/benchmarks.py
+"""The tables of BENCHMARKS.md out of nbs/results/*.json: python tools/benchmarks.py
 
-Each file is one run of one benchmark. Its plain values say where and how; its tables hold one row a contestant.
+Each file is one run of one benchmark. Its plain values say where and how; its tables hold one row a contestant. They
+are written between <!-- train_step --> and <!-- end -->; all other words of the page are ours and stay.
 """
 import json
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEAD = """# Benchmarks
-
-llmlab and its peers on the same work, in one run each, interleaved. Read the ratios: the rest belongs to one machine
-and hour. `make bench` measures again and writes this page. A number that is not here was not measured.
-"""
+RESULTS = ROOT / "nbs" / "results"
 
 
 def plain(value) -> bool:
@@ -24,30 +22,43 @@ def tables(tree: dict, path: tuple = ()):
         yield " · ".join(path), inner
         return
     for key, value in inner.items():
-        yield from tables(value, (*path, key))
+        if all(map(plain, value.values())):
+            yield " · ".join((*path, key)), {"": value}
+        else:
+            yield from tables(value, (*path, key))
+
+
+def shown(value) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def table(rows: dict) -> str:
     "Markdown, a row a contestant."
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     lines = [["", *(c.replace("_", " ") for c in columns)], ["---"] * (len(columns) + 1)]
-    lines += [[name, *(f"{row.get(c, '')}" for c in columns)] for name, row in rows.items()]
+    lines += [[name, *(shown(row.get(c, "")) for c in columns)] for name, row in rows.items()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def page(results: dict[str, dict]) -> str:
-    "The whole page."
-    parts = [HEAD.strip()]
+def section(result: dict) -> str:
+    "Where and how, then the tables."
+    where = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.items() if plain(value))
+    named = ((f"**{title}**\n\n" if title else "") + table(rows) for title, rows in tables(result))
+    return "\n\n".join([f"{where[0].upper()}{where[1:]}.", *named])
+
+
+def renewed(page: str, results: dict[str, dict]) -> str:
+    "The page with new tables; a benchmark that it does not speak of yet comes at its end."
     for name, result in results.items():
-        where = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.items() if plain(value))
-        parts.append(f"## {name.replace('_', ' ').capitalize()}\n\n{where}.")
-        for title, rows in tables(result):
-            parts.append((f"**{title}**\n\n" if title else "") + table(rows))
-    return "\n\n".join(parts) + "\n"
+        block = f"<!-- {name} -->\n\n{section(result)}\n\n<!-- end -->"
+        page, n = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _, block=block: block, page, flags=re.S)
+        if not n:
+            page += f"\n## {name.replace('_', ' ').capitalize()}\n\n{block}\n"
+    return page
 
 
 if __name__ == "__main__":
-    files = sorted((ROOT / "bench" / "results").glob("*.json"))
-    text = page({file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files})
-    (ROOT / "BENCHMARKS.md").write_text(text, encoding="utf-8")
-    print(text)
+    found = {f.relative_to(RESULTS).with_suffix("").as_posix(): f for f in sorted(RESULTS.rglob("*.json"))}
+    path = ROOT / "BENCHMARKS.md"
+    results = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in found.items()}
+    path.write_text(renewed(path.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -96,6 +96,7 @@ export async function bitmap({ width, height, text }) {
 // ---- the row of tools under every figure: a link to its state, and the picture
 
 export function tools(el, model, name) {
+  el.addEventListener("focusin", (event) => { event.target.dataset.lmSuppressShortcuts = ""; }); // its keys are the figure's, not Jupyter's
   const told = h("span", { role: "status", className: "quiet" });
   const give = async (ending) => {
     const drawn = picture(el), blob = ending === "svg" ? new Blob([drawn.text], { type: "image/svg+xml" }) : await bitmap(drawn);

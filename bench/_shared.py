@@ -1,0 +1,60 @@
+"What the benchmarks share: arguments, interleaved rounds, and a note of where and on what they ran."
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+def arguments(doc, rounds, threads=2):
+    "A parser with what every benchmark takes."
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", type=Path, help="write the result here")
+    return parser
+
+
+def interleave(ways, rounds, warm=3):
+    "Seconds of each way in each round, a slow moment of the machine hits all of them; the first rounds warm up."
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    seconds = {name: [] for name in ways}
+    for turn in range(rounds + warm):
+        for name, way in ways.items():
+            wait()
+            began = time.perf_counter()
+            way()
+            wait()
+            if turn >= warm:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(theirs, ours):
+    "Median over the rounds of how many times as long they take."
+    return round(statistics.median(a / b for a, b in zip(theirs, ours, strict=True)), 3)
+
+
+def commit():
+    "Which state of the repository is measured."
+    ran = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"],
+                         capture_output=True, text=True)
+    return ran.stdout.strip() or "unknown"
+
+
+def write(args, tables, *packages, **more):
+    "The result as JSON, where a file is named."
+    gpu = torch.cuda.is_available()
+    where = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, {platform.system()}",
+             "device": torch.cuda.get_device_name() if gpu else "CPU", "commit": commit(),
+             **{name: version(name) for name in ("torch", "llmlab", *packages)},
+             **{key: value for key, value in vars(args).items() if isinstance(value, int | float | str)}, **more}
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({**where, **tables}, indent=1) + "\n", encoding="utf-8")
