@@ -48,7 +48,8 @@ def theirs(**processing):
         act_fn="gelu_new", normalization_type="LN", eps=1e-5, positional_embedding_type="standard",
         dtype=torch.float64, device="cpu",
     )  # fmt: skip
-    state = {"embed.W_E": weight("embed.tokens.weight", (v, d)), "pos_embed.W_pos": weight("embed.positions.weight", (t, d))}
+    state = {"embed.W_E": weight("embed.tokens.weight", (v, d))}
+    state["pos_embed.W_pos"] = weight("embed.positions.weight", (t, d))
     state |= {"unembed.W_U": weight("head.weight", (v, d)).T, "unembed.b_U": torch.zeros(v, dtype=torch.float64)}
     state |= {"ln_final.w": weight("norm.weight", (d,)), "ln_final.b": weight("norm.bias", (d,))}
     for i in range(layers):
