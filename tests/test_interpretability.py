@@ -434,8 +434,10 @@ def test_scores_are_the_diagonals_of_transformerlens():
     with torch.no_grad(), record(model) as tape:
         model(IDS)
     assert torch.equal(head_scores(model, IDS, 3), torch.stack([look_back(x, 3) for x in tape.attention()]))
-    with pytest.raises(ValueError, match="8 tokens back, in a text of 8"):
-        look_back(w, 8)
+    assert torch.allclose(look_back(w, 0), w.diagonal(0, -2, -1).mean((0, 2))), "0: each token itself"
+    for distance in (8, -1):
+        with pytest.raises(ValueError, match=f"{distance} tokens back, in a text of 8: take a distance from 0 to 7"):
+            look_back(w, distance)
 
 
 @given(st.integers(1, 12), st.integers(0, 8), st.integers(1, 40))
@@ -447,8 +449,14 @@ def test_repeated_rounds_repeat_and_have_no_twins(period, more, length):
 
 
 def test_a_period_longer_than_the_vocabulary_is_refused():
-    with pytest.raises(ValueError, match="9 different tokens of a vocabulary of 8"):
-        repeated(1, 9, 8)
+    for period in (9, 0):
+        with pytest.raises(ValueError, match=f"{period} different tokens of a vocabulary of 8: take a period from 1 to 8"):
+            repeated(1, period, 8)
+
+
+def test_repeated_rounds_depend_on_the_seed_alone_and_are_two_by_default():
+    first, same, other = (repeated(4, 9, 30, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, same) and not torch.equal(first, other) and first.shape == (4, 18)
 
 
 @each_kind
