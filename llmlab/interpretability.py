@@ -94,6 +94,7 @@ def edit(
 
     def change(x):
         ran.append(name)
+        _need(isinstance(x, Tensor), f"{name} gives {type(x).__name__}, expected a tensor: edit a part inside it")
         return check_like(name, fn(x.clone()), x)
 
     with ExitStack() as stack:
@@ -103,7 +104,7 @@ def edit(
         else:
             stack.callback(watch(model, name, change).remove)
         yield
-    _need(bool(ran), f"{name} was never computed in this block: run the model inside it, in a way that uses {name}")
+    _need(bool(ran), f"{name} was never computed in this block: run the model inside it, not compiled, in a way that uses {name}")
 
 # %% ../nbs/19_interpretability.ipynb #e85d4e6b
 def changed(tape: Tape, given: dict[str, Tensor], name: str, change: Callable) -> tuple[Tensor, Tensor]:
@@ -240,14 +241,11 @@ def logit_parts(
 # %% ../nbs/19_interpretability.ipynb #b314672f
 def gradients(model: nn.Module, ids: Int[Tensor, "1 t"], metric: Callable, points: Float[Tensor, "n t d"]) -> Float[Tensor, "n t d"]:
     "How the metric changes with each token vector, at several points."
-    name, training = streams(model)[0].rpartition(".")[0] + ".embed.tokens", model.training
+    name = f"{streams(model)[0].rpartition('.')[0]}.embed.tokens".lstrip(".")
     points = points.detach().requires_grad_(True)
-    try:
-        with torch.enable_grad(), edit(model.eval(), name.lstrip("."), lambda _: points):
-            total = metric(model(ids.expand(len(points), -1))).sum()
-        return torch.autograd.grad(total, points)[0]
-    finally:
-        model.train(training)
+    with evaluating(model), torch.enable_grad(), edit(model, name, lambda _: points):
+        total = metric(model(ids.expand(len(points), -1))).sum()
+    return torch.autograd.grad(total, points)[0]
 
 # %% ../nbs/19_interpretability.ipynb #44d16fe4
 def token_vectors(model: nn.Module) -> nn.Embedding:

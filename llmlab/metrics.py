@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import __version__
 
@@ -163,14 +163,15 @@ def windows(
 # %% ../nbs/06_metrics.ipynb #ffbdc539
 @contextmanager
 def evaluating(model):
-    "No gradients and no dropout inside; afterwards the model is in the mode it was in."
-    training = getattr(model, "training", False)
+    "No gradients and no dropout inside; afterwards every part of the model is in the mode it was in."
+    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
     try:
-        model.eval() if training else None
+        model.eval() if modes else None
         with torch.no_grad():
             yield
     finally:
-        model.train() if training else None
+        for part, mode in modes:
+            part.training = mode
 
 # %% ../nbs/06_metrics.ipynb #0f3982e3
 def device_of(model) -> torch.device:

@@ -146,6 +146,17 @@ def test_all_weights_start_as_in_chapter_5():
     assert std_of["experts.3.down.weight"] == pytest.approx(std / 2, rel=0.1)
 
 
+def test_in_half_precision_the_router_still_decides_in_full():
+    m = mixture(6, 2).bfloat16()
+    out = m(torch.randn(2, 7, 16).bfloat16())
+    assert out.dtype == torch.bfloat16 and m.probs.dtype == torch.float32
+    torch.testing.assert_close(m.probs.sum(-1), torch.ones(14))
+
+
+def test_the_experts_go_where_the_model_is():
+    assert {p.device.type for p in mixed(Decoder(CFG).to("meta"), 4, 2).parameters()} == {"meta"}
+
+
 # --- balance ----------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +295,28 @@ def test_shapes_have_their_areas():
     assert areas.tolist() == pytest.approx([50, 52, 32], abs=13) and areas[2] < 0.8 * areas[0] < areas[1]
 
 
+def test_shapes_stand_where_they_were_put_and_a_triangle_on_its_base():
+    blank, at = torch.zeros(3, SIDE, SIDE, 3), torch.tensor([[10.0, 14.0]] * 3)
+    circle, square, triangle = horizons.paint(blank, torch.arange(3), at, torch.full((3,), 4.0))[..., 0] > 0
+    for inside in (circle, square):
+        (top, left), (bottom, right) = inside.nonzero().amin(0).tolist(), inside.nonzero().amax(0).tolist()
+        assert (top + bottom + 1, left + right + 1) == (28, 20)
+    rows = triangle.sum(1)[10:18]
+    assert rows.sum() == triangle.sum() and rows.tolist() == sorted(rows.tolist()) and rows[-1] > 3 * rows[1]
+
+
+def test_pictures_vary_in_light_grain_place_and_size_and_show_two_things():
+    images, said = pictures(300)
+    corners = images[:, :3, :3].flatten(1)
+    assert corners.mean(1).std() > 0.05, "light"
+    assert 0.01 < corners[corners.mean(1) < 0.9].std(1).mean() < 0.05, "grain"
+    shown = [(image - torch.tensor(COLOURS["red"])).abs().amax(-1) < 1e-6 for image in images]
+    squares = [m for m, row in zip(shown, said.tolist(), strict=True) if read(row).startswith("a red square above")]
+    assert len({int(m.sum()) for m in squares}) > 1 and len({int(m.nonzero()[:, 1].amin()) for m in squares}) > 1
+    words = [read(row).replace(" left of ", " above ").split(" above ") for row in said.tolist()]
+    assert not [pair for pair in words if pair[0] == pair[1]]
+
+
 def firsts(said):
     return {tuple(re.match(r"a (\w+) (\w+) (left of|above)", read(row)).groups()) for row in said.tolist()}
 
@@ -342,6 +375,27 @@ def test_the_encoder_knows_where_a_patch_stands():
     torch.testing.assert_close(encoder(image)[:, [2, 3, 0, 1]], encoder(swapped))
 
 
+def test_the_encoder_starts_as_in_chapter_5_sees_grey_as_nothing_and_ends_in_a_norm():
+    torch.manual_seed(0)
+    encoder = PatchEncoder(replace(CFG, d_model=64), 12, 6)
+    assert encoder.patch.weight.std().item() == pytest.approx(0.02 * (768 / 64) ** 0.5, rel=0.1)
+    out, grey = encoder(torch.rand(2, 12, 12, 3)), torch.full((1, 12, 12, 3), 0.5)
+    torch.testing.assert_close(out.var(-1, unbiased=False), torch.ones(2, 4), atol=1e-2, rtol=0)
+    before = encoder(grey)
+    encoder.patch.weight.data.mul_(7)
+    assert torch.equal(encoder(grey), before)
+
+
+def test_writing_fills_the_context_sees_no_dropout_and_leaves_the_mode():
+    model, (images, _) = captioner(dropout=0.5).train(), pictures(3)
+    assert torch.equal(write(model, images), write(model, images)) and model.training
+    assert write(model, images).shape == (3, 10)
+
+
+def test_an_unfinished_sentence_is_read_to_its_end():
+    assert read([WORDS.index(w) for w in ("<s>", "a", "red")]) == "a red"
+
+
 def test_captions_there_and_back():
     for first, second, place in product(range(12), range(12), range(2)):
         row = caption_ids(first, second, place)
@@ -350,7 +404,7 @@ def test_captions_there_and_back():
 
 def test_the_view_holds_pixels_and_weights():
     image = torch.zeros(2, 4, 3)
-    image[0, 1] = torch.tensor([1.0, 0.5, 0.0])
+    image[0, 1] = torch.tensor([1.2, 0.5, -0.1])
     view = patches_view(image, ["a", "b"], torch.tensor([[0.25, 0.75], [1.0, 0.0]]))
     assert view.data["pixels"][1] == "#ff8000" and view.data["side"] == 2 and view.data["wide"] == 4
     assert view.data["weights"] == [[0.25, 0.75], [1.0, 0.0]] and "4 × 2 pixels in 2 patches: a b" in view.alt
@@ -395,6 +449,8 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
         (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(2, 4)), r"weights \[2, 4\] for 1 words on 4 × 4"),
         (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(1, 3) / 3), r"weights \[1, 3\]"),
         (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], -torch.ones(1, 4)), "a weight is below 0 or no number"),
+        (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.full((1, 4), torch.inf)), "or no number"),
+        (lambda: patches_view(torch.zeros(4, 9, 3), ["a"], torch.ones(1, 9)), r"weights \[1, 9\] for 1 words on 4 × 9"),
         (lambda: plan(1e12, 2e12, 1e12), "active=2,000,000,000,000.0: expected .* at most 1,000"),
         (lambda: plan(-1e12, 1e9, 1e12), "total=-1,000,000,000,000.0: expected"),
         (lambda: plan(1e12, 1e12, 1e30), r"tokens=1e\+30|tokens=1,000"),

@@ -1,12 +1,17 @@
 "Edits that never stay, and every measure against a loop, a sum or a published definition written out again."
+import json
 import math
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformer_lens_reference import weight
 
 from llmlab import attention as attention_module
 from llmlab import pretrained
@@ -26,6 +31,7 @@ from llmlab.interpretability import (
     other_map,
     patching,
     probe,
+    readout,
     repeated,
     streams,
     tensor_names,
@@ -87,6 +93,20 @@ def test_a_second_run_gets_its_own_names():
         model(IDS), model(IDS[:, :5])
     assert tape["blocks.0"].shape[1] == 9 and tape["blocks.0.2"].shape[1] == 5 and "blocks.0.3" not in tape
     assert tape["blocks.1.attention.weights.2"].shape[-1] == 5
+
+
+def test_an_attention_alone_is_a_model_too_and_only_its_z_is_its_heads():
+    attention, x = MODEL.blocks[0].attention, torch.randn(1, 5, 32, dtype=torch.float64)
+    _, tape = traced(attention, x)
+    assert {"weights", "v", "z"} < set(tensor_names(attention)) & set(tape) and "" not in tensor_names(attention)
+    for name in ("weights", "v", "z"):
+        with torch.no_grad(), edit(attention, name, torch.zeros_like):
+            assert torch.allclose(attention(x), attention.out.bias)
+    other = torch.nn.Sequential()
+    other.add_module("z", torch.nn.Linear(5, 5))
+    with edit(other, "z", torch.zeros_like):
+        assert other(torch.ones(5)).abs().sum() == 0
+    assert "1" not in tensor_names(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout()))
 
 
 # --- edit -----------------------------------------------------------------------------------------------------------
@@ -163,6 +183,16 @@ def test_gradients_go_through_an_edit():
     MODEL.zero_grad()
 
 
+def test_five_near_names_are_told_or_the_first_five():
+    with pytest.raises(ValueError) as told, edit(MODEL, "blocks.1.attentoin.out", torch.zeros_like):
+        pass
+    near = str(told.value).split("near it: ")[1].split(". tensor")[0].split(", ")
+    assert near[0] == "blocks.1.attention.out" and len(near) == 5 and set(near) <= set(NAMES)
+    first = ", ".join(tensor_names(MODEL)[:5])
+    with pytest.raises(ValueError, match=f"near it: {first}. tensor_names"), edit(MODEL, "q" * 40, torch.zeros_like):
+        pass
+
+
 @pytest.mark.parametrize(
     "name, fn, words",
     [
@@ -187,6 +217,179 @@ def test_an_edit_without_a_run_is_an_error_but_does_not_hide_another():
         pass
     with pytest.raises(Boom), edit(MODEL, "blocks.0", torch.zeros_like):
         raise Boom
+
+
+# --- nothing is left changed ------------------------------------------------------------------------------------------
+
+
+def everything(model):
+    "All that a visit could leave changed: hooks, modes, weights, gradients, which weights learn, the open tapes."
+    weights = [(n, p.requires_grad, p.grad, p.detach().clone()) for n, p in model.named_parameters()]
+    hooks = [(*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks) for m in model.modules()]
+    return weights, hooks, [m.training for m in model.modules()], list(attention_module._tapes), torch.is_grad_enabled()
+
+
+def untouched(before, after):
+    (weights, *rest), (new_weights, *new_rest) = before, after
+    same = all(a[:3] == b[:3] and torch.equal(a[3], b[3]) for a, b in zip(weights, new_weights, strict=True))
+    return same and rest == new_rest
+
+
+def half_frozen():
+    "In training, with dropout, a block that stays in eval mode, a weight that does not learn, a hook of its own."
+    model = decoder(dropout=0.5).train()
+    model.blocks[1].eval().norm1.weight.requires_grad_(False)
+    model.blocks[2].register_forward_hook(lambda *_: None)
+    return model
+
+
+OTHER = IDS.flip(1)
+VISITS = {
+    "logit_lens": lambda model, metric: logit_lens(model, IDS),
+    "head_scores": lambda model, metric: head_scores(model, IDS, 1),
+    "head_means": lambda model, metric: head_means(model, IDS),
+    "ablations": lambda model, metric: ablations(model, IDS, metric),
+    "mean ablations": lambda model, metric: ablations(model, IDS, metric, head_means(model, IDS)),
+    "patching": lambda model, metric: patching(model, IDS, OTHER, metric),
+    "logit_parts": lambda model, metric: logit_parts(model, IDS, 8, 3),
+    "gradient_x_input": lambda model, metric: gradient_x_input(model, IDS, metric),
+    "integrated_gradients": lambda model, metric: integrated_gradients(model, IDS, metric, steps=3),
+}
+each_visit = pytest.mark.parametrize("visit", VISITS.values(), ids=VISITS)
+
+
+def flat(found):
+    parts = found.values() if isinstance(found, dict) else found
+    return torch.cat([x.detach().flatten() for x in parts])
+
+
+@each_visit
+def test_a_visit_sees_no_dropout_and_leaves_the_model_as_it_was(visit):
+    model = half_frozen()
+    before = everything(model)
+    first, second = flat(visit(model, answer)), flat(visit(model, answer))
+    assert untouched(before, everything(model))
+    assert torch.equal(first, second) and torch.allclose(first, flat(visit(model.eval(), answer)))
+
+
+@each_visit
+@pytest.mark.parametrize("run", [1, 2, 4])
+@pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
+def test_an_exception_on_the_way_leaves_the_model_as_it_was(visit, run, error):
+    "In the last block at the first, second or fourth run; and in the metric."
+    model, calls = half_frozen(), []
+
+    def fails(*_):
+        calls.append(1)
+        if len(calls) == run:
+            raise error
+
+    def metric(logits):
+        fails()
+        return answer(logits)
+
+    for used in (answer, metric):
+        calls.clear()
+        own = [model.blocks[2].mlp.register_forward_hook(fails)] if used is answer else []
+        before = everything(model)
+        try:
+            visit(model, used)
+            assert len(calls) < run
+        except error:
+            assert len(calls) == run
+        assert untouched(before, everything(model))
+        [hook.remove() for hook in own]
+
+
+@pytest.mark.parametrize("name", ["blocks.1", "blocks.1.attention.z", "blocks.1.attention.weights"])
+def test_an_edit_changes_no_mode_and_may_be_closed_in_any_order(name):
+    model = half_frozen()
+    before = everything(model)
+    first, second = edit(model, name, lambda x: 2 * x), edit(model, name, lambda x: x + 1)
+    first.__enter__(), second.__enter__()
+    assert [m.training for m in model.modules()] == before[2]
+    model(IDS)
+    first.__exit__(None, None, None)
+    with pytest.raises(ValueError, match="keep shape"), edit(model, name, lambda x: x[:, :1]):
+        model(IDS)
+    second.__exit__(None, None, None)
+    assert untouched(before, everything(model))
+
+
+def test_an_error_inside_edit_and_trace_flies_out_unchanged():
+    model = half_frozen()
+    before = everything(model)
+    for error in (Boom, KeyboardInterrupt):
+        with pytest.raises(error), trace(model), edit(model, "blocks.0", torch.zeros_like), without_head(model, 1, 1):
+            model(IDS)
+            raise error
+    with pytest.raises(ValueError, match="no tensor is called"), edit(model, "blocks.0", torch.zeros_like):
+        edit(model, "nowhere", torch.zeros_like).__enter__()
+    assert untouched(before, everything(model))
+
+
+def test_a_part_that_gives_no_tensor_is_refused():
+    lstm = torch.nn.Sequential(torch.nn.LSTM(2, 2))
+    said = "0 gives tuple, expected a tensor: edit a part inside it"
+    with pytest.raises(ValueError, match=said), edit(lstm, "0", lambda x: x):
+        lstm(torch.zeros(3, 2))
+    assert hooks(lstm) == 0
+
+
+# --- compiled models --------------------------------------------------------------------------------------------------
+
+COMPILED = """
+import torch
+from llmlab import attention
+from llmlab.interpretability import edit, trace
+from llmlab.transformer import Config, Decoder
+
+def in_place(model):
+    model.compile(backend="eager")
+    return model
+
+wrapped = lambda model: torch.compile(model, backend="eager")
+function = lambda model: torch.compile(lambda ids: model(ids), backend="eager")
+CASES = [
+    (in_place, "blocks.0", True),
+    (wrapped, "blocks.0.attention.z", False),
+    (function, "blocks.0.attention.weights", True),
+]
+ids = torch.arange(9)[None]
+torch.set_grad_enabled(False)
+for way, name, early in CASES:  # early: compiled before the edit
+    torch._dynamo.reset()
+    model = Decoder(Config(vocab_size=23, context=24, layers=1, heads=4, d_model=32)).eval()
+    plain = model.forward(ids)
+    with edit(model, name, torch.zeros_like):
+        expected = model.forward(ids)
+    run = way(model)
+    if early:
+        assert torch.allclose(run(ids), plain, atol=1e-5)
+    for fn in (torch.zeros_like, lambda x: 0 * x, lambda x: x.missing):
+        try:
+            with edit(model, name, fn):
+                out = run(ids)
+            assert torch.allclose(out, expected, atol=1e-5), (name, early)
+            print("edited")
+        except ValueError as error:
+            assert "never computed" in str(error) and "not compiled" in str(error)
+            print("refused")
+        except Exception as error:
+            assert "missing" in str(error), error
+        assert torch.allclose(run(ids), plain, atol=1e-5), (name, early)
+        assert not attention._tapes and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    with trace(model) as tape:
+        assert torch.allclose(run(ids), plain, atol=1e-5)
+    assert name in tape
+"""
+
+
+def test_a_compiled_model_is_edited_or_the_edit_is_refused_and_it_is_itself_again():
+    "Compiled code does not look for new hooks; the type checks of the other tests cannot be compiled."
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {"edited", "refused"} == set(done.stdout.split())
 
 
 # --- lens -----------------------------------------------------------------------------------------------------------
@@ -231,8 +434,10 @@ def test_scores_are_the_diagonals_of_transformerlens():
     with torch.no_grad(), record(model) as tape:
         model(IDS)
     assert torch.equal(head_scores(model, IDS, 3), torch.stack([look_back(x, 3) for x in tape.attention()]))
-    with pytest.raises(ValueError, match="8 tokens back, in a text of 8"):
-        look_back(w, 8)
+    assert torch.allclose(look_back(w, 0), w.diagonal(0, -2, -1).mean((0, 2))), "0: each token itself"
+    for distance in (8, -1):
+        with pytest.raises(ValueError, match=f"{distance} tokens back, in a text of 8: take a distance from 0 to 7"):
+            look_back(w, distance)
 
 
 @given(st.integers(1, 12), st.integers(0, 8), st.integers(1, 40))
@@ -244,8 +449,14 @@ def test_repeated_rounds_repeat_and_have_no_twins(period, more, length):
 
 
 def test_a_period_longer_than_the_vocabulary_is_refused():
-    with pytest.raises(ValueError, match="9 different tokens of a vocabulary of 8"):
-        repeated(1, 9, 8)
+    for period in (9, 0):
+        with pytest.raises(ValueError, match=f"{period} different tokens of a vocabulary of 8: take a period"):
+            repeated(1, period, 8)
+
+
+def test_repeated_rounds_depend_on_the_seed_alone_and_are_two_by_default():
+    first, same, other = (repeated(4, 9, 30, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, same) and not torch.equal(first, other) and first.shape == (4, 18)
 
 
 @each_kind
@@ -264,6 +475,14 @@ def test_ablation_equals_weights_without_the_head(change, mean):
         out.weight[:, 8 * head : 8 * head + 8] = 0
         out.bias = torch.nn.Parameter(constant + (0 if out.bias is None else out.bias))
         assert torch.allclose(ours, model(IDS))
+
+
+def test_a_head_is_removed_from_every_text_and_its_mean_is_over_all():
+    rows = torch.cat([IDS, OTHER])
+    z = traced(MODEL, rows)[1]["blocks.1.attention.z"]
+    assert torch.allclose(head_means(MODEL, rows)[1][2, 0], z[:, 2].flatten(0, 1).mean(0))
+    with torch.no_grad(), without_head(MODEL, 1, 2):
+        assert torch.allclose(MODEL(rows), torch.cat([MODEL(IDS), MODEL(OTHER)]))
 
 
 def test_all_ablations_are_differences():
@@ -337,7 +556,7 @@ def test_one_part_by_hand():
 
 
 def test_a_stream_that_is_normed_on_the_way_has_no_parts(unchecked):
-    for model in (decoder(norm_place="post"), MaskedLM(replace(CFG, **BERT))):
+    for model in (decoder(norm_place="post"), MaskedLM(replace(CFG, **BERT)), MaskedLM(CFG)):
         with pytest.raises(ValueError, match="only where the stream is a plain sum"):
             logit_parts(model, IDS, 1, 1)
 
@@ -374,6 +593,16 @@ def test_gradients_equal_finite_differences_and_leave_the_mode():
         integrated_gradients(model, IDS, answer, steps=0)
 
 
+def test_one_step_of_integrated_gradients_by_hand_also_where_gradients_are_off():
+    "The gradient half way, times the way."
+    x = token_vectors(MODEL)(IDS).detach()
+    by_hand = (gradients(MODEL, IDS, answer, x / 2) * x).sum(-1)[0]
+    with torch.no_grad():
+        ours = integrated_gradients(MODEL, IDS, answer, torch.zeros_like(x[0]), steps=1)
+        assert torch.allclose(ours, by_hand) and not gradient_x_input(MODEL, IDS, answer).requires_grad
+    assert not gradient_x_input(MODEL, IDS, answer).requires_grad
+
+
 def _plain(model):
     with torch.no_grad(), edit(model, "embed.tokens", lambda _: token_vectors(model).weight[IDS]):
         return model(IDS)
@@ -402,10 +631,24 @@ def test_a_probe_finds_a_plane_and_not_noise(unchecked):
         probe(x[:3], y[:2])
 
 
+def test_a_probe_is_pulled_to_zero_and_bad_classes_are_told(unchecked):
+    x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    with torch.no_grad():
+        weak, strong = (probe(x, y, decay) for decay in (1e-3, 1.0))
+    assert strong.weight.norm() < 0.5 < 5 < weak.weight.norm()
+    penalty, loss = strong.weight.detach().pow(2).sum(), torch.nn.functional.cross_entropy(strong(x), y)
+    assert (loss + penalty).item() < math.log(2), "better than no weights at all"
+    for bad in (y - 1, y[:0]):
+        with pytest.raises(ValueError, match="give a class, counted from 0, for each vector"):
+            probe(x[: len(bad)], bad)
+
+
 def test_control_gives_one_class_to_each_word():
     kinds = torch.randint(50, (900,), generator=torch.Generator().manual_seed(0))
     labels = control_labels(kinds, 4, torch.Generator().manual_seed(0))
     assert all(len(labels[kinds == k].unique()) == 1 for k in kinds.unique()) and len(labels.unique()) == 4
+    assert torch.equal(labels, control_labels(kinds, 4, torch.Generator().manual_seed(0)))
 
 
 # --- two maps -------------------------------------------------------------------------------------------------------
@@ -423,6 +666,137 @@ def test_another_map_is_a_map_with_the_same_output(t, dh, seed, sharp):
     assert (other >= 0).all() and (other.triu(1) == 0).all(), "nobody looks ahead"
     assert ((other > 0).sum(-1) <= dh + 1).all(), "Carathéodory: dh + 1 tokens suffice"
     assert torch.equal(other[: dh + 1], w[: dh + 1]), "few tokens leave no choice"
+    assert other_map(w.float(), v.float()).dtype == torch.float32
+
+
+# --- TransformerLens -------------------------------------------------------------------------------------------------
+# its numbers, written by tools/transformer_lens_reference.py, which also makes the weights, by a formula
+
+PEER = json.loads((ROOT / "tests" / "data" / "transformer_lens.json").read_text())
+CLEAN, CORRUPTED = torch.tensor(PEER["clean"]), torch.tensor(PEER["corrupted"])
+PERIOD, TOKEN = PEER["period"], PEER["token"]
+LAYERS, HEADS = PEER["shape"]["layers"], PEER["shape"]["heads"]
+
+
+@pytest.fixture(scope="module")
+def same():
+    model = Decoder(Config(**PEER["shape"])).double().eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(weight(name, tuple(p.shape)))
+    return model
+
+
+def close(ours, theirs, atol=1e-5):
+    torch.testing.assert_close(torch.as_tensor(ours).double(), torch.tensor(theirs).double(), atol=atol, rtol=0)
+
+
+def last(logits):
+    return logits[:, -1, TOKEN]
+
+
+def test_the_lens_is_accumulated_resid_with_the_final_norm(same):
+    close(logit_lens(same, CLEAN)[:, 0, [4, -1]], PEER["accumulated_resid"])
+
+
+def test_patching_is_get_act_patch_resid_pre(same):
+    found = patching(same, CLEAN, CORRUPTED, last)
+    close(found[:-1], PEER["patch_resid_pre"])
+    assert found[:-1].max() > 0.9 > 0.1 > found[:-1].min(), "some places bring the answer back, others do not"
+
+
+def test_ablations_are_hooks_on_z(same):
+    close(ablations(same, CLEAN, last), PEER["zero"])
+    close(ablations(same, CLEAN, last, head_means(same, CLEAN)), PEER["mean"])
+
+
+def test_the_induction_score_is_the_stripe_of_its_main_demo(same):
+    close(head_scores(same, CLEAN, PERIOD - 1), PEER["induction_stripe"])
+
+
+def wanted(kind):
+    "detect_head's pattern for two rounds: 1 where a head of this kind looks."
+    t = CLEAN.shape[1]
+    back = {"previous_token_head": 1, "induction_head": PERIOD - 1, "duplicate_token_head": PERIOD}[kind]
+    pattern = torch.ones(t, t, dtype=torch.float64).tril(-back).triu(-back)
+    return pattern * (torch.arange(t)[:, None] >= PERIOD) if kind == "induction_head" else pattern
+
+
+@pytest.mark.parametrize("key", PEER["detect_head"])
+def test_detect_head_is_another_share_of_the_same_attention(same, key):
+    "mul: wanted attention over all of it. abs: 1 less the mean distance of a row, rounded to three digits."
+    kind, measure, *left_out = key.split()
+    with torch.no_grad(), record(same) as tape:
+        same(CLEAN)
+    w, pattern = torch.cat(tape.attention()), wanted(kind)
+    counted = torch.ones_like(pattern)
+    if "exclude_bos" in left_out:
+        counted[:, 0] = 0
+    if "exclude_current_token" in left_out:
+        counted.fill_diagonal_(0)
+    if measure == "mul":
+        score = (w * pattern * counted).sum((-2, -1)) / (w * counted).sum((-2, -1))
+    else:
+        score = 1 - ((w - pattern).abs() * counted).sum((-2, -1)) / len(pattern)
+    close(score.view(LAYERS, HEADS), PEER["detect_head"][key], atol=1e-5 if measure == "mul" else 5.1e-4)
+
+
+def test_our_scores_become_those_of_detect_head(same):
+    "As the chapter says: the same sum, over the attention of all tokens."
+    t, theirs = CLEAN.shape[1], PEER["detect_head"]
+    close(head_scores(same, CLEAN, 1) * (t - 1) / t, theirs["previous_token_head mul"])
+    close(head_scores(same, CLEAN, PERIOD) * PERIOD / t, theirs["duplicate_token_head mul"])
+    with torch.no_grad(), record(same) as tape:
+        same(CLEAN)
+    extra = torch.cat(tape.attention())[..., PERIOD - 1, 0].view(LAYERS, HEADS)  # the first round's last token
+    close((head_scores(same, CLEAN, PERIOD - 1) * (PERIOD + 1) - extra) / t, theirs["induction_head mul"])
+
+
+def ours_by_their_names(model, token):
+    parts = {name: x.item() for name, x in logit_parts(model, CLEAN, CLEAN.shape[1] - 1, token).items()}
+    heads = {f"L{i}H{h}": parts[f"blocks.{i}.head.{h}"] for i in range(LAYERS) for h in range(HEADS)}
+    found = heads | {"embed": parts["embed"], "b_U": parts["norm.bias"], "logit": sum(parts.values())}
+    for i in range(LAYERS):
+        found |= {f"{i}_b_O": parts[f"blocks.{i}.attention.out.bias"], f"{i}_mlp_out": parts[f"blocks.{i}.mlp"]}
+        found[f"{i}_attn_out"] = found[f"{i}_b_O"] + sum(heads[f"L{i}H{h}"] for h in range(HEADS))
+    return found
+
+
+def theirs_by_token(processing):
+    "For the token, and for it less the other: their shares, with the embedding in one piece as ours."
+    both = PEER["logit_attrs"][processing]
+    for rows in zip(*both.values(), strict=True):
+        found = dict(zip(both, rows, strict=True))
+        yield found | {"embed": found["embed"] + found.pop("pos_embed")}
+
+
+def test_parts_of_a_logit_are_logit_attrs_once_the_norm_is_folded(same):
+    one, less = theirs_by_token("fold_ln")
+    ours, other = (ours_by_their_names(same, token) for token in (TOKEN, PEER["other"]))
+    assert one.keys() == ours.keys()
+    close([*ours.values()], [one[name] for name in ours])
+    close([ours[name] - other[name] for name in ours], [less[name] for name in ours])
+
+
+def test_its_usual_loading_moves_constants_between_parts(same):
+    "The mean over the vocabulary leaves every share, and what a head always adds goes to its layer's bias."
+    one, less = theirs_by_token("usual")
+    every = [ours_by_their_names(same, token) for token in range(PEER["shape"]["vocab_size"])]
+    mean = {name: sum(row[name] for row in every) / len(every) for name in every[0]}
+    block_parts = [name for name in mean if name == "embed" or name.endswith("_out")]
+    close([every[TOKEN][n] - mean[n] for n in block_parts], [one[n] for n in block_parts])
+    close([every[TOKEN][n] - every[PEER["other"]][n] for n in block_parts], [less[n] for n in block_parts])
+    with torch.no_grad(), trace(same) as tape:
+        same(CLEAN)
+        final = tape[streams(same)[-1]][0, -1]
+        direction = readout(same, final, TOKEN)[0] - readout(same, final, PEER["other"])[0]
+        for i, block in enumerate(same.blocks):
+            always = block.attention.qkv(block.norm1.bias)[-32:].unflatten(0, (HEADS, -1))  # the value of no token
+            adds = torch.einsum("hk,dhk,d->h", always, block.attention.out.weight.unflatten(1, always.shape), direction)
+            names = [f"L{i}H{h}" for h in range(HEADS)]
+            moved = torch.tensor([every[TOKEN][n] - every[PEER["other"]][n] - less[n] for n in names])
+            assert adds.abs().min() > 1e-3
+            close(moved, adds.tolist())
 
 
 # --- a loaded model -------------------------------------------------------------------------------------------------

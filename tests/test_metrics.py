@@ -100,6 +100,11 @@ def test_mode_and_gradients_are_left_alone(model):
         raise RuntimeError
     assert model.training
     assert torch.equal(token_logprobs(model, ids(20)), token_logprobs(model, ids(20)))  # no dropout
+    model.eval().blocks[0].train()
+    modes = [part.training for part in model.modules()]
+    with evaluating(model):
+        assert not any(part.training for part in model.modules())
+    assert [part.training for part in model.modules()] == modes, "each part on its own"
 
 
 def test_logits_are_never_held_for_everything():
