@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import __version__
 
@@ -164,7 +164,7 @@ def windows(
 @contextmanager
 def evaluating(model):
     "No gradients and no dropout inside; afterwards every part of the model is in the mode it was in."
-    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
+    modes = [(part, part.training) for part in model.modules()] if getattr(model, "training", False) else []
     try:
         model.eval() if modes else None
         with torch.no_grad():

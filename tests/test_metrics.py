@@ -100,7 +100,7 @@ def test_mode_and_gradients_are_left_alone(model):
         raise RuntimeError
     assert model.training
     assert torch.equal(token_logprobs(model, ids(20)), token_logprobs(model, ids(20)))  # no dropout
-    model.eval().blocks[0].train()
+    model.blocks[0].eval()
     modes = [part.training for part in model.modules()]
     with evaluating(model):
         assert not any(part.training for part in model.modules())
