@@ -24,8 +24,6 @@ KINDS = [
     "attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams",
     "spans", "phrases", "bias", "grid", "patches",
 ]
-KINDS = ["attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams"]
-KINDS += ["phrases"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

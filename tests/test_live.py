@@ -10,6 +10,7 @@ import urllib.request
 import nbformat
 import pytest
 from conftest import ROOT
+from test_figures import KINDS
 
 pytestmark = pytest.mark.slow
 SOURCE = """import numpy as np
@@ -31,6 +32,12 @@ exact = tile(0, 1, 1999, slice(1750, 2000))
 open("weight.txt", "w").write(f"{int(exact.argmax())} {float(exact.max()):.3f}")
 maps = [attention_map(*layer, bins=200, causal=True) for layer in zip(q, k)]
 attention_view(Pooled(maps, tile), [f"w{i}" for i in range(2000)])"""
+EVERY = """from test_views import figures
+every, told = figures(), set()
+for kind, figure in every.items():
+    figure.observe(lambda change, kind=kind: told.add(kind), [n for n in figure.trait_names(sync=True) if n[0] != "_"])
+display(*every.values())"""
+TOLD = "open('told.txt', 'w').write(' '.join(told))"
 EXPLORE = """from llmlab.explore import explore
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
@@ -46,10 +53,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
 def lab(request, tmp_path_factory):
-    "The address of a server on this machine that opens a notebook with five cells."
+    "The address of a server on this machine that opens a notebook with seven cells."
     folder, port, token = tmp_path_factory.mktemp("lab"), free_port(), secrets.token_hex(8)
     tell = "open('state.txt', 'w').write(f'{view.layer} {view.head} {view.token}')"
-    cells = [SOURCE, "view.layer = 1\nview.head = 0", tell, EXPLORE, LONG]
+    cells = [SOURCE, "view.layer = 1\nview.head = 0", tell, EXPLORE, LONG, EVERY, TOLD]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "x.ipynb")
@@ -57,7 +64,8 @@ def lab(request, tmp_path_factory):
     quiet = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--LabApp.news_url=None"]
     never = "check_for_updates_class=jupyterlab.NeverCheckForUpdate"
     quiet += [f"--{app}.{never}" for app in ("LabApp", "JupyterNotebookApp")]
-    env = {**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "config"), "PYTHONPATH": str(ROOT)}
+    ours = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = {**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "config"), "PYTHONPATH": ours}
     env.pop("LLMLAB_BOOK", None)
     module, path = {"lab": ("jupyterlab", "lab/tree"), "notebook": ("notebook", "notebooks")}[request.param]
     command = [sys.executable, "-m", module, *settings, *quiet]
@@ -89,7 +97,7 @@ def opened(browser, address):
     settings = "Cannot read properties of undefined (reading 'schema')"  # Notebook 7's own, without any figure
     page.on("pageerror", lambda e: wrong.append(str(e)) if str(e) != settings else None)
     page.goto(address)
-    page.locator(".jp-Notebook .jp-CodeCell").nth(4).wait_for()
+    page.locator(".jp-Notebook .jp-CodeCell").nth(6).wait_for()
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
     return page, asked, wrong
 
@@ -123,6 +131,27 @@ def test_a_figure_lives_in_jupyter(browser, lab):
     assert sum(map(int, ground[4:-1].split(","))) < 150, "the figure follows the lab's theme"
     assert not wrong, wrong
     assert not [url for url in asked if not url.startswith(("http://127.0.0.1", "data:", "blob:", "about:"))], asked
+    page.close()
+
+
+def test_every_figure_draws_and_tells_python_what_the_reader_chose(browser, lab):
+    folder, address = lab
+    page, _, wrong = opened(browser, address)
+    run_cell(page, 5)
+    page.wait_for_function(f"() => document.querySelectorAll('.llmlab .say:not(:empty)').length >= {len(KINDS)}")
+    page.evaluate("document.querySelectorAll('.llmlab button:enabled:not(.tools button)').forEach(b => b.click())")
+    for slider in page.locator(".llmlab input[type=range]").all():
+        slider.press("ArrowLeft")
+        slider.press("ArrowRight")
+    page.wait_for_timeout(500)
+    run_cell(page, 6)
+    written_to = folder / "told.txt"
+    for _ in range(100):
+        if written_to.exists() and written_to.read_text():
+            break
+        time.sleep(0.1)
+    assert set(written_to.read_text().split()) == {*KINDS}
+    assert not wrong, wrong
     page.close()
 
 
