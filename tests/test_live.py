@@ -117,7 +117,7 @@ def test_a_figure_lives_in_jupyter(browser, lab):
     page.locator(".llmlab .chips button").nth(3).click()
     run_cell(page, 2)
     for _ in range(100):
-        if (folder / "state.txt").exists():
+        if (folder / "state.txt").exists() and (folder / "state.txt").read_text():
             break
         time.sleep(0.1)
     assert (folder / "state.txt").read_text() == "1 1 3", "the state has gone to Python"
