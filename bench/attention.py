@@ -11,12 +11,11 @@ import time
 
 import torch
 import torch.nn.functional as F
-from _shared import arguments, interleave, ratio, write
+from _shared import DEVICE, arguments, interleave, ratio, write
 
 from llmlab.attention import attention, attention_map, causal_mask
 from llmlab.devices import memory_peak
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPES = {" × ".join(map(str, shape)): shape for shape in ((32, 4, 64, 32), (4, 6, 256, 64), (1, 12, 2048, 64))}
 
 

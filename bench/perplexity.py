@@ -12,13 +12,12 @@ import sys
 import time
 
 import torch
-from _shared import arguments, write
+from _shared import DEVICE, arguments, write
 
 from llmlab.devices import memory_peak
 from llmlab.metrics import evaluating, perplexity, scored_windows, token_logprobs
 from llmlab.transformer import Config, Decoder, n_params
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GPT2 = Config(vocab_size=50257, context=1024, layers=12, heads=12, d_model=768)
 
 
@@ -49,7 +48,7 @@ def measure(args):
 
 
 def main():
-    parser = arguments(__doc__, rounds=1)
+    parser = arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=16_897)  # 32 windows: two full batches
     parser.add_argument("--stride", type=int, default=512)
     parser.add_argument("--batch", type=int, default=16)

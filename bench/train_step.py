@@ -16,7 +16,7 @@ from operator import call
 import torch
 import torch.nn.functional as F
 import transformers
-from _shared import arguments, interleave, ratio, write
+from _shared import DEVICE, arguments, interleave, ratio, write
 from torch import nn
 
 from llmlab.causal import causal_loss
@@ -25,8 +25,7 @@ from llmlab.masked import MaskedLM, masked_loss
 from llmlab.training import Objective, Recipe, fit, optimizer, takes_bf16, train_step
 from llmlab.transformer import Config, Decoder, n_params
 
-GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if GPU else "cpu")
+GPU = DEVICE.type == "cuda"
 BERT = dict(norm_place="post", feed_forward="gelu_exact", norm_eps=1e-12, segments=2)
 CAUSAL = {
     "causal, 4 × 128, context 64": (Config(512, 64, 4, 4, 128, feed_forward="gelu_exact"), 32),
