@@ -15,9 +15,10 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def arguments(doc, rounds=None, threads=2):
-    "A parser with what every benchmark takes."
+    "A parser with what benchmarks take; without threads or rounds, these decide nothing and are no option."
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=threads)
+    if threads:
+        parser.add_argument("--threads", type=int, default=threads)
     if rounds:
         parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", type=Path, help="write the result here")

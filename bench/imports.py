@@ -20,7 +20,7 @@ LINES = {
 
 
 def main():
-    args = arguments(__doc__, rounds=5).parse_args()
+    args = arguments(__doc__, rounds=5, threads=None).parse_args()
     fresh = lambda line: subprocess.run([sys.executable, "-c", line], check=True)  # noqa: E731
     ways = {name: lambda line=line: fresh(line) for name, line in LINES.items()}
     seconds = {name: statistics.median(times) for name, times in interleave(ways, args.rounds, warm=1).items()}

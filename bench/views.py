@@ -96,7 +96,7 @@ def race(browser, n, limit, folder):
 
 
 def main():
-    parser = arguments(__doc__)
+    parser = arguments(__doc__, threads=None)
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 128, 512, 1024])
     parser.add_argument("--bertviz-up-to", type=int, default=512)
     parser.add_argument("--chromium", default="/usr/bin/chromium")

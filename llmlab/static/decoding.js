@@ -1,5 +1,5 @@
 // The decoding figure: one distribution, four ways to reshape and cut it, what stays and what goes.
-import { h, shown, tools } from "./dom.js";
+import { h, percent, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/decoding.test.js
 
@@ -21,8 +21,6 @@ const share = (all) => { const total = sum(all); return all.map((x) => x / total
 export const settings = (raw, n) => ({ temperature: raw.temperature, k: Math.min(raw.k, n), top_p: raw.p, min_p: raw.min_p });
 export const toK = (slider, n) => Math.round(n ** slider);
 export const toSlider = (k, n) => Math.log(k) / Math.log(n);
-
-export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
 
 export function summary(context, tokens, { soft, out, left }) {
   const kept = out.filter((x) => !x).length, mass = soft.reduce((sum, x, i) => sum + (out[i] ? 0 : x), 0);

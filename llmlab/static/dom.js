@@ -25,6 +25,9 @@ export function shown(token) {
 }
 export const short = (token, n = 14) => { const all = [...shown(token)]; return all.length > n ? `${all.slice(0, n - 1).join("")}…` : all.join(""); };
 
+// a share; what is small is not nothing
+export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
+
 // ---- behaviour
 
 export const within = (value, n) => Math.max(0, Math.min(n - 1, value));

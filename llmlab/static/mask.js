@@ -1,9 +1,7 @@
 // The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
-import { chooser, h, press, rove, shown, tools, within } from "./dom.js";
+import { chooser, h, percent, press, rove, shown, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/mask.test.js
-
-export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
 
 // "0110" → [false, true, true, false]
 export const seen = (row) => [...row].map((c) => c === "1");
@@ -33,7 +31,6 @@ export function summary(tokens, at, readers) {
 }
 
 // ---- drawing
-
 
 function render({ model, el }) {
   const { tokens, readers, can } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });

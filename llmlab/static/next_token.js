@@ -1,5 +1,5 @@
 // The next-token figure: context after context, a bar a token, and a temperature.
-import { h, shown, tools } from "./dom.js";
+import { h, percent, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/next_token.test.js
 
@@ -25,8 +25,6 @@ export function cut(shares, k, p) {
   const open = !k && (p >= 1 || sum < p - 1e-9), all = sum + (open ? shares.at(-1) : 0);
   return shares.map((x, i) => (kept.has(i) || (open && i === shares.length - 1) ? x / (all || 1) : 0));
 }
-
-export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
 
 export function summary(context, candidates, reshaped, temperature, k = 0, p = 1) {
   const parts = candidates.map(([token], i) => [token, reshaped[i]]).sort((a, b) => b[1] - a[1]).slice(0, 3).filter(([, x]) => x > 0);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { chooser, press, short, shown, within } from "../../llmlab/static/dom.js";
+import { chooser, percent, press, short, shown, within } from "../../llmlab/static/dom.js";
 
 test("whitespace, nothing and control characters are visible", () => {
   assert.equal(shown(" a\n\t"), "·a↵⇥");
@@ -40,3 +40,6 @@ test("a pressed button is the tab stop, unless another is named", () => {
   press(button, false);
   assert.equal(button.tabIndex, -1);
 });
+
+test("percentages keep small numbers apart from nothing", () =>
+  assert.deepEqual([0.62, 0.0999, 0.05, 0.0001, 0].map(percent), ["62 %", "10 %", "5.0 %", "< 0.1 %", "0 %"]));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { bars, percent, seen, sight, summary } from "../../llmlab/static/mask.js";
+import { bars, seen, sight, summary } from "../../llmlab/static/mask.js";
 
 test("sight travels as zeros and ones", () => assert.deepEqual(seen("0110"), [false, true, true, false]));
 
@@ -32,6 +32,3 @@ test("the text alternative names position, sight and best candidate", () => {
   assert.equal(summary(["a", " b"], 1, readers),
     "Position 1, “·b”: BERT sees every other token, and says “·b” with 62 %; GPT sees every other token, and itself.");
 });
-
-test("percentages keep small numbers apart from nothing", () =>
-  assert.deepEqual([0.62, 0.0999, 0.05, 0.0001, 0].map(percent), ["62 %", "10 %", "5.0 %", "< 0.1 %", "0 %"]));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { cut, percent, reshape, summary, toSlider, toTemperature } from "../../llmlab/static/next_token.js";
+import { cut, reshape, summary, toSlider, toTemperature } from "../../llmlab/static/next_token.js";
 
 const close = (a, b) => a.forEach((x, i) => assert.ok(Math.abs(x - b[i]) < 1e-9, `${a} is not ${b}`));
 const pairs = (...p) => p.map((x, i) => [`t${i}`, x]);
@@ -17,9 +17,6 @@ test("a high temperature evens out, a low one keeps the likeliest", () => {
 test("a probability of zero stays zero", () => close(reshape(pairs(1, 0), 2), [1, 0, 0]));
 
 test("slider and temperature are inverse", () => [0.125, 0.5, 1, 2, 4].forEach((t) => assert.ok(Math.abs(toTemperature(toSlider(t)) - t) < 0.01)));
-
-test("percentages keep small numbers apart from nothing", () =>
-  assert.deepEqual([0.62, 0.0999, 0.05, 0.0001, 0].map(percent), ["62 %", "10 %", "5.0 %", "< 0.1 %", "0 %"]));
 
 test("the text alternative names the likeliest tokens after reshaping", () => {
   const text = summary("the cat", [["a", 0.2], [" b", 0.7]], [0.1, 0.9], 0.5);
