@@ -9,7 +9,7 @@ from conftest import ROOT
 ORDER = [
     "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained",
-    "translation", "questions", "answering", "summarization", "code",
+    "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
 ]
 PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order

@@ -1,0 +1,219 @@
+"Completion: pieces make the whole again, batches are what they say, and the shipped model reads both sides."
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlab.causal import causal_loss
+from llmlab.checkpoints import load, shipped
+from llmlab.code import parses
+from llmlab.completion import (
+    CodeBatches,
+    CodeTokenizer,
+    Gap,
+    code_loss,
+    complete_lines,
+    cut_gap,
+    cut_line,
+    fill,
+    functions,
+    middle_nats,
+    word_ends,
+)
+from llmlab.text import corpus
+from llmlab.tokens import Tokenizer
+from llmlab.training import Recipe, fit
+from llmlab.transformer import Config, Decoder
+
+SOURCE = '''
+class Shop:
+    def price(self, item):
+        "What it costs."
+        if item in self.sale:
+            return self.prices[item] / 2
+        return self.prices[item]
+
+async def wait(n):
+    total = n + 1
+    return total
+'''
+TOKENIZER = CodeTokenizer(Tokenizer.train(SOURCE * 3, 300))
+
+
+def tiny(**change):
+    torch.manual_seed(0)
+    return Decoder(Config(TOKENIZER.vocab_size, **{**dict(context=96, layers=1, heads=2, d_model=32), **change}))
+
+
+# --- cutting ----------------------------------------------------------------------------------------------------------
+
+
+def test_functions_stand_at_the_left_edge_and_parse():
+    found = functions(SOURCE)
+    assert [text.split("(")[0] for text in found] == ["async def wait", "def price"]
+    assert all(parses(text) for text in found)
+
+
+def test_word_ends_pencil():
+    assert word_ends("a = 12") == [1, 3, 6]
+    assert word_ends("") == [] and word_ends("f(x)\n") == [1, 2, 3, 4, 5]
+
+
+@given(st.integers(0, 10_000))
+def test_a_cursor_stands_in_a_line_that_ends_a_function(seed):
+    for text in functions(SOURCE):
+        cut = cut_line(text, random.Random(seed))
+        assert cut.rest and "\n" not in cut.rest and text.startswith(cut.before + cut.rest)
+        assert parses(cut.before + cut.rest)
+
+
+def test_a_function_without_such_a_line_has_no_cursor():
+    assert cut_line("def f():\n    if x:", random.Random(0)) is None
+    assert cut_line("def f(): 1", random.Random(0)) is None
+
+
+@given(st.text(alphabet="ab1_ (=.\n", max_size=60), st.integers(0, 10_000), st.integers(1, 6))
+def test_a_gap_is_a_piece_of_one_line(text, seed, words):
+    gap = cut_gap(text, random.Random(seed), words)
+    if gap is None:
+        return
+    assert "".join(gap) == text and gap.middle.strip() and 1 <= len(word_ends(gap.middle)) <= words
+    assert "\n" not in gap.middle.strip("\n "), "it does not go over a line"
+
+
+def test_a_text_without_words_has_no_gap():
+    assert cut_gap("", random.Random(0)) is None and cut_gap("\n \n", random.Random(0)) is None
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def parts(row):
+    "What stands behind a gap, and what stands before and in it."
+    at = row.index(TOKENIZER.pre)
+    return TOKENIZER.base.decode(row[1:at]), TOKENIZER.base.decode(row[at + 1 : -1])
+
+
+def test_a_row_with_a_gap_pencil():
+    row = TOKENIZER.gap("a = ", "\nb")
+    assert TOKENIZER.strings(row)[0] == "[SUF]" and "[PRE]" in TOKENIZER.strings(row)
+    assert parts([*row, *TOKENIZER.base.encode("1"), TOKENIZER.eot]) == ("\nb", "a = 1")
+
+
+def test_every_row_is_a_piece_of_the_text():
+    batches = CodeBatches([SOURCE], TOKENIZER, 120, 16)
+    gaps = plain = 0
+    for row in (row for step in range(8) for row in batches(step).tolist()):
+        row = [i for i in row if i >= 0]
+        if row[0] == TOKENIZER.suf:
+            after, before = parts(row)
+            assert row[-1] == TOKENIZER.eot and before + after in SOURCE
+            gaps += 1
+        else:
+            assert row[0] == TOKENIZER.eot and TOKENIZER.base.decode(row[1:]) in SOURCE
+            plain += 1
+    assert 0.7 < gaps / (gaps + plain) < 0.9
+
+
+def test_a_batch_depends_on_its_step_alone():
+    make = lambda: CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8)  # noqa: E731
+    assert torch.equal(make()(5), make()(5)) and not torch.equal(make()(5)[:, :9], make()(6)[:, :9])
+    assert make()(5).shape[1] <= 65
+
+
+def test_no_share_of_gaps_and_nothing_else():
+    none, every = (CodeBatches([SOURCE], TOKENIZER, 120, 8, share=share)(0) for share in (0.0, 1.0))
+    assert (none[:, 0] == TOKENIZER.eot).all() and (every[:, 0] == TOKENIZER.suf).all()
+
+
+@pytest.mark.parametrize("texts, share", [([], 0.5), (["", " \n"], 0.5), ([SOURCE], 1.5), ([SOURCE], -0.1)])
+def test_batches_need_code_and_a_share(texts, share):
+    with pytest.raises(ValueError, match="give texts with code in them, and a share from 0 to 1"):
+        CodeBatches(texts, TOKENIZER, 64, share=share)
+
+
+# --- loss -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_that_of_chapter_8_where_nothing_is_filled_up():
+    model, ids = tiny(), torch.randint(300, (3, 20))
+    torch.testing.assert_close(code_loss(model, ids), causal_loss(model, ids))
+
+
+def test_what_is_filled_up_is_not_scored():
+    model, ids = tiny().eval(), CodeBatches([SOURCE], TOKENIZER, 90, 8)(0)
+    assert (ids < 0).any()
+    logits, targets = model(ids[:, :-1].clamp(min=0)), ids[:, 1:]
+    wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+    torch.testing.assert_close(code_loss(model, ids), wanted)
+    wider = F.pad(ids, (0, 5), value=-1)
+    torch.testing.assert_close(code_loss(model, wider), wanted)
+
+
+def test_a_loss_needs_a_second_token():
+    with pytest.raises(ValueError, match="a target needs a token before it"):
+        code_loss(tiny(), torch.tensor([[5, -1], [7, -1]]))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_ends_at_its_end_and_long_texts_are_read_from_their_end():
+    model = tiny()
+    line = "    return total\n"
+    ids = torch.tensor([[TOKENIZER.eot, *TOKENIZER.base.encode(line * 2)]] * 8)
+    fit(model, lambda step: ids, code_loss, Recipe(steps=40, lr=1e-2))
+    texts = [line + "    return", line * 60 + "    return"]
+    assert complete_lines(model, TOKENIZER, texts) == [" total", " total"]
+
+
+def test_it_learns_to_fill_and_to_stop():
+    model, gap = tiny(), Gap("x =", " 12", "\nprint(x)")
+    ids = torch.tensor([[*TOKENIZER.gap(gap.before, gap.after), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]] * 8)
+    fit(model, lambda step: ids, code_loss, Recipe(steps=60, lr=1e-2))
+    assert fill(model, TOKENIZER, [gap, gap._replace(middle="")]) == [" 12", " 12"]
+    assert fill(model, TOKENIZER, []) == []
+
+
+def test_too_much_around_a_gap():
+    with pytest.raises(ValueError, match="tokens around it and 24 to write, context 96: give less around it"):
+        fill(tiny(), TOKENIZER, [Gap("x = 1\n" * 60, "", "")])
+
+
+def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
+    model, gap = tiny().eval(), Gap("x =", " 12 + y", "\nprint(x)")
+    middle = TOKENIZER.base.encode(gap.middle)
+    heads = TOKENIZER.gap(gap.before, gap.after), [TOKENIZER.eot, *TOKENIZER.base.encode(gap.before)]
+    for behind, head in zip((True, False), heads, strict=True):
+        logp = model(torch.tensor([head + middle]))[0].log_softmax(-1)
+        wanted = -sum(logp[len(head) - 1 + k, i] for k, i in enumerate(middle))
+        torch.testing.assert_close(middle_nats(model, TOKENIZER, [gap], behind), wanted[None].detach())
+
+
+# --- the shipped model ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def coder():
+    path = shipped("infilling.safetensors")
+    assert path.stat().st_size <= 2_000_000
+    return load(path)[0], CodeTokenizer(Tokenizer.load(shipped("infilling.tokenizer.json")))
+
+
+def test_the_shipped_model_reads_what_stands_behind(coder):
+    rng, held = random.Random(5), corpus("stdlib").split()[1]
+    texts = [text for source in held.documents.values() for text in functions(source) if 80 < len(text) < 300]
+    gaps = [gap for gap in (cut_gap(text, rng) for text in rng.sample(texts, 60)) if gap]
+    gaps = [gap for gap in gaps if len(coder[1].gap(gap.before, gap.after)) < 130]
+    assert middle_nats(*coder, gaps).mean() < middle_nats(*coder, gaps, behind=False).mean()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_the_same_lines(coder):
+    model, tokenizer = coder
+    here = complete_lines(model, tokenizer, ["def f(x):\n    return"])
+    assert complete_lines(model.cuda(), tokenizer, ["def f(x):\n    return"]) == here
+    model.cpu()
