@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['Row', 'lay_out', 'stack_rows', 'locate', 'single_rows', 'SpanBatches', 'SpanReader', 'passage_of', 'edge_scores',
-           'span_loss', 'span_grid', 'Span', 'best_spans', 'choose', 'read_rows', 'answer', 'spans_view',
-           'AnswerBatches', 'answer_loss', 'fate', 'answer_theirs']
+           'span_loss', 'span_grid', 'Span', 'best_spans', 'choose', 'read_rows', 'answer', 'spans_view', 'RowEncoder',
+           'AnswerWriter', 'packed', 'AnswerBatches', 'answer_loss', 'write_answers', 'fate', 'answer_theirs']
 
 # %% ../nbs/14_answering.ipynb #c4139063
 from collections.abc import Callable, Sequence
@@ -15,11 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/14_answering.ipynb #81139319
+from .generation import Sampling, generate
 from .masked import MaskTokenizer
 from .metrics import device_of, evaluating
 from .overlap import squad_words
 from .questions import Item
-from .transformer import Config, Encoder, init_weights
+from .transformer import Config, Encoder, EncoderDecoder, init_weights
+from .translation import stacked, translation_loss
 from .views import View
 
 # %% ../nbs/14_answering.ipynb #55deff04
@@ -216,23 +218,60 @@ def spans_view(
     return View("spans", data, alt, start=best.start, end=best.end)
 
 # %% ../nbs/14_answering.ipynb #ca951c2b
-class AnswerBatches(SpanBatches):
-    "The same rows with the answer written behind them, for a model that writes."
+class RowEncoder(Encoder):
+    "An encoder for rows with one number a token: id + vocab_size · part."
 
-    def __init__(self, items: Sequence[Item], tokenizer: MaskTokenizer, context: int, batch_size: int = 32, seed: int = 0):
-        heads = single_rows(items, tokenizer, context)
-        tails = [[*(i for i, _ in tokenizer.pieces(f" {item.answer}" * bool(item.answer))), tokenizer.sep] for item in items]
-        rows = [Row(row.ids + tail, row.parts + [4] * len(tail)) for row, tail in zip(heads, tails, strict=True)]
-        self.rows, self.batch_size, self.seed = stack_rows(rows, tokenizer.pad), batch_size, seed
+    def forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        size = self.cfg.vocab_size
+        return self.hidden(ids % size, mask, segments=ids // size)
 
 # %% ../nbs/14_answering.ipynb #a39902e1
-def answer_loss(model: nn.Module, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
-    "Mean surprise at the tokens of the answer, and at its end."
-    ids, parts = batch.unbind(1)
-    asked = parts[:, 1:] == 4
-    if not asked.any():
-        raise ValueError("no answer in this batch, and a mean of nothing is no loss: make it with AnswerBatches")
-    return F.cross_entropy(model.logits(model.hidden(ids[:, :-1])[asked]).float(), ids[:, 1:][asked])
+class AnswerWriter(EncoderDecoder):
+    "A decoder that writes the answer from what the encoder of a SpanReader has read."
+
+    def __init__(self, cfg: Config):
+        super().__init__(cfg)
+        self.encoder = RowEncoder(cfg)
+
+    def start_from(self, reader: SpanReader) -> "AnswerWriter":
+        "Take over the encoder of a trained reader, and its words."
+        self.encoder.load_state_dict(reader.encoder.state_dict())
+        self.decoder.embed.load_state_dict(reader.encoder.embed.state_dict())
+        return self
+
+# %% ../nbs/14_answering.ipynb #a39902e2
+def packed(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -> list[list[int]]:
+    "The row of each item in one number a token."
+    rows = single_rows(items, tokenizer, context)
+    return [[i + tokenizer.vocab_size * part for i, part in zip(row.ids, row.parts, strict=True)] for row in rows]
+
+# %% ../nbs/14_answering.ipynb #a39902e3
+class AnswerBatches:
+    "Seeded batches of rows with the answer to write, as chapter 13's losses take them; a step's batch depends on seed and step alone."
+
+    def __init__(self, items: Sequence[Item], tokenizer: MaskTokenizer, context: int, batch_size: int = 32, seed: int = 0):
+        tails = [[i for i, _ in tokenizer.pieces(f" {item.answer}" * bool(item.answer))] for item in items]
+        targets = [[tokenizer.cls, *tail, tokenizer.sep] for tail in tails]
+        self.pairs = list(zip(packed(items, tokenizer, context), targets, strict=True))
+        self.batch_size, self.seed = batch_size, seed
+
+    def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
+        "Rows and answers, filled up with -1."
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        chosen = torch.randint(len(self.pairs), (self.batch_size,), generator=generator)
+        return stacked([self.pairs[i] for i in chosen.tolist()])
+
+# %% ../nbs/14_answering.ipynb #a39902e4
+def answer_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
+    "Mean surprise at the tokens of the answer, and at its end, in nats."
+    return translation_loss(model, batch, smoothing=0.0)
+
+# %% ../nbs/14_answering.ipynb #9b8c3fa2
+def write_answers(model: EncoderDecoder, tokenizer: MaskTokenizer, items: Sequence[Item], context: int = 128) -> list[str]:
+    "What the model writes to each question and passage, greedily; \"\" for no answer."
+    source = packed(items, tokenizer, context)
+    rows = generate(model, [[tokenizer.cls]] * len(source), 8, Sampling(temperature=0), stop=[tokenizer.sep], source=source)
+    return [tokenizer.base.decode([i for i in row if i != tokenizer.sep]).strip() for row in rows]
 
 # %% ../nbs/14_answering.ipynb #7cc282d7
 def fate(item: Item, said: str) -> str:

@@ -15,7 +15,7 @@ from conftest import ROOT, missing
 BUILT = Path(os.environ.get("LLMLAB_BOOK_BUILD", ROOT / "book" / "_build"))
 HTML = BUILT / "html"
 SECONDS = 60  # a chapter's budget on two cores
-MORE = {"10_recurrent": 90, "14_answering": 120, "15_summarization": 120}  # TensorFlow; two models learn from nothing
+MORE = {"10_recurrent": 90}  # TensorFlow
 CONFIG = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
 

@@ -1,4 +1,5 @@
 "Files: written whole or not at all, read without running anything, and everything that can be wrong with one."
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -158,3 +159,12 @@ def test_random_states_survive_json():
     draw()
     set_random_states(states)
     assert draw() == first
+
+
+def test_the_manifest_knows_every_shipped_file():
+    folder = checkpoints.shipped("manifest.json").parent
+    listed = json.loads((folder / "manifest.json").read_text())
+    there = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {*there} == {*listed, "manifest.json"}
+    for name, entry in listed.items():
+        assert (entry["bytes"], entry["sha256"]) == (len(there[name]), hashlib.sha256(there[name]).hexdigest()), name
