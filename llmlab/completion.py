@@ -46,9 +46,9 @@ class Cursor(NamedTuple):
 
 # %% ../nbs/16_completion.ipynb #f111000f
 def cut_line(function: str, rng: random.Random) -> Cursor | None:
-    "A cursor in a line that ends a complete function; None where there is no such line."
+    "A cursor in a line, no comment, that ends a complete function; None where there is no such line."
     lines = function.splitlines()
-    heads = ["\n".join(lines[: i + 1]) for i in range(1, len(lines)) if len(word_ends(lines[i])) > 2]
+    heads = ["\n".join(lines[: i + 1]) for i in range(1, len(lines)) if len(word_ends(lines[i])) > 2 and "#" not in lines[i]]
     if not (whole := [head for head in heads if parses(head)]):
         return None
     head = rng.choice(whole)

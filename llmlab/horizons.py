@@ -25,7 +25,7 @@ from .views import View
 
 # %% ../nbs/21_horizons.ipynb #9b5849c5
 def route(probs: Float[Tensor, "n e"], top_k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    "Gates and numbers of the top_k experts of each token; the gates sum to 1, or are p itself for top_k=1."
+    "Gates and places of the top_k experts of each token; the gates sum to 1, or are p itself for top_k=1."
     gates, chosen = probs.topk(top_k, -1)
     return (gates if top_k == 1 else gates / gates.sum(-1, keepdim=True)), chosen
 

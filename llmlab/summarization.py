@@ -233,7 +233,7 @@ def split_pairs(pairs: Sequence[Pair], share: float = 0.2) -> tuple[list[Pair], 
 
 # %% ../nbs/15_summarization.ipynb #24cdda53
 class Fragment(NamedTuple):
-    "A row of words that stands in both texts."
+    "A run of words that stands in both texts."
 
     at: int      # its first word in the summary
     source: int  # its first word in the source
@@ -241,7 +241,7 @@ class Fragment(NamedTuple):
 
 # %% ../nbs/15_summarization.ipynb #3793c29f
 def fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
-    "Longest copied rows, from left to right: ('a b c d', 'b c x a') -> b c, a"
+    "Longest copied runs, from left to right: ('a b c d', 'b c x a') -> b c, a"
     found, at = [], 0
     while at < len(summary):
         best = Fragment(at, 0, 0)

@@ -201,6 +201,7 @@ def test_metrics_hands_them_out_and_stays_light():
     (lambda: token_bleu([["a"]], [["a"]]), "ids are strings"),
     (lambda: token_bleu(["a b"], ["a b"]), "ids are strings: use bleu"),
     (lambda: token_bleu([[1.5]], [[1]]), "ids are torch.float32: give integers"),
+    (lambda: token_bleu([[1, 1.5]], [[1]]), "ids are torch.float32: give integers"),
     (lambda: token_bleu(torch.ones(1, 3), torch.ones(1, 3)), "ids are torch.float32"),
     (lambda: token_bleu(torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 3).long()), "ids are torch.bool"),
     (lambda: token_bleu([[1, -1]], [[1]]), "an id is -1: if it fills rows up, say pad=-1"),

@@ -73,6 +73,8 @@ def test_a_cursor_stands_in_a_line_that_ends_a_function(seed):
 def test_a_function_without_such_a_line_has_no_cursor():
     assert cut_line("def f():\n    if x:", random.Random(0)) is None
     assert cut_line("def f(): 1", random.Random(0)) is None
+    assert cut_line("def f():\n    # says nothing at all", random.Random(0)) is None
+    assert cut_line("def f():\n    x = 1  # says\n    # nothing at all", random.Random(0)) is None
 
 
 @given(st.text(alphabet="ab1_ (=.\n", max_size=60), st.integers(0, 10_000), st.integers(1, 6))
@@ -122,6 +124,8 @@ def test_a_batch_depends_on_its_step_alone():
     make = lambda: CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8)  # noqa: E731
     assert torch.equal(make()(5), make()(5)) and not torch.equal(make()(5)[:, :9], make()(6)[:, :9])
     assert make()(5).shape[1] <= 65
+    short = CodeBatches([SOURCE], TOKENIZER, 24, 16)
+    assert max(short(step).shape[1] for step in range(20)) <= 25
 
 
 def test_no_share_of_gaps_and_nothing_else():
@@ -166,7 +170,7 @@ def test_a_line_ends_at_its_end_and_long_texts_are_read_from_their_end():
     line = "    return total\n"
     ids = torch.tensor([[TOKENIZER.eot, *TOKENIZER.base.encode(line * 2)]] * 8)
     fit(model, lambda step: ids, code_loss, Recipe(steps=40, lr=1e-2))
-    texts = [line + "    return", line * 60 + "    return"]
+    texts = [line + "    return", "zz\n" * 60 + line + "    return"]
     assert complete_lines(model, TOKENIZER, texts) == [" total", " total"]
 
 

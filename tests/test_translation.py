@@ -356,11 +356,11 @@ def test_nearest_pencil():
 def shipped_translator():
     path = shipped("translation.safetensors")
     about, _ = read_checkpoint(path)
-    tokenizer = PhraseTokenizer(Tokenizer.load(shipped("translation.tokenizer.json")), ["de", "zh"])
+    tokenizer = PhraseTokenizer(Tokenizer.load(shipped("translation.tokenizer.json")), ["de", "fr", "zh"])
     return load(path, Translator(Config(**about["config"])))[0], tokenizer
 
 
-@pytest.mark.parametrize("language", ["zh", "de"])
+@pytest.mark.parametrize("language", ["zh", "de", "fr"])
 @pytest.mark.parametrize("held", ["date", "time", "unit", "money", "tongue"])
 def test_the_shipped_model_knows_what_it_never_saw(shipped_translator, held, language):
     part = phrases(80, [language], held=True, kinds={held: KINDS[held]}, seed=5)

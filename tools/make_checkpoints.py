@@ -290,11 +290,11 @@ def stories_bert(args):
 
 
 def translation(args):
-    learn = phrases(60_000, ["zh", "de"])
-    held = {language: phrases(400, [language], held=True, seed=1) for language in ("zh", "de")}
-    tokenizer = PhraseTokenizer.train(learn, 800)
-    cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=448, position="rope")
-    recipe = Recipe(steps=args.steps or 1800, batch_size=64, lr=3e-3, every=200)
+    learn = phrases(90_000, ["zh", "de", "fr"])
+    held = {language: phrases(400, [language], held=True, seed=1) for language in ("zh", "de", "fr")}
+    tokenizer = PhraseTokenizer.train(learn, 900)
+    cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
+    recipe = Recipe(steps=args.steps or 2700, batch_size=64, lr=3e-3, every=200)
     model = Translator(cfg)
     seconds = timed_fit(model, Pairs(learn, tokenizer, 64), translation_loss, recipe)
 
@@ -305,7 +305,7 @@ def translation(args):
             found[language] = {"exact": round(float(exact), 4), "bleu": round(float(bleu), 2), "phrases": len(part)}
         return found
 
-    corpus = {"name": "phrases(60_000, ['zh', 'de'])", "babel": metadata.version("babel")}
+    corpus = {"name": "phrases(90_000, ['zh', 'de', 'fr'])", "babel": metadata.version("babel")}
     publish(args, "translation", model, tokenizer.base, corpus, recipe, measured,
             "trained on phrases of Unicode's CLDR (Unicode-3.0)", seconds)
 

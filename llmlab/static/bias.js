@@ -17,7 +17,7 @@ export function ticks(low, high, n = 6) {
   return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-export const fixed = (x) => (Math.abs(x) < 0.005 ? "0.00" : x.toFixed(2)).replace("-", "−");
+export const fixed = (x) => (Math.abs(x) < 5e-5 ? "0.00" : x.toFixed(Math.abs(x) < 0.05 ? 4 : 2)).replace("-", "−");
 export const chance = (p) => (p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`);
 export const holdsZero = (m) => m.low <= 0 && m.high >= 0;
 

@@ -30,6 +30,11 @@ export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 
 
 // ---- behaviour
 
+// scroll a box sideways until a part of it that was chosen can be seen
+export const reveal = (part, box) => requestAnimationFrame(() => {
+  const at = part.getBoundingClientRect(), seen = box.getBoundingClientRect();
+  if (at.left < seen.left || at.right > seen.right) box.scrollLeft += at.left - seen.left - (seen.width - at.width) / 2;
+});
 export const within = (value, n) => Math.max(0, Math.min(n - 1, value));
 
 // what the reader chose, a trait or several, to Python too

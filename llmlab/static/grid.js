@@ -1,5 +1,5 @@
 // A grid of cells: a number's colour, a short text, and on a click what stands behind it.
-import { chooser, h, press, rove, short, shown, tools, within } from "./dom.js";
+import { chooser, h, press, reveal, rove, short, shown, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/grid.test.js
 
@@ -36,12 +36,14 @@ function render({ model, el }) {
   grid.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(2.6rem, 1fr))`;
   rove(grid, () => columns.length);
   el.classList.add("llmlab");
-  el.append(h("div", { className: "title" }, title), h("div", { className: "scroll", tabIndex: -1 }, grid), say);
+  const box = h("div", { className: "scroll", tabIndex: -1 }, grid);
+  el.append(h("div", { className: "title" }, title), box, say);
 
   function update() {
     const row = within(model.get("row"), rows.length), column = within(model.get("column"), columns.length);
     cells.forEach((line, r) => line.forEach((cell, c) => press(cell, r === row && c === column)));
     say.textContent = summary(data, row, column);
+    reveal(cells[row][column], box);
   }
   tools(el, model, "grid");
   model.on("change:row", update);

@@ -19,7 +19,8 @@ test("ticks are round, inside, and include zero", () => {
 
 test("numbers in words", () => {
   assert.equal(fixed(-2.345), "−2.35");
-  assert.equal(fixed(-0.001), "0.00", "no minus before zero");
+  assert.equal(fixed(-0.001), "−0.0010", "an interval near zero keeps its ends apart");
+  assert.equal(fixed(-0.00001), "0.00", "no minus before zero");
   assert.equal(chance(0.0002), "p < 0.001");
   assert.equal(chance(0.0421), "p = 0.042");
   assert(!holdsZero(mark) && holdsZero(none));
