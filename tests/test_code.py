@@ -2,6 +2,7 @@
 import os
 import random
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ from llmlab import code
 from llmlab.code import EACH, KEEP, KINDS, REDUCE, Outcome, parses, run_program, tasks, verdict, write_task
 
 posix = pytest.mark.skipif(os.name != "posix", reason="the sandbox needs POSIX limits")
+
+
+def test_what_a_model_writes_brings_no_warnings():
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert parses("x = 1if y else 2") and not heard
+        assert parses("x is 3") and not heard
 
 
 # --- the sandbox ------------------------------------------------------------------------------------------------------

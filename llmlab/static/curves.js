@@ -70,12 +70,13 @@ function render({ model, el }) {
     const width = Math.max(260, chart.clientWidth || 600), height = Math.min(330, 120 + width * 0.33), seen = names.filter((name) => !off.has(name));
     const points = seen.flatMap((name) => series[name]).filter(([, b]) => b !== null), [lowX, highX] = range(xs);
     const [lowY, highY] = points.length ? range(points.map(([, b]) => b), log_y ? 0 : 0.06) : [0, 1];
-    const box = { left: 52, right: width - 12, top: 10, bottom: height - 38 };
+    const marks = ticks(lowY, highY, log_y, height / 55), wide = Math.max(...marks.map((v) => tick(v).length), 0);
+    const box = { left: Math.max(52, 31 + 6.5 * wide), right: width - 12, top: 10, bottom: height - 38 };
     sx = scale(lowX, highX, box.left, box.right, log_x);
     const sy = scale(lowY, highY, box.bottom, box.top, log_y);
     const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say.textContent });
     for (const v of ticks(lowX, highX, log_x, width / 90)) picture.append(svg("line", { class: "gridline", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }), svg("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)));
-    for (const v of ticks(lowY, highY, log_y, height / 55)) picture.append(svg("line", { class: "gridline", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), svg("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
+    for (const v of marks) picture.append(svg("line", { class: "gridline", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }), svg("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)));
     picture.append(svg("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, x + (log_x ? " (logarithmic)" : "")),
       svg("text", { class: "axis", x: 13, y: (box.top + box.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${(box.top + box.bottom) / 2})` }, y + (log_y ? " (logarithmic)" : "")));
     for (const [a] of snapshots) picture.append(svg("circle", { class: "taken", cx: sx(a), cy: box.bottom, r: 3.5 }));

@@ -16,11 +16,11 @@ export function veil(weights) {
 }
 
 export const strongest = (weights) => weights.indexOf(Math.max(...weights));
-export const percent = (w) => `${(100 * w).toFixed(0)} %`;
+export const rounded = (w) => `${(100 * w).toFixed(0)} %`;
 
 export function summary(word, weights, columns) {
   const i = strongest(weights), place = `row ${Math.floor(i / columns) + 1}, column ${(i % columns) + 1}`;
-  return `Before it wrote “${word}”, the model looked most at the patch in ${place}: ${percent(weights[i])} of its attention.`;
+  return `Before it wrote “${word}”, the model looked most at the patch in ${place}: ${rounded(weights[i])} of its attention.`;
 }
 
 // ---- drawing
@@ -44,7 +44,7 @@ function render({ model, el }) {
     const i = within(model.get("at"), words.length), dark = veil(weights[i]);
     chips.forEach((chip, j) => press(chip, j === i));
     veils.forEach((rect, j) => rect.setAttribute("fill-opacity", dark[j].toFixed(3)));
-    told.forEach((text, j) => { text.textContent = weights[i][j] >= 0.095 ? percent(weights[i][j]) : ""; });
+    told.forEach((text, j) => { text.textContent = weights[i][j] >= 0.095 ? rounded(weights[i][j]) : ""; });
     say.textContent = summary(shown(words[i]), weights[i], wide / side);
     image.setAttribute("aria-label", say.textContent);
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { percent, squares, strongest, summary, veil } from "../../llmlab/static/patches.js";
+import { rounded, squares, strongest, summary, veil } from "../../llmlab/static/patches.js";
 
 test("patches stand row by row", () =>
   assert.deepEqual(squares(4, 6, 3), [{ x: 0, y: 0 }, { x: 3, y: 0 }, { x: 0, y: 3 }, { x: 3, y: 3 }]));
@@ -17,4 +17,4 @@ test("the strongest patch is named by row and column, from 1", () => {
     "Before it wrote “circle”, the model looked most at the patch in row 2, column 2: 60 % of its attention.");
 });
 
-test("percentages are whole", () => assert.equal(percent(0.126), "13 %"));
+test("percentages are whole", () => assert.equal(rounded(0.126), "13 %"));
