@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .causal import ChunkedCrossEntropy
 from .code import parses
 from .generation import Sampling, generate
-from .metrics import device_of, evaluating
+from .metrics import token_logprobs
 from .tokens import Tokenizer
 
 # %% ../nbs/16_completion.ipynb #f111000c
@@ -107,11 +107,14 @@ def cut_gap(text: str, rng: random.Random, words: int = 6) -> Gap | None:
 class CodeBatches:
     "Seeded batches of pieces of code, a share of them with a gap: the batch of a step depends on seed and step alone."
 
-    def __init__(self, texts: Sequence[str], tokenizer: CodeTokenizer, context: int, batch_size: int = 32, share: float = 0.8):
+    def __init__(
+        self, texts: Sequence[str], tokenizer: CodeTokenizer, context: int, batch_size: int = 32, share: float = 0.8, seed: int = 0
+    ):
         if not texts or not any(text.strip() for text in texts) or not 0 <= share <= 1:
             raise ValueError(f"{len(texts)} texts, share={share}: give texts with code in them, and a share from 0 to 1")
         self.texts, self.tokenizer, self.context = list(texts), tokenizer, context
-        self.batch_size, self.share, self.ends = batch_size, share, list(accumulate(map(len, texts)))
+        self.batch_size, self.share, self.seed = batch_size, share, seed
+        self.ends = list(accumulate(map(len, texts)))
 
     def row(self, rng: random.Random, size: int) -> list[int]:
         "The ids of one piece of at most `size` characters."
@@ -126,7 +129,7 @@ class CodeBatches:
 
     def __call__(self, step: int) -> Int[Tensor, "b t"]:
         "The rows of one step, all short or all long, filled up with -1."
-        rng = random.Random(step)
+        rng = random.Random(self.seed * 1_000_003 + step)
         size = int(20 * (0.15 * self.context) ** rng.random())  # characters, from 20 to 3 · context
         rows = [self.row(rng, size) for _ in range(self.batch_size)]
         longest = max(map(len, rows))
@@ -156,10 +159,7 @@ def fill(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap], n: int 
 def middle_nats(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap], behind: bool = True) -> Float[Tensor, " n"]:
     "Surprise at each true middle, its end not counted, in nats; behind=False: the model sees only what stands before."
     base, nats = tokenizer.base, []
-    with evaluating(model):
-        for gap in gaps:
-            head = tokenizer.gap(gap.before, gap.after) if behind else [tokenizer.eot, *base.encode(gap.before)]
-            middle = base.encode(gap.middle)
-            logits = model(torch.tensor([head + middle], device=device_of(model)))[0, len(head) - 1 : -1]
-            nats.append(-logits.log_softmax(-1)[range(len(middle)), middle].sum().item())
+    for gap in gaps:
+        head = tokenizer.gap(gap.before, gap.after) if behind else [tokenizer.eot, *base.encode(gap.before)]
+        nats.append(-token_logprobs(model, head + base.encode(gap.middle))[len(head) - 1 :].sum().item())
     return torch.tensor(nats)

@@ -123,6 +123,7 @@ def test_every_row_is_a_piece_of_the_text():
 def test_a_batch_depends_on_its_step_alone():
     make = lambda: CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8)  # noqa: E731
     assert torch.equal(make()(5), make()(5)) and not torch.equal(make()(5)[:, :9], make()(6)[:, :9])
+    assert not torch.equal(make()(5)[:, :9], CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8, seed=1)(5)[:, :9])
     assert make()(5).shape[1] <= 65
     short = CodeBatches([SOURCE], TOKENIZER, 24, 16)
     assert max(short(step).shape[1] for step in range(20)) <= 25
