@@ -4,7 +4,7 @@
 #   make test   everything: export, lint, javascript, the book without warnings, pytest, chapters through nbdev
 #   make recurrent  chapter 10's tests, on TensorFlow and on PyTorch
 #   make check  the fast part of it: what must pass before each commit
-#   make export write llmlab/ from the chapters
+#   make export write llmlab/ from the notebooks, and Colab's line into them
 #   make bench  llmlab beside its peers
 #   make wheel  the wheel in an empty environment: the README's lines and every chapter
 # Another Python: make setup PYTHON=python3.12
@@ -17,7 +17,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PY := $(BIN)/python
 STEP := @PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) tools/step.py
-NBS := "nbs/*.ipynb" settings.ini
+NBS := "nbs/*.ipynb" "nbs/workshop/*.ipynb" settings.ini
 LIB := "llmlab/**/*"
 KERAS := "llmlab/*.py" tests/conftest.py tests/test_recurrent.py pyproject.toml constraints.txt
 TESTS := "tests/**/*" "tools/*" "book/*.*" "book/_ext/*" pyproject.toml constraints.txt
@@ -55,6 +55,7 @@ lab: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m jupyterlab nbs
 
 export: setup
+	@$(PY) tools/colab_line.py
 	@PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_export
 
 # --- tests ------------------------------------------------------------------------------------------------------------

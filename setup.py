@@ -22,7 +22,10 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=["llmlab", "llmlab.chapters"],
     package_dir={"llmlab.chapters": "nbs"},  # the chapters travel with the library
-    package_data={"llmlab": ["static/*", "data/*", "data/*/*"], "llmlab.chapters": ["*.ipynb", "results/*.json"]},
+    package_data={
+        "llmlab": ["static/*", "data/*", "data/*/*"],
+        "llmlab.chapters": ["*.ipynb", "workshop/*.ipynb", "results/*.json"],
+    },
     install_requires=words("requirements"),
     extras_require={
         "course": words("course_requirements"),

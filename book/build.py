@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ["llmlab/**/*", "constraints.txt"]
 BOOK = ["book/*.*", "book/_ext/*.py", "book/_static/**/*", "settings.ini"]
-PAGES = ["nbs/*.ipynb", "nbs/**/*.md"]
+PAGES = ["nbs/*.ipynb", "nbs/workshop/*.ipynb", "nbs/**/*.md"]
 
 
 def fingerprint(root: Path, patterns: list[str], extra: str = "") -> str:

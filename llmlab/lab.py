@@ -106,6 +106,6 @@ def _report(folder: str, done: dict[str, str]) -> None:
 # %% ../nbs/92_lab.ipynb #db9876b4
 def _open_lab(folder: str) -> int:
     if not find_spec("jupyterlab"):
-        print('llmlab: JupyterLab is not installed: pip install "llmlab[course]"', file=sys.stderr)
+        print('llmlab: JupyterLab is not installed: pip install "llmlab-course[course]"', file=sys.stderr)
         return 1
     return subprocess.call([sys.executable, "-m", "jupyterlab"], cwd=Path(folder).expanduser())

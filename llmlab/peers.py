@@ -21,7 +21,7 @@ STATIC = Path(str(files("llmlab") / "static"))
 def bertviz_page(name: str, params: dict) -> str:
     "A page with one of bertviz's scripts, its data, and our copies of what it needs."
     if not (spec := find_spec("bertviz")):
-        raise ImportError('bertviz is not installed: pip install "llmlab[course]", or use attention_view')
+        raise ImportError('bertviz is not installed: pip install "llmlab-course[course]", or use attention_view')
     script = (Path(spec.submodule_search_locations[0]) / f"{name}.js").read_text("utf-8")
     safe = json.dumps(params).replace("<", "\\u003c")
     script = script.replace("PYTHON_PARAMS", "window.bertviz_params", 1)

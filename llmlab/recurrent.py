@@ -40,14 +40,14 @@ def check_backend(name):
         todo = "set KERAS_BACKEND to one of these before Keras is first imported, and restart Python"
         raise ValueError(f'Keras runs on "{name}", but here it must run on "tensorflow" or "torch": {todo}')
     if not find_spec(name):
-        todo = 'pip install "llmlab[tensorflow]", or set KERAS_BACKEND=torch before Keras is first imported'
+        todo = 'pip install "llmlab-course[tensorflow]", or set KERAS_BACKEND=torch before Keras is first imported'
         raise ImportError(f"KERAS_BACKEND asks for {name}, which is not installed: {todo}")
 
 # %% ../nbs/10_recurrent.ipynb #0cf67fc7
 def load_keras():
     "The module `keras`, on a backend of our choice."
     if not find_spec("keras"):
-        raise ImportError('Keras is not installed: pip install "llmlab[course]", or "llmlab[tensorflow]" with TensorFlow')
+        raise ImportError('Keras is not installed: pip install "llmlab-course[course]", or "llmlab-course[tensorflow]" with TensorFlow')
     if "keras" not in sys.modules:
         choose_backend()
         check_backend(os.environ["KERAS_BACKEND"])

@@ -4,10 +4,10 @@ import http.server
 import os
 import re
 import threading
-from configparser import ConfigParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import colab_line
 import pytest
 import yaml
 from conftest import ROOT, missing
@@ -130,7 +130,7 @@ def test_every_chapter_stands_with_its_two_buttons(html):
     for name in chapters():
         text = (html / f"{name}.html").read_text()
         assert f"colab.research.google.com/github/{repository()}/blob/main/nbs/{name}.ipynb" in text
-        assert f'href="_sources/{name}.ipynb"' in text and (html / f"_sources/{name}.ipynb").exists()
+        assert f"_sources/{name}.ipynb" in text and (html / f"_sources/{name}.ipynb").exists()
 
 
 @pytest.mark.slow
@@ -168,13 +168,13 @@ def chapters() -> list[str]:
 
 def repository() -> str:
     "owner/name, from settings.ini."
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini")
-    return urlsplit(config["DEFAULT"]["git_url"]).path.strip("/")
+    return urlsplit(colab_line.settings()["git_url"]).path.strip("/")
 
 
 def test_the_contents_list_every_chapter():
-    assert sorted(chapters()) == sorted(f.stem for f in (ROOT / "nbs").glob("*.ipynb"))
+    home = ROOT / "nbs"
+    found = [f.relative_to(home).with_suffix("").as_posix() for f in colab_line.notebooks()]
+    assert sorted(chapters()) == sorted(found)
 
 
 def test_the_reference_lists_every_module():
@@ -185,8 +185,7 @@ def test_the_reference_lists_every_module():
 
 
 def test_repository_is_the_one_of_settings():
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini")
-    assert CONFIG["repository"]["url"] == config["DEFAULT"]["git_url"]
-    assert CONFIG["repository"]["branch"] == config["DEFAULT"]["branch"]
-    assert CONFIG["repository"]["path_to_book"] == config["DEFAULT"]["nbs_path"]
+    cfg = colab_line.settings()
+    assert CONFIG["repository"]["url"] == cfg["git_url"]
+    assert CONFIG["repository"]["branch"] == cfg["branch"]
+    assert CONFIG["repository"]["path_to_book"] == cfg["nbs_path"]

@@ -51,7 +51,7 @@ def test_command_reports_and_says_what_to_install(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(lab, "find_spec", lambda name: None)
     assert lab.main(["lab", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert "99_notation.ipynb: kept yours" in said.out and 'pip install "llmlab[course]"' in said.err
+    assert "99_notation.ipynb: kept yours" in said.out and 'pip install "llmlab-course[course]"' in said.err
 
 
 def test_command_opens_jupyterlab_in_the_folder(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
+    "checks", "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
@@ -15,7 +15,7 @@ ORDER = [
 PICTURES = ["maps", "peers", "views", "panels"]  # import nothing of ours but each other, in this order
 DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
 ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
-LIGHT = ["text", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # need no torch to be imported
+LIGHT = ["checks", "text", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # need no torch to be imported
 HUB = {"pretrained"}  # the only module that may import transformers
 DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}
 MODULES = sorted(f.stem for f in (ROOT / "llmlab").glob("[!_]*.py"))

@@ -5,8 +5,10 @@ import sys
 import zipfile
 from configparser import ConfigParser
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import check_wheel
+import colab_line
 import pytest
 from conftest import ROOT
 
@@ -43,7 +45,7 @@ def test_an_unknown_module_names_the_known_ones():
 def test_one_version():
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini")
-    assert llmlab.__version__ == config["DEFAULT"]["version"] == version("llmlab")
+    assert llmlab.__version__ == config["DEFAULT"]["version"] == version(config["DEFAULT"]["lib_name"])
     assert re.search(rf"^## {re.escape(llmlab.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
 
 
@@ -65,3 +67,26 @@ def test_the_wheel_carries_chapters_figures_and_data(tmp_path):
     assert not [name for name in held if name.split("/")[0] in ("tests", "tools", "book", "nbs")]
     licences = {name.split("/")[-1] for name in held if ".dist-info/" in name}
     assert {"LICENSE", "LICENSE-PROSE"} <= licences
+
+
+# --- one name, one repository -----------------------------------------------------------------------------------------
+
+
+def tracked() -> list:
+    "The text files of the checkout that git knows."
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    binary = (".png", ".safetensors", ".gz", ".zip")
+    return [ROOT / name for name in listed.split("\0") if name and not name.endswith(binary)]
+
+
+def test_name_and_repository_are_those_of_settings():
+    cfg = colab_line.settings()
+    name, repository = cfg["lib_name"], urlsplit(cfg["git_url"]).path.strip("/")
+    installed = re.compile(r"\b([\w-]*llmlab[\w-]*)\\?\[[a-z]+\\?\]")  # a distribution with an extra
+    addresses = re.compile(r"github\.com/([\w.-]*llmlab[\w-]*/[\w-]+)")
+    for path in tracked():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert set(installed.findall(text)) <= {name}, f"{path}: the distribution is called {name}"
+        assert set(addresses.findall(text)) <= {repository}, f"{path}: the repository is {repository}"
+        bare = re.search(r"pip install (-q )?llmlab\b(?!-course)", text)
+        assert not bare, f"{path}: the distribution is called {name}"

@@ -92,7 +92,7 @@ def test_import_loads_no_keras():
 def test_without_keras_the_module_imports_and_one_sentence_says_what_is_missing():
     code = "import sys; sys.modules['keras'] = None\nimport llmlab.recurrent as r\ntry: r.keras_lm(r.Config(9))"
     ran = fresh(code + "\nexcept ImportError as e: print(e)")
-    assert ran.stdout.startswith('Keras is not installed: pip install "llmlab[course]"'), ran.stderr
+    assert ran.stdout.startswith('Keras is not installed: pip install "llmlab-course[course]"'), ran.stderr
 
 
 @pytest.mark.parametrize("absent, backend", [(True, "torch"), (False, "tensorflow")])
@@ -111,7 +111,7 @@ def test_the_readers_choice_of_backend_stays(monkeypatch):
 
 def test_tensorflow_asked_for_but_absent(monkeypatch):
     monkeypatch.setattr(recurrent, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'asks for tensorflow, which is not installed: pip install "llmlab\[tens'):
+    with pytest.raises(ImportError, match=r'tensorflow, which is not installed: pip install "llmlab-course\[tens'):
         check_backend("tensorflow")
 
 

@@ -501,5 +501,5 @@ def test_bertviz_refuses_what_grows_too_large_or_ragged():
 
 def test_without_bertviz_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'pip install "llmlab\[course\]"'):
+    with pytest.raises(ImportError, match=r'pip install "llmlab-course\[course\]"'):
         bertviz_head(softmax((1, 1, 2, 2)), ["a", "b"])

@@ -14,7 +14,8 @@ def differences(root: Path, copy: Path) -> list[str]:
     "Files that differ, or that stand on one side only."
     found = []
     for folder, pattern in ("llmlab", "[!_]*.py"), ("nbs", "*.ipynb"):
-        for name in sorted({f.name for side in (root, copy) for f in (side / folder).glob(pattern)}):
+        sides = [(side / folder, f) for side in (root, copy) for f in (side / folder).rglob(pattern)]
+        for name in sorted({f.relative_to(home).as_posix() for home, f in sides if "chapters" not in f.parts}):
             here, there = root / folder / name, copy / folder / name
             if not (here.exists() and there.exists() and filecmp.cmp(here, there, shallow=False)):
                 found.append(f"{folder}/{name}")
@@ -27,7 +28,7 @@ def main() -> int:
         copy.mkdir()
         for name in ("nbs", "llmlab"):
             shutil.copytree(ROOT / name, copy / name, ignore=SKIP)
-        for old in (copy / "llmlab").glob("*.py"):  # a module whose chapter is gone must not survive
+        for old in (copy / "llmlab").rglob("*.py"):  # a module whose chapter is gone must not survive
             if old.name not in ("__init__.py", "_modidx.py"):
                 old.unlink()
         for name in ("settings.ini", "pyproject.toml", "setup.py"):

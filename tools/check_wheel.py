@@ -34,7 +34,7 @@ def wheel(folder: Path) -> Path:
     shutil.copytree(ROOT, copy, ignore=SKIP)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(copy)]
     subprocess.run(command, check=True)
-    return next(folder.glob("llmlab-*.whl"))
+    return next(folder.glob("*.whl"))
 
 
 def first_lines(readme: str) -> str:
