@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+import llmlab
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -57,7 +59,7 @@ def write(args, tables, *packages, **more):
     gpu = torch.cuda.is_available()
     where = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, {platform.system()}",
              "device": torch.cuda.get_device_name() if gpu else "CPU", "commit": commit(),
-             **{name: version(name) for name in ("torch", "llmlab", *packages)},
+             "llmlab": llmlab.__version__, **{name: version(name) for name in ("torch", *packages)},
              **{key: value for key, value in vars(args).items() if isinstance(value, int | float | str)}, **more}
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

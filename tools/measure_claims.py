@@ -1,0 +1,67 @@
+"""Measure once what does not fit into a reader's minute: a chapter's own functions, over several seeds.
+
+    python tools/measure_claims.py horizons      runs nbs/21_horizons.ipynb, then its rows, into nbs/results/horizons.json
+
+The chapter defines the functions and runs one row live; its plots read the table by `llmlab.lab.measured(name)`.
+"""
+import json
+import platform
+import sys
+from datetime import date
+from pathlib import Path
+
+import nbformat
+import torch
+from nbclient import NotebookClient
+
+import llmlab
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURES = {  # name -> the chapter, and the expressions whose values are the table's parts
+    "horizons": (
+        "21_horizons",
+        {
+            "phone_book": "[phone_row(k, steps, seed) for k in KINDS for steps in (200, 400, 800, 1200) for seed in range(5)]",
+            "captions": "[caption_row(seed) for seed in range(5)]",
+        },
+    ),
+}
+
+
+def measure(chapter: str, parts: dict[str, str]) -> dict:
+    "The values of the expressions in a kernel that has run the chapter, in the folder of the checkout."
+    book = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", 4)
+    inside = ", ".join(f"{name!r}: {expression}" for name, expression in parts.items())
+    last = nbformat.v4.new_code_cell(f"import json\nprint('\\n' + json.dumps({{{inside}}}))")
+    book.cells.append(last)
+    # cells that read or check the old table may fail: only the last one counts
+    options = {"timeout": None, "kernel_name": "python3", "allow_errors": True}
+    NotebookClient(book, resources={"metadata": {"path": str(ROOT)}}, **options).execute()
+    if wrong := [out for out in last.outputs if out.output_type == "error"]:
+        raise RuntimeError(f"{chapter}: {wrong[0]['ename']}: {wrong[0]['evalue']}")
+    said = "".join(out["text"] for out in last.outputs if out.get("name") == "stdout")
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def main(names: list[str]) -> int:
+    if unknown := [name for name in names if name not in MEASURES]:
+        print(f"no measure {unknown[0]!r}: take one of {', '.join(MEASURES)}", file=sys.stderr)
+        return 1
+    for name in names or MEASURES:
+        where = {
+            "date": date.today().isoformat(),
+            "machine": f"{platform.machine()}, {platform.system()}",
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "llmlab": llmlab.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        table = where | measure(*MEASURES[name])
+        path = ROOT / "nbs" / "results" / f"{name}.json"
+        path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
