@@ -64,8 +64,9 @@ def test_beams_and_drafts_write_the_same():
     (ours,), (theirs,) = (beam_search(m, [[1, 2, 3]], 12, Beams(3)) for m in (model, here))
     assert [ids for ids, _ in ours] == [ids for ids, _ in theirs]
     assert [score for _, score in ours] == pytest.approx([score for _, score in theirs], abs=1e-4)
-    draft = decoder(seed=1, layers=1)
-    ours, theirs = (speculate(m, draft.to(d), [1, 2], 20, Sampling(0.9, seed=3)) for m, d in ((model, DEVICE), (here, CPU)))
+    draft, sampling = decoder(seed=1, layers=1), Sampling(0.9, seed=3)
+    pairs = (model, DEVICE), (here, CPU)
+    ours, theirs = (speculate(m, draft.to(device), [1, 2], 20, sampling) for m, device in pairs)
     assert ours == theirs
 
 
