@@ -14,7 +14,7 @@ ABSENT = """
 import sys
 
 class Absent:
-    names = "anywidget babel bertviz beartype hypothesis ipywidgets IPython keras matplotlib sacrebleu transformers xdist"
+    names = "anywidget babel bertviz beartype hypothesis ipywidgets IPython matplotlib sacrebleu transformers xdist"
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names.split():
