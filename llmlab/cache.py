@@ -160,6 +160,9 @@ class CachedReader(Reader):
         super().__init__(decoder, pads, size)
         self.cache = Cache(decoder.cfg, len(pads), size, decoder.head_weight.detach())
         self.compiled, self.advance = compiled, compiled_advance() if compiled else advance
+        if compiled:  # a CUDA graph may write into memory that stays where it is, and into no other
+            for memory in (self.cache.keys, self.cache.values):
+                torch._dynamo.mark_static_address(memory)
 
     def logits(self, new, last):
         slots = torch.arange(self.length - new.shape[1], self.length, device=new.device)
