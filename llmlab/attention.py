@@ -361,15 +361,13 @@ def _score_mod(bias: Rule | Tensor | None, softcap: float | None, shape: tuple[i
     if bias is None and softcap is None:
         return None
     late = shape[-1] - shape[-2]  # the queries are the last positions
-    table = bias.expand(shape).reshape(-1, *shape[-3:]) if isinstance(bias, Tensor) else None
-
-    def change(score, b, h, i, j):
-        score = score if softcap is None else softcap * torch.tanh(score / softcap)
-        if table is not None:
-            return score + table[b, h, i, j]
-        return score if bias is None else score + bias(b, h, i + late, j)
-
-    return change
+    bend = (lambda s: s) if softcap is None else lambda s: softcap * torch.tanh(s / softcap)
+    if bias is None:
+        return lambda s, b, h, i, j: bend(s)
+    if callable(bias):
+        return lambda s, b, h, i, j: bend(s) + bias(b, h, i + late, j)
+    table = bias.expand(shape).reshape(-1, *shape[-3:])
+    return lambda s, b, h, i, j: bend(s) + table[b, h, i, j]
 
 # %% ../nbs/04_attention.ipynb #02146b37
 def _flex(q, k, v, mask: Rule, causal: bool, bias=None, softcap=None, scale=None) -> Tensor:
