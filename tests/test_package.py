@@ -1,4 +1,6 @@
 "The package as a whole: light to import, complete in the wheel, one version."
+
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 import check_wheel
 import colab_line
 import pytest
+import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
 
@@ -61,10 +64,14 @@ def requirements(key: str) -> list[Requirement]:
 
 def test_the_library_pins_no_version():
     for extra in ("requirements", "course_requirements", "colab_requirements"):
-        assert not [r for r in requirements(extra) if {"==", "<", "<=", "~="} & {s.operator for s in r.specifier}]
+        assert not [
+            r for r in requirements(extra) if {"==", "<", "<=", "~="} & {s.operator for s in r.specifier}
+        ]
 
 
-@pytest.mark.parametrize("name, refused, taken", [("bertviz", "1.4.0", "1.4.1"), ("transformers", "5.0.0", "5.1.0")])
+@pytest.mark.parametrize(
+    "name, refused, taken", [("bertviz", "1.4.0", "1.4.1"), ("transformers", "5.0.0", "5.1.0")]
+)
 def test_what_cannot_work_is_refused(name, refused, taken):
     "bertviz before 1.4.1 and transformers before 5.1 lack what we call."
     (found,) = (r.specifier for r in requirements("course_requirements") if r.name == name)
@@ -86,7 +93,12 @@ def artefacts(tmp_path_factory):
         dirty = check_wheel.copied(place / "dirty")
         for path in dirty.rglob("*.ipynb"):
             path.chmod(0o664)
-        for stale in ("build/lib/llmlab/stale.py", "llmlab.egg-info/SOURCES.txt", "llmlab/_modidx.py", "notes.txt"):
+        for stale in (
+            "build/lib/llmlab/stale.py",
+            "llmlab.egg-info/SOURCES.txt",
+            "llmlab/_modidx.py",
+            "notes.txt",
+        ):
             (dirty / stale).parent.mkdir(parents=True, exist_ok=True)
             (dirty / stale).write_text("notes.txt\n")
         for what in ("wheel", "sdist"):
@@ -135,7 +147,9 @@ def test_equal_sources_give_equal_files_whatever_lies_beside_them(artefacts):
 def test_the_wheel_says_licence_pythons_and_addresses(artefacts):
     said, url = metadata(artefacts["wheel"]), colab_line.settings()["git_url"]
     assert said["License-Expression"] == "Apache-2.0 AND CC-BY-4.0 AND BSD-3-Clause AND MIT"
-    assert {f"Programming Language :: Python :: 3.{n}" for n in (11, 12, 13, 14)} <= set(said.get_all("Classifier"))
+    assert {f"Programming Language :: Python :: 3.{n}" for n in (11, 12, 13, 14)} <= set(
+        said.get_all("Classifier")
+    )
     assert f"Source, {url}" in said.get_all("Project-URL")
     assert set(said.get_all("Provides-Extra")) == {"course", "colab", "tensorflow", "dev"}
     links = re.findall(r"\]\(([^)]+)\)", said.get_payload())
@@ -148,9 +162,13 @@ def test_the_wheel_says_licence_pythons_and_addresses(artefacts):
 
 def tracked(binary: bool = False) -> list[Path]:
     "The files of the checkout that git knows, or those of them that are text."
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     names = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-    return [ROOT / name for name in names if binary or not name.endswith((".png", ".safetensors", ".gz", ".zip"))]
+    return [
+        ROOT / name for name in names if binary or not name.endswith((".png", ".safetensors", ".gz", ".zip"))
+    ]
 
 
 def test_name_and_repository_are_those_of_settings():
@@ -164,3 +182,29 @@ def test_name_and_repository_are_those_of_settings():
         assert set(addresses.findall(text)) <= {repository}, f"{path}: the repository is {repository}"
         bare = re.search(r"pip install (-q )?llmlab\b(?!-course)", text)
         assert not bare, f"{path}: the distribution is called {name}"
+
+
+def test_the_readers_are_told_to_install_what_is_there():
+    "Until a release is on PyPI, its name alone installs nothing: README and the citation follow settings.ini."
+    cfg = colab_line.settings()
+    assert f'pip install "{colab_line.requirement(cfg, "course")}"' in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["repository-code"]) == (cfg["version"], cfg["git_url"])
+    assert cited["url"] == cfg["doc_host"] + cfg["doc_baseurl"]
+    assert set(cited["license"]) <= set(cfg["license_expression"].split(" AND "))
+
+
+@pytest.mark.skipif(not (ROOT / ".binder").is_dir(), reason="a source archive holds no dot folders")
+def test_binder_and_devcontainer_open_the_chapters():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert (container["postCreateCommand"], container["postAttachCommand"]) == ("make setup", "make lab")
+    pythons = container["image"].rpartition(":")[2], (ROOT / ".binder" / "runtime.txt").read_text().strip()
+    cfg = colab_line.settings()
+    for python in pythons:
+        minor = int(python.rpartition(".")[2])
+        assert int(cfg["min_python"].partition(".")[2]) <= minor <= int(cfg["max_python"].partition(".")[2])
+    for script in ("postBuild", "start"):
+        path = ROOT / ".binder" / script
+        assert path.stat().st_mode & 0o100 and subprocess.run(["sh", "-n", path]).returncode == 0

@@ -27,9 +27,9 @@ def settings(root: Path = ROOT) -> dict[str, str]:
     return dict(config["DEFAULT"])
 
 
-def requirement(cfg: dict[str, str]) -> str:
-    "What Colab installs: the release on PyPI, or the tag in the repository as long as there is none."
-    name, version = f"{cfg['lib_name']}[colab]", cfg["version"]
+def requirement(cfg: dict[str, str], extra: str = "colab") -> str:
+    "What a reader installs: the release on PyPI, or the tag in the repository as long as there is none."
+    name, version = f"{cfg['lib_name']}[{extra}]", cfg["version"]
     return f"{name}=={version}" if cfg["released"] == "yes" else f"{name} @ git+{cfg['git_url']}@v{version}"
 
 
