@@ -56,6 +56,7 @@ class Now(NamedTuple):
     slots: Int[Tensor, " t"]  # places on the time axis
     end: int  # they look at slots before this one
     mask: Bool[Tensor, "b 1 t end"] | None = None  # True: may look; None: at all of them
+    bias: Float[Tensor, "h t end"] | None = None  # added to the scores: ALiBi, T5's relative positions
 
 # %% ../nbs/11_cache.ipynb #87f9ac63
 def attend(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int, now: Now) -> Float[Tensor, "b t d"]:
@@ -64,13 +65,13 @@ def attend(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int, no
     if cache.table is not None:
         q, k = rotate(q, cache.table[:, now.slots]), rotate(k, cache.table[:, now.slots])
     k, v = cache.put(i, now.slots, k, v, now.end)
-    return layer.out(merge_heads(attention(q, k, v, now.mask)))
+    return layer.out(merge_heads(attention(q, k, v, now.mask, bias=now.bias, **layer.bend)))
 
 # %% ../nbs/11_cache.ipynb #0758582c
 def look(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int) -> Float[Tensor, "b t d"]:
     "Attention of new tokens, in layer i, to the source."
     q, *_ = heads(layer, x, x[:, :0])
-    return layer.out(merge_heads(attention(q, *cache.cross[i], cache.cross_mask)))
+    return layer.out(merge_heads(attention(q, *cache.cross[i], cache.cross_mask, **layer.bend)))
 
 # %% ../nbs/11_cache.ipynb #2be53cbb
 def embed_at(embed: Embed, ids: Int[Tensor, "b t"], positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
@@ -170,7 +171,8 @@ class CachedReader(Reader):
         single = new.shape[1] == 1
         run, end = (self.advance, self.ids.shape[1]) if single and self.compiled else (advance, self.length)
         every = single and end == self.length and not self.padded
-        now = Now(slots, end, None if every else sight(slots, end, self.pads))
+        bias = self.model.bias(slots, torch.arange(end, device=new.device))
+        now = Now(slots, end, None if every else sight(slots, end, self.pads), bias)
         hidden = run(self.model, new, positions, self.cache, now)
         return self.model.logits(hidden[:, -last:])
 
