@@ -156,7 +156,7 @@ def test_a_changed_version_is_a_fault_and_an_added_one_is_not():
 
 
 def test_a_widget_without_a_manager_is_a_fault_unless_it_is_colabs_own():
-    "Colab draws ipywidgets by itself; a box with a figure of ours in it needs the custom widget manager, as the figure does."
+    "Colab draws ipywidgets by itself; a figure of ours needs the custom widget manager, and so does a box around it."
     states = {
         "figure": {"model_module": "anywidget", "state": {}},
         "bar": {"model_module": "@jupyter-widgets/controls", "state": {"layout": "IPY_MODEL_layout"}},
