@@ -7,13 +7,14 @@
 #   make export write llmlab/ from the notebooks, and Colab's line into them
 #   make bench  llmlab beside its peers
 #   make wheel  the wheel in an empty environment: the README's lines and every chapter
+#   make colab  Colab's versions, the notebooks' own line, every chapter in an empty folder
 #   make resolve  do the versions go together, on each Python and on Colab?
 # Another Python: make setup PYTHON=python3.12
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup book lab test check bench export export-check lint js pytest fast recurrent chapters wheel resolve clean
+.PHONY: help setup book lab test check bench export export-check lint js pytest fast recurrent chapters wheel colab resolve clean
 
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -93,6 +94,9 @@ chapters:
 
 wheel: setup
 	$(STEP) wheel $(NBS) $(LIB) setup.py MANIFEST.in constraints.txt README.md tools/check_wheel.py -- $(PY) tools/check_wheel.py
+
+colab: setup
+	@$(PY) tools/check_colab.py
 
 resolve: setup
 	@$(PY) tools/resolve.py

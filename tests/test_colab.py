@@ -4,6 +4,7 @@ import ast
 import sys
 from importlib.metadata import requires
 
+import check_colab
 import colab_line
 import pytest
 import resolve
@@ -143,3 +144,41 @@ def test_the_list_holds_what_matters_and_little_more():
         IMAGE["ipywidgets"] == "7.7.1" and IMAGE["torch"] == "2.11.0" and resolve.image_python() == "3.13.15"
     )
     assert not {"bertviz", "jaxtyping", "sacrebleu", "jupyterlab"} & set(IMAGE) and len(IMAGE) < 250
+
+
+# --- make colab -------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_version_is_a_fault_and_an_added_one_is_not():
+    before = {"numpy": "2.1.3", "keras": "3.13.2", "babel": "2.18.0"}
+    after = {"numpy": "2.4.6", "babel": "2.18.0", "bertviz": "1.4.1"}
+    assert check_colab.changed(before, after) == ["keras 3.13.2 → gone", "numpy 2.1.3 → 2.4.6"]
+
+
+def test_a_widget_without_a_manager_is_a_fault():
+    data = {check_colab.WIDGET: {"model_id": "1"}}
+    manager = {check_colab.WIDGET: {"colab": {"custom_widget_manager": {"url": "https://x.example/m.js"}}}}
+    drawn, blank = {"data": data, "metadata": manager}, {"data": data, "metadata": {}}
+    cells = [
+        {"outputs": [drawn, {"data": {"text/plain": "x"}}]},
+        {"source": "# no outputs"},
+        {"outputs": [blank]},
+    ]
+    assert check_colab.undrawn({"cells": cells}) == 1
+
+
+def test_a_pin_without_a_wheel_is_named():
+    said = "ERROR: Could not find a version\nERROR: No matching distribution found for Argon2_cffi==25.1.0"
+    assert check_colab.without_wheel(said, {"argon2-cffi": "25.1.0"}) == "argon2-cffi"
+    assert check_colab.without_wheel(said, {}) is None and check_colab.without_wheel("no network", {}) is None
+
+
+@pytest.mark.parametrize(
+    "index, asked, torch",
+    [("", None, None), ("https://download.pytorch.org/whl/cpu", None, "2.11.0"), ("", "2.6.0", "2.6.0")],
+)
+def test_pytorch_is_the_images_where_a_cpu_build_can_be_had(monkeypatch, index, asked, torch):
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index)
+    tested = resolve.listed((ROOT / "constraints.txt").read_text(encoding="utf-8"))["torch"]
+    found = check_colab.pins(asked)
+    assert found["torch"] == (torch or tested) and "tensorflow" not in found

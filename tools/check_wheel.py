@@ -74,8 +74,11 @@ def artefacts(place: Path) -> dict[str, Path]:
     return {"sdist": archive, "wheel": build("wheel", unpacked(archive, place / "unpacked"), place / "wheel")}
 
 
-def tagged(place: Path) -> str:
-    "A requirement for a git tag of this very checkout: a repository with one commit, tagged as a release would be."
+def tagged(place: Path) -> dict[str, str]:
+    """The environment in which the repository's address leads to this very checkout, tagged as a release would be.
+
+    Git takes a local repository with one commit in place of the address, so the line that readers run runs unchanged.
+    """
     cfg, clone = colab_line.settings(), copied(place / "repository")
     identity = ["-c", "user.name=check", "-c", "user.email=check@example.org"]
     for words in (
@@ -85,7 +88,8 @@ def tagged(place: Path) -> str:
         ["tag", f"v{cfg['version']}"],
     ):
         subprocess.run(["git", *identity, *words], cwd=clone, check=True)
-    return f"git+{clone.as_uri()}@v{cfg['version']}"
+    instead = {"KEY": f"url.{clone.as_uri()}.insteadOf", "VALUE": cfg["git_url"]}
+    return {"GIT_CONFIG_COUNT": "1"} | {f"GIT_CONFIG_{what}_0": value for what, value in instead.items()}
 
 
 # --- empty environments -----------------------------------------------------------------------------------------------
@@ -108,12 +112,19 @@ def environment(folder: Path, python: str) -> str:
     return str(inside)
 
 
-def installed(python: str, where: str, extra: str, constraints: Path | None) -> None:
-    "Install the distribution from a file or an address."
-    requirement = f"{colab_line.settings()['lib_name']}{extra} @ {where}"
-    pinned = ["-c", str(constraints)] if constraints else []
-    print(f"▶ pip install {requirement}", flush=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned, requirement], check=True)
+def requirement(source: str, files: dict[str, Path], extra: str) -> str:
+    "What to install: a file, or the tag by the line of the README."
+    cfg = colab_line.settings()
+    if source == "tag":
+        return colab_line.requirement(cfg | {"released": "no"}, extra)
+    return f"{cfg['lib_name']}{f'[{extra}]' if extra else ''} @ {files[source].as_uri()}"
+
+
+def installed(python: str, wanted: str, env: dict[str, str]) -> None:
+    "Install a requirement with the tested versions of everything else."
+    print(f"▶ pip install {wanted!r}", flush=True)
+    command = [python, "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), wanted]
+    subprocess.run(command, check=True, env=os.environ | env)
 
 
 def readme_runs(python: str, empty: Path) -> None:
@@ -142,11 +153,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         place, empty = Path(folder), Path(folder) / "empty"
         empty.mkdir()
-        where = {name: path.as_uri() for name, path in artefacts(place).items()} | {"tag": tagged(place)}
+        files, env = artefacts(place), tagged(place)
         for i, python in enumerate(args.python):
             for source in args.sources:
                 inside = environment(place / f"venv-{i}-{source}", python)
-                installed(inside, where[source], "" if args.none else "[course]", ROOT / "constraints.txt")
+                installed(inside, requirement(source, files, "" if args.none else "course"), env)
                 readme_runs(inside, empty)
                 if not args.none:
                     chapters = [inside, "-I", "-c", RUN, *args.chapters]

@@ -20,7 +20,12 @@ COLAB = ROOT / "tests" / "data" / "colab.txt"
 PYTHONS = "3.11.0", "3.11.5", "3.12.0", "3.13.0", "3.14.0"  # the oldest of each: Debian 12 still has 3.11.2
 EVERY = "requirements", "course_requirements", "tensorflow_requirements", "dev_requirements"
 ON_COLAB = "requirements", "colab_requirements"
-KERNEL = "ipykernel", "notebook", "tensorflow"  # what the image runs chapters with, and chapter 10 trains on
+KERNEL = (
+    "ipykernel",
+    "notebook",
+    "tensorflow",
+    "pip",
+)  # what the image runs chapters with; chapter 10 trains on TensorFlow
 # PyTorch's own companions: the image has its CUDA build, with other versions of them than PyPI's build of PyTorch
 COMPANIONS = re.compile(r"^(nvidia|cuda|triton)\b")
 
