@@ -155,16 +155,27 @@ def test_a_changed_version_is_a_fault_and_an_added_one_is_not():
     assert check_colab.changed(before, after) == ["keras 3.13.2 → gone", "numpy 2.1.3 → 2.4.6"]
 
 
-def test_a_widget_without_a_manager_is_a_fault():
-    data = {check_colab.WIDGET: {"model_id": "1"}}
+def test_a_widget_without_a_manager_is_a_fault_unless_it_is_colabs_own():
+    "Colab draws ipywidgets by itself; a figure of ours needs the custom widget manager, and so does a box around it."
+    states = {
+        "figure": {"model_module": "anywidget", "state": {}},
+        "bar": {"model_module": "@jupyter-widgets/controls", "state": {"layout": "IPY_MODEL_layout"}},
+        "layout": {"model_module": "@jupyter-widgets/base", "state": {}},
+        "box": {
+            "model_module": "@jupyter-widgets/controls",
+            "state": {"children": ["IPY_MODEL_bar", "IPY_MODEL_figure"]},
+        },
+    }
     manager = {check_colab.WIDGET: {"colab": {"custom_widget_manager": {"url": "https://x.example/m.js"}}}}
-    drawn, blank = {"data": data, "metadata": manager}, {"data": data, "metadata": {}}
-    cells = [
-        {"outputs": [drawn, {"data": {"text/plain": "x"}}]},
-        {"source": "# no outputs"},
-        {"outputs": [blank]},
-    ]
-    assert check_colab.undrawn({"cells": cells}) == 1
+
+    def faults(model: str, metadata: dict) -> int:
+        output = {"data": {check_colab.WIDGET: {"model_id": model}}, "metadata": metadata}
+        held = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": states}}}
+        cells = [{"source": "# no outputs"}, {"outputs": [output, {"data": {"text/plain": "x"}}]}]
+        return check_colab.undrawn({"cells": cells, "metadata": held})
+
+    assert [faults(model, {}) for model in ("figure", "box", "bar")] == [1, 1, 0]
+    assert [faults(model, manager) for model in ("figure", "box", "bar")] == [0, 0, 0]
 
 
 def test_a_pin_without_a_wheel_is_named():

@@ -164,10 +164,26 @@ def run(
     return ran.returncode, json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"cells": []}
 
 
+def foreign(model: str, states: dict[str, dict], seen: frozenset[str] = frozenset()) -> bool:
+    "Whether a widget, or one inside it, comes from elsewhere than ipywidgets."
+    held = states.get(model, {})
+    if not held.get("model_module", "@jupyter-widgets/").startswith("@jupyter-widgets/"):
+        return True
+    inside = set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(held.get("state", {})))) - seen
+    return any(foreign(child, states, seen | inside) for child in inside)
+
+
 def undrawn(book: dict) -> int:
-    "Widgets that Colab would not draw: their output names no widget manager."
+    "Widgets that Colab would not draw: not its own ones, and their output names no widget manager."
+    states = (
+        book.get("metadata", {})
+        .get("widgets", {})
+        .get("application/vnd.jupyter.widget-state+json", {})
+        .get("state", {})
+    )
     outputs = [o for cell in book["cells"] for o in cell.get("outputs", []) if WIDGET in o.get("data", {})]
-    return sum("custom_widget_manager" not in json.dumps(o.get("metadata", {})) for o in outputs)
+    bare = [o for o in outputs if "custom_widget_manager" not in json.dumps(o.get("metadata", {}))]
+    return sum(foreign(o["data"][WIDGET]["model_id"], states) for o in bare)
 
 
 def say(good: bool, words: str) -> None:
@@ -192,7 +208,7 @@ def chapter_runs(python: str, chapter: Path, place: Path, env: dict[str, str]) -
     blank = undrawn(executed)
     faults = [f"{chapter.name} failed"] * bool(status)
     faults += [f"{chapter.name}: {blank} widgets name no widget manager, so Colab draws none"] * bool(blank)
-    say(not faults, f"{chapter.name} {time.monotonic() - began:.0f} s")
+    say(not faults, "; ".join([f"{chapter.name} {time.monotonic() - began:.0f} s", *faults]))
     return faults
 
 
@@ -223,7 +239,7 @@ def main(words: list[str]) -> int:
         place, began = Path(folder), time.monotonic()
         inside = environment(place / "venv", args.python, wanted)
         before = versions(inside)
-        other = " ".join(f"{n}=={before.get(n)}" for n, v in sorted(image.items()) if before.get(n) != v)
+        other = " ".join(f"{n}=={before.get(n)}" for n, v in sorted(wanted.items()) if before.get(n) != v)
         say(
             True,
             f"{len(before)} packages, {time.monotonic() - began:.0f} s; not the image's version: {other or 'none'}",
