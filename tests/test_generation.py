@@ -349,7 +349,7 @@ def test_speculation_draws_from_the_models_own_distribution():
     )
     pairs = torch.zeros(3, 3, dtype=torch.double)
     for seed in range(1000):
-        (a, b), _ = speculate(lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 2, Sampling(seed=seed), 2)
+        (a, b, *_), _ = speculate(lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 4, Sampling(seed=seed), 2)
         pairs[a, b] += 1
     assert chi_square(pairs.flatten(), (p[0][:, None] * p).flatten().double()) < 2.5
 
