@@ -2,8 +2,9 @@
 
 # %% auto #0
 __all__ = ['Rule', 'scores', 'causal_mask', 'weights', 'split_heads', 'merge_heads', 'share_heads', 'rotary_table', 'rotate',
-           'rotary', 'alibi_slopes', 'alibi', 'relative_buckets', 'adjusted', 'Tape', 'record', 'sliding_window',
-           'same_document', 'document_positions', 'mask_part', 'bias_part', 'attention', 'attention_map']
+           'rotary', 'alibi_slopes', 'alibi', 'relative_buckets', 'adjusted', 'Tape', 'record', 'joining', 'tapes_of',
+           'sliding_window', 'same_document', 'document_positions', 'mask_part', 'bias_part', 'attention',
+           'attention_map']
 
 # %% ../nbs/04_attention.ipynb #825766ac
 import math
@@ -157,13 +158,41 @@ class Tape(dict):
 
     def __init__(self):
         self.running: list[str] = []  # names of the modules now at work, the innermost last
+        self.names: dict[int, str] = {}  # the id of each module, and its name
+        self.place: tuple | None = None  # while a text is written: (who writes, row, column) of the new weights
+        self.joined: dict[tuple, str] = {}  # who writes, and a name -> the name on the tape
 
     def put(self, **tensors: Tensor) -> tuple[Tensor, Tensor]:
         "Store tensors under the innermost module's name (.2 at its second call); attention goes on with the weights and values given back."
         names = {part: ".".join(filter(None, [self.running[-1], part])) for part in tensors}
+        if self.place and (self.place[0], names["weights"]) in self.joined:
+            return self.join(names, tensors)
         n = 1 + sum(name == names["weights"] or name.startswith(names["weights"] + ".") for name in self)
-        self.update({names[part] + (f".{n}" if n > 1 else ""): x for part, x in tensors.items()})
+        names = {part: name + (f".{n}" if n > 1 else "") for part, name in names.items()}
+        if self.place:
+            self.joined |= {(self.place[0], names[part].removesuffix(f".{n}")): name for part, name in names.items()}
+        self.update({names[part]: x for part, x in tensors.items()})
         return tensors["weights"], tensors["v"]
+
+    def join(self, names: dict[str, str], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        "Put the rows of new tokens under those of older ones, so that the steps of a text make one map."
+        who, row, column = self.place
+        names = {part: self.joined[who, name] for part, name in names.items()}
+        w, width = tensors["weights"], self[names["weights"]].shape[-1]
+        if column is not None:  # None: the keys are those of a source, and stay
+            w, width = F.pad(w, (column, 0)), column + w.shape[-1]
+        before = self[names["weights"]][..., :row, :width]
+        self[names["weights"]] = torch.cat([F.pad(before, (0, width - before.shape[-1])), w], -2)
+        self[names["q"]] = torch.cat([self[names["q"]][..., :row, :], tensors["q"]], -2)
+        for part in ("k", "v"):
+            self[names[part]] = torch.cat([self[names[part]][..., : column or 0, :], tensors[part]], -2)
+        return tensors["weights"], tensors["v"]
+
+    def keep(self, who: int, rows: Tensor):
+        "Of what this writer has joined, these rows of the batch go on, in this order."
+        for (writer, _), name in self.joined.items():
+            if writer == who:
+                self[name] = self[name][rows]
 
     def attention(self, kind: str | None = None) -> list[Tensor]:
         'Weights [b h tq tk] in the order they ran; kind keeps names with these parts: "cross", "decoder.attention".'
@@ -194,6 +223,7 @@ def record(
     tape, hooks = Tape(), []
     try:
         for name, module in model.named_modules():
+            tape.names[id(module)] = name
             hooks += _follow(module, name, tape.running)
         _tapes.append(tape)
         yield tape
@@ -201,6 +231,31 @@ def record(
         _tapes[:] = [t for t in _tapes if t is not tape]
         for hook in hooks:
             hook.remove()
+
+# %% ../nbs/04_attention.ipynb #426174a4
+@contextmanager
+def joining(
+    layer: nn.Module,  # whose attention runs inside
+    who: int,  # a number for the text or the batch that is written
+    row: int,  # of the first new token, in the whole text
+    column: int | None,  # of the first key, in the whole text; None: the keys do not grow
+) -> Iterator[None]:
+    "While the block runs, each tape that knows the layer joins its attention to that of earlier steps."
+    tapes = [tape for tape in _tapes if id(layer) in tape.names]
+    for tape in tapes:
+        tape.running.append(tape.names[id(layer)])
+        tape.place = who, row, column
+    try:
+        yield
+    finally:
+        for tape in tapes:
+            tape.running.pop()
+            tape.place = None
+
+# %% ../nbs/04_attention.ipynb #77c03398
+def tapes_of(model: nn.Module) -> list[Tape]:
+    "The tapes that record a part of the model now."
+    return [tape for tape in _tapes if any(id(module) in tape.names for module in model.modules())]
 
 # %% ../nbs/04_attention.ipynb #a0f532d2
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (text, head, query, key) -> may look

@@ -202,11 +202,15 @@ SETTINGS = {
         "top_p": number(above=0, high=1, todo="1 keeps all"),
         "min_p": number(0, 1, todo="0 keeps all"),
         "repetition_penalty": number(above=0, todo="1 changes nothing"),
+        "frequency_penalty": number(),
+        "presence_penalty": number(),
+        "no_repeat_ngram_size": whole(0, todo="0 lets all pieces repeat"),
         "seed": SEED,
     },
     "Beams": {
         "width": SIZE,
         "length_penalty": number(),
+        "no_repeat_ngram_size": whole(0, todo="0 lets all pieces repeat"),
     },
 }
 
