@@ -226,6 +226,24 @@ def test_settings_say_account_and_repository_once():
     assert cfg["git_url"] == f"https://github.com/{cfg['user']}/{cfg['repo']}"
 
 
+def test_the_lines_that_install_are_those_of_settings():
+    cfg = colab_line.settings()
+    assert not [
+        path
+        for path in colab_line.texts()
+        if colab_line.renewed(path.read_text(encoding="utf-8"), cfg) != path.read_text(encoding="utf-8")
+    ]
+    new = cfg | {"version": "9.8.7"}
+    old = (
+        f"x {colab_line.requirement(cfg, 'course')} y {cfg['lib_name']}==0.0.1rc1, {cfg['lib_name']}[course]"
+    )
+    tag = f"@ git+{cfg['git_url']}@v9.8.7"
+    assert colab_line.renewed(old, new | {"released": "no"}) == (
+        f"x {cfg['lib_name']}[course] {tag} y {cfg['lib_name']} {tag}, {cfg['lib_name']}[course]"
+    )
+    assert f"x {cfg['lib_name']}[course]==9.8.7 y" in colab_line.renewed(old, new | {"released": "yes"})
+
+
 def test_the_readers_are_told_to_install_what_is_there():
     "Until a release is on PyPI, its name alone installs nothing: README and the citation follow settings.ini."
     cfg = colab_line.settings()
