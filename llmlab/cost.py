@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['BYTES', 'Fact', 'rows', 'facts', 'published', 'matrices', 'parameter_table', 'count_parameters', 'forward_flops',
-           'check', 'training_flops', 'six_nd', 'width', 'kept_by_attention', 'activation_numbers', 'training_memory',
+           'training_flops', 'six_nd', 'width', 'kept_by_attention', 'activation_numbers', 'training_memory',
            'kv_cache', 'inference_memory', 'known', 'devices_needed', 'smallest_gpu', 'gpu_hours', 'bill',
            'lora_parameters', 'quantised_bits', 'Law', 'laws', 'isoflop', 'best_on_grid', 'fit_law', 'bootstrap',
            'card', 'calculator']
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/18_cost.ipynb #2ccc5242
+from .checks import check_sizes as check
 from .transformer import Config
 
 # %% ../nbs/18_cost.ipynb #ce81b859
@@ -95,14 +96,6 @@ def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
     count = {part: 2 * t * m * n * cfg.layers for part, (m, n) in matrices(cfg).items()}
     pairs = 2 * t * t * cfg.heads * cfg.head_width * cfg.layers
     return count | {"attention.scores": pairs, "attention.mix": pairs, "head": 2 * t * cfg.d_model * cfg.vocab_size * head}
-
-# %% ../nbs/18_cost.ipynb #c1e4effe
-def check(**sizes: tuple[Real, Real]) -> None:
-    "Raise ValueError for a size that is not above 0, or beyond its largest sensible value."
-    for name, (value, top) in sizes.items():
-        if not 0 < value <= top:
-            todo = "crop the sequence or raise Config.context" if name == "t" else "look for a wrong unit"
-            raise ValueError(f"{name}={value:,}: expected a number above 0 and at most {top:,}; {todo}")
 
 # %% ../nbs/18_cost.ipynb #a33f050f
 def training_flops(cfg: Config, tokens: Real, t: int | None = None) -> float:

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 # %% ../nbs/19_interpretability.ipynb #4c45b5ce
 from .attention import Tape, merge_heads, record, split_heads
+from .checks import require
 from .masked import MaskedLM
 from .metrics import evaluating
-from .transformer import Attention, Decoder, _need
+from .transformer import Attention, Decoder
 
 # %% ../nbs/19_interpretability.ipynb #d523877d
 INNER = ("weights", "v", "z")  # of every attention
@@ -76,9 +77,9 @@ def check_name(model: nn.Module, name: str) -> None:
 # %% ../nbs/19_interpretability.ipynb #666b470f
 def check_like(name: str, new, old: Tensor) -> Tensor:
     "Refuses what cannot take the tensor's place."
-    _need(isinstance(new, Tensor), f"the edit of {name} gave {type(new).__name__}, expected a tensor: let fn return it")
+    require(isinstance(new, Tensor), f"the edit of {name} gave {type(new).__name__}, expected a tensor: let fn return it")
     given, wanted = (f"{list(x.shape)}, {x.dtype}, on {x.device}" for x in (new, old))
-    _need(given == wanted, f"the edit of {name} gave {given}, expected {wanted}: keep shape, dtype and device")
+    require(given == wanted, f"the edit of {name} gave {given}, expected {wanted}: keep shape, dtype and device")
     return new
 
 # %% ../nbs/19_interpretability.ipynb #08013648
@@ -94,7 +95,7 @@ def edit(
 
     def change(x):
         ran.append(name)
-        _need(isinstance(x, Tensor), f"{name} gives {type(x).__name__}, expected a tensor: edit a part inside it")
+        require(isinstance(x, Tensor), f"{name} gives {type(x).__name__}, expected a tensor: edit a part inside it")
         return check_like(name, fn(x.clone()), x)
 
     with ExitStack() as stack:
@@ -104,7 +105,7 @@ def edit(
         else:
             stack.callback(watch(model, name, change).remove)
         yield
-    _need(bool(ran), f"{name} was never computed in this block: run the model inside it, not compiled, in a way that uses {name}")
+    require(bool(ran), f"{name} was never computed in this block: run the model inside it, not compiled, in a way that uses {name}")
 
 # %% ../nbs/19_interpretability.ipynb #e85d4e6b
 def changed(tape: Tape, given: dict[str, Tensor], name: str, change: Callable) -> tuple[Tensor, Tensor]:
@@ -115,7 +116,7 @@ def changed(tape: Tape, given: dict[str, Tensor], name: str, change: Callable) -
 def streams(model: nn.Module) -> list[str]:
     "The residual stream: what enters block 0, then what leaves each block."
     prefix = "encoder." if isinstance(model, MaskedLM) else ""
-    _need(isinstance(model, MaskedLM | Decoder), f"{type(model).__name__} has no single stream that ends in logits: give a Decoder or a MaskedLM")
+    require(isinstance(model, MaskedLM | Decoder), f"{type(model).__name__} has no single stream that ends in logits: give a Decoder or a MaskedLM")
     first = "norm" if model.cfg.norm_place == "post" else "embed"
     return [prefix + first, *(f"{prefix}blocks.{i}" for i in range(model.cfg.layers))]
 
@@ -142,7 +143,7 @@ def repeated(
     length: int | None = None,                 # tokens in a row; None: two rounds
 ) -> Int[Tensor, "n length"]:
     "Random tokens that come again and again, a different order in each row."
-    _need(0 < period <= vocab_size, f"{period} different tokens of a vocabulary of {vocab_size}: take a period from 1 to {vocab_size}")
+    require(0 < period <= vocab_size, f"{period} different tokens of a vocabulary of {vocab_size}: take a period from 1 to {vocab_size}")
     once = torch.rand(n, vocab_size, generator=generator).argsort(-1)[:, :period]
     length = 2 * period if length is None else length
     return once.repeat(1, -(-length // period))[:, :length]
@@ -151,7 +152,7 @@ def repeated(
 def look_back(weights: Float[Tensor, "b h t t"], distance: int) -> Float[Tensor, " h"]:
     "How much attention each head puts on the token at this distance to the left, a share of 1."
     t = weights.shape[-1]
-    _need(0 <= distance < t, f"{distance} tokens back, in a text of {t}: take a distance from 0 to {t - 1}")
+    require(0 <= distance < t, f"{distance} tokens back, in a text of {t}: take a distance from 0 to {t - 1}")
     return weights.diagonal(-distance, -2, -1).mean((0, 2))
 
 # %% ../nbs/19_interpretability.ipynb #16f47bb0
@@ -172,7 +173,7 @@ def head_means(model: nn.Module, ids: Int[Tensor, "b t"]) -> list[Float[Tensor, 
 def without_head(model: nn.Module, layer: int, head: int, means: list | None = None):
     "An edit that replaces a head's output by zero, or by its mean from head_means."
     there = f"{model.cfg.layers} layers of {model.cfg.heads} heads, counted from 0"
-    _need(0 <= layer < model.cfg.layers and 0 <= head < model.cfg.heads, f"there is no head {head} in layer {layer}: the model has {there}")
+    require(0 <= layer < model.cfg.layers and 0 <= head < model.cfg.heads, f"there is no head {head} in layer {layer}: the model has {there}")
 
     def silence(z):
         z[:, head] = 0 if means is None else means[layer][head]
@@ -198,10 +199,10 @@ def patching(
     metric: Callable,                # logits [b t v] -> a number for each row
 ) -> Float[Tensor, "layers t"]:      # rows as in streams(model); 0: as corrupted, 1: as clean
     "The share of the metric that each place of the residual stream brings back."
-    _need(clean.shape == corrupted.shape and len(clean) == 1, f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}: give one text each, equally long")
+    require(clean.shape == corrupted.shape and len(clean) == 1, f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}: give one text each, equally long")
     with evaluating(model), trace(model) as tape:
         best, worst = metric(model(clean)), metric(model(corrupted))
-    _need(not torch.allclose(best, worst), f"the metric is {best} for both texts: corrupt a token on which the answer hangs")
+    require(not torch.allclose(best, worst), f"the metric is {best} for both texts: corrupt a token on which the answer hangs")
     rows, here = [], torch.eye(clean.shape[1], dtype=torch.bool, device=clean.device)[..., None]
     for name in streams(model):
         with evaluating(model), edit(model, name, lambda x, source=tape[name]: torch.where(here, source, x)):
@@ -225,7 +226,7 @@ def logit_parts(
     position: int, token: int,  # where which token is predicted
 ) -> dict[str, Float[Tensor, ""]]:  # their sum is the logit
     "What each part of the model adds to one logit."
-    _need(isinstance(model, Decoder) and model.cfg.norm_place == "pre", "only where the stream is a plain sum can a logit be split: give a Decoder with norm_place='pre'")
+    require(isinstance(model, Decoder) and model.cfg.norm_place == "pre", "only where the stream is a plain sum can a logit be split: give a Decoder with norm_place='pre'")
     with evaluating(model), trace(model) as tape:
         model(ids)
         direction, rest = readout(model, tape[streams(model)[-1]][0, position], token)
@@ -266,7 +267,7 @@ def integrated_gradients(
     steps: int = 64,                            # points on the way
 ) -> Float[Tensor, " t"]:                       # their sum: metric at the end less metric at the beginning
     "The mean gradient on the way from the baseline, times the way."
-    _need(steps > 0, f"{steps} steps: the way needs at least one point, and some 50 to be exact")
+    require(steps > 0, f"{steps} steps: the way needs at least one point, and some 50 to be exact")
     table = token_vectors(model)
     start = table.weight.mean(0).expand(ids.shape[1], -1) if baseline is None else baseline
     way = (table(ids)[0] - start).detach()
@@ -280,7 +281,7 @@ def probe(
     decay: float = 1e-3,      # pull of the weights towards zero
 ) -> nn.Linear:
     "A linear classifier of hidden vectors, trained by 50 steps of L-BFGS."
-    _need(len(x) == len(y) > 0 and int(y.min()) >= 0, f"{len(x)} vectors and {len(y)} classes: give a class, counted from 0, for each vector")
+    require(len(x) == len(y) > 0 and int(y.min()) >= 0, f"{len(x)} vectors and {len(y)} classes: give a class, counted from 0, for each vector")
     head = nn.Linear(x.shape[1], int(y.max()) + 1, device=x.device)
     opt = torch.optim.LBFGS(head.parameters(), max_iter=50, line_search_fn="strong_wolfe")
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/09_masked.ipynb #c4806395
+from .checks import check_settings, require
 from .metrics import device_of, evaluating
 from .tokens import Tokenizer, words
 from .transformer import Config, Encoder, check_ids, init_weights, norm
@@ -79,10 +80,9 @@ class Masking:
     whole_words: bool = False  # hide all tokens of a word or none
 
     def __post_init__(self):
-        if not 0 < self.rate < 1:
-            raise ValueError(f"rate={self.rate}: at 0 there is no target, at 1 no context; take a share between, such as 0.15")
-        if min(self.mask, self.random) < 0 or self.mask + self.random > 1 + 1e-9:
-            raise ValueError(f"mask={self.mask} and random={self.random} are shares of the targets: their sum is at most 1")
+        check_settings(self)
+        fits = self.mask + self.random <= 1 + 1e-9
+        require(fits, f"mask={self.mask} and random={self.random} are shares of the targets: their sum is at most 1")
 
 # %% ../nbs/09_masked.ipynb #24007912
 def choose(free, how, generator=None, words=None) -> Bool[Tensor, "b t"]:

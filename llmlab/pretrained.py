@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['SHAPES', 'KINDS', 'GIVEN', 'LLAMA3', 'GPT2', 'BERT', 'LLAMA', 'TABLES', 'LEFT_OUT', 'SPECIALS', 'CLASSES',
            'read_json', 'flat', 'read_config', 'their_names', 'weight_files', 'stored', 'check_names', 'copy_rows',
-           'fill', 'load', 'cached', 'find', 'attentions', 'spelled_out', 'their_config', 'their_tensors', 'export']
+           'fill', 'whole_text', 'load', 'cached', 'find', 'attentions', 'spelled_out', 'their_config', 'their_tensors',
+           'export']
 
 # %% ../nbs/12_pretrained.ipynb #12c00005
 import json
@@ -190,6 +191,21 @@ def fill(model: nn.Module, folder: Path, table: dict) -> nn.Module:
         copy_rows(ours[name], [part.T if turned else part for part in parts], " + ".join(names))
     return model
 
+# %% ../nbs/12_pretrained.ipynb #5ec0e4a9
+def whole_text(
+    tokenizer: tokenizers.Tokenizer,  # changed in place
+) -> tokenizers.Tokenizer:  # the same one
+    """A tokenizer that encodes each text whole and always alike: no length to cut at, no padding, no BPE dropout.
+
+    A `tokenizer.json` keeps what its last training set, and `tokenizers` goes on with it. Texts are cut and padded by
+    who makes a batch, and `transformers` does so, too: it applies these settings only where a call asks for them.
+    """
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None
+    return tokenizer
+
 # %% ../nbs/12_pretrained.ipynb #12c0002d
 def load(
     name: str | Path,  # a folder, or an id on the hub such as "gpt2"
@@ -198,7 +214,7 @@ def load(
 ) -> tuple[nn.Module, tokenizers.Tokenizer]:  # a MaskedLM or a Decoder, and what cuts text for it
     "Model and tokenizer; nothing in the folder is executed."
     folder = find(name)
-    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(read_json(folder / "tokenizer.json")))
+    tokenizer = whole_text(tokenizers.Tokenizer.from_str(json.dumps(read_json(folder / "tokenizer.json"))))
     family, cfg = read_config(folder)
     with torch.device("meta"):
         model = (MaskedLM if family == "bert" else Decoder)(cfg)
@@ -305,11 +321,12 @@ def export(
     folder, (family, about) = Path(folder), their_config(model)
     files = {"model.safetensors": safetensors.torch.save(their_tensors(model, TABLES[family]), {"format": "pt"})}
     if tokenizer:
+        stored = whole_text(tokenizers.Tokenizer.from_str(tokenizer.to_str()))
         facts = {f"{kind}_token": name for name, kind in SPECIALS.items() if name in tokenizer.get_vocab()}
         about |= {f"{kind}_id": tokenizer.token_to_id(name) for kind, name in facts.items() if kind[:3] in ("bos", "eos", "pad")}
         facts |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.cfg.context}
         facts["model_input_names"] = ["input_ids", "attention_mask", *["token_type_ids"] * bool(model.cfg.segments)]
-        files |= {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": json.dumps(facts, indent=1).encode()}
+        files |= {"tokenizer.json": stored.to_str().encode(), "tokenizer_config.json": json.dumps(facts, indent=1).encode()}
     files["config.json"] = json.dumps(about, indent=1).encode()
     if (there := sorted(name for name in files if (folder / name).exists())) and not overwrite:
         raise ValueError(f"{folder} already holds {', '.join(there)}: choose another folder, or say overwrite=True")

@@ -356,14 +356,14 @@ def test_speculation_stops_where_the_context_is_full():
 @pytest.mark.parametrize(
     "options, words",
     [
-        (dict(temperature=-1), "temperature=-1: expected 0 for the likeliest token, or a number above 0"),
+        (dict(temperature=-1), "temperature=-1: expected a finite number of at least 0; 0 takes the likeliest token"),
         (dict(temperature=math.nan), "temperature=nan: expected"),
-        (dict(top_k=0), "top_k=0: expected at least 1, or None for all"),
-        (dict(top_p=0.0), "top_p=0.0: expected above 0 and at most 1, which keeps all"),
-        (dict(top_p=1.1), "top_p=1.1: expected above 0 and at most 1"),
-        (dict(min_p=-0.1), "min_p=-0.1: expected from 0, which keeps all, to 1"),
-        (dict(repetition_penalty=0.0), "repetition_penalty=0.0: expected above 0; 1 changes nothing"),
-        (dict(seed=-1), "seed=-1: expected a whole number, 0 or above"),
+        (dict(top_k=0), "top_k=0: expected a whole number of at least 1, or None"),
+        (dict(top_p=0.0), "top_p=0.0: expected a number above 0 and of at most 1; 1 keeps all"),
+        (dict(top_p=1.1), "top_p=1.1: expected a number above 0"),
+        (dict(min_p=-0.1), "min_p=-0.1: expected a number from 0 to 1; 0 keeps all"),
+        (dict(repetition_penalty=0.0), "repetition_penalty=0.0: expected a finite number above 0; 1 changes nothing"),
+        (dict(seed=-1), "seed=-1: expected a whole number of at least 0"),
     ],
 )
 def test_choices_outside_their_range(options, words):
@@ -389,7 +389,7 @@ def test_choices_outside_their_range(options, words):
         (lambda m: write(m, bpe, "the", 3, stop="x"), "stop='x': expected a list of texts, none of them empty"),
         (lambda m: write(m, bpe, "the", 3, stop=[""]), "expected a list of texts, none of them empty"),
         (lambda m: generate(m, [[1] * 65], 3, overflow="stop"), "65 tokens, but the context is 64"),
-        (lambda m: Beams(0), "width=0: expected at least 1 continuation"),
+        (lambda m: Beams(0), "width=0: expected a whole number of at least 1"),
         (lambda m: beam_search(m, [[1]], 3, stop=[[1, 2]]), "beam search ends at single ids"),
         (lambda m: generate(two(), [[1]], 3, source=[[1] * 17]), "17 tokens, but the context is 16"),
         (lambda m: speculate(m, m, [1], 3, Sampling(repetition_penalty=2.0)), "speculation has no repetition penalty"),

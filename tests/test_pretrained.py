@@ -373,6 +373,38 @@ def test_a_model_of_no_family_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+# the tokenizer of a folder
+
+
+def test_a_length_that_training_left_cuts_and_pads_no_text(folder):
+    stored = words()
+    stored.enable_truncation(3)
+    stored.enable_padding(length=3, pad_id=0, pad_token="[PAD]")
+    stored.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    stored.save(str(folder / "tokenizer.json"))
+    tokenizer = load(folder)[1]
+    assert tokenizer.truncation is None and tokenizer.padding is None
+    assert tokenizer.encode("w5 w6 w7 w8 w9").ids == [5, 6, 7, 8, 9]
+    assert tokenizer.encode("w5").ids == [5]
+    assert [found.ids for found in tokenizer.encode_batch(["w5", "w6 w7"])] == [[5], [6, 7]]
+
+
+def test_dropout_that_training_left_cuts_no_word_by_chance(folder):
+    letters = {letter: i for i, letter in enumerate("abcdefgh")} | {"ab": 8, "abc": 9, "abcd": 10}
+    merges = [("a", "b"), ("ab", "c"), ("abc", "d")]
+    tokenizers.Tokenizer(tokenizers.models.BPE(letters, merges, dropout=0.9)).save(str(folder / "tokenizer.json"))
+    tokenizer = load(folder)[1]
+    assert all(tokenizer.encode("abcd").ids == [10] for _ in range(20))
+
+
+def test_export_stores_no_length_and_leaves_the_tokenizer_as_it_was(saved, tmp_path):
+    tokenizer = words()
+    tokenizer.enable_truncation(3)
+    export(load(saved("gpt2")[1])[0], tmp_path / "out", tokenizer)
+    assert tokenizer.truncation["max_length"] == 3
+    assert json.loads((tmp_path / "out" / "tokenizer.json").read_text())["truncation"] is None
+
+
 # what may be wrong with a folder
 
 

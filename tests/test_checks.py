@@ -1,0 +1,187 @@
+"One mechanism for settings: kind, range, finite; and files that nobody has checked."
+import dataclasses
+import json
+import math
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from llmlab import checks
+from llmlab.checks import check_settings, check_value, choice, flag, number, optional, parse_json, several, whole
+from llmlab.generation import Beams, Sampling
+from llmlab.masked import Masking
+from llmlab.training import Recipe
+from llmlab.transformer import Config
+
+CLASSES = [Config, Recipe, Masking, Sampling, Beams]
+RIGHT = {"vocab_size": 20}  # what a class needs to be made
+
+
+# rules
+
+
+@pytest.mark.parametrize(
+    "rule, right, wrong",
+    [
+        (whole(1), [1, 10**30], [0, -1, 1.0, 1.5, True, "1", None, math.nan, [1]]),
+        (whole(0, 3), [0, 3], [-1, 4]),
+        (number(0, 1), [0, 1, 0.5], [-0.1, 1.1, math.nan, math.inf, True, "0.5", 1j]),
+        (number(), [-1e300, 0, 3], [math.nan, math.inf, -math.inf]),
+        (number(above=0, infinite=True), [1e-300, math.inf], [0, -1, math.nan, -math.inf]),
+        (number(low=0, below=1), [0, 0.999], [1, 1.0]),
+        (flag(), [True, False], [1, 0, "yes", None]),
+        (choice(True, False, "qkv"), [True, False, "qkv"], [1, 0, 1.0, "q", None]),
+        (optional(whole(1)), [None, 1], [0, False]),
+        (several(2, number(0, 1)), [(0, 1), [0.1, 0.2]], [(0,), (0, 1, 1), (0, 2), 0.5, "01"]),
+    ],
+)
+def test_a_rule_lets_in_what_it_says(rule, right, wrong):
+    for value in right:
+        assert check_value("x", value, rule) == (tuple(value) if isinstance(value, list) else value)
+    for value in wrong:
+        with pytest.raises(ValueError, match="^x=.*: expected " + rule.expected.split("(")[0][:20]):
+            check_value("x", value, rule)
+
+
+@pytest.mark.parametrize("three", [np.int64(3), np.array(3), torch.tensor(3), np.uint8(3)])
+def test_numbers_of_numpy_and_torch_become_pythons(three):
+    assert type(check_value("n", three, whole(1))) is int
+    assert type(check_value("x", np.float32(0.5), number())) is float
+    assert check_value("yes", np.bool_(True), flag()) is True
+    with pytest.raises(ValueError, match="whole number"):
+        check_value("n", torch.tensor(3.0), whole(1))
+    with pytest.raises(ValueError, match="whole number"):
+        check_value("n", torch.tensor([3]), whole(1))
+
+
+def test_an_error_shows_a_long_value_in_short():
+    with pytest.raises(ValueError) as error:
+        check_value("n", "a" * 10**6, whole(1))
+    assert len(str(error.value)) < 200
+
+
+# settings
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_field_has_its_rule_and_its_default_keeps_it(kind):
+    assert {field.name for field in dataclasses.fields(kind)} == {*checks.SETTINGS[kind.__name__]}
+    kind(**(RIGHT if kind is Config else {}))
+
+
+def test_every_row_is_of_a_class():
+    assert {kind.__name__ for kind in CLASSES} == {*checks.SETTINGS}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("bad", [math.nan, -1, -math.inf, "yes", 1j, [], object()], ids=repr)
+def test_no_field_of_any_class_takes_nonsense(kind, bad, unchecked):
+    for field in dataclasses.fields(kind):
+        if (kind, field.name, bad) == (Beams, "length_penalty", -1):
+            continue  # a number below 0 helps the short
+        if (kind, field.name, bad) == (Recipe, "compile", "yes"):
+            continue
+        with pytest.raises(ValueError, match=rf"^{field.name}=.*: expected "):
+            kind(**{**(RIGHT if kind is Config else {}), field.name: bad})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Sampling(seed=1.5),
+        lambda: Sampling(top_k=True),
+        lambda: Beams(length_penalty=math.nan),
+        lambda: Config(20, dropout=1.5),
+        lambda: Config(20, norm_eps=math.nan),
+        lambda: Config(20, tied="yes"),
+        lambda: Config(20, bias=1),
+        lambda: Config(True),
+        lambda: Recipe(weight_decay=-1),
+        lambda: Recipe(betas=(0.9, 1.0)),
+        lambda: Recipe(batch_size=0),
+        lambda: Recipe(lr=math.inf),
+    ],
+)
+def test_settings_that_went_unnoticed(call, unchecked):
+    with pytest.raises(ValueError, match=": expected "):
+        call()
+
+
+def test_replace_checks_again_and_a_list_becomes_a_tuple(unchecked):
+    assert Recipe(betas=[0.5, 0.9]).betas == (0.5, 0.9)
+    with pytest.raises(ValueError, match="steps=0"):
+        dataclasses.replace(Recipe(), steps=0)
+
+
+def test_rules_may_be_given(unchecked):
+    @dataclasses.dataclass(frozen=True)
+    class Mine:
+        n: int = 1
+
+        def __post_init__(self):
+            check_settings(self, {"n": whole(1)})
+
+    assert Mine(np.int32(4)) == Mine(4) and type(Mine(np.int32(4)).n) is int
+    with pytest.raises(ValueError, match="n=0"):
+        Mine(0)
+
+
+# files
+
+
+HOSTILE = {
+    "deep": b"[" * 10**6,
+    "deep and closed": b"[" * 500 + b"]" * 500,
+    "wide": b"[" + b"{}," * 10**6 + b"{}]",
+    "cut": b'{"a": [1, 2',
+    "a list": b"[1]",
+    "a number": b"1",
+    "bytes": bytes(range(256)) * 10,
+    "long number": b'{"a": ' + b"9" * 10_000 + b"}",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_json_is_a_clear_error_at_once(name, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(HOSTILE[name])
+    tracemalloc.start()
+    began = time.process_time()
+    with pytest.raises(ValueError, match="config.json"):
+        checks.read_json(path)
+    spent, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert spent < 1 and peak < 50e6
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match="is no file"):
+        checks.read_json(tmp_path)
+    with pytest.raises(ValueError, match="is no file"):
+        checks.read_json("/dev/zero")
+    with pytest.raises(FileNotFoundError):
+        checks.read_json(tmp_path / "none.json")
+    (tmp_path / "big.json").write_bytes(b" " * 5_000_000)
+    with pytest.raises(ValueError, match="5,000,000 bytes, expected at most 4,000,000"):
+        checks.read_json(tmp_path / "big.json")
+
+
+def test_what_is_fine_comes_back():
+    value = {"a": [1, {"b": None}], "ü": "[[[[,,,,"}
+    assert parse_json(json.dumps(value), "x") == value and parse_json("[1]", "x", list) == [1]
+    assert checks.depth_of(value) == 3 and checks.depth_of(1) == 0
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", ".", "..", None, 3, ["a"], "a\0b"])
+def test_no_way_out_of_the_folder(name, tmp_path):
+    with pytest.raises(ValueError):
+        checks.inside(tmp_path, name)
+
+
+def test_ways_inside(tmp_path):
+    assert checks.inside(tmp_path, "a/b.safetensors") == tmp_path / "a" / "b.safetensors"
+    assert checks.inside("here", "x/../y") == checks.Path("here/y")
