@@ -300,6 +300,8 @@ def attention_map(
 ) -> Float[Tensor, "*b h bins bins"]:  # rows sum to one where every query sees something
     "Attention weights summed over the keys of a bin and averaged over its queries, exact, in memory O(tk · block)."
     _check(q, k, k)
+    if torch.is_tensor(mask) and mask.dtype != torch.bool:
+        raise ValueError(f"a mask of {mask.dtype}: give True where the query may look, else False; numbers that are added to scores are no mask")
     (tq, h), tk = (q.shape[-2], q.shape[-3]), k.shape[-2]
     if not 0 < bins <= min(tq, tk):
         raise ValueError(f"{bins} bins for {tq} queries and {tk} keys: take from 1 to {min(tq, tk)}")
