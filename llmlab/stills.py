@@ -30,6 +30,11 @@ def short(text, n: int = 24) -> str:
     return visible(text if len(text) <= n else text[: n - 1] + "…")
 
 # %% ../nbs/workshop/stills.ipynb #3d9c075a
+def within(value: int, n: int) -> int:
+    "The nearest of the places 0 to n - 1."
+    return max(0, min(n - 1, value))
+
+
 def number(x) -> str:
     "A number with three digits; a gap where there is none."
     return "–" if x is None else f"{x:.3g}"
@@ -87,10 +92,11 @@ def tokens(data, state):
 
 def neuron(data, state):
     "The score of the chosen query for each key."
-    q, k = (np.array(data[name])[state["head"]] for name in "qk")
-    scores = q[state["query"]] @ k.T / math.sqrt(q.shape[1])
+    q, k = (np.array(data[name])[within(state["head"], len(data[name]))] for name in "qk")
+    query = within(state["query"], len(q))
+    scores = q[query] @ k.T / math.sqrt(q.shape[1])
     rows = [[short(token), number(x)] for token, x in zip(data["tokens"], scores.tolist(), strict=True)]
-    return table([f"key, for the query {short(data['tokens'][state['query']])}", "q·k / √d"], rows)
+    return table([f"key, for the query {short(data['tokens'][query])}", "q·k / √d"], rows)
 
 # %% ../nbs/workshop/stills.ipynb #ce1b23d9
 def mask(data, state):
@@ -174,14 +180,14 @@ COLOURS = ["#0b5cad", "#b3520a", "#0a7a5c", "#9a3a8c", "#6b6213", "#48525f"]
 DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 2"]
 
 
-def words_at(x: float, y: float, text: str, anchor: str = "start", size: int = 12, turn: int = 0) -> str:
+def words_at(x: float | int, y: float | int, text: str, anchor: str = "start", size: int = 12, turn: int = 0) -> str:
     "A line of escaped text."
     turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"'
     return f'<text {place} fill="{INK}" font-family="sans-serif"{turned}>{text}</text>'
 
 
-def sheet(width: float, height: float, alt: str, parts: list[str]) -> str:
+def sheet(width: float | int, height: float | int, alt: str, parts: list[str]) -> str:
     "The whole SVG, with the text alternative as its title."
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
@@ -214,8 +220,9 @@ def coarse(x: np.ndarray, most: int) -> np.ndarray:
 
 def chosen_head(data, state) -> tuple[dict, np.ndarray]:
     "The part that is shown, and the weights of its chosen head as finely as the page has them."
-    part = data["parts"][state["part"]]
-    at = part["entries"].index([state["layer"], state["head"]])
+    part = data["parts"][within(state["part"], len(data["parts"]))]
+    asked = [state["layer"], state["head"]]
+    at = part["entries"].index(asked) if asked in part["entries"] else 0  # a state may name what is not there
     if str(at) in part["maps"]:
         return part, unpacked(part["maps"][str(at)], 1, *part["size"])[0]
     return part, unpacked(part["thumbs"], len(part["entries"]), part["rows"], part["cols"])[at]
