@@ -48,8 +48,8 @@ export function tokenText(fig) {
       for (const chip of strip.children) {
         const at = Number(chip.value), weight = target ? row[Math.floor((at - start) / step)] ?? 0 : null, chosen = source && at === s.token;
         chip.style.background = weight === null ? "" : `color-mix(in srgb, ${weight < 0 ? "var(--c1)" : "var(--chip)"} ${Math.round(100 * Math.sqrt(Math.min(1, Math.abs(weight))))}%, var(--paper))`;
-        chip.lastChild.textContent = weight === null || step > 1 ? "" : (fig.other ? signed : number)(weight);
-        chip.lastChild.className = weight ? "" : "none";
+        chip.querySelector("small").textContent = weight === null || step > 1 ? "" : (fig.other ? signed : number)(weight);
+        chip.querySelector("small").className = weight ? "" : "none";
         chip.setAttribute("aria-pressed", chosen);
         chip.classList.toggle("found", marked[side].has(at));
         chip.tabIndex = chosen || (!source && at === range[0]) ? 0 : -1;
