@@ -1,4 +1,4 @@
-# One target a question. A machine needs Python 3.11, 3.12 or 3.13 and make; everything else goes into .venv.
+# One target a question. A machine needs Python 3.11 to 3.14 and make; everything else goes into .venv.
 #   make book   run every chapter and build book/_build/html
 #   make lab    open the chapters in JupyterLab
 #   make test   everything: export, lint, javascript, the book without warnings, pytest, chapters through nbdev
@@ -7,12 +7,14 @@
 #   make export write llmlab/ from the notebooks, and Colab's line into them
 #   make bench  llmlab beside its peers
 #   make wheel  the wheel in an empty environment: the README's lines and every chapter
+#   make colab  Colab's versions, the notebooks' own line, every chapter in an empty folder
+#   make resolve  do the versions go together, on each Python and on Colab?
 # Another Python: make setup PYTHON=python3.12
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup book lab test check bench export export-check lint js pytest fast recurrent chapters wheel clean
+.PHONY: help setup book lab test check bench export export-check lint js pytest fast recurrent chapters wheel colab resolve clean
 
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -23,7 +25,7 @@ KERAS := "llmlab/*.py" tests/conftest.py tests/test_recurrent.py pyproject.toml 
 TESTS := "tests/**/*" "tools/*" "book/*.*" "book/_ext/*" pyproject.toml constraints.txt
 
 help:
-	@sed -n '2,10s/^# *//p' Makefile
+	@sed -n '/^$$/q; 2,$$s/^# *//p' Makefile
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
@@ -31,11 +33,11 @@ setup: .venv/.setup
 
 .venv/.setup: constraints.txt settings.ini setup.py pyproject.toml
 	@test -x $(PY) || { \
-	  for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
-	    "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && found=$$p && break; \
+	  for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	    "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && found=$$p && break; \
 	  done; \
 	  if [ -z "$$found" ]; then \
-	    echo "llmlab needs Python 3.11, 3.12 or 3.13 and found none on the PATH (python3 is: $$(python3 --version 2>&1))." >&2; \
+	    echo "llmlab needs Python 3.11 to 3.14 and found none on the PATH (python3 is: $$(python3 --version 2>&1))." >&2; \
 	    echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; \
 	  fi; \
 	  echo "▶ setup: .venv from $$found ($$($$found --version))"; \
@@ -91,7 +93,13 @@ chapters:
 	$(STEP) chapters $(NBS) $(LIB) constraints.txt -- env OMP_NUM_THREADS=1 TQDM_DISABLE=1 nbdev_test --n_workers 2 --do_print --timing
 
 wheel: setup
-	$(STEP) wheel $(NBS) $(LIB) setup.py constraints.txt README.md tools/check_wheel.py -- $(PY) tools/check_wheel.py
+	$(STEP) wheel $(NBS) $(LIB) setup.py MANIFEST.in constraints.txt README.md tools/check_wheel.py -- $(PY) tools/check_wheel.py
+
+colab: setup
+	@$(PY) tools/check_colab.py
+
+resolve: setup
+	@$(PY) tools/resolve.py
 
 bench: setup
 	@for f in bench/[a-z]*.py; do echo "▶ $$f"; TQDM_DISABLE=1 $(PY) $$f --json nbs/results/$$(basename $$f .py).json || exit 1; done

@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import ran  # noqa: E402
+
 CODE = ["llmlab/**/*", "constraints.txt"]
 BOOK = ["book/*.*", "book/_ext/*.py", "book/_static/**/*", "settings.ini"]
 PAGES = ["nbs/*.ipynb", "nbs/workshop/*.ipynb", "nbs/**/*.md"]
@@ -56,7 +58,7 @@ def main() -> int:
     mark = build / "built.json"
     old = json.loads(mark.read_text()) if mark.exists() else {}
     new = {
-        "code": fingerprint(ROOT, CODE, platform.python_version()),
+        "code": fingerprint(ROOT, CODE, " ".join(ran.versions())),
         "book": fingerprint(ROOT, BOOK, str(chosen.toc.resolve())),
         "pages": fingerprint(ROOT, PAGES),
     }

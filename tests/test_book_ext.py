@@ -1,12 +1,17 @@
 "The book's extensions and its builder, by small cases."
+import platform
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from types import SimpleNamespace
 
 import build
 import docments
 import nbdev_layout
 import nbformat
 import pytest
+import ran
 import step
 from conftest import ROOT
 from docutils import nodes
@@ -230,3 +235,34 @@ def test_a_failed_step_fails_again(tmp_path):
 def test_no_warning_of_the_book_is_switched_off():
     config = (ROOT / "book" / "_config.yml").read_text()
     assert "suppress_warnings" not in config
+
+
+# --- ran: when, and with what -----------------------------------------------------------------------------------------
+
+
+def test_a_page_says_its_day_and_the_versions_of_this_environment(monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    found = ran.line("Ran", "llmlab 1.2.3", datetime(2026, 3, 1, 12, tzinfo=UTC))
+    assert found.startswith('<p class="llmlab-ran">Ran on 1 March 2026 with llmlab 1.2.3, Python ')
+    assert f"Python {platform.python_version()}, PyTorch {version('torch').split('+')[0]}, NumPy " in found
+
+
+def test_equal_sources_give_equal_days(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert ran.day(datetime(2026, 3, 1, tzinfo=UTC)) == ran.day(None) == "14 November 2023"
+
+
+def test_what_is_not_installed_is_not_named(monkeypatch):
+    monkeypatch.setattr(ran, "NAMED", {"Nothing": "no-such-distribution"})
+    assert ran.versions() == [f"Python {platform.python_version()}"]
+
+
+@pytest.mark.parametrize("executed, word", [({"mtime": 1700000000.0}, "Ran on 14 November 2023"), (None, "Built on ")])
+def test_every_page_but_search_carries_the_line(monkeypatch, executed, word):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    env = SimpleNamespace(nb_metadata={"page": {"exec_data": executed} if executed else {}})
+    app, context = SimpleNamespace(env=env, config=SimpleNamespace(llmlab_version="1")), {"body": "<p>text</p>"}
+    ran.add(app, "page", "page.html", context, doctree=object())
+    assert context["body"].startswith("<p>text</p><p") and word in context["body"]
+    ran.add(app, "search", "search.html", other := {"body": ""}, doctree=None)
+    assert other == {"body": ""}

@@ -1,7 +1,8 @@
 """The first code cell of every notebook: on Colab it installs the course, anywhere else it does nothing.
 
-    python tools/colab_line.py     put the cell that follows from settings.ini into every notebook (`make export` does)
+python tools/colab_line.py     put the cell that follows from settings.ini into every notebook (`make export` does)
 """
+
 import json
 from configparser import ConfigParser
 from pathlib import Path
@@ -27,9 +28,9 @@ def settings(root: Path = ROOT) -> dict[str, str]:
     return dict(config["DEFAULT"])
 
 
-def requirement(cfg: dict[str, str]) -> str:
-    "What Colab installs: the release on PyPI, or the tag in the repository as long as there is none."
-    name, version = f"{cfg['lib_name']}[colab]", cfg["version"]
+def requirement(cfg: dict[str, str], extra: str = "colab") -> str:
+    "What a reader installs: the release on PyPI, or the tag in the repository as long as there is none."
+    name, version = f"{cfg['lib_name']}[{extra}]" if extra else cfg["lib_name"], cfg["version"]
     return f"{name}=={version}" if cfg["released"] == "yes" else f"{name} @ git+{cfg['git_url']}@v{version}"
 
 
@@ -51,7 +52,9 @@ def update(path: Path, source: str) -> bool:
     if first["source"] == lines:
         return False
     if not any("google.colab" in line for line in first["source"]):
-        raise ValueError(f"{path}: its first code cell is not the Colab cell: put an empty one with that word there")
+        raise ValueError(
+            f"{path}: its first code cell is not the Colab cell: put an empty one with that word there"
+        )
     first["source"] = lines
     path.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return True
