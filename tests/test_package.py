@@ -171,17 +171,77 @@ def tracked(binary: bool = False) -> list[Path]:
     ]
 
 
+SITES = r"(?:github\.com|mybinder\.org/v2/gh|colab\.research\.google\.com/github)"
+INSTALLED = re.compile(r"\b([\w-]*llmlab[\w-]*)\\?\[[a-z]+\\?\]")  # a distribution with an extra
+REPOSITORIES = re.compile(SITES + r"/([\w.-]+/[\w-]+)", re.I)
+PAGES = re.compile(r"([\w-]*llmlab[\w-]*\.github\.io(?:/\w+)?)", re.I)
+MAIL = re.compile(r"([\w-]*llmlab[\w-]*@[\w.-]+\.[a-z]{2,})", re.I)
+BARE = re.compile(r"pip install (?:-q )?[\"']?llmlab\b(?!-course)")
+
+
+def strangers(text: str, cfg: dict[str, str]) -> set[str]:
+    "Names and addresses of llmlab in a text that are not those of the settings."
+    found = set(INSTALLED.findall(text)) - {cfg["lib_name"]}
+    ours = {name for name in REPOSITORIES.findall(text) if "llmlab" in name.lower()}
+    found |= ours - {urlsplit(cfg["git_url"]).path.strip("/")}
+    found |= set(PAGES.findall(text)) - {urlsplit(cfg["doc_host"]).netloc + cfg["doc_baseurl"]}
+    found |= set(MAIL.findall(text)) - {cfg["author_email"]}
+    return found | set(BARE.findall(text))
+
+
 def test_name_and_repository_are_those_of_settings():
     cfg = colab_line.settings()
-    name, repository = cfg["lib_name"], urlsplit(cfg["git_url"]).path.strip("/")
-    installed = re.compile(r"\b([\w-]*llmlab[\w-]*)\\?\[[a-z]+\\?\]")  # a distribution with an extra
-    addresses = re.compile(r"github\.com/([\w.-]*llmlab[\w-]*/[\w-]+)")
-    for path in tracked():
-        text = path.read_text(encoding="utf-8", errors="replace")
-        assert set(installed.findall(text)) <= {name}, f"{path}: the distribution is called {name}"
-        assert set(addresses.findall(text)) <= {repository}, f"{path}: the repository is {repository}"
-        bare = re.search(r"pip install (-q )?llmlab\b(?!-course)", text)
-        assert not bare, f"{path}: the distribution is called {name}"
+    examples = ROOT / "tests" / "test_package.py"
+    found = {
+        path: strangers(path.read_text(encoding="utf-8", errors="replace"), cfg)
+        for path in tracked()
+        if path != examples
+    }
+    assert not {path.relative_to(ROOT).as_posix(): names for path, names in found.items() if names}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'pip install "llmlab[course]"',
+        "pip install llmlab",
+        "https://github.com/LLMLab/llmlab/issues",
+        "https://mybinder.org/v2/gh/someone/llmlab/HEAD",
+        "https://colab.research.google.com/github/llmlab/llmlab/blob/main/nbs/00_tour.ipynb",
+        "https://llmlab.github.io/llmlab",
+        "llmlab@users.noreply.github.com",
+    ],
+)
+def test_another_name_or_address_is_found(text):
+    cfg = colab_line.settings()
+    assert strangers(text, cfg)
+    book = cfg["doc_host"] + cfg["doc_baseurl"]
+    own = colab_line.requirement(cfg, "course"), cfg["git_url"], book, cfg["author_email"]
+    assert not strangers(" ".join(own), cfg)
+
+
+def test_settings_say_account_and_repository_once():
+    text, cfg = (ROOT / "settings.ini").read_text(encoding="utf-8"), colab_line.settings()
+    assert text.count(cfg["user"]) == 2  # the account, and the distribution that bears the same name
+    assert cfg["git_url"] == f"https://github.com/{cfg['user']}/{cfg['repo']}"
+
+
+def test_the_lines_that_install_are_those_of_settings():
+    cfg = colab_line.settings()
+    assert not [
+        path
+        for path in colab_line.texts()
+        if colab_line.renewed(path.read_text(encoding="utf-8"), cfg) != path.read_text(encoding="utf-8")
+    ]
+    new = cfg | {"version": "9.8.7"}
+    old = (
+        f"x {colab_line.requirement(cfg, 'course')} y {cfg['lib_name']}==0.0.1rc1, {cfg['lib_name']}[course]"
+    )
+    tag = f"@ git+{cfg['git_url']}@v9.8.7"
+    assert colab_line.renewed(old, new | {"released": "no"}) == (
+        f"x {cfg['lib_name']}[course] {tag} y {cfg['lib_name']} {tag}, {cfg['lib_name']}[course]"
+    )
+    assert f"x {cfg['lib_name']}[course]==9.8.7 y" in colab_line.renewed(old, new | {"released": "yes"})
 
 
 def test_the_readers_are_told_to_install_what_is_there():

@@ -4,6 +4,7 @@ python tools/colab_line.py     put the cell that follows from settings.ini into 
 """
 
 import json
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -60,7 +61,24 @@ def update(path: Path, source: str) -> bool:
     return True
 
 
+def renewed(text: str, cfg: dict[str, str]) -> str:
+    "A text whose requirements of ours, with a tag or a version, are those of the settings."
+    name = re.escape(cfg["lib_name"])
+    said = rf"{name}(?:\[(\w+)\])?(?: @ git\+https://[\w./-]+@v[0-9.]+\w*|==[0-9.]+\w*)"
+    return re.sub(said, lambda found: requirement(cfg, found[1] or ""), text)
+
+
+def texts(root: Path = ROOT) -> list[Path]:
+    "The files that tell readers what to install."
+    return [root / "README.md", root / "nbs" / "index.md", *notebooks(root)]
+
+
 if __name__ == "__main__":
-    source = cell(settings())
-    changed = [path.name for path in notebooks() if update(path, source)]
-    print(f"Colab's line renewed in {len(changed)} notebooks" if changed else "Colab's line is in step")
+    cfg = settings()
+    changed = {path.name for path in notebooks() if update(path, cell(cfg))}
+    for path in texts():
+        old = path.read_text(encoding="utf-8")
+        if old != (new := renewed(old, cfg)):
+            path.write_text(new, encoding="utf-8")
+            changed.add(path.name)
+    print(f"install lines renewed in {', '.join(sorted(changed))}" if changed else "Colab's line is in step")
