@@ -26,7 +26,7 @@ export function tokenText(fig) {
     strip.dataset.key = key;
     const { part } = fig.state(), own = (i) => part.written !== null && part.written !== undefined && strip === strips[0] && i >= part.written;
     strip.replaceChildren(...tokens.slice(first, last).map((token, i) => h("button", { className: `tok${own(first + i) ? " own" : ""}`, value: first + i, title: `${first + i}${own(first + i) ? ", written by the model" : ""}` },
-      h("span", { dir: "auto" }, shown(token)), h("small"), ...(own(first + i) ? [unseen(", written by the model")] : []))));
+      h("span", { dir: "auto" }, shown(token)), h("small"), ...(own(first + i) ? [unseen("written by the model")] : []))));
   }
   function update() {
     if (!fig.field) return;

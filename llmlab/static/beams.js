@@ -64,7 +64,7 @@ function render({ model, el }) {
     plot.replaceChildren(svg, ...found.nodes.slice(1).map((node) => {
       const [x, y] = place(node), dropped = !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
       const button = h("button", { className: `tok${dropped ? " dropped" : ""}`, title: node.p.toFixed(2), "aria-pressed": way.has(node.id),
-        onclick: () => { choose({ node: node.id }); plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus(); } }, shown(node.token), unseen(`, step ${node.step}${dropped ? ", dropped" : ""}`));
+        onclick: () => { choose({ node: node.id }); plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus(); } }, shown(node.token), unseen(`step ${node.step}${dropped ? ", dropped" : ""}`));
       Object.assign(button.style, { left: `${x}%`, top: `${y}px`, maxWidth: `${70 / columns}%` });
       return button;
     }));

@@ -26,7 +26,7 @@ function render({ model, el }) {
   const data = model.get("data"), { rows, columns, values, labels, title } = data, part = shares(values);
   const choose = chooser(model);
   const cells = rows.map((_, r) => columns.map((_, c) => {
-    const cell = h("button", { className: "tok cell", title: summary(data, r, c), onclick: () => choose({ row: r, column: c }) }, labels ? short(labels[r][c], 8) : number(values[r][c]), unseen(`, ${summary(data, r, c)}`));
+    const cell = h("button", { className: "tok cell", title: summary(data, r, c), onclick: () => choose({ row: r, column: c }) }, labels ? short(labels[r][c], 8) : number(values[r][c]), unseen(summary(data, r, c)));
     cell.style.background = shade(part[r][c]);
     return cell;
   }));

@@ -54,7 +54,7 @@ function render({ model, el }) {
         const here = i === at;
         chip.className = `tok${here ? " asked" : row[i] ? "" : " unseen"}`;
         press(chip, here);
-        const told = here ? (gap ? `, in the place of ${shown(tokens[i])}, hidden` : ", asked") : row[i] ? ", seen" : ", not seen";
+        const told = here ? (gap ? `in the place of ${shown(tokens[i])}, hidden` : "asked") : row[i] ? "seen" : "not seen";
         chip.replaceChildren(here && gap ? "[MASK]" : shown(tokens[i]), unseen(told));
       });
       if (!gap) return list.replaceChildren();

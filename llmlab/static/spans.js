@@ -45,7 +45,7 @@ function render({ model, el }) {
     const heights = shades(scores), buttons = tokens.map((token, at) => {
       const bar = h("i"), number = h("small", {}, signed(scores[at]));
       bar.style.height = `${Math.max(1, 26 * heights[at])}px`;
-      return h("button", { onclick: () => choose({ [name]: at }) }, h("b", { "aria-hidden": "true" }, bar), h("span", {}, shown(token)), unseen(`, ${name} `), number);
+      return h("button", { onclick: () => choose({ [name]: at }) }, h("b", { "aria-hidden": "true" }, bar), h("span", {}, shown(token)), unseen(name), number);
     });
     const group = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...buttons);
     rove(group, () => 1);
