@@ -423,7 +423,7 @@ POLICIES = {
     "beams": lambda m, rows, **o: beam_search(m, rows, 12, Beams(3), stop=[5], **o),
     "beams, no repeats": lambda m, rows, **o: beam_search(m, rows, 12, Beams(2, no_repeat_ngram_size=3), **o),
 }
-WIDTHS = [(3, 7), (7, 3), (8, 1), (1, 8, 8), (5, 5, 2), (9, 4), (12, 20, 3), (7, 8, 9)]  # around a context of 8
+WIDTHS = [(3, 7), (1, 8), (7, 8, 1), (12, 20, 3), (5, 8, 2)]  # around a context of 8
 
 
 def alike(ours, alone):
@@ -437,19 +437,18 @@ def alike(ours, alone):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("overflow", ["forget", "stop"])
-@pytest.mark.parametrize("position", ["learned", "rope", "relative"])
+@pytest.mark.parametrize("position", ["learned", "rope"])
 def test_a_row_is_independent_of_its_neighbours(policy, overflow, position):
     model, write_all = decoder(context=8, position=position), POLICIES[policy]
     generator = torch.Generator().manual_seed(0)
-    for widths in WIDTHS:
+    for widths in WIDTHS[:: 2 if "beams" in policy else 1]:
         rows = [torch.randint(12, (n,), generator=generator).tolist() for n in widths]
         if overflow == "stop" and max(widths) > 8:
             continue
-        for cache in (True, False):
-            together = write_all(model, rows, overflow=overflow, cache=cache)
-            for i, row in enumerate(rows):
-                others = [[1]] * i + [row]  # random numbers belong to the place in the batch, so the row keeps it
-                alike(together[i], write_all(model, others, overflow=overflow)[i])
+        together = write_all(model, rows, overflow=overflow)
+        for i, row in enumerate(rows):
+            others = [[1]] * i + [row]  # random numbers belong to the place in the batch, so the row keeps it
+            alike(together[i], write_all(model, others, overflow=overflow)[i])
 
 
 @settings(max_examples=25, deadline=None)
