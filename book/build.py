@@ -32,7 +32,7 @@ CODE = ["llmlab/**/*", "constraints.txt"]
 BOOK = ["book/*.*", "book/_ext/*.py", "book/_static/**/*", "settings.ini"]
 PAGES = ["nbs/*.ipynb", "nbs/workshop/*.ipynb", "nbs/**/*.md"]
 ENVIRONMENT = {"LLMLAB_BOOK": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
-THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS")] + ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
+THREADS = [f"{name}_THREADS" for name in ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")]
 SECONDS = 60  # a chapter's budget on one quiet core: above it we warn, and no more, for machines differ
 FIRST = ["21_horizons", "10_recurrent", "09_masked", "08_causal", "16_code", "16_completion"]  # before any was timed
 
@@ -76,12 +76,12 @@ def cores() -> int:
     return max(1, int(os.environ.get("LLMLAB_JOBS") or min(8, free)))
 
 
-def run(name: str, timeout: int) -> tuple:
+def run(path: Path, timeout: int) -> tuple:
     "Execute one chapter in an empty folder: the notebook, its seconds, and what went wrong or None. Runs in a worker."
     from jupyter_cache.executors.utils import single_nb_execution
 
     os.environ.update(ENVIRONMENT | dict.fromkeys(THREADS, "1"))
-    notebook = nbdev_layout.read((ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    notebook = nbdev_layout.read(path.read_text(encoding="utf-8"))
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,8 @@ def execute(toc: Path, build: Path) -> list[str]:
     workers, failed, now = min(cores(), len(names)), [], {}
     print(f"{len(names)} chapters to run, {workers} at once, one thread each", flush=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        asked = {pool.submit(run, name, timeout): name for name in longest_first(names, seconds)}
+        order = longest_first(names, seconds)
+        asked = {pool.submit(run, ROOT / "nbs" / f"{name}.ipynb", timeout): name for name in order}
         for n, done in enumerate(as_completed(asked), 1):
             name, (notebook, now[asked[done]], wrong) = asked[done], done.result()
             print(f"{'✗' if wrong else '✓'} {n:2d} of {len(names)}  {name:24s} {now[name]:4.0f} s", flush=True)

@@ -212,8 +212,8 @@ def small_book(folder: Path, **sources: str) -> Path:
     (folder / "book" / "_config.yml").write_text("execute: {timeout: 100}")
     lines = []
     for name, source in sources.items():
-        cell = nbformat.v4.new_code_cell(source)
-        notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel)
         nbformat.write(notebook, folder / "nbs" / f"{name.replace('__', '/')}.ipynb")
         lines.append(f"  - file: {name.replace('__', '/')}\n")
     (folder / "toc.yml").write_text("root: index\nparts:\n- chapters:\n" + "".join(lines))
