@@ -1,7 +1,8 @@
 # One target a question. A machine needs Python 3.11 to 3.14 and make; everything else goes into .venv.
 #   make book   run every chapter and build book/_build/html
 #   make lab    open the chapters in JupyterLab
-#   make test   everything: export, lint, javascript, the book without warnings, pytest, chapters through nbdev
+#   make test   is everything right? export, lint, javascript, the book without warnings (it runs the chapters), pytest
+#   make test-all  make test, and what takes long and changes rarely: JupyterLab live, kills, wheel, resolver
 #   make recurrent  chapter 10's tests, on TensorFlow and on PyTorch
 #   make check  the fast part of it: what must pass before each commit
 #   make export write llmlab/ from the notebooks, and Colab's line into them
@@ -14,13 +15,15 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup book lab test check bench export export-check lint js pytest fast recurrent chapters wheel colab resolve clean
+.PHONY: help setup book lab test check bench export export-check lint js pytest fast long recurrent test-all wheel colab resolve clean
 
 BIN := .venv/bin
 PY := $(BIN)/python
 STEP := @PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) tools/step.py
 NBS := "nbs/*.ipynb" "nbs/workshop/*.ipynb" settings.ini
 LIB := "llmlab/**/*"
+# all cores, a test file on one of them (so that it has one browser, one server), one thread each
+XDIST = env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 KERAS := "llmlab/*.py" tests/conftest.py tests/test_recurrent.py pyproject.toml constraints.txt
 TESTS := "tests/**/*" "tools/*" "book/*.*" "book/_ext/*" pyproject.toml constraints.txt
 
@@ -62,8 +65,11 @@ export: setup
 
 # --- tests ------------------------------------------------------------------------------------------------------------
 
-test: setup export-check lint js book pytest recurrent chapters
+test: setup export-check lint js book pytest recurrent
 	@echo "All of it passed."
+
+test-all: test long
+	@echo "What takes long passed too."
 
 check: setup export-check lint js fast recurrent
 	@echo "The fast part passed; make test runs the rest."
@@ -79,18 +85,18 @@ js:
 	$(STEP) js "llmlab/static/*" "tests/js/*" package.json -- sh -c 'command -v node >/dev/null || exit 0; node --test tests/js/*.js'
 
 pytest:
-	$(STEP) pytest $(NBS) $(LIB) $(TESTS) "book/_build/built.json" README.md setup.py "nbs/api/*" -- $(PY) -m pytest -v --durations=10
+	$(STEP) pytest $(NBS) $(LIB) $(TESTS) "book/_build/built.json" README.md setup.py "nbs/api/*" -- $(XDIST) -v --durations=10 -m "not long"
+
+long:
+	$(STEP) long $(NBS) $(LIB) $(TESTS) README.md setup.py MANIFEST.in settings.ini "nbs/api/*" -- env OMP_NUM_THREADS=1 $(PY) -m pytest -v --durations=10 -m long
 
 fast:
-	$(STEP) fast $(NBS) $(LIB) $(TESTS) README.md setup.py -- $(PY) -m pytest -m "not slow"
+	$(STEP) fast $(NBS) $(LIB) $(TESTS) README.md setup.py -- $(XDIST) -m "not slow"
 
 # Keras has one backend a process, and TensorFlow shall not share threads and memory with the other tests
 recurrent:
 	$(STEP) recurrent-tensorflow $(KERAS) -- env KERAS_BACKEND=tensorflow $(PY) -m pytest tests/test_recurrent.py
 	$(STEP) recurrent-torch $(KERAS) -- env KERAS_BACKEND=torch $(PY) -m pytest tests/test_recurrent.py
-
-chapters:
-	$(STEP) chapters $(NBS) $(LIB) constraints.txt -- env OMP_NUM_THREADS=1 TQDM_DISABLE=1 nbdev_test --n_workers 2 --do_print --timing
 
 wheel: setup
 	$(STEP) wheel $(NBS) $(LIB) setup.py MANIFEST.in constraints.txt README.md tools/check_wheel.py -- $(PY) tools/check_wheel.py

@@ -1,9 +1,11 @@
 "The book's extensions and its builder, by small cases."
+import json
 import platform
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import build
@@ -193,6 +195,7 @@ def test_a_changed_library_drops_every_output():
 def test_after_a_failure_pages_are_read_again_but_chapters_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["build.py", "--out", str(tmp_path)])
     status, asked = [1, 0], []
+    monkeypatch.setattr(build, "execute", lambda toc, build: [])
     monkeypatch.setattr(build, "sphinx", lambda toc, out: asked.append(out) or status.pop(0))
     assert build.main() == 1
     for folder in ("html", ".doctrees", ".jupyter_cache"):
@@ -200,6 +203,49 @@ def test_after_a_failure_pages_are_read_again_but_chapters_not_run_again(tmp_pat
     assert build.main() == 0
     assert [f.name for f in (tmp_path / "_build").iterdir() if f.is_dir()] == [".jupyter_cache"]
     assert build.main() == 0 and len(asked) == 2
+
+
+def small_book(folder: Path, **sources: str) -> Path:
+    "Chapters of one cell each in folder/nbs, and the contents that list them."
+    (folder / "nbs" / "workshop").mkdir(parents=True)
+    (folder / "book").mkdir()
+    (folder / "book" / "_config.yml").write_text("execute: {timeout: 100}")
+    lines = []
+    for name, source in sources.items():
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel)
+        nbformat.write(notebook, folder / "nbs" / f"{name.replace('__', '/')}.ipynb")
+        lines.append(f"  - file: {name.replace('__', '/')}\n")
+    (folder / "toc.yml").write_text("root: index\nparts:\n- chapters:\n" + "".join(lines))
+    return folder / "toc.yml"
+
+
+def test_chapters_run_once_one_thread_each_and_what_fails_is_named(tmp_path, monkeypatch, capfd):
+    threads = "import os; assert os.environ['OMP_NUM_THREADS'] == '1' == os.environ['LLMLAB_BOOK']"
+    empty = "#| export\nassert not __import__('os').listdir()"
+    toc = small_book(tmp_path, good=threads, workshop__good=empty, bad="1/0")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    assert build.listed(toc) == ["good", "workshop/good", "bad"]
+    assert build.execute(toc, tmp_path) == ["bad"]
+    said = capfd.readouterr()
+    assert said.out.startswith("3 chapters to run") and "✓" in said.out and "3 of 3" in said.out
+    assert "ZeroDivisionError" in said.err
+    assert build.execute(toc, tmp_path) == ["bad"]
+    assert capfd.readouterr().out.startswith("1 chapters to run")
+    assert set(json.loads((tmp_path / "seconds.json").read_text())) == {"good", "workshop/good", "bad"}
+
+
+def test_the_longest_chapter_runs_first_and_a_new_one_before_it():
+    assert build.longest_first(["a", "b", "c"], {"a": 1.0, "b": 9.0}) == ["c", "b", "a"]
+    assert build.longest_first(["a", "10_recurrent"], {}) == ["10_recurrent", "a"]
+
+
+def test_a_slow_machine_is_no_failure(tmp_path, monkeypatch, capfd):
+    toc = small_book(tmp_path, one="1")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "SECONDS", 0)
+    assert build.execute(toc, tmp_path) == []
+    assert "warning: one took" in capfd.readouterr().out
 
 
 def test_a_fingerprint_sees_contents_names_and_versions(tmp_path):

@@ -178,6 +178,7 @@ assert BACKEND or counter.frame_count == 1, counter.frame_count
 """  # run apart, because the checked signatures of the tests cannot be traced
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", [False, True], ids=["traced", "compiled"])
 def test_one_step_has_the_same_shapes_at_every_length(backend):

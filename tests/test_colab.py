@@ -110,6 +110,7 @@ def answer(ask):
         pytest.skip(str(reason))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_installing_changes_no_version_of_the_image():
     found = answer(resolve.on_colab)
@@ -117,6 +118,7 @@ def test_installing_changes_no_version_of_the_image():
     assert not changed and {"bertviz", "torch", "ipywidgets"} <= set(found)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("python", [resolve.PYTHONS[0], resolve.PYTHONS[-1]])
 def test_the_tested_versions_go_together(python):

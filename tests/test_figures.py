@@ -52,7 +52,7 @@ def page(browser):
     page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: page.wrong.append(str(e)))
     page.on("request", lambda r: page.asked.append(r.url))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(120_000)
     load = page.goto
     page.goto = lambda address: (load(address), page.wait_for_function(MOUNTED))
     yield page

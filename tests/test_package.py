@@ -29,11 +29,6 @@ def fresh(code: str) -> str:
     return ran.stdout.strip()
 
 
-def test_import_takes_less_than_a_tenth_of_a_second():
-    code = "import time; t = time.perf_counter(); import llmlab; print(time.perf_counter() - t)"
-    assert min(float(fresh(code)) for _ in range(3)) < 0.1
-
-
 def test_import_loads_nothing_heavy():
     loaded = fresh("import sys, llmlab; print(*sys.modules)").split()
     assert not {"torch", "numpy", "transformers", "tokenizers", "anywidget", "IPython"} & set(loaded)
@@ -113,6 +108,7 @@ def metadata(wheel: Path) -> Message:
         return message_from_string(held.read(name).decode())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_wheel_carries_chapters_figures_and_data(artefacts):
     held = set(zipfile.ZipFile(artefacts["wheel"]).namelist())
@@ -126,6 +122,7 @@ def test_the_wheel_carries_chapters_figures_and_data(artefacts):
     assert licences == {"LICENSE", "LICENSE-PROSE", "llmlab/static/VENDORED.txt"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_source_archive_holds_what_git_holds(artefacts):
     with tarfile.open(artefacts["sdist"]) as archive:
@@ -134,6 +131,7 @@ def test_the_source_archive_holds_what_git_holds(artefacts):
     assert held == {name for name in listed if not name.startswith(".")} | {"PKG-INFO", "setup.cfg"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_equal_sources_give_equal_files_whatever_lies_beside_them(artefacts):
     "Another folder, other modes, an old build/, somebody's notes: the same bytes."
@@ -143,6 +141,7 @@ def test_equal_sources_give_equal_files_whatever_lies_beside_them(artefacts):
         assert {m.mtime for m in archive} == {int(DATE)}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_wheel_says_licence_pythons_and_addresses(artefacts):
     said, url = metadata(artefacts["wheel"]), colab_line.settings()["git_url"]
