@@ -15,7 +15,7 @@ from torch import Tensor
 
 # %% ../nbs/11_cache.ipynb #730fec2e
 from .attention import attention, merge_heads, rotary_table, rotate, split_heads
-from .metrics import device_of, evaluating
+from .metrics import context_of, device_of, evaluating, logits_of
 from .transformer import Attention, Config, Decoder, Embed, EncoderDecoder, check_ids, project
 
 # %% ../nbs/11_cache.ipynb #e444fa6a
@@ -133,8 +133,8 @@ class Reader:
         "All ids so far through the model; where rows have padding, one by one and without it."
         ids = self.ids[:, : self.length]
         if not self.padded:
-            return self.model(ids)[:, -last:]
-        return torch.cat([self.model(row[None, n:])[:, -last:] for row, n in zip(ids, self.pads.tolist(), strict=True)])
+            return logits_of(self.model, ids)[:, -last:]
+        return torch.cat([logits_of(self.model, row[None, n:])[:, -last:] for row, n in zip(ids, self.pads.tolist(), strict=True)])
 
     def keep(self, rows: Int[Tensor, " b"]):
         "These rows go on, in this order; a row may go on more than once."
@@ -234,7 +234,8 @@ def open_reader(
     "A model made ready to read prompts and to write on."
     check_reading(model, prompts, n, source, cache, overflow)
     decoder = getattr(model, "decoder", model) if source is not None else model
-    context = decoder.cfg.context if isinstance(decoder, Decoder) else max(map(len, prompts)) + n
+    states_context = isinstance(decoder, Decoder) or hasattr(decoder, "config")
+    context = context_of(decoder) if states_context else max(map(len, prompts)) + n
     rows = [row[-context:] for row in prompts] if overflow == "forget" else prompts
     ids, real = pad(rows, device=device_of(model))
     n = min(n, context - ids.shape[1]) if overflow == "stop" else n

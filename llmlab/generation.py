@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # %% ../nbs/11_generation.ipynb #2cc0825f
+from .adapters import as_tokenizer
 from .cache import Reader, open_reader
 from .checks import check_settings
 from .metrics import device_of
@@ -149,7 +150,7 @@ def generate(
 # %% ../nbs/11_generation.ipynb #ef06df97
 def write(
     model: Callable,
-    tokenizer,  # encode(text), decode(ids), eot
+    tokenizer,  # encode(text), decode(ids), eot; or one that pretrained.load gave
     prompt: str,
     n: int,  # tokens to write at most
     how: Sampling = Sampling(),
@@ -158,6 +159,7 @@ def write(
     "Text, piece by piece; half characters, and what may become a stop, are held back."
     if isinstance(stop, str) or not all(stop):
         raise ValueError(f"stop={stop!r}: expected a list of texts, none of them empty")
+    tokenizer = as_tokenizer(tokenizer)
     return pieces(stream(model, [tokenizer.encode(prompt)], n, how), tokenizer, stop)
 
 # %% ../nbs/11_generation.ipynb #cfa3a981

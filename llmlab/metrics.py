@@ -3,8 +3,9 @@
 # %% auto #0
 __all__ = ['LogProbs', 'TEXT_SCORES', 'Score', 'from_rows', 'ratio', 'exp_ratio', 'token_rows', 'check_logprobs', 'recipe_of',
            'cross_entropy', 'perplexity', 'bits_per_byte', 'counted', 'accuracy', 'accuracy_per_class', 'windows',
-           'evaluating', 'device_of', 'kept_logprobs', 'scored_windows', 'token_logprobs', 'check_windows',
-           'check_targets', 'resampled', 'rows_of', 'interval', 'swapped', 'paired_test', 'drawn_together']
+           'evaluating', 'device_of', 'logits_of', 'context_of', 'kept_logprobs', 'scored_windows', 'token_logprobs',
+           'check_windows', 'check_targets', 'resampled', 'rows_of', 'interval', 'swapped', 'paired_test',
+           'drawn_together']
 
 # %% ../nbs/06_metrics.ipynb #53794e1e
 import math
@@ -180,10 +181,25 @@ def device_of(model) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 # %% ../nbs/06_metrics.ipynb #72f75883
+def logits_of(model, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+    "The logits of any model: what it returns, or the `logits` of what a model of `transformers` returns."
+    out = model(ids)
+    return getattr(out, "logits", out)
+
+
+def context_of(model) -> int:
+    "How many tokens a model reads at once, as its `cfg` says, or its `config` where it is one of `transformers`."
+    cfg = getattr(model, "cfg", None) or getattr(model, "config", None)
+    for name in ("context", "max_position_embeddings"):
+        if isinstance(getattr(cfg, name, None), int):
+            return getattr(cfg, name)
+    raise ValueError(f"{type(model).__name__} does not say how many tokens it reads at once: pass context=, in tokens")
+
+
 def kept_logprobs(model, ids, targets, keep):
     "log p of the targets that are kept; with `hidden` and `logits`, 1,024 rows of logits at a time."
     if not hasattr(model, "hidden"):
-        return -F.cross_entropy(model(ids)[keep].float(), targets[keep], reduction="none")
+        return -F.cross_entropy(logits_of(model, ids)[keep].float(), targets[keep], reduction="none")
     parts = zip(model.hidden(ids)[keep].split(1024), targets[keep].split(1024), strict=True)
     return torch.cat([-F.cross_entropy(model.logits(h).float(), t, reduction="none") for h, t in parts])
 
@@ -199,7 +215,7 @@ def scored_windows(ids, context, stride, batch_size):
 
 # %% ../nbs/06_metrics.ipynb #c8526dac
 def token_logprobs(
-    model,                              # a Decoder, or any callable from ids [b t] to logits [b t v]
+    model,                              # a Decoder, a model of transformers, or any callable from ids [b t] to logits [b t v]
     ids: Int[Tensor, " t"] | list[int],  # the text; its first token is only looked at
     context: int | None = None,         # window length in tokens; default: the model's context
     stride: int | None = None,          # tokens that each further window scores; default: half the context
@@ -207,7 +223,7 @@ def token_logprobs(
 ) -> Float[Tensor, " n"]:                # log p of every token but the first, in nats
     "Every token after the first scored once, with at least context - stride tokens in view where they exist."
     ids = torch.as_tensor(ids, dtype=torch.long, device=device_of(model))
-    context = context or model.cfg.context
+    context = context_of(model) if context is None else context
     stride = max(1, context // 2) if stride is None else stride
     check_windows(len(ids), context, stride)
     check_targets(ids, model)
@@ -228,7 +244,8 @@ def check_windows(n, context, stride):
 # %% ../nbs/06_metrics.ipynb #876059b3
 def check_targets(ids, model):
     "No id outside the vocabulary, where the model says how large that is."
-    size = getattr(getattr(model, "cfg", None), "vocab_size", None)
+    cfg = getattr(model, "cfg", None) or getattr(model, "config", None)
+    size = getattr(cfg, "vocab_size", None)
     if size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
         raise ValueError(f"ids from {ids.min()} to {ids.max()}, but the vocabulary has {size}: use the model's tokenizer")
 
