@@ -172,12 +172,10 @@ def check_fit(
 # %% ../nbs/workshop/hub.ipynb #8ed9926c
 def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     "The tokenizer in a tokenizer.json that nobody has checked."
+    require(path.is_file(), f"{path.parent} lacks {path.name}: a model folder holds config.json, model.safetensors, tokenizer.json")
+    text = read_text(path, 64_000_000)
     try:
-        return tokenizers.Tokenizer.from_buffer(read_text(path, 64_000_000))
-    except ValueError:
-        raise
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent} lacks {path.name}: a model folder holds config.json, model.safetensors, tokenizer.json") from None
+        return tokenizers.Tokenizer.from_buffer(text)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise

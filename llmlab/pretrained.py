@@ -9,7 +9,7 @@ __all__ = ['SHAPES', 'KINDS', 'GIVEN', 'LLAMA3', 'GPT2', 'BERT', 'LLAMA', 'TABLE
 # %% ../nbs/12_pretrained.ipynb #12c00005
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 # %% ../nbs/12_pretrained.ipynb #12c00006
 from . import families
 from .adapters import as_engine, special_names
-from .checks import read_json, require
+from .checks import SETTINGS, check_value, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
 from .hub import Origin, check_claims, check_fit, open_tensors, read_tokenizer, shapes_of
 from .masked import MaskedLM, MaskTokenizer
@@ -100,6 +100,8 @@ def read_config(folder: str | Path) -> tuple[str, Config]:
     found = {ours: theirs[name] for ours, name in SHAPES[family].items() if theirs.get(name) is not None}
     if lacking := [SHAPES[family][ours] for ours in list(_usual)[:5] if ours not in found]:
         raise ValueError(f"{path} lacks {', '.join(lacking)}: copy it again")
+    for ours, value in found.items():
+        check_value(f"{path} describes no model: {SHAPES[family][ours]}", value, SETTINGS["Config"][ours])
     try:
         cfg = Config(**KINDS[family] | found)
         return family, replace(cfg, context=cfg.context - families.POSITION_ROWS.get(family, 0))
@@ -170,7 +172,7 @@ def stored(folder: Path, table: dict) -> dict:
     return {base * bare + re.sub("gamma$", "weight", re.sub("beta$", "bias", name)): at for name, at in found.items()}
 
 # %% ../nbs/12_pretrained.ipynb #12c00027
-def model_class(family: str, names: Sequence[str]) -> type[nn.Module]:
+def model_class(family: str, names: Collection[str]) -> type[nn.Module]:
     "The class of ours that holds tensors of these names."
     if family not in families.CLASSIFIERS:
         return Decoder
@@ -318,6 +320,7 @@ for _kind, _end in ((MaskedLM, "ForMaskedLM"), (Encoder, "Model"), (TextClassifi
 def spelled_out(cfg: Config, model: nn.Module) -> Config:
     "The same shape with no default left open."
     mlp = next(module for name, module in model.named_modules() if name.endswith("blocks.0.mlp"))
+    require(hasattr(mlp, "down"), f"a block of {type(model).__name__} has a {type(mlp).__name__}: transformers has no class for it that we know")
     return replace(cfg, kv_heads=cfg.kv_heads or cfg.heads, d_head=cfg.head_width, d_ff=mlp.down.in_features)
 
 # %% ../nbs/12_pretrained.ipynb #12c00065
@@ -386,7 +389,8 @@ def export(
     if tokenizer:
         stored = whole_text(as_engine(tokenizer))
         facts = {f"{kind}_token": name for kind, name in special_names(stored).items()}
-        about |= {f"{kind}_id": stored.token_to_id(name) for kind, name in facts.items() if kind[:3] in ("bos", "eos", "pad")}
+        ends = {f"{kind}_id": stored.token_to_id(name) for kind, name in facts.items() if kind[:3] in ("bos", "eos", "pad")}
+        about |= ends | {name: about[name] for name in GIVEN[family] if name in about}
         facts |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.cfg.context}
         facts["model_input_names"] = ["input_ids", "attention_mask", *["token_type_ids"] * bool(model.cfg.segments)]
         files |= {"tokenizer.json": stored.to_str().encode(), "tokenizer_config.json": json.dumps(facts, indent=1).encode()}
