@@ -181,21 +181,23 @@ def device_of(model) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 # %% ../nbs/06_metrics.ipynb #72f75883
-def logits_of(model, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-    "The logits of any model: what it returns, or the `logits` of what a model of `transformers` returns."
+def logits_of(model, ids):
+    "The model's logits [b t v] for ids; a model of transformers answers with an object that holds them."
     out = model(ids)
-    return getattr(out, "logits", out)
+    out = getattr(out, "logits", out)
+    if not isinstance(out, torch.Tensor) or out.ndim != 3 or len(out) != len(ids):
+        given = f"a tensor {[*out.shape]}" if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ValueError(f"the model gave {given} for ids {[*ids.shape]}: expected logits [b t v]")
+    return out
 
 
-def context_of(model) -> int:
-    "How many tokens a model reads at once, as its `cfg` says, or its `config` where it is one of `transformers`."
-    cfg = getattr(model, "cfg", None) or getattr(model, "config", None)
-    for name in ("context", "max_position_embeddings"):
-        if isinstance(getattr(cfg, name, None), int):
-            return getattr(cfg, name)
-    raise ValueError(f"{type(model).__name__} does not say how many tokens it reads at once: pass context=, in tokens")
+def context_of(model) -> int | None:
+    "The longest text that a model of ours or of transformers reads, in tokens; None: it does not say."
+    if hasattr(model, "cfg"):
+        return getattr(model.cfg, "context", None)
+    return getattr(getattr(model, "config", None), "max_position_embeddings", None)
 
-
+# %% ../nbs/06_metrics.ipynb #240cf22f
 def kept_logprobs(model, ids, targets, keep):
     "log p of the targets that are kept; with `hidden` and `logits`, 1,024 rows of logits at a time."
     if not hasattr(model, "hidden"):
@@ -215,7 +217,7 @@ def scored_windows(ids, context, stride, batch_size):
 
 # %% ../nbs/06_metrics.ipynb #c8526dac
 def token_logprobs(
-    model,                              # a Decoder, a model of transformers, or any callable from ids [b t] to logits [b t v]
+    model,                              # a Decoder, or any callable from ids [b t] to logits [b t v]
     ids: Int[Tensor, " t"] | list[int],  # the text; its first token is only looked at
     context: int | None = None,         # window length in tokens; default: the model's context
     stride: int | None = None,          # tokens that each further window scores; default: half the context
@@ -223,7 +225,9 @@ def token_logprobs(
 ) -> Float[Tensor, " n"]:                # log p of every token but the first, in nats
     "Every token after the first scored once, with at least context - stride tokens in view where they exist."
     ids = torch.as_tensor(ids, dtype=torch.long, device=device_of(model))
-    context = context_of(model) if context is None else context
+    context = context or context_of(model)
+    if context is None:
+        raise ValueError(f"{type(model).__name__} does not say how many tokens it reads: give context, such as 512")
     stride = max(1, context // 2) if stride is None else stride
     check_windows(len(ids), context, stride)
     check_targets(ids, model)

@@ -154,7 +154,7 @@ def test_a_model_of_transformers_writes(peer):
 
 
 def test_a_function_that_does_not_say_its_context_is_asked_for_it(peer):
-    with pytest.raises(ValueError, match="function does not say how many tokens it reads at once: pass context="):
+    with pytest.raises(ValueError, match="function does not say how many tokens it reads: give context"):
         token_logprobs(lambda x: peer(x).logits, [1, 2, 3])
     with pytest.raises(ValueError, match="ids from 1 to 99, but the vocabulary has 50"):
         token_logprobs(peer, [1, 99])
