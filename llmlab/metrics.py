@@ -248,7 +248,8 @@ def check_windows(n, context, stride):
 # %% ../nbs/06_metrics.ipynb #876059b3
 def check_targets(ids, model):
     "No id outside the vocabulary, where the model says how large that is."
-    size = getattr(getattr(model, "cfg", None), "vocab_size", None)
+    cfg = getattr(model, "cfg", None) or getattr(model, "config", None)
+    size = getattr(cfg, "vocab_size", None)
     if size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
         raise ValueError(f"ids from {ids.min()} to {ids.max()}, but the vocabulary has {size}: use the model's tokenizer")
 

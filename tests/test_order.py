@@ -7,8 +7,9 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
-    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained",
+    "checks", "text", "tokens", "adapters", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap",
+    "checkpoints",
+    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
 ]
