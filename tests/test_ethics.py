@@ -21,7 +21,6 @@ from llmlab.ethics import (
     holm,
     margin,
     marks,
-    mixed,
     preference,
     questions,
     read_pairs,
@@ -150,25 +149,13 @@ def test_no_difference_is_no_alarm_and_more_pairs_are_surer():
     assert sure(many([0.0, 0.0, 0.0])).recipe["p"] == 1
 
 
-@given(st.integers(1, 9), st.integers(0, 50))
-def test_mixing_turns_half_of_the_pairs(n, seed):
-    a, b = [f"a{i}" for i in range(n)], [f"b{i}" for i in range(n)]
-    one, two = mixed(a, b, seed)
-    assert [{x, y} for x, y in zip(one, two, strict=True)] == [{x, y} for x, y in zip(a, b, strict=True)]
-    assert sum(x.startswith("b") for x in one) == n // 2
-
-
-def test_the_control_stands_at_zero_and_differs_by_seed():
-    a, b = [f"Ada{i}" for i in range(10)], [f"b{i}" for i in range(10)]
-    control = sure(counterfactual(leaning(3.0), TEMPLATES, mixed(a, b), (P, Q)))
-    assert control == pytest.approx(0, abs=1e-9) and control.recipe["low"] < 0 < control.recipe["high"]
-    assert control.recipe["p"] > 0.5 and mixed(a, b, 1) != mixed(a, b, 2)
-
-
-@pytest.mark.parametrize("a, b", [([], []), (A, B[:2])])
-def test_what_cannot_be_mixed(a, b):
-    with pytest.raises(ValueError, match="give pairs, as many on each side, one at least"):
-        mixed(a, b)
+def test_a_control_inside_one_group_can_fail():
+    "Halves of a group: 0 where all its people are treated alike, and not 0 where one half is favoured."
+    alike = [f"Ada{i}" for i in range(8)]
+    first, second = alike[:4], alike[4:]
+    assert counterfactual(leaning(3.0), TEMPLATES, (first, second), (P, Q)) == pytest.approx(0, abs=1e-9)
+    other = [name.replace("Ada", "b") for name in second]
+    assert counterfactual(leaning(3.0), TEMPLATES, (first, other), (P, Q)) == pytest.approx(3.0)
 
 
 # --- many tests -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Measure once what does not fit into a reader's minute: a chapter's own functions, over several seeds.
 
-    python tools/measure_claims.py horizons      runs nbs/21_horizons.ipynb, then its rows, into nbs/results/horizons.json
+    python tools/measure_claims.py horizons     runs nbs/21_horizons.ipynb, its rows into nbs/results/horizons.json
 
 The chapter defines the functions and runs one row live; its plots read the table by `llmlab.lab.measured(name)`.
 """
@@ -21,10 +21,11 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
     "horizons": (
         "21_horizons",
         {
-            "phone_book": "[phone_row(k, steps, seed) for k in KINDS for steps in (200, 400, 800, 1200) for seed in range(5)]",
+            "phone_book": "[phone_row(k, n, seed) for k in KINDS for n in (200, 400, 800, 1200) for seed in range(5)]",
             "captions": "[caption_row(seed) for seed in range(5)]",
         },
     ),
+    "ethics": ("20_ethics", {"trainings": "[training_row(seed) for seed in range(5)]"}),
 }
 
 
