@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "checkpoints",
-    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained",
+    "checks", "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap", "losses",
+    "checkpoints", "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
 ]
