@@ -17,6 +17,7 @@ from torch import Tensor, nn
 # %% ../nbs/14_answering.ipynb #81139319
 from .generation import Sampling, generate
 from .losses import counted
+from .maps import strings
 from .masked import MaskTokenizer
 from .metrics import device_of, evaluating
 from .overlap import squad_words
@@ -213,9 +214,12 @@ def spans_view(
     if not len(tokens) == len(scores) == len(inside) or not inside.any():
         given = f"{len(tokens)} tokens, {len(scores)} scores, {len(inside)} marks"
         raise ValueError(f"{given}: give one of each for every token, and at least one token inside the passage")
+    if scores.isnan().any() or (scores == torch.inf).any():
+        raise ValueError(f"scores of {len(tokens)} tokens hold NaN or +infinity: give finite scores, -infinity where no edge may be")
     best, = best_spans(scores[None], inside[None], longest)
     start, end = (column.clamp(min=-99).tolist() for column in scores.double().T)
-    data = dict(tokens=list(tokens), start=start, end=end, inside=inside.tolist(), longest=longest, none=best.none)
+    none = max(best.none, -198.0)  # of the clamped scores
+    data = dict(tokens=strings(tokens), start=start, end=end, inside=inside.tolist(), longest=longest, none=none)
     alt = f"Start and end scores of {len(tokens)} tokens; the best span is {''.join(tokens[best.start : best.end + 1])!r}."
     return View("spans", data, alt, start=best.start, end=best.end)
 

@@ -14,7 +14,7 @@ from llmlab.answering import answer_loss, span_loss
 from llmlab.causal import causal_loss
 from llmlab.completion import code_loss
 from llmlab.losses import counted, dealt, target_counts
-from llmlab.masked import Masking, MaskedLM, MaskTokenizer, corrupt, masked_loss, rows
+from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, rows
 from llmlab.summarization import summary_loss
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit, train_step
@@ -142,7 +142,8 @@ def test_fit_deals_rows_without_a_target():
     batch = code_batch()
     batch[2, 1:] = -1
     batch[0, 1:] = -1  # two rows of four have no target
-    runs = [fit(model_of(Decoder), lambda step: batch, code_loss, Recipe(steps=2, batch_size=4, accumulate=n)) for n in (1, 2)]
+    recipes = [Recipe(steps=2, batch_size=4, accumulate=n) for n in (1, 2)]
+    runs = [fit(model_of(Decoder), lambda step: batch, code_loss, recipe) for recipe in recipes]
     assert [r["loss"] for r in runs[0]] == pytest.approx([r["loss"] for r in runs[1]], rel=1e-5)
     with pytest.raises(ValueError, match="2 rows have a target, fewer than the 4 parts"):
         fit(model_of(Decoder), lambda step: batch, code_loss, Recipe(steps=2, batch_size=4, accumulate=4))
