@@ -133,7 +133,7 @@ setup(
     package_dir={"llmlab.chapters": "nbs"},  # the chapters travel with the library
     package_data={
         "llmlab": ["static/**/*", "data/**/*"],
-        "llmlab.chapters": ["*.ipynb", "workshop/*.ipynb", "results/*.json"],
+        "llmlab.chapters": ["*.ipynb", "workshop/*.ipynb", "results/*.json", "results/gpu/*.json"],
     },
     install_requires=lines("requirements"),
     extras_require={
