@@ -29,8 +29,9 @@ def arguments(doc, rounds=None, threads=2):
     return parser
 
 
-def interleave(ways, rounds, warm=3):
-    "Seconds of each way in each round, a slow moment of the machine hits all of them; the first rounds warm up."
+def interleave(ways, rounds, warm=3, after=None):
+    """Seconds of each way in each round, a slow moment of the machine hits all of them; the first rounds warm up.
+    `after` is called with them after each round that counts, so that a run that is cut short has written something."""
     wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
     seconds = {name: [] for name in ways}
     for turn in range(rounds + warm):
@@ -41,6 +42,8 @@ def interleave(ways, rounds, warm=3):
             wait()
             if turn >= warm:
                 seconds[name].append(time.perf_counter() - began)
+        if after and turn >= warm:
+            after(seconds)
     return seconds
 
 

@@ -51,13 +51,23 @@ def main():
         runners[f"token_bleu, {device} tensors"] = lambda pair=tensors: token_bleu(*pair)
     scores = {name: float(score()) for name, score in runners.items()}
     assert max(scores.values()) - min(scores.values()) < 1e-6, scores
-    seconds = interleave(runners, args.rounds, warm=0)
-    rows = {name: {"seconds": round(min(times), 3), "bleu": scores[name],
-                   **({"sacrebleu_over_this": ratio(seconds["sacrebleu"], times)} if BLEU else {})}
-            for name, times in seconds.items()}
-    for name, row in rows.items():
+
+    def keep(seconds):
+        write(args, {"scores": table(seconds, scores)}, "sacrebleu")
+
+    seconds = interleave(runners, args.rounds, warm=0, after=keep)
+    for name, row in table(seconds, scores).items():
         print(f"{name:26} " + "  ".join(f"{key} {value:.5g}" for key, value in row.items()))
-    write(args, {"scores": rows}, "sacrebleu")
+
+
+def table(seconds, scores):
+    "A row a contestant."
+    rows = {}
+    for name, times in seconds.items():
+        rows[name] = {"seconds": round(min(times), 3), "bleu": scores[name], "rounds": len(times)}
+        if BLEU:
+            rows[name]["sacrebleu_over_this"] = ratio(seconds["sacrebleu"], times)
+    return rows
 
 
 if __name__ == "__main__":

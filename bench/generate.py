@@ -85,25 +85,36 @@ def runners(cfg):
     def ours(cache):
         return lambda ids: generate(model, ids.tolist(), NEW, Sampling(0), cache=cache)
 
-    ways = {"llmlab, CUDA graphs": ours("compiled"), "llmlab": ours(True)} if GPU else {"llmlab": ours(True)}
+    ways = {"llmlab": ours(True)}
     if transformers:
         ways["transformers, dynamic cache"] = peer()
+    if GPU:  # what compiles comes last: it takes longest to prepare
+        ways["llmlab, CUDA graphs"] = ours("compiled")
+    if transformers:
         ways["transformers, static cache"] = peer(cache_implementation="static", disable_compile=not GPU)
     return ways, n_params(model)
 
 
-def race(cfg, batch, rounds):
-    "A row a contestant."
+def race(cfg, batch, rounds, keep):
+    "A row a contestant; `keep` gets the rows as they come: each alone when it is prepared, then after each round."
     ids = torch.randint(cfg.vocab_size, (batch, PROMPT), generator=torch.Generator().manual_seed(1))
     ways, size = runners(cfg)
-    best, texts = next(iter(ways)), {name: run(ids) for name, run in ways.items()}
-    seconds = interleave({name: lambda run=run: run(ids) for name, run in ways.items()}, rounds, warm=1)
-    rows = {}
-    for name, times in seconds.items():
-        same = [a == b for x, y in zip(texts[best], texts[name], strict=True) for a, b in zip(x, y, strict=True)]
-        rows[name] = {"tokens_per_second": round(batch * NEW / statistics.median(times)), "parameters": size,
-                      "llmlab_over_this": ratio(times, seconds[best]),
-                      "share_of_equal_tokens": round(sum(same) / len(same), 4)}
+    texts, seconds, rows = {}, {}, {}
+
+    def table(seconds):
+        best = "llmlab, CUDA graphs" if "llmlab, CUDA graphs" in seconds else "llmlab"
+        for name, times in seconds.items():
+            same = [a == b for x, y in zip(texts[best], texts[name], strict=True) for a, b in zip(x, y, strict=True)]
+            rows[name] = {"tokens_per_second": round(batch * NEW / statistics.median(times)), "parameters": size,
+                          "llmlab_over_this": ratio(times, seconds[best]),
+                          "share_of_equal_tokens": round(sum(same) / len(same), 4), "rounds": len(times)}
+        keep(rows)
+
+    for name, run in ways.items():
+        texts[name] = run(ids)
+        seconds |= interleave({name: lambda run=run: run(ids)}, 1, warm=0)
+        table(seconds)
+    interleave({name: lambda run=run: run(ids) for name, run in ways.items()}, rounds, warm=0, after=table)
     return rows
 
 
@@ -114,12 +125,16 @@ def main():
     work = f"{PROMPT} tokens of prompt, {NEW} new, greedy"
     for shape, cfg in SHAPES.items():
         for batch in (1, 8):
-            rows = found[f"{shape}, batch {batch}"] = race(cfg, batch, args.rounds)
-            for name, row in rows.items():
+            title = f"{shape}, batch {batch}"
+
+            def keep(rows, title=title):
+                found[title] = rows
+                write(args, {"shapes": found}, "transformers", dtype="bfloat16" if GPU else "float32", work=work)
+
+            for name, row in race(cfg, batch, args.rounds, keep).items():
                 equal = f"{row['share_of_equal_tokens']:.0%} equal tokens"
-                what = f"{shape}, batch {batch}  {name:28} {row['tokens_per_second']:>7,} tokens/s"
+                what = f"{title}  {name:28} {row['tokens_per_second']:>7,} tokens/s"
                 print(f"{what}   llmlab is {row['llmlab_over_this']:.2f} ×   {equal}", flush=True)
-            write(args, {"shapes": found}, "transformers", dtype="bfloat16" if GPU else "float32", work=work)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def test_what_was_measured_says_where(bench):
 # --- on a GPU -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_gpu_s_script_runs_dry_on_a_machine_that_lacks_most_packages(tmp_path):
     "Its tests and its benchmarks, in tiny sizes on the CPU; each result is JSON, or JUnit's XML."

@@ -32,6 +32,16 @@ def encoder(**change):
 CASES = {"causal": (decoder, causal_loss, windows), "masked": (encoder, masked_loss, hidden_windows)}
 
 
+def without_key_bias(state):
+    """The weights less the keys' bias. It adds the same number to all scores of a query, so the softmax does not see
+    it and its gradient is rounding alone; Adam divides that by its own size, and so each device goes its own way."""
+    kept = {}
+    for name, x in state.items():
+        d = len(x) // 3
+        kept[name] = torch.cat([x[:d], x[2 * d :]]) if name.endswith("attention.qkv.bias") else x
+    return kept
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_is_the_cpu_s_step(case, accumulate):
@@ -45,7 +55,8 @@ def test_a_step_is_the_cpu_s_step(case, accumulate):
     (here, ours), (there, theirs) = found
     for a, b in zip(here, there, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["norm"] == pytest.approx(b["norm"], rel=1e-3)
-    for name, x in ours.items():
+    theirs = without_key_bias(theirs)
+    for name, x in without_key_bias(ours).items():
         torch.testing.assert_close(theirs[name], x, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
@@ -166,9 +177,10 @@ def test_the_gpu_s_peak_is_bounded(case):
 def test_a_full_gpu_is_explained():
     "An allocation that cannot be had; afterwards the device works as before."
     model = decoder(context=64).to(DEVICE)
-    torch.cuda.set_per_process_memory_fraction(1e-4)
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_reserved() + 48 * 2**20  # the batch fits, what the first block computes does not
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(DEVICE).total_memory)
     try:
-        torch.cuda.empty_cache()
         with pytest.raises(torch.OutOfMemoryError, match="accumulate=2 halves them"):
             fit(model, lambda step: windows(4096, 65), causal_loss, Recipe(steps=1, batch_size=4096, compile="no"))
     finally:
