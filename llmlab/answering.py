@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 # %% ../nbs/14_answering.ipynb #81139319
 from .generation import Sampling, generate
+from .losses import counted
 from .maps import strings
 from .masked import MaskTokenizer
 from .metrics import device_of, evaluating
 from .overlap import squad_words
 from .questions import Item
 from .transformer import Config, Encoder, EncoderDecoder, init_weights
-from .translation import stacked, translation_loss
+from .translation import stacked, translation_loss, written_targets
 from .views import View
 
 # %% ../nbs/14_answering.ipynb #55deff04
@@ -126,6 +127,7 @@ def edge_scores(model: Callable, batch: Int[Tensor, "b n t"]) -> Float[Tensor, "
     return model(ids, parts >= 0, parts.clamp(min=0)).masked_fill(~allowed[..., None], -torch.inf)
 
 # %% ../nbs/14_answering.ipynb #a79b1bea
+@counted(lambda batch: torch.full((len(batch),), 2, device=batch.device))
 def span_loss(model: Callable, batch: Int[Tensor, "b 4 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the true start and the true end, in nats."
     if not len(batch):
@@ -266,6 +268,7 @@ class AnswerBatches:
         return stacked([self.pairs[i] for i in chosen.tolist()])
 
 # %% ../nbs/14_answering.ipynb #a39902e4
+@counted(written_targets)
 def answer_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the tokens of the answer, and at its end, in nats."
     return translation_loss(model, batch, smoothing=0.0)

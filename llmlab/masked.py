@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/09_masked.ipynb #c4806395
 from .checks import check_settings, require
+from .losses import counted
 from .adapters import as_tokenizer
 from .metrics import device_of, evaluating
 from .tokens import Tokenizer, words
@@ -189,6 +190,7 @@ def masked_logits(
     return model.logits(hidden).float(), labels[labels != -100]
 
 # %% ../nbs/09_masked.ipynb #46b8567b
+@counted(lambda batch: (batch[:, 1] != -100).sum(-1))
 def masked_loss(model: nn.Module, batch: Int[Tensor, "b 3 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the targets, in nats."
     if (batch[:, 1] == -100).all():

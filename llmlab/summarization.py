@@ -23,6 +23,7 @@ from torch import Tensor
 
 # %% ../nbs/15_summarization.ipynb #b6e4c20f
 from .generation import Beams, beam_search
+from .losses import counted
 from .metrics import Score, device_of, evaluating, from_rows, interval, ratio
 from .overlap import grams, rouge, rouge_words
 from .maps import strings
@@ -31,7 +32,7 @@ from .text import COLOURS, NAMES, PETS, PLACES, SEATS, THINGS, Read, held_out, k
 # %% ../nbs/15_summarization.ipynb #489a025a
 from .tokens import Tokenizer
 from .transformer import EncoderDecoder
-from .translation import split_batch, stacked
+from .translation import split_batch, stacked, written_targets
 from .views import View
 
 # %% ../nbs/15_summarization.ipynb #7c2d322e
@@ -176,6 +177,7 @@ def token_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[
     return logits.log_softmax(-1).gather(-1, said[..., None])[..., 0].masked_fill(~there, 0.0), there
 
 
+@counted(written_targets)
 def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean -ln p of a token of the summary."
     logp, there = token_logprobs(model, batch)

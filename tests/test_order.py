@@ -8,7 +8,7 @@ from conftest import ROOT
 
 ORDER = [
     "checks", "text", "tokens", "adapters", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap",
-    "checkpoints",
+    "losses", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",

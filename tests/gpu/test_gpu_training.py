@@ -1,6 +1,5 @@
 "A step is the CPU's step, fit learns in bf16 and compiled, a broken run goes on, memory is bounded."
 import math
-from operator import call
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from on_device import CPU, DEVICE, LargestTensor, decoder, only_gpu
 
 from llmlab.causal import causal_loss
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Batches, Objective, Recipe, fit, optimizer, train_step
+from llmlab.training import Batches, Recipe, fit, optimizer, train_step
 
 
 def windows(rows=8, t=33, vocab_size=64):
@@ -50,7 +49,7 @@ def test_a_step_is_the_cpu_s_step(case, accumulate):
     for device in (CPU, DEVICE):
         model = make().to(device).train()
         opt = optimizer(model, recipe)
-        rows = [train_step(Objective(model, loss), batch().to(device), call, opt, recipe) for _ in range(2)]
+        rows = [train_step(model, batch().to(device), loss, opt, recipe) for _ in range(2)]
         found.append((rows, model.cpu().state_dict()))
     (here, ours), (there, theirs) = found
     for a, b in zip(here, there, strict=True):
@@ -66,8 +65,8 @@ def test_bf16_stays_near_fp32(case):
     found = {}
     for precision in ("fp32", "bf16"):
         model, recipe = make().to(DEVICE).train(), Recipe(precision=precision)
-        opt, objective = optimizer(model, recipe), Objective(model, loss)
-        found[precision] = train_step(objective, batch().to(DEVICE), call, opt, recipe)
+        opt = optimizer(model, recipe)
+        found[precision] = train_step(model, batch().to(DEVICE), loss, opt, recipe)
         assert {p.dtype for p in model.parameters()} == {torch.float32}, "master weights"
     assert found["bf16"]["loss"] == pytest.approx(found["fp32"]["loss"], rel=0.02)
     assert found["bf16"]["norm"] == pytest.approx(found["fp32"]["norm"], rel=0.1)
