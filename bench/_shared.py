@@ -1,17 +1,21 @@
 "What the benchmarks share: arguments, interleaved rounds, and a note of where and on what they ran."
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
 import time
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+import llmlab
+
+DEVICE = torch.device(os.environ.get("LLMLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+TINY = bool(os.environ.get("LLMLAB_TINY"))  # sizes that show that a benchmark runs, and measure nothing
 
 
 def arguments(doc, rounds=None, threads=2):
@@ -20,14 +24,15 @@ def arguments(doc, rounds=None, threads=2):
     if threads:
         parser.add_argument("--threads", type=int, default=threads)
     if rounds:
-        parser.add_argument("--rounds", type=int, default=rounds)
+        parser.add_argument("--rounds", type=int, default=1 if TINY else rounds)
     parser.add_argument("--json", type=Path, help="write the result here")
     return parser
 
 
-def interleave(ways, rounds, warm=3):
-    "Seconds of each way in each round, a slow moment of the machine hits all of them; the first rounds warm up."
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+def interleave(ways, rounds, warm=3, after=None):
+    """Seconds of each way in each round, a slow moment of the machine hits all of them; the first rounds warm up.
+    `after` is called with them after each round that counts, so that a run that is cut short has written something."""
+    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
     seconds = {name: [] for name in ways}
     for turn in range(rounds + warm):
         for name, way in ways.items():
@@ -37,6 +42,8 @@ def interleave(ways, rounds, warm=3):
             wait()
             if turn >= warm:
                 seconds[name].append(time.perf_counter() - began)
+        if after and turn >= warm:
+            after(seconds)
     return seconds
 
 
@@ -52,13 +59,24 @@ def commit():
     return ran.stdout.strip() or "unknown"
 
 
+def version_of(package):
+    "Its version, or that it is not here."
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
 def write(args, tables, *packages, **more):
-    "The result as JSON, where a file is named."
-    gpu = torch.cuda.is_available()
+    "The result as JSON, where a file is named; may be called after each part, for a run may be cut short."
+    gpu = DEVICE.type == "cuda"
     where = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, {platform.system()}",
              "device": torch.cuda.get_device_name() if gpu else "CPU", "commit": commit(),
-             **{name: version(name) for name in ("torch", "llmlab", *packages)},
+             "python": platform.python_version(), "llmlab": llmlab.__version__, **({"tiny": True} if TINY else {}),
+             **{name: version_of(name) for name in ("torch", *packages)},
              **{key: value for key, value in vars(args).items() if isinstance(value, int | float | str)}, **more}
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({**where, **tables}, indent=1) + "\n", encoding="utf-8")
+        beside = args.json.with_suffix(".tmp")
+        beside.write_text(json.dumps({**where, **tables}, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, args.json)

@@ -11,17 +11,21 @@ import time
 
 import torch
 import torch.nn.functional as F
-from _shared import DEVICE, arguments, interleave, ratio, write
+from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 
 from llmlab.attention import attention, attention_map, causal_mask
 from llmlab.devices import memory_peak
 
-SHAPES = {" × ".join(map(str, shape)): shape for shape in ((32, 4, 64, 32), (4, 6, 256, 64), (1, 12, 2048, 64))}
+GPU = DEVICE.type == "cuda"
+DTYPE = torch.bfloat16 if GPU else torch.float32
+SIZES = [(2, 2, 16, 8)] if TINY else [(32, 4, 64, 32), (4, 6, 256, 64), (1, 12, 2048, 64)]
+SIZES += [(16, 12, 1024, 64), (1, 12, 16384, 64)] if GPU else []
+SHAPES = {" × ".join(map(str, shape)): shape for shape in SIZES}
 
 
 def race(shape, rounds):
     "Seconds, forward and backward, of ours over the bare function's."
-    q, k, v = (torch.randn(shape, device=DEVICE, requires_grad=True) for _ in range(3))
+    q, k, v = (torch.randn(shape, device=DEVICE, dtype=DTYPE, requires_grad=True) for _ in range(3))
     ways = {"attention": lambda: attention(q, k, v, causal=True),
             "bare": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)}
     steps = {name: lambda way=way: way().sum().backward() for name, way in ways.items()}
@@ -57,23 +61,25 @@ def one(way, t, heads):
 
 def main():
     parser = arguments(__doc__, rounds=50)
-    parser.add_argument("--tokens", type=int, default=8192)
-    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--tokens", type=int, default=256 if TINY else 8192)
+    parser.add_argument("--heads", type=int, default=2 if TINY else 12)
     parser.add_argument("--one", choices=WAYS, help="only one way of the map")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.one:
         return one(args.one, args.tokens, args.heads)
-    speed = {name: race(shape, args.rounds) for name, shape in SHAPES.items()}
-    for name, row in speed.items():
+    speed, pooled = {}, {}
+    dtype = str(DTYPE).removeprefix("torch.")
+    for name, shape in SHAPES.items():
+        row = speed[name] = race(shape, args.rounds)
         print(f"{name:22} attention takes {row['attention_over_bare']:.3f} × the bare function's {row['bare_ms']} ms")
+        write(args, {"speed": speed}, dtype=dtype)
     size = ["--threads", args.threads, "--tokens", args.tokens, "--heads", args.heads]
-    pooled = {}
     for way in WAYS:
         ran = subprocess.run([sys.executable, __file__, *map(str, size), "--one", way], capture_output=True, check=True)
         pooled[way] = {key: round(value, 2) for key, value in json.loads(ran.stdout).items()}
         print(f"{args.tokens} tokens, {args.heads} heads: {way:14} {pooled[way]}", flush=True)
-    write(args, {"speed": speed, "map": pooled}, dtype="float32")
+        write(args, {"speed": speed, "map": pooled}, dtype=dtype, map_dtype="float32")
 
 
 if __name__ == "__main__":

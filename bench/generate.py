@@ -7,20 +7,26 @@ that a slow moment of the machine hits everybody. Read the ratios; tokens per se
 import statistics
 
 import torch
-import transformers
-from _shared import arguments, interleave, ratio, write
+from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 
 from llmlab.generation import Sampling, generate
 from llmlab.transformer import Config, Decoder, n_params
+
+try:
+    import transformers
+except ImportError:  # then llmlab's own ways race alone
+    transformers = None
 
 SHAPES = {
     "4 × 128, context 512": Config(512, 512, 4, 4, 128),
     "6 × 384, context 512": Config(512, 512, 6, 6, 384),
 }
-GPU = torch.cuda.is_available()
+GPU = DEVICE.type == "cuda"
 if GPU:
     SHAPES = {"GPT-2 small": Config.gpt2_small()}
-PROMPT, NEW = 32, 256
+if TINY:
+    SHAPES = {"tiny": Config(64, 64, 2, 2, 16)}
+PROMPT, NEW = (4, 8) if TINY else (32, 256)
 
 
 def twin(model):
@@ -63,9 +69,10 @@ def runners(cfg):
     with torch.no_grad():
         for p in model.parameters():  # far from the start, so that no two tokens are equally likely
             p.add_(0.05 * torch.randn_like(p))
-    theirs = twin(model)
+    theirs = twin(model) if transformers else None
     if GPU:
-        model, theirs = (x.to("cuda", torch.bfloat16) for x in (model, theirs))
+        model = model.to("cuda", torch.bfloat16)
+        theirs = theirs and theirs.to("cuda", torch.bfloat16)
     options = dict(max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
 
     def peer(**cache):
@@ -75,25 +82,39 @@ def runners(cfg):
 
         return write_on
 
-    return {
-        "llmlab": lambda ids: generate(model, ids.tolist(), NEW, Sampling(0), cache="compiled" if GPU else True),
-        "transformers, dynamic cache": peer(),
-        "transformers, static cache": peer(cache_implementation="static", disable_compile=not GPU),
-    }, n_params(model)
+    def ours(cache):
+        return lambda ids: generate(model, ids.tolist(), NEW, Sampling(0), cache=cache)
+
+    ways = {"llmlab": ours(True)}
+    if transformers:
+        ways["transformers, dynamic cache"] = peer()
+    if GPU:  # what compiles comes last: it takes longest to prepare
+        ways["llmlab, CUDA graphs"] = ours("compiled")
+    if transformers:
+        ways["transformers, static cache"] = peer(cache_implementation="static", disable_compile=not GPU)
+    return ways, n_params(model)
 
 
-def race(cfg, batch, rounds):
-    "A row a contestant."
+def race(cfg, batch, rounds, keep):
+    "A row a contestant; `keep` gets the rows as they come: each alone when it is prepared, then after each round."
     ids = torch.randint(cfg.vocab_size, (batch, PROMPT), generator=torch.Generator().manual_seed(1))
     ways, size = runners(cfg)
-    texts = {name: run(ids) for name, run in ways.items()}
-    seconds = interleave({name: lambda run=run: run(ids) for name, run in ways.items()}, rounds, warm=1)
-    rows = {}
-    for name, times in seconds.items():
-        same = [a == b for x, y in zip(texts["llmlab"], texts[name], strict=True) for a, b in zip(x, y, strict=True)]
-        rows[name] = {"tokens_per_second": round(batch * NEW / statistics.median(times)), "parameters": size,
-                      "llmlab_over_this": ratio(times, seconds["llmlab"]),
-                      "share_of_equal_tokens": round(sum(same) / len(same), 4)}
+    texts, seconds, rows = {}, {}, {}
+
+    def table(seconds):
+        best = "llmlab, CUDA graphs" if "llmlab, CUDA graphs" in seconds else "llmlab"
+        for name, times in seconds.items():
+            same = [a == b for x, y in zip(texts[best], texts[name], strict=True) for a, b in zip(x, y, strict=True)]
+            rows[name] = {"tokens_per_second": round(batch * NEW / statistics.median(times)), "parameters": size,
+                          "llmlab_over_this": ratio(times, seconds[best]),
+                          "share_of_equal_tokens": round(sum(same) / len(same), 4), "rounds": len(times)}
+        keep(rows)
+
+    for name, run in ways.items():
+        texts[name] = run(ids)
+        seconds |= interleave({name: lambda run=run: run(ids)}, 1, warm=0)
+        table(seconds)
+    interleave({name: lambda run=run: run(ids) for name, run in ways.items()}, rounds, warm=0, after=table)
     return rows
 
 
@@ -101,15 +122,19 @@ def main():
     args = arguments(__doc__, rounds=5).parse_args()
     torch.set_num_threads(args.threads)
     found = {}
+    work = f"{PROMPT} tokens of prompt, {NEW} new, greedy"
     for shape, cfg in SHAPES.items():
         for batch in (1, 8):
-            rows = found[f"{shape}, batch {batch}"] = race(cfg, batch, args.rounds)
-            for name, row in rows.items():
+            title = f"{shape}, batch {batch}"
+
+            def keep(rows, title=title):
+                found[title] = rows
+                write(args, {"shapes": found}, "transformers", dtype="bfloat16" if GPU else "float32", work=work)
+
+            for name, row in race(cfg, batch, args.rounds, keep).items():
                 equal = f"{row['share_of_equal_tokens']:.0%} equal tokens"
-                what = f"{shape}, batch {batch}  {name:28} {row['tokens_per_second']:>7,} tokens/s"
-                print(f"{what}   llmlab is {row['llmlab_over_this']:.2f} ×   {equal}")
-    work = f"{PROMPT} tokens of prompt, {NEW} new, greedy"
-    write(args, {"shapes": found}, "transformers", dtype="bfloat16" if GPU else "float32", work=work)
+                what = f"{title}  {name:28} {row['tokens_per_second']:>7,} tokens/s"
+                print(f"{what}   llmlab is {row['llmlab_over_this']:.2f} ×   {equal}", flush=True)
 
 
 if __name__ == "__main__":

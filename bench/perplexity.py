@@ -12,13 +12,13 @@ import sys
 import time
 
 import torch
-from _shared import DEVICE, arguments, write
+from _shared import DEVICE, TINY, arguments, write
 
 from llmlab.devices import memory_peak
 from llmlab.metrics import evaluating, perplexity, scored_windows, token_logprobs
 from llmlab.transformer import Config, Decoder, n_params
 
-GPT2 = Config(vocab_size=50257, context=1024, layers=12, heads=12, d_model=768)
+GPT2 = Config(64, 32, 2, 2, 16) if TINY else Config(vocab_size=50257, context=1024, layers=12, heads=12, d_model=768)
 
 
 def textbook(model, ids, stride, batch_size):
@@ -49,8 +49,8 @@ def measure(args):
 
 def main():
     parser = arguments(__doc__)
-    parser.add_argument("--tokens", type=int, default=16_897)  # 32 windows: two full batches
-    parser.add_argument("--stride", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=200 if TINY else 16_897)  # 32 windows: two full batches
+    parser.add_argument("--stride", type=int, default=GPT2.context // 2)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--way", choices=["textbook", "llmlab"], help="measure one and print it as JSON")
     args = parser.parse_args()
@@ -66,7 +66,7 @@ def main():
     a, b = rows["llmlab"], rows["textbook"]
     assert abs(a["perplexity"] / b["perplexity"] - 1) < 1e-4
     ratios = {"memory": b["peak_mb"] / a["peak_mb"], "seconds": b["seconds"] / a["seconds"],
-              "memory_beyond_the_model": (b["peak_mb"] - b["loaded_mb"]) / (a["peak_mb"] - a["loaded_mb"])}
+              "memory_beyond_the_model": (b["peak_mb"] - b["loaded_mb"]) / max(a["peak_mb"] - a["loaded_mb"], 1)}
     ratios = {name: round(ratio, 2) for name, ratio in ratios.items()}
     print("textbook / llmlab:", ", ".join(f"{name} {ratio}" for name, ratio in ratios.items()))
     write(args, {"ways": rows, "textbook_over_llmlab": ratios}, dtype="float32")

@@ -3,7 +3,11 @@
 The work is the same for all: forward, mean loss, backward, clip, fused AdamW, exact GELU, on the same ids, causal
 (predict the next token) or masked (predict the hidden 15 %). On a GPU: GPT-2 small, bf16, torch.compile for everybody.
 Read the ratios; tokens per second belong to this machine and hour. The memory peak is that of a process of its own for
-each: model, optimizer and three steps. `loop` is whole short runs: fit beside the Trainer of transformers.
+each: model, optimizer and three steps; on a GPU that of one step, beyond what lay there before the model came.
+`loop` is whole short runs: fit beside the Trainer of transformers.
+
+With `--limit SECONDS` contestants are prepared one after another, llmlab first, each is timed alone as soon as it is
+ready and written down, and those that the time does not reach are left out. Then come the interleaved rounds.
 """
 import importlib.util
 import shutil
@@ -11,12 +15,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from operator import call
 
 import torch
 import torch.nn.functional as F
-import transformers
-from _shared import DEVICE, arguments, interleave, ratio, write
+from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 from torch import nn
 
 from llmlab.causal import causal_loss
@@ -24,6 +28,11 @@ from llmlab.devices import flops_per_token, matrix_ceiling, memory_peak
 from llmlab.masked import MaskedLM, masked_loss
 from llmlab.training import Objective, Recipe, fit, optimizer, takes_bf16, train_step
 from llmlab.transformer import Config, Decoder, n_params
+
+try:
+    import transformers
+except ImportError:  # the others race without it
+    transformers = None
 
 GPU = DEVICE.type == "cuda"
 BERT = dict(norm_place="post", feed_forward="gelu_exact", norm_eps=1e-12, segments=2)
@@ -39,6 +48,9 @@ MASKED = {
 if GPU:
     CAUSAL = {"causal, GPT-2 small, context 1024": (Config.gpt2_small(), 16)}
     MASKED = {"masked, BERT base, context 512": (Config(30_522, 512, 12, 12, 768, **BERT), 32)}
+if TINY:
+    CAUSAL = {"causal, tiny": (Config(64, 16, 2, 2, 16, feed_forward="gelu_exact"), 2)}
+    MASKED = {"masked, tiny": (Config(64, 16, 2, 2, 16, **BERT), 2)}
 
 
 class TorchModules(nn.Module):
@@ -143,15 +155,19 @@ CAUSAL_MODELS = {
     "transformers GPT-2 (sdpa)": (gpt2, textbook_loss),
     "transformers GPT-2 (eager)": (lambda cfg: gpt2(cfg, "eager"), textbook_loss),
 }
+if not transformers:
+    CAUSAL_MODELS = {name: pair for name, pair in CAUSAL_MODELS.items() if "transformers" not in name}
 if importlib.util.find_spec("litgpt"):
     CAUSAL_MODELS["litgpt"] = (litgpt, textbook_loss)
-if not GPU and shutil.which("g++"):  # torch.compile needs a compiler; on a GPU everybody is compiled
+if not GPU and not TINY and shutil.which("g++"):  # torch.compile needs a compiler; on a GPU everybody is compiled
     CAUSAL_MODELS |= {f"{name}, compiled": CAUSAL_MODELS[name] for name in ("llmlab", "nanoGPT-style")}
 MASKED_MODELS = {
     "llmlab": (MaskedLM, masked_loss),
     "transformers BERT (sdpa)": (lambda cfg: encoder("bert", cfg), every_place_loss),
     "transformers ModernBERT (sdpa)": (lambda cfg: encoder("modernbert", cfg), every_place_loss),
 }
+if not transformers:
+    MASKED_MODELS = {"llmlab": MASKED_MODELS["llmlab"]}
 RACES = {**{shape: (*pair, CAUSAL_MODELS) for shape, pair in CAUSAL.items()},
          **{shape: (*pair, MASKED_MODELS) for shape, pair in MASKED.items()}}
 
@@ -176,19 +192,48 @@ def runner(name, shape):
     return model, lambda: train_step(objective, ids, call, opt, recipe)
 
 
-def race(shape, rounds):
-    "A row a contestant."
-    cfg, batch, models = RACES[shape]
-    runners = {name: runner(name, shape) for name in models}
-    seconds = interleave({name: step for name, (_, step) in runners.items()}, rounds)
-    flops, rows = flops_per_token(runners["llmlab"][0], cfg.context), {}
+def row(shape, name, model, seconds):
+    "What the JSON says of a contestant, out of the seconds of its steps and of ours."
+    cfg, batch, _ = RACES[shape]
+    step, flops = statistics.median(seconds[name]), flops_per_token(model, cfg.context)
     ceiling = matrix_ceiling(DEVICE.type, torch.bfloat16 if takes_bf16(DEVICE) else torch.float32)
+    return {"tokens_per_second": round(batch * cfg.context / step), "ms_per_step": round(1e3 * step, 2),
+            "llmlab_over_this": ratio(seconds[name], seconds["llmlab"]),
+            "share_of_ceiling": round(flops * batch * cfg.context / step / ceiling, 3),
+            "ceiling_tflops": round(ceiling / 1e12, 2), "parameters": n_params(model)}
+
+
+def prepared(shape, limit, note):
+    "Name → (model, step), llmlab first; with a limit each is timed alone, and noted, as soon as it is ready."
+    ready, seconds, began = {}, {}, time.perf_counter()
+    for name in RACES[shape][2]:
+        if limit and time.perf_counter() - began > limit:
+            note(name, {"left_out": f"the {limit:g} seconds were over"})
+            continue
+        before = torch.cuda.memory_allocated() if GPU else 0
+        model, step = ready[name] = runner(name, shape)
+        first = time.perf_counter()
+        step()
+        first = time.perf_counter() - first
+        if limit:
+            seconds |= interleave({name: step}, 5, warm=2)
+            ours = ready["llmlab"][0]  # the operations of llmlab's model count for all: the work is the same
+            found = row(shape, name, ours, seconds) | {"parameters": n_params(model)}
+            note(name, found | {"first_step_seconds": round(first, 1)})
+        if GPU:
+            torch.cuda.reset_peak_memory_stats()
+            step()
+            torch.cuda.synchronize()
+            note(name, {"peak_mb": round((torch.cuda.max_memory_allocated() - before) / 1e6)})
+    return ready
+
+
+def race(shape, rounds, limit=None, note=lambda name, facts: None):
+    "A row a contestant."
+    runners = prepared(shape, limit, note)
+    seconds = interleave({name: step for name, (_, step) in runners.items()}, rounds)
     for name, (model, _) in runners.items():
-        speed = batch * cfg.context / statistics.median(seconds[name])
-        rows[name] = {"tokens_per_second": round(speed), "llmlab_over_this": ratio(seconds[name], seconds["llmlab"]),
-                      "share_of_ceiling": round(flops * speed / ceiling, 3),
-                      "parameters": n_params(model)}
-    return rows
+        note(name, row(shape, name, runners["llmlab"][0], seconds) | {"parameters": n_params(model)})
 
 
 def peak(name, shape, threads):
@@ -218,8 +263,10 @@ class Windows(torch.utils.data.Dataset):
         return {"input_ids": self.ids[i], "labels": self.ids[i]}
 
 
-def loop(shape, rounds, steps=30):
+def loop(shape, rounds, steps=2 if TINY else 30):
     "Whole runs of so many steps: fit beside Trainer, the same ids."
+    if not transformers or not importlib.util.find_spec("accelerate"):
+        return {"transformers Trainer": {"left_out": "it needs transformers and accelerate"}}
     cfg, batch, _ = RACES[shape]
     torch.manual_seed(0)
     ids = torch.randint(cfg.vocab_size, (batch * steps, cfg.context))
@@ -240,22 +287,31 @@ def loop(shape, rounds, steps=30):
 
 def main():
     parser = arguments(__doc__, rounds=20)
+    parser.add_argument("--only", choices=["causal", "masked"], help="one of the two losses")
+    parser.add_argument("--limit", type=float, help="seconds in which contestants are prepared, see above")
     parser.add_argument("--peak", nargs=2, metavar=("MODEL", "SHAPE"), help="only print the memory of one")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.peak:
         return own_peak(*args.peak)
     shapes = {}
+
+    def note(shape, name, facts):
+        shapes.setdefault(shape, {}).setdefault(name, {}).update(facts)
+        write(args, {"shapes": shapes}, "transformers", dtype="bfloat16" if takes_bf16(DEVICE) else "float32")
+
     for shape in RACES:
-        rows = shapes[shape] = race(shape, args.rounds)
-        for name, row in rows.items():
-            row["peak_mb"] = round(peak(name, shape, args.threads))
-        if shape in CAUSAL:
-            shapes[f"{shape}, loop"] = loop(shape, 3)
+        if args.only in (None, "causal" if shape in CAUSAL else "masked"):
+            race(shape, args.rounds, args.limit, lambda name, facts, shape=shape: note(shape, name, facts))
+            for name in shapes[shape]:
+                if not GPU and not TINY:
+                    note(shape, name, {"peak_mb": round(peak(name, shape, args.threads))})
+            if shape in CAUSAL and not args.limit:
+                for name, facts in loop(shape, 1 if TINY else 3).items():
+                    note(f"{shape}, loop", name, facts)
     for shape, rows in shapes.items():
-        for name, row in rows.items():
-            print(f"{shape:48} {name:30} " + "  ".join(f"{key} {value:,}" for key, value in row.items()), flush=True)
-    write(args, {"shapes": shapes}, "transformers", dtype="bfloat16" if takes_bf16(DEVICE) else "float32")
+        for name, facts in rows.items():
+            print(f"{shape:48} {name:30} " + "  ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
 
 
 if __name__ == "__main__":

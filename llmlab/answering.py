@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 # %% ../nbs/14_answering.ipynb #81139319
 from .generation import Sampling, generate
+from .losses import counted
+from .maps import strings
 from .masked import MaskTokenizer
 from .metrics import device_of, evaluating
 from .overlap import squad_words
 from .questions import Item
 from .segmentation import whole_words
 from .transformer import Config, Encoder, EncoderDecoder, init_weights
-from .translation import stacked, translation_loss
+from .translation import stacked, translation_loss, written_targets
 from .views import View
 
 # %% ../nbs/14_answering.ipynb #55deff04
@@ -128,6 +130,7 @@ def edge_scores(model: Callable, batch: Int[Tensor, "b n t"]) -> Float[Tensor, "
     return model(ids, parts >= 0, parts.clamp(min=0)).masked_fill(~allowed[..., None], -torch.inf)
 
 # %% ../nbs/14_answering.ipynb #a79b1bea
+@counted(lambda batch: torch.full((len(batch),), 2, device=batch.device))
 def span_loss(model: Callable, batch: Int[Tensor, "b 4 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the true start and the true end, in nats."
     if not len(batch):
@@ -214,9 +217,12 @@ def spans_view(
     if not len(tokens) == len(scores) == len(inside) or not inside.any():
         given = f"{len(tokens)} tokens, {len(scores)} scores, {len(inside)} marks"
         raise ValueError(f"{given}: give one of each for every token, and at least one token inside the passage")
+    if scores.isnan().any() or (scores == torch.inf).any():
+        raise ValueError(f"scores of {len(tokens)} tokens hold NaN or +infinity: give finite scores, -infinity where no edge may be")
     best, = best_spans(scores[None], inside[None], longest)
     start, end = (column.clamp(min=-99).tolist() for column in scores.double().T)
-    data = dict(tokens=list(tokens), start=start, end=end, inside=inside.tolist(), longest=longest, none=best.none)
+    none = max(best.none, -198.0)  # of the clamped scores
+    data = dict(tokens=strings(tokens), start=start, end=end, inside=inside.tolist(), longest=longest, none=none)
     alt = f"Start and end scores of {len(tokens)} tokens; the best span is {''.join(tokens[best.start : best.end + 1])!r}."
     return View("spans", data, alt, start=best.start, end=best.end)
 
@@ -265,6 +271,7 @@ class AnswerBatches:
         return stacked([self.pairs[i] for i in chosen.tolist()])
 
 # %% ../nbs/14_answering.ipynb #a39902e4
+@counted(written_targets)
 def answer_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the tokens of the answer, and at its end, in nats."
     return translation_loss(model, batch, smoothing=0.0)

@@ -2,9 +2,12 @@
 
 # %% auto #0
 __all__ = ['Rule', 'scores', 'causal_mask', 'weights', 'split_heads', 'merge_heads', 'share_heads', 'rotary_table', 'rotate',
-           'rotary', 'Tape', 'record', 'sliding_window', 'same_document', 'mask_part', 'attention', 'attention_map']
+           'rotary', 'alibi_slopes', 'alibi', 'relative_buckets', 'adjusted', 'Tape', 'record', 'joining', 'tapes_of',
+           'sliding_window', 'same_document', 'document_positions', 'mask_part', 'bias_part', 'attention',
+           'attention_map']
 
 # %% ../nbs/04_attention.ipynb #825766ac
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -18,9 +21,11 @@ from torch import Tensor, nn
 def scores(
     q: Float[Tensor, "*b tq dh"],  # queries
     k: Float[Tensor, "*b tk dh"],  # keys
+    scale: float | None = None,  # factor of the products; None: 1/sqrt(dh)
 ) -> Float[Tensor, "*b tq tk"]:  # one score for each (query, key)
-    "How well each query fits each key, scaled by 1/sqrt(dh)."
-    return q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    "How well each query fits each key, scaled by 1/sqrt(dh); scaled before the product, which else overflows in 16 bits."
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return (q * scale) @ k.transpose(-2, -1)
 
 # %% ../nbs/04_attention.ipynb #2d613088
 def causal_mask(
@@ -70,23 +75,23 @@ def share_heads(
 
 # %% ../nbs/04_attention.ipynb #57f6693a
 def rotary_table(
-    positions: Int[Tensor, " t"],  # where each token stands
+    positions: Int[Tensor, "*b t"],  # where each token stands
     dh: int,  # head width, even
     base: float = 10000.0,  # pair i turns by base ** (-2i / dh) radian a token
     factor: float = 1.0,  # the slow pairs turn so many times slower, as in Llama 3.1; 1: none
-) -> Float[Tensor, "2 t half"]:  # cosines and sines of the angles
+) -> Float[Tensor, "2 *b t half"]:  # cosines and sines of the angles
     "By what angle each pair of coordinates is turned at each position."
     if dh % 2:
         raise ValueError(f"rotary positions turn pairs, so a head width of {dh} leaves one over: make it even")
     speed = base ** (-torch.arange(0, dh, 2, device=positions.device) / dh)
     slow = ((4 - speed * 8192 / (2 * torch.pi)) / 3).clamp(0, 1)
-    angle = positions[:, None] * speed * (1 - slow * (1 - 1 / factor))
+    angle = positions[..., None] * speed * (1 - slow * (1 - 1 / factor))
     return torch.stack([angle.cos(), angle.sin()])
 
 # %% ../nbs/04_attention.ipynb #e5b97b2c
 def rotate(
     x: Float[Tensor, "*b t dh"],  # queries or keys
-    table: Float[Tensor, "2 t half"],  # from rotary_table
+    table: Float[Tensor, "2 *c t half"],  # from rotary_table; its axes broadcast to those of x
 ) -> Float[Tensor, "*b t dh"]:  # same lengths, turned
     "Coordinate i and coordinate i + dh/2 turned as one pair."
     (cos, sin), (left, right) = table.to(x.dtype), x.chunk(2, dim=-1)
@@ -95,12 +100,57 @@ def rotate(
 # %% ../nbs/04_attention.ipynb #9950a124
 def rotary(
     x: Float[Tensor, "*b t dh"],  # queries or keys
-    positions: Int[Tensor, " t"] | None = None,  # None means 0, 1, 2, …
+    positions: Int[Tensor, "*c t"] | None = None,  # None means 0, 1, 2, …
     base: float = 10000.0,  # pair i turns by base ** (-2i / dh) radian a token
 ) -> Float[Tensor, "*b t dh"]:  # same lengths, turned by position
     "Queries or keys turned so that their product knows the distance between them."
     positions = torch.arange(x.shape[-2], device=x.device) if positions is None else positions
     return rotate(x, rotary_table(positions, x.shape[-1], base))
+
+# %% ../nbs/04_attention.ipynb #e51dda38
+def alibi_slopes(heads: int) -> Float[Tensor, " h"]:
+    "The slope of each head in ALiBi: 2 ** (-8 i / heads) for i from 1; Press et al. 2022 say how where heads is no power of 2."
+    whole = 1 << (heads.bit_length() - 1)  # the largest power of two that is not above heads
+    steps = [8 * i / whole for i in range(1, whole + 1)]
+    between = [8 * (i + 0.5) / whole for i in range(heads - whole)]
+    return 2.0 ** -torch.tensor(steps + between)
+
+# %% ../nbs/04_attention.ipynb #10c05290
+def alibi(
+    heads: int,
+    queries: Int[Tensor, "*b tq"],  # positions of the queries
+    keys: Int[Tensor, "*b tk"],  # positions of the keys
+) -> Float[Tensor, "*b h tq tk"]:  # add it to the scores
+    "ALiBi's bias: minus the head's slope times the distance in tokens (Press et al. 2022)."
+    distance = (queries[..., :, None] - keys[..., None, :]).abs()
+    return -alibi_slopes(heads).to(distance.device)[:, None, None] * distance[..., None, :, :]
+
+# %% ../nbs/04_attention.ipynb #578ba36d
+def relative_buckets(
+    queries: Int[Tensor, "*b tq"],  # positions of the queries
+    keys: Int[Tensor, "*b tk"],  # positions of the keys
+    causal: bool,  # nobody looks ahead: all buckets are for the past
+    buckets: int = 32,  # how many
+    furthest: int = 128,  # tokens: from here on one bucket holds all distances
+) -> Int[Tensor, "*b tq tk"]:  # the number of the bucket
+    "T5's buckets of the distance from query to key (Raffel et al. 2020): half of them exact, the others logarithmic."
+    ahead = keys[..., None, :] - queries[..., :, None]
+    side = buckets if causal else buckets // 2
+    first = 0 if causal else (ahead > 0) * side
+    distance = (-ahead).clamp(min=0) if causal else ahead.abs()
+    exact = side // 2
+    wide = exact + (distance.clamp(min=1).float() / exact).log() / math.log(furthest / exact) * (side - exact)
+    return first + torch.where(distance < exact, distance, wide.long().clamp(max=side - 1))
+
+# %% ../nbs/04_attention.ipynb #f8ea2c07
+def adjusted(
+    s: Float[Tensor, "*b tq tk"],  # scores
+    bias: Float[Tensor, "..."] | None = None,  # added to the scores; broadcasts to them
+    softcap: float | None = None,  # no score beyond this, before the bias is added
+) -> Float[Tensor, "*b tq tk"]:
+    "Scores bent by softcap * tanh(s / softcap), then shifted by an additive bias."
+    s = s if softcap is None else softcap * torch.tanh(s / softcap)
+    return s if bias is None else s + bias.to(s.dtype)
 
 # %% ../nbs/04_attention.ipynb #07be3303
 class Tape(dict):
@@ -108,13 +158,41 @@ class Tape(dict):
 
     def __init__(self):
         self.running: list[str] = []  # names of the modules now at work, the innermost last
+        self.names: dict[int, str] = {}  # the id of each module, and its name
+        self.place: tuple | None = None  # while a text is written: (who writes, row, column) of the new weights
+        self.joined: dict[tuple, str] = {}  # who writes, and a name -> the name on the tape
 
     def put(self, **tensors: Tensor) -> tuple[Tensor, Tensor]:
         "Store tensors under the innermost module's name (.2 at its second call); attention goes on with the weights and values given back."
         names = {part: ".".join(filter(None, [self.running[-1], part])) for part in tensors}
+        if self.place and (self.place[0], names["weights"]) in self.joined:
+            return self.join(names, tensors)
         n = 1 + sum(name == names["weights"] or name.startswith(names["weights"] + ".") for name in self)
-        self.update({names[part] + (f".{n}" if n > 1 else ""): x for part, x in tensors.items()})
+        names = {part: name + (f".{n}" if n > 1 else "") for part, name in names.items()}
+        if self.place:
+            self.joined |= {(self.place[0], names[part].removesuffix(f".{n}")): name for part, name in names.items()}
+        self.update({names[part]: x for part, x in tensors.items()})
         return tensors["weights"], tensors["v"]
+
+    def join(self, names: dict[str, str], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        "Put the rows of new tokens under those of older ones, so that the steps of a text make one map."
+        who, row, column = self.place
+        names = {part: self.joined[who, name] for part, name in names.items()}
+        w, width = tensors["weights"], self[names["weights"]].shape[-1]
+        if column is not None:  # None: the keys are those of a source, and stay
+            w, width = F.pad(w, (column, 0)), column + w.shape[-1]
+        before = self[names["weights"]][..., :row, :width]
+        self[names["weights"]] = torch.cat([F.pad(before, (0, width - before.shape[-1])), w], -2)
+        self[names["q"]] = torch.cat([self[names["q"]][..., :row, :], tensors["q"]], -2)
+        for part in ("k", "v"):
+            self[names[part]] = torch.cat([self[names[part]][..., : column or 0, :], tensors[part]], -2)
+        return tensors["weights"], tensors["v"]
+
+    def keep(self, who: int, rows: Tensor):
+        "Of what this writer has joined, these rows of the batch go on, in this order."
+        for (writer, _), name in self.joined.items():
+            if writer == who:
+                self[name] = self[name][rows]
 
     def attention(self, kind: str | None = None) -> list[Tensor]:
         'Weights [b h tq tk] in the order they ran; kind keeps names with these parts: "cross", "decoder.attention".'
@@ -145,6 +223,7 @@ def record(
     tape, hooks = Tape(), []
     try:
         for name, module in model.named_modules():
+            tape.names[id(module)] = name
             hooks += _follow(module, name, tape.running)
         _tapes.append(tape)
         yield tape
@@ -152,6 +231,31 @@ def record(
         _tapes[:] = [t for t in _tapes if t is not tape]
         for hook in hooks:
             hook.remove()
+
+# %% ../nbs/04_attention.ipynb #426174a4
+@contextmanager
+def joining(
+    layer: nn.Module,  # whose attention runs inside
+    who: int,  # a number for the text or the batch that is written
+    row: int,  # of the first new token, in the whole text
+    column: int | None,  # of the first key, in the whole text; None: the keys do not grow
+) -> Iterator[None]:
+    "While the block runs, each tape that knows the layer joins its attention to that of earlier steps."
+    tapes = [tape for tape in _tapes if id(layer) in tape.names]
+    for tape in tapes:
+        tape.running.append(tape.names[id(layer)])
+        tape.place = who, row, column
+    try:
+        yield
+    finally:
+        for tape in tapes:
+            tape.running.pop()
+            tape.place = None
+
+# %% ../nbs/04_attention.ipynb #77c03398
+def tapes_of(model: nn.Module) -> list[Tape]:
+    "The tapes that record a part of the model now."
+    return [tape for tape in _tapes if any(id(module) in tape.names for module in model.modules())]
 
 # %% ../nbs/04_attention.ipynb #a0f532d2
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (text, head, query, key) -> may look
@@ -164,9 +268,32 @@ def sliding_window(n: int) -> Rule:
     return lambda b, h, i, j: (j <= i) & (i - j < n)
 
 # %% ../nbs/04_attention.ipynb #f95c4922
+def _numbered(documents: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    "The documents, where they number all these tokens; else a ValueError. Looks on a CPU only."
+    if documents.device.type == "cpu" and not torch.compiler.is_compiling():
+        texts, tokens = (1 + max([int(x.max()) for x in xs if x.numel()], default=-1) for xs in ([b], [i, j]))
+        if texts > documents.shape[0] or tokens > documents.shape[1]:
+            given = f"documents {[*documents.shape]} for {texts} texts of {tokens} tokens"
+            raise ValueError(f"{given}: number every token of every text, [b t]")
+    return documents
+
+# %% ../nbs/04_attention.ipynb #8bbd54d4
 def same_document(documents: Int[Tensor, "b t"]) -> Rule:
     "Each token sees its own document only; documents numbers them, token by token."
-    return lambda b, h, i, j: documents[b, i] == documents[b, j]
+    documents = torch.as_tensor(documents)
+    if documents.ndim != 2:
+        raise ValueError(f"documents {[*documents.shape]}: expected a number for each token of each text, [b t]")
+    # FlexAttention asks about single pairs, which have no axis, and looks at no value then
+    return lambda b, h, i, j: (_numbered(documents, b, i, j) if j.ndim else documents)[b, i] == documents[b, j]
+
+# %% ../nbs/04_attention.ipynb #fb97fe61
+def document_positions(documents: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    "document_positions([[5, 5, 5, 7, 7]]) -> [[0, 1, 2, 0, 1]]: each document of a packed row counts from its first token."
+    documents = torch.as_tensor(documents)
+    at = torch.arange(documents.shape[-1], device=documents.device).expand_as(documents)
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[..., 1:] = documents[..., 1:] != documents[..., :-1]
+    return at - at.masked_fill(~begins, 0).cummax(-1).values
 
 # %% ../nbs/04_attention.ipynb #e907375a
 def mask_part(
@@ -185,22 +312,85 @@ def mask_part(
     else:
         part = j >= 0 if mask is None else mask[..., rows, :] if mask.ndim > 1 and mask.shape[-2] > 1 else mask
     part = part & (j <= i if causal else j >= 0)
+    if not part.numel():
+        return part, slice(0, tk)
     seen = part.reshape(-1, tk).any(0).nonzero().flatten().tolist() or [0]
     return part, slice(seen[0], seen[-1] + 1)
 
+# %% ../nbs/04_attention.ipynb #6bdf5623
+def bias_part(
+    bias: Rule | Float[Tensor, "..."] | None,
+    shape: tuple[int, ...],  # of the scores: *b h tq tk
+    rows: slice,  # these queries
+    keys: slice,  # and these keys
+    device: torch.device,
+) -> Float[Tensor, "..."] | None:  # broadcasts to *b h rows keys
+    "What is added to the scores of some queries and some keys."
+    *lead, h, tq, tk = shape
+    if callable(bias):
+        i, j = torch.arange(tk - tq, tk, device=device)[rows, None], torch.arange(tk, device=device)[keys]
+        b = torch.arange(torch.Size(lead).numel(), device=device).view(*lead, 1, 1, 1)
+        return bias(b, torch.arange(h, device=device)[:, None, None], i, j)
+    if bias is None or bias.ndim == 0:
+        return bias
+    bias = bias[..., keys] if bias.shape[-1] == tk else bias
+    return bias[..., rows, :] if bias.ndim > 1 and bias.shape[-2] == tq else bias
+
 # %% ../nbs/04_attention.ipynb #2846d47a
-def _guarded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, shared: bool) -> Tensor:
-    "The fused kernel for devices whose answer to a row that sees nothing is undefined: zero, with zero gradients."
-    seen = mask.any(-1, keepdim=True)
-    return F.scaled_dot_product_attention(q, k, v, mask | ~seen, enable_gqa=shared).masked_fill(~seen, 0.0)
+def _finite(*tensors: Tensor) -> bool:
+    "Whether all numbers are finite, by one sum each; on a CPU only, a GPU would have to wait for the answer."
+    if tensors[0].device.type != "cpu" or torch.compiler.is_compiling():
+        return True
+    return all(math.isfinite(x.detach().float().sum()) for x in tensors)
 
 # %% ../nbs/04_attention.ipynb #4c694680
-def _streamed(q: Tensor, k: Tensor, v: Tensor, mask: Rule, causal: bool, block: int = 256) -> Tensor:
-    "Attention under a rule, `block` queries at a time."
-    out, shape = [], (*q.shape[:-1], k.shape[-2])
+def _open_weights(q, k, mask, bias, softcap: float | None, scale: float | None) -> Tensor:
+    "Weights in the open, in 32 bits at least; a hidden key counts for nothing even where it is no number."
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    q, k = (q.float(), k.float()) if half else (q, k)
+    if not _finite(k):
+        broken = ~k.isfinite().all(-1, keepdim=True)
+        s = scores(q, k.masked_fill(broken, 0.0), scale).masked_fill(broken.transpose(-2, -1), math.nan)
+    else:
+        s = scores(q, k, scale)
+    return weights(adjusted(s, bias, softcap), mask)
+
+# %% ../nbs/04_attention.ipynb #c0267247
+def _average(w: Float[Tensor, "*b tq tk"], v: Float[Tensor, "*b tk dv"]) -> Float[Tensor, "*b tq dv"]:
+    "The average of the values, into which a weight of zero lets nothing, neither NaN nor infinity."
+    if _finite(v):
+        return w @ v
+    broken = ~v.isfinite()
+    reached = (w != 0).to(w.dtype) @ broken.to(w.dtype) > 0
+    return (w @ v.masked_fill(broken, 0.0)).masked_fill(reached, math.nan)
+
+# %% ../nbs/04_attention.ipynb #9758c0e3
+def _guarded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, shared: bool, bias=None, scale=None) -> Tensor:
+    "The fused kernel where a mask may hide everything from a row: that row is zero, with zero gradients."
+    seen = None if mask is None else mask.any(-1, keepdim=True)
+    allowed = None if mask is None else mask | ~seen
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        allowed = bias if mask is None else torch.where(allowed, bias, -math.inf)
+        allowed = allowed.expand(*q.shape[:-1], k.shape[-2])
+    out = F.scaled_dot_product_attention(q, k, v, allowed, enable_gqa=shared, scale=scale)
+    return out if mask is None else out.masked_fill(~seen, 0.0)
+
+# %% ../nbs/04_attention.ipynb #8793d29b
+def _streamed(q, k, v, mask, causal: bool, block: int = 256, bias=None, softcap=None, scale=None) -> Tensor:
+    "Attention under a rule, or with softcap, `block` queries at a time."
+    out, shape, h = [], (*q.shape[:-1], k.shape[-2]), q.shape[-3]
+    in_the_open = softcap is not None or not _finite(k, v)
     for start in range(0, q.shape[-2], block):
-        part, keys = mask_part(mask, causal, shape, slice(start, start + block), q.device)
-        out.append(_guarded(q[..., start : start + block, :], k[..., keys, :], v[..., keys, :], part[..., keys], k.shape[-3] != q.shape[-3]))
+        rows = slice(start, start + block)
+        part, keys = mask_part(mask, causal, shape, rows, q.device)
+        part, more = part[..., keys], bias_part(bias, shape, rows, keys, q.device)
+        parts = q[..., rows, :], k[..., keys, :], v[..., keys, :]
+        if in_the_open:
+            w = _open_weights(parts[0], share_heads(parts[1], h), part, more, softcap, scale).to(q.dtype)
+            out.append(_average(w, share_heads(parts[2], h)))
+        else:
+            out.append(_guarded(*parts, torch.atleast_2d(part), k.shape[-3] != h, more, scale))
     return torch.cat(out, -2)
 
 # %% ../nbs/04_attention.ipynb #3af9740c
@@ -221,11 +411,27 @@ def _plan(mask: Rule, causal: bool, shape: tuple[int, ...], device: torch.device
     return _compiled()[0](rule, b, h, tq, tk, device=device)
 
 # %% ../nbs/04_attention.ipynb #b5a944c7
-def _flex(q: Tensor, k: Tensor, v: Tensor, mask: Rule, causal: bool) -> Tensor:
+def _score_mod(bias: Rule | Tensor | None, softcap: float | None, shape: tuple[int, ...]) -> Callable | None:
+    "Softcap and bias as FlexAttention takes them: a function of one score and its four numbers."
+    if bias is None and softcap is None:
+        return None
+    late = shape[-1] - shape[-2]  # the queries are the last positions
+    bend = (lambda s: s) if softcap is None else lambda s: softcap * torch.tanh(s / softcap)
+    if bias is None:
+        return lambda s, b, h, i, j: bend(s)
+    if callable(bias):
+        return lambda s, b, h, i, j: bend(s) + bias(b, h, i + late, j)
+    table = bias.expand(shape).reshape(-1, *shape[-3:])
+    return lambda s, b, h, i, j: bend(s) + table[b, h, i, j]
+
+# %% ../nbs/04_attention.ipynb #02146b37
+def _flex(q, k, v, mask: Rule, causal: bool, bias=None, softcap=None, scale=None) -> Tensor:
     "Attention under a rule, by FlexAttention's compiled kernel."
-    lead, (q, k, v) = q.shape[:-3], (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
+    lead, change = q.shape[:-3], _score_mod(bias, softcap, (*q.shape[:-1], k.shape[-2]))
+    q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
     plan = _plan(mask, causal, (*q.shape[:-1], k.shape[-2]), q.device)
-    out = _compiled()[1](q, k, v, block_mask=plan, enable_gqa=k.shape[1] != q.shape[1])
+    shared = k.shape[1] != q.shape[1]
+    out = _compiled()[1](q, k, v, score_mod=change, block_mask=plan, scale=scale, enable_gqa=shared)
     return out.reshape(*lead, *out.shape[1:])
 
 # %% ../nbs/04_attention.ipynb #e7e44df3
@@ -255,7 +461,41 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
     if mask.ndim > len(full) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], full[::-1], strict=False)):
         raise ValueError(f"the mask {[*mask.shape]} does not broadcast to the scores {full}: its axes are [*b h tq tk]")
 
+# %% ../nbs/04_attention.ipynb #c739c3db
+def _check_bias(bias, softcap: float | None, q: Tensor, k: Tensor) -> None:
+    "Raise ValueError for a bias that does not fit the scores, or a cap that is none."
+    if softcap is not None and not 0 < softcap < math.inf:
+        raise ValueError(f"softcap={softcap}: expected a finite number above 0, such as 50.0, or None for no cap")
+    if bias is None or callable(bias):
+        return
+    full = [*q.shape[:-1], k.shape[-2]]
+    if not bias.is_floating_point():
+        raise ValueError(f"the bias is {bias.dtype}, expected numbers to add to the scores; True and False are a mask")
+    if bias.device != q.device:
+        raise ValueError(f"queries are on {q.device}, the bias on {bias.device}: move it with bias.to(q.device)")
+    if bias.ndim > len(full) or any(m not in (1, n) for m, n in zip(bias.shape[::-1], full[::-1], strict=False)):
+        raise ValueError(f"the bias {[*bias.shape]} does not broadcast to the scores {full}: its axes are [*b h tq tk]")
+
 # %% ../nbs/04_attention.ipynb #85866b8b
+def _fused(q, k, v, mask, causal: bool, bias, softcap: float | None, scale: float | None) -> Tensor:
+    "The fastest way that gives the output without the weights."
+    tq, tk, shared = q.shape[-2], k.shape[-2], k.shape[-3] != q.shape[-3]
+    if callable(mask) and q.device.type == "cuda":
+        return _flex(q, k, v, mask, causal, bias, softcap, scale)
+    hides = causal or mask is not None
+    if callable(mask) or callable(bias) or softcap is not None or hides and not _finite(k, v):
+        return _streamed(q, k, v, mask, causal, bias=bias, softcap=softcap, scale=scale)
+    if mask is None and bias is None and not (causal and tq != tk):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=shared, scale=scale)
+    if causal:
+        future = causal_mask(tq, tk, q.device)
+        mask = future if mask is None else mask & future
+    mask = None if mask is None else torch.atleast_2d(mask)
+    if bias is None and q.device.type == "cpu":
+        return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=shared, scale=scale)
+    return _guarded(q, k, v, mask, shared, bias, scale)
+
+# %% ../nbs/04_attention.ipynb #e2740625
 def attention(
     q: Float[Tensor, "*b h tq dh"],  # queries
     k: Float[Tensor, "*b hk tk dh"],  # keys; hk divides h
@@ -263,30 +503,33 @@ def attention(
     mask: Bool[Tensor, "..."] | Rule | None = None,  # True: may look; broadcasts to [*b h tq tk]
     causal: bool = False,  # hide the future; the queries are the last tq of tk positions
     need_weights: bool = False,  # return (out, weights) instead of out
+    bias: Float[Tensor, "..."] | Rule | None = None,  # added to the scores; broadcasts to [*b h tq tk]
+    softcap: float | None = None,  # scores are bent to stay below it, before the bias is added
+    scale: float | None = None,  # factor of the scores; None: 1/sqrt(dh)
 ) -> Float[Tensor, "*b h tq dv"] | tuple[Float[Tensor, "*b h tq dv"], Float[Tensor, "*b h tq tk"]]:
-    "softmax(QKᵀ/√dh)V, by PyTorch's fused kernel unless the weights are asked for or a tape records."
+    """softmax(QKᵀ/√dh + bias)V, by PyTorch's fused kernel unless the weights are asked for or a tape records.
+
+    A query that may look at nothing receives zeros. What is hidden from a query cannot reach it, not even NaN or
+    infinity; on a GPU this holds where weights are asked for, the fused kernels there do not promise it.
+    Raises ValueError for shapes, types and devices that do not fit. Sources: Vaswani et al. 2017, equation 1;
+    bias: Press et al. 2022, Raffel et al. 2020; softcap: Gemma Team 2024.
+    """
     _check(q, k, v)
-    h, tq, tk = q.shape[-3], q.shape[-2], k.shape[-2]
-    tapes = [tape for tape in _tapes if tape.running]
-    fused = not (need_weights or tapes)
-    if callable(mask) and fused:
-        return (_flex if q.device.type == "cuda" else _streamed)(q, k, v, mask, causal)
-    if callable(mask):
-        mask, _ = mask_part(mask, False, (*q.shape[:-1], tk), slice(None), q.device)
-    if mask is not None:
+    _check_bias(bias, softcap, q, k)
+    h, shape = q.shape[-3], (*q.shape[:-1], k.shape[-2])
+    if isinstance(mask, Tensor):
         _check_mask(mask, q, k)
-    if causal and not (fused and mask is None and tq == tk):
-        future = causal_mask(tq, tk, q.device)
-        mask, causal = future if mask is None else mask & future, False
-    if fused and mask is not None and q.device.type != "cpu":
-        return _guarded(q, k, v, mask, k.shape[-3] != h)
-    if fused:
-        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=k.shape[-3] != h)
+    tapes = [tape for tape in _tapes if tape.running]
+    if not need_weights and not tapes and 0 not in shape:
+        return _fused(q, k, v, mask, causal, bias, softcap, scale)
+    if callable(mask) or causal:
+        mask, _ = mask_part(mask, causal, shape, slice(None), q.device)
+    bias = bias_part(bias, shape, slice(None), slice(None), q.device)
     k, v = share_heads(k, h), share_heads(v, h)
-    w = weights(scores(q, k), mask)
+    w = _open_weights(q, k, mask, bias, softcap, scale).to(q.dtype)
     for tape in tapes:
         w, v = tape.put(weights=w, q=q, k=k, v=v)
-    return (w @ v, w) if need_weights else w @ v
+    return (_average(w, v), w) if need_weights else _average(w, v)
 
 # %% ../nbs/04_attention.ipynb #9ab47a93
 @torch.no_grad()
@@ -297,18 +540,26 @@ def attention_map(
     mask: Bool[Tensor, "..."] | Rule | None = None,  # True: may look
     causal: bool = False,  # hide the future
     block: int = 32,  # queries at a time: their weights are all that is held
+    bias: Float[Tensor, "..."] | Rule | None = None,  # added to the scores
+    softcap: float | None = None,  # scores are bent to stay below it, before the bias is added
+    scale: float | None = None,  # factor of the scores; None: 1/sqrt(dh)
 ) -> Float[Tensor, "*b h bins bins"]:  # rows sum to one where every query sees something
     "Attention weights summed over the keys of a bin and averaged over its queries, exact, in memory O(tk · block)."
     _check(q, k, k)
-    (tq, h), tk = (q.shape[-2], q.shape[-3]), k.shape[-2]
+    _check_bias(bias, softcap, q, k)
+    if isinstance(mask, Tensor):
+        _check_mask(mask, q, k)
+    h, tq, tk, shape = q.shape[-3], q.shape[-2], k.shape[-2], (*q.shape[:-1], k.shape[-2])
     if not 0 < bins <= min(tq, tk):
         raise ValueError(f"{bins} bins for {tq} queries and {tk} keys: take from 1 to {min(tq, tk)}")
     to, frm = (torch.arange(n, device=q.device) * bins // n for n in (tq, tk))
     out = torch.zeros(*q.shape[:-2], bins, bins, device=q.device)
     for start in range(0, tq, block):
         rows, first = slice(start, start + block), start * bins // tq
-        part, keys = mask_part(mask, causal, (*q.shape[:-1], tk), rows, q.device)
-        w = weights(scores(q[..., rows, :], share_heads(k[..., keys, :], h)).float(), part[..., keys])
+        part, keys = mask_part(mask, causal, shape, rows, q.device)
+        more = bias_part(bias, shape, rows, keys, q.device)
+        some = q[..., rows, :], share_heads(k[..., keys, :], h)
+        w = _open_weights(*some, part[..., keys], more, softcap, scale).float()
         together = F.one_hot(to[rows] - first).T.float()  # [bins touched, queries]
         out[..., first : first + len(together), :].index_add_(-1, frm[keys], together @ w)
     return out / torch.bincount(to)[:, None]

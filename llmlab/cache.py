@@ -2,11 +2,13 @@
 
 # %% auto #0
 __all__ = ['heads', 'Cache', 'Now', 'attend', 'look', 'embed_at', 'advance', 'Reader', 'sight', 'compiled_advance',
-           'CachedReader', 'pad', 'check_rows', 'check_reading', 'remember_source', 'open_reader']
+           'CachedReader', 'pad', 'check_rows', 'check_reading', 'own_context', 'remember_source', 'open_reader']
 
 # %% ../nbs/11_cache.ipynb #1d56a2bc
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache as once
+from itertools import count as counting
 from typing import NamedTuple
 
 import torch
@@ -14,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # %% ../nbs/11_cache.ipynb #730fec2e
-from .attention import attention, merge_heads, rotary_table, rotate, split_heads
-from .metrics import device_of, evaluating
-from .transformer import Attention, Config, Decoder, Embed, EncoderDecoder, check_ids, project
+from .attention import attention, joining, merge_heads, rotary_table, rotate, split_heads, tapes_of
+from .metrics import context_of, device_of, evaluating, logits_of
+from .transformer import Attention, Config, Decoder, Embed, Encoder, EncoderDecoder, check_ids, project
 
 # %% ../nbs/11_cache.ipynb #e444fa6a
 def heads(
@@ -37,11 +39,19 @@ class Cache:
         at, rope = torch.arange(size, device=like.device), cfg.position == "rope"
         self.table = rotary_table(at, cfg.head_width, cfg.rope_base, cfg.rope_factor) if rope else None
         self.cross, self.cross_mask = [], None  # keys and values of a source, a pair for each layer
+        self.on_tape: tuple[int, int] | None = None  # while a tape records: who writes, and ids that left the slots
 
     def put(self, i: int, slots: Int[Tensor, " t"], k: Tensor, v: Tensor, end: int) -> tuple[Tensor, Tensor]:
         "New keys and values into layer i at these slots; returns all of them before slot `end`."
         keys, values = self.keys[i].index_copy_(2, slots, k), self.values[i].index_copy_(2, slots, v)
         return keys[:, :, :end], values[:, :, :end]
+
+    def joining(self, layer: Attention, slots: Int[Tensor, " t"], grows: bool = True):
+        "Where a tape shall join the attention of tokens at these slots."
+        if self.on_tape is None:
+            return nullcontext()
+        who, gone = self.on_tape
+        return joining(layer, who, gone + int(slots[0]), gone if grows else None)
 
     def keep(self, rows: Int[Tensor, " b"]):
         "These rows of the batch go on, in this order."
@@ -56,21 +66,30 @@ class Now(NamedTuple):
     slots: Int[Tensor, " t"]  # places on the time axis
     end: int  # they look at slots before this one
     mask: Bool[Tensor, "b 1 t end"] | None = None  # True: may look; None: at all of them
+    bias: Float[Tensor, "h t end"] | None = None  # added to the scores: ALiBi, T5's relative positions
 
 # %% ../nbs/11_cache.ipynb #87f9ac63
-def attend(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int, now: Now) -> Float[Tensor, "b t d"]:
+def attend(
+    x: Float[Tensor, "b t d"],
+    layer: Attention,
+    cache: Cache,
+    i: int,  # the layer's number
+    now: Now,
+    turn: Float[Tensor, "2 b 1 t half"] | None = None,  # rotary cosines and sines of the new tokens
+) -> Float[Tensor, "b t d"]:
     "Attention of new tokens, in layer i, to all tokens so far."
     q, k, v = heads(layer, x)
-    if cache.table is not None:
-        q, k = rotate(q, cache.table[:, now.slots]), rotate(k, cache.table[:, now.slots])
+    q, k = (q, k) if turn is None else (rotate(q, turn), rotate(k, turn))
     k, v = cache.put(i, now.slots, k, v, now.end)
-    return layer.out(merge_heads(attention(q, k, v, now.mask)))
+    with cache.joining(layer, now.slots):
+        return layer.out(merge_heads(attention(q, k, v, now.mask, bias=now.bias, **layer.bend)))
 
 # %% ../nbs/11_cache.ipynb #0758582c
-def look(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int) -> Float[Tensor, "b t d"]:
+def look(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int, now: Now) -> Float[Tensor, "b t d"]:
     "Attention of new tokens, in layer i, to the source."
     q, *_ = heads(layer, x, x[:, :0])
-    return layer.out(merge_heads(attention(q, *cache.cross[i], cache.cross_mask)))
+    with cache.joining(layer, now.slots, grows=False):
+        return layer.out(merge_heads(attention(q, *cache.cross[i], cache.cross_mask, **layer.bend)))
 
 # %% ../nbs/11_cache.ipynb #2be53cbb
 def embed_at(embed: Embed, ids: Int[Tensor, "b t"], positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
@@ -93,10 +112,11 @@ def advance(
     "New tokens through the decoder; what is needed of older ones comes from the cache."
     x, post = embed_at(decoder.embed, new, positions), decoder.cfg.norm_place == "post"
     x = decoder.norm(x) if post else x
+    turn = None if cache.table is None else cache.table[:, positions][:, :, None]
     for i, block in enumerate(decoder.blocks):
-        x = block.add(x, block.norm1, attend, block.attention, cache, i, now)
+        x = block.add(x, block.norm1, attend, block.attention, cache, i, now, turn)
         if cache.cross:
-            x = block.add(x, block.norm_cross, look, block.cross, cache, i)
+            x = block.add(x, block.norm_cross, look, block.cross, cache, i, now)
         x = block.add(x, block.norm2, block.mlp)
     return x if post else decoder.norm(x)
 
@@ -108,37 +128,54 @@ class Reader:
         self,
         model: Callable,  # ids [b t] to logits [b t v]
         pads: Int[Tensor, " b"],  # ids at the left of each row that are padding
-        size: int,  # ids that fit
+        size: int,  # slots: ids that fit, padding included
+        context: int | None = None,  # ids of one text that the model can read; None: as many as there are slots
     ):
-        self.model, self.pads, self.padded, self.length = model, pads, bool(pads.any()), 0
-        self.ids = pads.new_zeros(len(pads), size)
+        self.model, self.pads, self.starts, self.length = model, pads, pads.tolist(), 0
+        self.context = size if context is None else context
+        self.ids, self.gone = pads.new_zeros(len(pads), size), 0  # gone: slots that were cleared at the left
+        self.rooms: list[int] | None = None  # ids that each text may still get; None: all the same
 
     def read(self, new: Int[Tensor, "b t"], last: int = 1) -> Float[Tensor, "b last v"]:
         "Takes in new ids; returns the logits for what comes after each of the last ones."
-        if self.length + new.shape[1] > self.ids.shape[1]:
-            new = self.forget(new)
+        self.make_room(new.shape[1])
         self.length += new.shape[1]
         self.ids[:, self.length - new.shape[1] : self.length] = new
         with evaluating(self.model):
             return self.logits(new, last)
 
-    def forget(self, new: Tensor) -> Tensor:
-        "Empties what is full; what to read again: the newer half, and the new."
-        every = torch.cat([self.ids[:, : self.length], new], 1)
-        kept = every[:, -max(self.ids.shape[1] // 2, 1) :]
-        self.pads, self.length = (self.pads - (every.shape[1] - kept.shape[1])).clamp(min=0), 0
-        return kept
+    def make_room(self, t: int):
+        "Each text that would grow beyond the context forgets its older half; then slots that nobody needs are cleared."
+        full = [row for row, start in enumerate(self.starts) if self.length - start + t > self.context]
+        if full:
+            self.forget(full, max(self.context // 2 - t, 0))
+        if self.length + t > self.ids.shape[1]:
+            self.shift(min(self.starts))
+
+    def forget(self, rows: list[int], kept: int):
+        "Of these rows only the newest ids stay."
+        for row in rows:
+            self.starts[row] = self.length - kept
+        self.pads = torch.tensor(self.starts, device=self.pads.device)
+
+    def shift(self, by: int):
+        "Moves everything to the left: the first slots hold what nobody looks at any more."
+        self.ids[:, : self.length - by] = self.ids[:, by : self.length].clone()
+        self.starts, self.pads = [start - by for start in self.starts], self.pads - by
+        self.length, self.gone = self.length - by, self.gone + by
 
     def logits(self, new: Tensor, last: int) -> Tensor:
         "All ids so far through the model; where rows have padding, one by one and without it."
         ids = self.ids[:, : self.length]
-        if not self.padded:
-            return self.model(ids)[:, -last:]
-        return torch.cat([self.model(row[None, n:])[:, -last:] for row, n in zip(ids, self.pads.tolist(), strict=True)])
+        if not any(self.starts):
+            return logits_of(self.model, ids)[:, -last:]
+        parts = zip(ids, self.starts, strict=True)
+        return torch.cat([logits_of(self.model, row[None, start:])[:, -last:] for row, start in parts])
 
     def keep(self, rows: Int[Tensor, " b"]):
         "These rows go on, in this order; a row may go on more than once."
         self.ids, self.pads = self.ids[rows], self.pads[rows]
+        self.starts = [self.starts[row] for row in rows.tolist()]
 
 # %% ../nbs/11_cache.ipynb #5bd05db5
 def sight(slots: Int[Tensor, " t"], end: int, pads: Int[Tensor, " b"]) -> Bool[Tensor, "b 1 t end"]:
@@ -153,27 +190,60 @@ def compiled_advance() -> Callable:
     return torch.compile(advance, fullgraph=True, mode="reduce-overhead" if torch.cuda.is_available() else None)
 
 # %% ../nbs/11_cache.ipynb #65fcb7a2
+_readers = counting()  # a number for each reader, by which a tape knows it
+
+# %% ../nbs/11_cache.ipynb #74ea9713
 class CachedReader(Reader):
     "A decoder that keeps keys and values: only new ids are computed."
 
-    def __init__(self, decoder: Decoder, pads: Int[Tensor, " b"], size: int, compiled: bool = False):
-        super().__init__(decoder, pads, size)
+    def __init__(
+        self, decoder: Decoder, pads: Int[Tensor, " b"], size: int, compiled: bool = False, context: int | None = None
+    ):
+        super().__init__(decoder, pads, size, context)
         self.cache = Cache(decoder.cfg, len(pads), size, decoder.head_weight.detach())
-        self.compiled, self.advance = compiled, compiled_advance() if compiled else advance
+        self.compiled, self.advance, self.number = compiled, compiled_advance() if compiled else advance, next(_readers)
+        if compiled:  # a CUDA graph may write into memory that stays where it is, and into no other
+            for memory in (self.cache.keys, self.cache.values):
+                torch._dynamo.mark_static_address(memory)
 
     def logits(self, new, last):
         slots = torch.arange(self.length - new.shape[1], self.length, device=new.device)
         positions = (slots - self.pads[:, None]).clamp(min=0)
-        single = new.shape[1] == 1
-        run, end = (self.advance, self.ids.shape[1]) if single and self.compiled else (advance, self.length)
-        every = single and end == self.length and not self.padded
-        now = Now(slots, end, None if every else sight(slots, end, self.pads))
+        tapes, single = tapes_of(self.model), new.shape[1] == 1
+        fixed = single and self.compiled and not tapes
+        run, end = (self.advance, self.ids.shape[1]) if fixed else (advance, self.length)
+        every = single and end == self.length and not any(self.starts)
+        bias = self.model.bias(slots, torch.arange(end, device=new.device))
+        now = Now(slots, end, None if every else sight(slots, end, self.pads), bias)
+        self.cache.on_tape = (self.number, self.gone) if tapes else None
         hidden = run(self.model, new, positions, self.cache, now)
         return self.model.logits(hidden[:, -last:])
+
+    def forget(self, rows, kept):
+        "What stays is read again, from position 0."
+        super().forget(rows, kept)
+        if not kept:
+            return
+        some = Cache(self.model.cfg, len(rows), kept, self.cache.keys)
+        some.cross = [(k[rows], v[rows]) for k, v in self.cache.cross]
+        some.cross_mask = None if self.cache.cross_mask is None else self.cache.cross_mask[rows]
+        at, here = torch.arange(kept, device=self.ids.device), slice(self.length - kept, self.length)
+        now = Now(at, kept, sight(at, kept, torch.zeros_like(self.pads[rows])), self.model.bias(at, at))
+        with evaluating(self.model):
+            advance(self.model, self.ids[rows, here], at.expand(len(rows), -1), some, now)
+        self.cache.keys[:, rows, :, here], self.cache.values[:, rows, :, here] = some.keys, some.values
+
+    def shift(self, by):
+        "Keys and values move, too; they were turned by their places in their texts, which stay."
+        for memory in (self.cache.keys, self.cache.values):
+            memory[:, :, :, : self.length - by] = memory[:, :, :, by : self.length].clone()
+        super().shift(by)
 
     def keep(self, rows):
         super().keep(rows)
         self.cache.keep(rows)
+        for tape in tapes_of(self.model):
+            tape.keep(self.number, rows)
 
 # %% ../nbs/11_cache.ipynb #8c0d11af
 def pad(
@@ -201,6 +271,9 @@ def check_rows(rows: Sequence, what: str) -> None:
 def check_reading(model, prompts, n, source, cache, overflow) -> None:
     "Raise ValueError for what does not fit together."
     check_rows(prompts, "prompts")
+    reads_only = isinstance(model, Encoder) or isinstance(getattr(model, "encoder", None), Encoder)
+    if reads_only and not isinstance(model, EncoderDecoder):
+        raise ValueError(f"{type(model).__name__} reads a text as a whole and cannot write: give a Decoder or an EncoderDecoder")
     if n < 0:
         raise ValueError(f"n={n} ids to come: expected 0 or more")
     if overflow not in ("forget", "stop") or cache not in (True, False, "compiled"):
@@ -212,6 +285,11 @@ def check_reading(model, prompts, n, source, cache, overflow) -> None:
         check_rows(source, "source")
         if len(source) != len(prompts):
             raise ValueError(f"{len(source)} sources for {len(prompts)} prompts: give one source for each prompt")
+
+# %% ../nbs/11_cache.ipynb #0296d606
+def own_context(model: Callable) -> int | None:
+    "The context that a model of transformers names; None for every other function from ids to logits."
+    return context_of(model) if hasattr(model, "config") else None
 
 # %% ../nbs/11_cache.ipynb #1537d93d
 def remember_source(model: EncoderDecoder, source: Sequence[Sequence[int]], cache: Cache) -> None:
@@ -231,20 +309,33 @@ def open_reader(
     cache: bool | str = True,  # keep keys and values; "compiled": in fixed shapes, by torch.compile
     overflow: str = "forget",  # where the context is full: "forget" its older half | "stop" writing
 ) -> tuple[Reader, Int[Tensor, "b t"], int]:  # the reader, what it shall read first, ids that it will take then
-    "A model made ready to read prompts and to write on."
+    """A model made ready to read prompts and to write on.
+
+    Each text has a context of its own: it forgets, or ends, when it is full itself, whatever stands beside it in the
+    batch. With `overflow="stop"` the third value is the room of the shortest prompt, which has the most. While `record(model)` is open, the
+    attention of each step is joined on the tape: `blocks.0.attention.weights` is one map [b h t t] of the prompt and
+    all that was read since, padding included. Raises ValueError for what does not fit together.
+    """
     check_reading(model, prompts, n, source, cache, overflow)
     decoder = getattr(model, "decoder", model) if source is not None else model
-    context = decoder.cfg.context if isinstance(decoder, Decoder) else max(map(len, prompts)) + n
+    longest = max(map(len, prompts)) + n
+    context = (decoder.cfg.context if isinstance(decoder, Decoder) else own_context(model)) or longest
     rows = [row[-context:] for row in prompts] if overflow == "forget" else prompts
     ids, real = pad(rows, device=device_of(model))
-    n = min(n, context - ids.shape[1]) if overflow == "stop" else n
-    pads, size = (~real).sum(1), min(context, ids.shape[1] + n)
-    if not isinstance(decoder, Decoder):
-        return Reader(model, pads, size), ids, n
-    check_ids(ids, decoder.cfg)
-    if source is None and not cache:
-        return Reader(model, pads, size), ids, n
-    reader = CachedReader(decoder, pads, size, cache == "compiled")
+    if overflow == "stop":
+        if ids.shape[1] > context:
+            raise ValueError(f"{ids.shape[1]} tokens, but the context is {context}: crop the ids or raise Config.context")
+        n = min(n, context - min(map(len, rows)))
+    pads, ragged = (~real).sum(1), len(set(map(len, rows))) > 1
+    size = min(context + ragged * (context // 2), ids.shape[1] + n)  # texts that fill up one after another need more slots
+    if isinstance(decoder, Decoder):
+        check_ids(ids, decoder.cfg)
+    if isinstance(decoder, Decoder) and (cache or source is not None):
+        reader = CachedReader(decoder, pads, size, cache == "compiled", context)
+    else:
+        reader = Reader(model, pads, size, context)
     if source is not None:
         remember_source(model, source, reader.cache)
+    if overflow == "stop":
+        reader.rooms = [min(n, context - len(row)) for row in rows]
     return reader, ids, n

@@ -159,7 +159,11 @@ SETTINGS = {
         "norm_place": choice("pre", "post"),
         "norm_eps": number(above=0, below=1, todo="such as 1e-5"),
         "qk_norm": flag(),
-        "position": choice("learned", "sinusoidal", "rope"),
+        "position": choice("learned", "sinusoidal", "rope", "alibi", "relative"),
+        "relative_buckets": SIZE,
+        "relative_distance": SIZE,
+        "softcap": optional(number(above=0, todo="such as 50.0")),
+        "attention_scale": optional(number(above=0, todo="such as 1.0")),
         "rope_base": number(above=0, todo="such as 10000.0"),
         "rope_factor": number(above=0, todo="such as 1.0"),
         "feed_forward": choice("gelu", "gelu_exact", "swiglu"),
@@ -198,11 +202,15 @@ SETTINGS = {
         "top_p": number(above=0, high=1, todo="1 keeps all"),
         "min_p": number(0, 1, todo="0 keeps all"),
         "repetition_penalty": number(above=0, todo="1 changes nothing"),
+        "frequency_penalty": number(),
+        "presence_penalty": number(),
+        "no_repeat_ngram_size": whole(0, todo="0 lets all pieces repeat"),
         "seed": SEED,
     },
     "Beams": {
         "width": SIZE,
         "length_penalty": number(),
+        "no_repeat_ngram_size": whole(0, todo="0 lets all pieces repeat"),
     },
 }
 

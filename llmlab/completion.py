@@ -20,9 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/16_completion.ipynb #f1110007
-from .causal import ChunkedCrossEntropy
+from .causal import causal_loss
 from .code import parses
 from .generation import Sampling, generate
+from .losses import counted
 from .metrics import token_logprobs
 from .segmentation import marks_class
 from .tokens import Tokenizer
@@ -138,13 +139,10 @@ class CodeBatches:
         return torch.tensor([row + [-1] * (longest - len(row)) for row in rows])
 
 # %% ../nbs/16_completion.ipynb #f1110025
+@counted(lambda ids: (ids[:, 1:] >= 0).sum(-1))
 def code_loss(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-    "Mean surprise at each next token that is there, in nats."
-    there = ids[:, 1:] >= 0
-    if not there.any():
-        raise ValueError(f"ids {[*ids.shape]} without a second token in any row: a target needs a token before it")
-    hidden = model.hidden(ids[:, :-1].clamp(min=0))[there]
-    return ChunkedCrossEntropy.apply(hidden, model.head_weight, ids[:, 1:][there], 1024)
+    "Mean surprise at each next token that is there (not -1), in nats."
+    return causal_loss(model, ids, ignore_index=-1)
 
 # %% ../nbs/16_completion.ipynb #f111002a
 def fill(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap], n: int = 24) -> list[str]:

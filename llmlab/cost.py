@@ -74,6 +74,7 @@ def parameter_table(
     d, full = cfg.d_model, cfg.bias is True
     scale = 1 + (cfg.norm == "layer" and full)
     count = {"embed.tokens": cfg.vocab_size * d, "embed.positions": cfg.context * d * (cfg.position == "learned")}
+    count["relative"] = cfg.relative_buckets * cfg.heads * (cfg.position == "relative")
     count |= {"embed.segments": cfg.segments * d, "norm": d * scale, "head": cfg.vocab_size * d * (head and not cfg.tied)}
     for part, (rows, columns) in matrices(cfg).items():
         biased = full or (cfg.bias == "qkv" and part == "attention.qkv")

@@ -13,9 +13,11 @@ import ipywidgets
 import torch
 from .attention import record
 from .causal import draw
-from .maps import kinds, require
+from .checks import require
+from .maps import kinds
 from .metrics import evaluating
-from .views import attention_view, figure_html, next_token_view
+from .stills import looks
+from .views import attention_view, figure_html, next_token_view, widget_bundle
 
 # %% ../nbs/95_explore.ipynb #7697e725
 def look(
@@ -102,7 +104,23 @@ class Explorer:
     def _repr_mimebundle_(self, **kwargs):
         if self.book:
             return {"text/html": figure_html(self.attention) + figure_html(self.next)}
-        return self.box._repr_mimebundle_(**kwargs)
+        return widget_bundle(self.box, f"explore: {self.text.value!r}", self.still())
+
+    def still(self) -> dict[str, str]:
+        "Both figures as tables, {kind of content: text}, for a reader without Python."
+        if self.attention is None:  # the first text could not be shown
+            return {}
+        figure, state = self.attention, {name: getattr(self.attention, name) for name in self.attention.names}
+        return {"text/html": self.next.still()["text/html"] + looks(figure.data, state)}
+
+    def close(self) -> None:
+        "Give back the memory of the text box and its figures, here and in the browser."
+        if self.timer:
+            self.timer.cancel()
+        views = [self.attention, self.next]
+        widgets = [] if self.book else [*self.controls, *self.controls[1].children, self.box]
+        for widget in filter(None, [*views, *widgets]):
+            widget.close()
 
 # %% ../nbs/95_explore.ipynb #0915df62
 def later(self, _=None):

@@ -240,6 +240,7 @@ def patches_view(
     fits = weights.shape[0] == len(words) and side and high % side == 0 == wide % side and n * side**2 == high * wide
     given = f"weights {list(weights.shape)} for {len(words)} words on {high} × {wide} pixels"
     require(fits, f"{given}: give a row a word, and a column for each square patch")
+    require(bool(image.isfinite().all()), "a pixel is NaN or infinite: give numbers from 0 to 1")
     require(bool(weights.isfinite().all() and weights.min() >= 0), "a weight is below 0 or no number: give the softmax")
     colours = ["#" + "".join(f"{round(255 * c):02x}" for c in pixel) for pixel in image.flatten(0, 1).clamp(0, 1).tolist()]
     rows = [[round(x, 4) for x in row] for row in weights.tolist()]

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 # %% ../nbs/09_masked.ipynb #c4806395
 from .checks import check_settings, require
+from .losses import counted
+from .adapters import as_tokenizer
 from .metrics import device_of, evaluating
 from .tokens import Tokenizer, words
 from .transformer import Config, Encoder, check_ids, init_weights, norm
@@ -107,6 +109,7 @@ def corrupt(
     words: Int[Tensor, "b t"] | None = None,   # numbers of words, for whole words
 ) -> Int[Tensor, "b 3 t"]:                     # inputs, labels, 1 for a token and 0 for padding
     "Hide some tokens and remember them; [CLS], [SEP], [PAD] and [MASK] are never targets."
+    tokenizer = as_tokenizer(tokenizer, "mask", "pad")
     check_rows(ids, tokenizer, how, words)
     targets, fate = choose(~is_special(ids, tokenizer), how, generator, words), torch.rand(ids.shape, generator=generator)
     every = torch.arange(tokenizer.vocab_size)
@@ -187,6 +190,7 @@ def masked_logits(
     return model.logits(hidden).float(), labels[labels != -100]
 
 # %% ../nbs/09_masked.ipynb #46b8567b
+@counted(lambda batch: (batch[:, 1] != -100).sum(-1))
 def masked_loss(model: nn.Module, batch: Int[Tensor, "b 3 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the targets, in nats."
     if (batch[:, 1] == -100).all():
@@ -232,11 +236,12 @@ def one_gap(model, tokenizer, text) -> Int[Tensor, "1 t"]:
 # %% ../nbs/09_masked.ipynb #67425736
 def fill_mask(
     model: nn.Module,           # a MaskedLM
-    tokenizer,                  # a MaskTokenizer
+    tokenizer,                  # a MaskTokenizer, or one that pretrained.load gave
     text: str,                  # with [MASK] in the place of one token
     k: int = 5,                 # candidates
 ) -> list[tuple[str, float]]:   # (token in visible form, probability), the likeliest first
     "What may stand in the gap."
+    tokenizer = as_tokenizer(tokenizer, "mask")
     ids = one_gap(model, tokenizer, text)
     with evaluating(model):
         probs = model.logits(model.hidden(ids)[ids == tokenizer.mask])[0].float().softmax(-1)
@@ -254,11 +259,12 @@ def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], In
 # %% ../nbs/09_masked.ipynb #8d4d9c5e
 def gap_logprobs(
     model: nn.Module,         # a MaskedLM
-    tokenizer,                # a MaskTokenizer
+    tokenizer,                # a MaskTokenizer, or one that pretrained.load gave
     text: str,
     batch_size: int = 64,     # copies a forward pass
 ) -> tuple[Float[Tensor, "n v"], Int[Tensor, " n"]]:  # for each token: log p of every candidate, and its own id
     "What the model expects at each token of a text, if that token alone is hidden."
+    tokenizer = as_tokenizer(tokenizer, "mask")
     ids = torch.tensor(tokenizer.encode(text))
     check_ids(ids[None], model.cfg)
     copies, spots = (x.to(device_of(model)) for x in hide_each(ids, tokenizer))

@@ -3,8 +3,9 @@
 # %% auto #0
 __all__ = ['LogProbs', 'TEXT_SCORES', 'Score', 'from_rows', 'ratio', 'exp_ratio', 'token_rows', 'check_logprobs', 'recipe_of',
            'cross_entropy', 'perplexity', 'bits_per_byte', 'counted', 'accuracy', 'accuracy_per_class', 'windows',
-           'evaluating', 'device_of', 'kept_logprobs', 'scored_windows', 'token_logprobs', 'check_windows',
-           'check_targets', 'resampled', 'rows_of', 'interval', 'swapped', 'paired_test', 'drawn_together']
+           'evaluating', 'device_of', 'logits_of', 'context_of', 'kept_logprobs', 'scored_windows', 'token_logprobs',
+           'check_windows', 'check_targets', 'resampled', 'rows_of', 'interval', 'swapped', 'paired_test',
+           'drawn_together']
 
 # %% ../nbs/06_metrics.ipynb #53794e1e
 import math
@@ -180,10 +181,27 @@ def device_of(model) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 # %% ../nbs/06_metrics.ipynb #72f75883
+def logits_of(model, ids):
+    "The model's logits [b t v] for ids; a model of transformers answers with an object that holds them."
+    out = model(ids)
+    out = getattr(out, "logits", out)
+    if not isinstance(out, torch.Tensor) or out.ndim != 3 or len(out) != len(ids):
+        given = f"a tensor {[*out.shape]}" if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ValueError(f"the model gave {given} for ids {[*ids.shape]}: expected logits [b t v]")
+    return out
+
+
+def context_of(model) -> int | None:
+    "The longest text that a model of ours or of transformers reads, in tokens; None: it does not say."
+    if hasattr(model, "cfg"):
+        return getattr(model.cfg, "context", None)
+    return getattr(getattr(model, "config", None), "max_position_embeddings", None)
+
+# %% ../nbs/06_metrics.ipynb #240cf22f
 def kept_logprobs(model, ids, targets, keep):
     "log p of the targets that are kept; with `hidden` and `logits`, 1,024 rows of logits at a time."
     if not hasattr(model, "hidden"):
-        return -F.cross_entropy(model(ids)[keep].float(), targets[keep], reduction="none")
+        return -F.cross_entropy(logits_of(model, ids)[keep].float(), targets[keep], reduction="none")
     parts = zip(model.hidden(ids)[keep].split(1024), targets[keep].split(1024), strict=True)
     return torch.cat([-F.cross_entropy(model.logits(h).float(), t, reduction="none") for h, t in parts])
 
@@ -207,7 +225,9 @@ def token_logprobs(
 ) -> Float[Tensor, " n"]:                # log p of every token but the first, in nats
     "Every token after the first scored once, with at least context - stride tokens in view where they exist."
     ids = torch.as_tensor(ids, dtype=torch.long, device=device_of(model))
-    context = context or model.cfg.context
+    context = context or context_of(model)
+    if context is None:
+        raise ValueError(f"{type(model).__name__} does not say how many tokens it reads: give context, such as 512")
     stride = max(1, context // 2) if stride is None else stride
     check_windows(len(ids), context, stride)
     check_targets(ids, model)
@@ -228,7 +248,8 @@ def check_windows(n, context, stride):
 # %% ../nbs/06_metrics.ipynb #876059b3
 def check_targets(ids, model):
     "No id outside the vocabulary, where the model says how large that is."
-    size = getattr(getattr(model, "cfg", None), "vocab_size", None)
+    cfg = getattr(model, "cfg", None) or getattr(model, "config", None)
+    size = getattr(cfg, "vocab_size", None)
     if size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
         raise ValueError(f"ids from {ids.min()} to {ids.max()}, but the vocabulary has {size}: use the model's tokenizer")
 

@@ -7,7 +7,8 @@ __all__ = ['gap', 'reader', 'mask_view', 'complete', 'cost_view', 'decoding_view
 # %% ../nbs/96_panels.ipynb #9a5e0005
 import numpy as np
 
-from .maps import array, require, strings
+from .checks import require
+from .maps import array, strings
 from .views import View
 
 # %% ../nbs/96_panels.ipynb #5adbdb76
@@ -25,6 +26,7 @@ def reader(tokens: list[str], name: str, sees, gaps) -> dict:
     sees, gaps, n = array(sees), list(gaps or []), len(tokens)
     given = f"{name}: sight {list(sees.shape)} and {len(gaps)} gaps, but {n} tokens"
     require(sees.shape == (n, n) and len(gaps) in (0, n), f"{given}: give a row, a column and a gap for each token")
+    require(np.isfinite(sees).all(), f"{name}: the sight holds NaN or infinity: give 1 where the row sees the column, else 0")
     rows = ["".join("1" if x else "0" for x in row) for row in sees]
     return dict(name=strings([name])[0], sees=rows, gaps=[*map(gap, tokens, gaps)])
 
@@ -64,6 +66,11 @@ def cost_view(
     require(models and gpus and grids, f"{len(models)} models, {len(gpus)} GPUs, {len(grids)} grids: give one of each at least")
     complete(models, "name n context vocab flops square cache kept")
     complete(gpus, "name memory peak power price")
+    amounts = [(m["name"], name, m[name]) for m in models for name in ("n", "context", "vocab")]
+    amounts += [(g["name"], name, x) for g in gpus for name in ("memory", "peak", "power") for x in g[name]]
+    amounts += [(name, what, x) for name, run in runs.items() for what, x in zip(("parameters", "tokens"), run, strict=True)]
+    for name, what, x in amounts:
+        require(0 < x < np.inf, f"{name}: {what} is {x}: give a finite number above 0")
     data = dict(models=models, gpus=gpus, overhead=overhead, grids=grids, law=law, runs=runs)
     alt = f"A cost calculator for {', '.join(strings(m['name'] for m in models))}, and {len(runs)} published models on a scaling law."
     return View("cost", data, alt, chosen=0, gpu=len(gpus) - 1, grid=0, tokens=10.0, context=10, utilisation=0.4)
@@ -82,11 +89,17 @@ def decoding_view(steps) -> View:  # steps: a list of (context, {token: probabil
 
 # %% ../nbs/96_panels.ipynb #d3c0de05
 def beams_view(context: str, searches: dict) -> View:
-    "Beams after a context, {width: steps}; a step is a list of (token strings, log-probability). State: at, the width."
-    packed = [[[[strings(tokens), round(float(p), 4)] for tokens, p in row] for row in s] for s in searches.values()]
+    "Beams after a context, {width: steps}; a step is a list of (token strings, log-probability). State: at, the width; node, what is chosen."
+    packed = []
+    for width, steps in searches.items():
+        beams = [[(strings(tokens), float(p)) for tokens, p in row] for row in steps]
+        odd = [p for row in beams for _, p in row if not np.isfinite(p)]
+        require(not odd, f"width {width}: a log-probability is {odd[:1]}: give finite numbers, and no beams that cannot be")
+        packed.append([[[tokens, round(p, 4)] for tokens, p in row] for row in beams])
     require(packed and all(packed) and all(map(all, packed)), "a search without steps or beams: give {width: steps}")
     alt = f"Beams after {context!r}: {len(packed[0])} steps with width {', '.join(map(str, searches))}."
-    return View("beams", dict(context=strings([context])[0], widths=strings(searches), searches=packed), alt, at=len(packed) - 1)
+    data = dict(context=strings([context])[0], widths=strings(searches), searches=packed)
+    return View("beams", data, alt, at=len(packed) - 1, node="")
 
 # %% ../nbs/96_panels.ipynb #78e8fa13
 def bias_view(

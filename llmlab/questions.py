@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['FIRST', 'LAST', 'SIDES', 'PLACES', 'LOOKS', 'GOODS', 'KIN', 'WORDINGS', 'FRAMES', 'LEADS', 'KINDS', 'entities',
-           'side', 'Item', 'Teller', 'write_item', 'two_hops', 'write_items', 'nearest_entity', 'by_kind']
+           'side', 'Item', 'Teller', 'write_item', 'two_hops', 'write_items', 'nearest_entity', 'typed_entity',
+           'by_kind']
 
 # %% ../nbs/14_questions.ipynb #9cbf2f69
 import random
@@ -154,6 +155,17 @@ def nearest_entity(item: Item) -> str:
     best = max(sentences(item.passage), key=lambda sentence: len(asked & set(squad_words(sentence))), default="")
     others = [x for x in item.entities if not whole_words([x]).search(item.question)]
     return next((x for x in others if whole_words([x]).search(best)), "")
+
+# %% ../nbs/14_questions.ipynb #5e4ca80f
+def typed_entity(item: Item) -> str:
+    "The first town (or thing, as the question word asks) in a sentence that names the asked person; \"\" if there is none."
+    asked = squad_words(item.question)
+    wants_town = "where" in asked or "birthplace" in asked
+    towns = PLACES.split()
+    fitting = [x for x in item.entities[4:] if (x.split()[-1] in towns) == wants_town]
+    people = [x for x in item.entities[:4] if x in item.question]
+    told = [sentence for sentence in item.passage.split(".") if any(x in sentence for x in people)]
+    return next((x for sentence in told for x in fitting if x in sentence), "")
 
 # %% ../nbs/14_questions.ipynb #f7eb3aa0
 def by_kind(

@@ -9,6 +9,7 @@ __all__ = ['LINES', 'checked', 'lead', 'similarity', 'pagerank', 'textrank', 'fa
 # %% ../nbs/15_summarization.ipynb #debd8fad
 import ast
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
@@ -22,15 +23,16 @@ from torch import Tensor
 
 # %% ../nbs/15_summarization.ipynb #b6e4c20f
 from .generation import Beams, beam_search
+from .losses import counted
 from .metrics import Score, device_of, evaluating, from_rows, interval, ratio
 from .overlap import characters, grams, rouge, rouge_words
 from .maps import strings
-from .text import Read, held_out, key, stdlib, stories, tell
+from .text import COLOURS, NAMES, PETS, PLACES, SEATS, THINGS, Read, held_out, key, stdlib, stories, tell
 
 # %% ../nbs/15_summarization.ipynb #489a025a
 from .tokens import Tokenizer
 from .transformer import EncoderDecoder
-from .translation import split_batch, stacked
+from .translation import split_batch, stacked, written_targets
 from .views import View
 
 # %% ../nbs/15_summarization.ipynb #7c2d322e
@@ -174,6 +176,7 @@ def token_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[
     return logits.log_softmax(-1).gather(-1, said[..., None])[..., 0].masked_fill(~there, 0.0), there
 
 
+@counted(written_targets)
 def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean -ln p of a token of the summary."
     logp, there = token_logprobs(model, batch)
@@ -300,6 +303,26 @@ def unsupported(document: str, summary: str, glue: Iterable[str] = ()) -> list[s
     known = {*characters(document), *glue}
     return [word for word in characters(summary) if word not in known]
 
+# %% ../nbs/15_summarization.ipynb #95d77464
+NOUNS = [list(NAMES), PLACES, PETS, COLOURS, THINGS, SEATS]
+
+
+def falsify(
+    pair: Pair,
+    rng: random.Random,
+    inside: bool = False,  # True: the wrong word is a noun of the document
+) -> str:
+    "The summary with one wrong word: of the same kind and not in the document, or, inside, any noun of the document."
+    there = set(pair.document.replace(".", " ").replace(",", " ").split())
+    nouns = [word for kind in NOUNS[1:] if kind is not COLOURS for word in kind if word in there]
+    options = []
+    for kind in NOUNS:
+        others = nouns if inside else [word for word in kind if word not in there]
+        found = [word for word in kind if re.search(rf"\b{word}\b", pair.summary)]
+        options += [(word, other) for word in found for other in others if other != word and kind is not COLOURS]
+    old, new = rng.choice(options)
+    return re.sub(rf"\b{old}\b", new, pair.summary, count=1)
+
 # %% ../nbs/15_summarization.ipynb #0183627e
 def detection(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score]:
     "Precision and recall of a detector of false sentences, with their intervals."
@@ -321,3 +344,21 @@ def belief(model: EncoderDecoder, tokenizer: Tokenizer, pairs: Sequence[Pair]) -
             batch = stacked(both[at : at + 100]).to(device_of(model))
             found.append(token_logprobs(model, batch)[0].amin(1))
     return torch.cat(found).cpu().numpy()
+
+# %% ../nbs/15_summarization.ipynb #a19f7610
+REWORDED = {  # as LINES, with other words
+    "put": "In the {1}, {0} set down a {3} {4} {9} the {6}, and the {2} {10}.",
+    "lost": "{0}'s {2} discovered the missing {3} {4} by the {9} in the {1}.",
+    "gave": "{0}'s {2} was given a {3} {4} as a gift in the {1}, and {0} {9}.",
+}
+REORDERED = {  # as LINES, with the same words
+    "put": "In the {1} {0} left a {3} {4} {9} the {6}, and the {2} {10}.",
+    "lost": "By the {9} in the {1} the {2} of {0} found the lost {3} {4}.",
+    "gave": "The {2} of {0} received a {3} {4} as a present in the {1}, and {0} {9}.",
+}
+
+
+def retold(story: str, lines: dict[str, str]) -> str:
+    "The true summary of a story in these lines: REWORDED or REORDERED."
+    said = facts(story)
+    return lines[said[8]].format(*said)

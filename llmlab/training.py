@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'Recipe', 'learning_rate', 'Batches', 'window_starts', 'optimizer', 'Muon', 'takes_bf16', 'mixed_precision',
-           'train_step', 'fit', 'look_up', 'pace', 'note', 'is_over', 'Objective', 'Run', 'explained', 'is_best']
+           'part_weights', 'train_step', 'fit', 'look_up', 'pace', 'note', 'is_over', 'Objective', 'Run', 'explained',
+           'is_best']
 
 # %% ../nbs/07_training.ipynb #96c0e4c5
 import math
@@ -10,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 # %% ../nbs/07_training.ipynb #37b3c9b3
-from operator import call
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -26,6 +27,7 @@ from . import checkpoints as files
 from .checks import check_settings
 from .checkpoints import load, own_tensors, save, shipped, write_atomically  # noqa: F401
 from .devices import feed, flops_per_token, launched, matrix_ceiling, memory_peak, recomputing, share
+from .losses import counted, dealt, target_counts
 
 # %% ../nbs/07_training.ipynb #cce75279
 from .metrics import device_of
@@ -139,17 +141,28 @@ def mixed_precision(device: torch.device, precision: str = "auto") -> torch.auto
     return torch.autocast(device.type, torch.bfloat16, enabled=takes_bf16(device, precision))
 
 # %% ../nbs/07_training.ipynb #265b6f55
+def part_weights(parts: list[Tensor], loss, world=None) -> Tensor:
+    "The share of the batch's targets, in all processes, that each of these parts holds."
+    counts = torch.stack([target_counts(loss, part).sum() for part in parts])
+    every = world.reduce(counts.sum(), "sum") if world else counts.sum()
+    return counts / every
+
+
 def train_step(model, ids, loss, opt, recipe, world=None) -> dict:
-    "One update -> the loss before it and the norm of its gradient; nothing is updated where these are no numbers."
-    parts, total = ids.chunk(recipe.accumulate), torch.zeros((), device=ids.device)
-    for i, part in enumerate(parts):
+    """One update -> the loss before it and the norm of its gradient; nothing is updated where these are no numbers.
+    With `recipe.accumulate` and with several processes each part weighs as much as it has targets."""
+    parts = [part for i in range(recipe.accumulate) if len(part := ids[i :: recipe.accumulate])]
+    alone = len(parts) == 1 and not world
+    weights = torch.ones(1, device=ids.device) if alone else part_weights(parts, loss, world)
+    total, processes = torch.zeros((), device=ids.device), world.num_processes if world else 1
+    for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
         with world.no_sync(model) if world and i + 1 < len(parts) else nullcontext():
             with mixed_precision(ids.device, recipe.precision):
-                value = loss(model, part) / len(parts)
-            value.backward()
+                value = loss(model, part) * weight
+            (value * processes).backward()  # the engine divides the gradients by the processes
         total += value.detach()
     norm = files.whole(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
-    total = world.reduce(total, "mean") if world else total
+    total = world.reduce(total, "sum") if world else total
     value, size = torch.stack([total, norm]).tolist()
     if not math.isfinite(value + size):
         raise FloatingPointError(f"the loss is {value}, the norm of its gradient {size}")
@@ -177,7 +190,7 @@ def fit(
                 group["lr"] = learning_rate(step, recipe)
             model.train()
             with explained(run, step, ids):
-                row = train_step(run.objective, ids, call, run.opt, recipe, run.world)
+                row = train_step(run.objective, ids, run.ask, run.opt, recipe, run.world)
             history.append(note(run, history, {"step": step + 1, **row, "lr": group["lr"]}, ids))
             bar.update()
             over = is_over(run, history)
@@ -258,6 +271,7 @@ class Run:
         self.first = files.fingerprint(batches(0)) if folder else None
         self.rank, self.size = (self.world.process_index, self.world.num_processes) if self.world else (0, 1)
         torch.manual_seed(recipe.seed + self.rank)
+        self.loss, self.ask = loss, counted(partial(target_counts, loss))(lambda objective, ids: objective(ids))
         self.objective, self.opt = Objective(model, loss), optimizer(model, recipe)
         if self.world:
             self.objective, self.opt = self.world.prepare(self.objective, self.opt)
@@ -269,7 +283,10 @@ class Run:
 
     def batch(self, step: int) -> Tensor:
         "This process's share of the windows of a step."
-        return share(self.batches(step), self.rank, self.size, self.recipe.accumulate)
+        batch, cells = self.batches(step), self.size * self.recipe.accumulate
+        if cells > 1:
+            batch = dealt(batch, target_counts(self.loss, batch), cells)
+        return share(batch, self.rank, self.size, self.recipe.accumulate)
 
 # %% ../nbs/07_training.ipynb #8bafedb0
 @contextmanager

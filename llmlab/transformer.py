@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['Config', 'check_config', 'norm', 'parameters', 'n_params', 'project', 'Attention', 'swiglu', 'FeedForward', 'Block',
-           'sinusoids', 'check_ids', 'Embed', 'Stack', 'init_weights', 'Encoder', 'Decoder', 'EncoderDecoder']
+           'sinusoids', 'check_positions', 'check_ids', 'Embed', 'positions_of', 'positions_for', 'with_heads', 'Stack',
+           'init_weights', 'Encoder', 'Decoder', 'EncoderDecoder']
 
 # %% ../nbs/05_transformer.ipynb #277b7719
 import math
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/05_transformer.ipynb #277b771a
-from .attention import attention, merge_heads, rotary_table, rotate, split_heads
+from .attention import Rule, alibi, attention, merge_heads, relative_buckets, rotary_table, rotate, split_heads
 from .checks import check_settings, require
 
 # %% ../nbs/05_transformer.ipynb #7a5c2fb8
@@ -33,9 +34,13 @@ class Config:
     norm_place: str = "pre"  # "pre": before each part | "post": after each addition
     norm_eps: float = 1e-5  # keeps the norm's division away from zero
     qk_norm: bool = False  # the same norm on the queries and keys of each head
-    position: str = "learned"  # "learned" | "sinusoidal" | "rope"
+    position: str = "learned"  # "learned" | "sinusoidal" | "rope" | "alibi" | "relative"
     rope_base: float = 10000.0  # for rope: pair i turns by rope_base ** (-2i / head width) radian a token
     rope_factor: float = 1.0  # for rope: slow pairs turn so many times slower, as in Llama 3.1
+    relative_buckets: int = 32  # for relative: kinds of distance that have a learned bias, as in T5
+    relative_distance: int = 128  # for relative: tokens, from here on one bucket holds all distances
+    softcap: float | None = None  # no attention score beyond this, by softcap · tanh(score / softcap); None: no cap
+    attention_scale: float | None = None  # factor of the scores; None: 1 / sqrt(head width); T5 has 1
     feed_forward: str = "gelu"  # "gelu" (by tanh) | "gelu_exact" | "swiglu"
     tied: bool = True  # the token table is also the output matrix
     bias: bool | str = True  # linear layers and layer norms add a learned constant; "qkv": only queries, keys, values
@@ -65,6 +70,10 @@ def check_config(cfg: Config) -> None:
     require(h % kv == 0, f"{kv} kv_heads do not divide {h} heads: choose a divisor of {h}")
     width = {"rope": cfg.head_width, "sinusoidal": d}.get(cfg.position, 0)
     require(width % 2 == 0, f"{cfg.position} positions work on pairs, and a width of {width} is odd: make it even")
+    if cfg.position == "relative":
+        near, far = cfg.relative_buckets, cfg.relative_distance
+        fits = near % 4 == 0 and far > near // 2
+        require(fits, f"{near} relative_buckets up to {far} tokens: take a multiple of 4, and a distance above half of it")
 
 # %% ../nbs/05_transformer.ipynb #e7b0994a
 def norm(cfg: Config, width: int | None = None) -> nn.Module:
@@ -106,19 +115,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(cfg.d_model, self.wide + 2 * self.kv_heads * cfg.head_width, bool(cfg.bias))
         self.out = nn.Linear(self.wide, cfg.d_model, cfg.bias is True)
         self.q_norm, self.k_norm = (norm(cfg, cfg.head_width) if cfg.qk_norm else nn.Identity() for _ in "qk")
+        self.bend = {"softcap": cfg.softcap, "scale": cfg.attention_scale}
 
     def forward(
         self,
         x: Float[Tensor, "b tq d"],  # asks
         memory: Float[Tensor, "b tk d"] | None = None,  # answers; None: x itself
-        mask: Bool[Tensor, "..."] | None = None,  # True: may look
+        mask: Bool[Tensor, "..."] | Rule | None = None,  # True: may look
         causal: bool = False,  # hide the future
-        table: Float[Tensor, "2 tq half"] | None = None,  # rotary cosines and sines
+        table: Float[Tensor, "2 *b tq half"] | None = None,  # rotary cosines and sines
+        bias: Float[Tensor, "*b h tq tk"] | None = None,  # added to the scores
     ) -> Float[Tensor, "b tq d"]:
         q, k, v = map(split_heads, project(self.qkv, self.wide, x, memory), (self.heads, self.kv_heads, self.kv_heads))
         q, k = self.q_norm(q), self.k_norm(k)
         q, k = (q, k) if table is None else (rotate(q, table), rotate(k, table))
-        return self.out(merge_heads(attention(q, k, v, mask, causal)))
+        return self.out(merge_heads(attention(q, k, v, mask, causal, bias=bias, **self.bend)))
 
 # %% ../nbs/05_transformer.ipynb #792145c6
 def swiglu(x: Float[Tensor, "*b f2"]) -> Float[Tensor, "*b f"]:
@@ -157,12 +168,13 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b t d"],  # the residual stream
-        mask: Bool[Tensor, "..."] | None = None,  # True: x may look at this x
-        table: Float[Tensor, "2 t half"] | None = None,  # rotary cosines and sines
+        mask: Bool[Tensor, "..."] | Rule | None = None,  # True: x may look at this x
+        table: Float[Tensor, "2 *b t half"] | None = None,  # rotary cosines and sines
         memory: Float[Tensor, "b ts d"] | None = None,  # what the encoder read
         memory_mask: Bool[Tensor, "..."] | None = None,  # True: x may look at this memory
+        bias: Float[Tensor, "*b h t t"] | None = None,  # added to the scores of x with itself
     ) -> Float[Tensor, "b t d"]:
-        x = self.add(x, self.norm1, self.attention, None, mask, self.causal, table)
+        x = self.add(x, self.norm1, self.attention, None, mask, self.causal, table, bias)
         if memory is not None:
             x = self.add(x, self.norm_cross, self.cross, memory, memory_mask)
         return self.add(x, self.norm2, self.mlp)
@@ -178,6 +190,15 @@ def _id_range(ids: Tensor) -> tuple[int, int]:
     "Smallest and largest id, read on the CPU only: there it is cheap."
     here = ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling()
     return tuple(map(int, ids.aminmax())) if here else (0, 0)
+
+# %% ../nbs/05_transformer.ipynb #06745d2f
+def check_positions(positions: Tensor, ids: Tensor, cfg: Config) -> None:
+    "Raise ValueError for positions that do not fit the ids, or lie outside the context."
+    fits = not positions.is_floating_point() and positions.shape in (ids.shape, ids.shape[1:])
+    given = f"positions {[*positions.shape]} of {positions.dtype}"
+    require(fits, f"{given} for ids {[*ids.shape]}: expected whole numbers, one for each token, [b t] or [t]")
+    low, high = _id_range(positions)
+    require(low >= 0 and high < cfg.context, f"positions from {low} to {high}: expected 0 to {cfg.context - 1}, the context")
 
 # %% ../nbs/05_transformer.ipynb #ab72e79a
 def check_ids(ids: Tensor, cfg: Config, segments: Tensor | None = None) -> None:
@@ -204,43 +225,96 @@ class Embed(nn.Module):
         if cfg.position == "sinusoidal":
             self.register_buffer("waves", sinusoids(cfg.context, cfg.d_model), persistent=False)
 
-    def forward(self, ids: Int[Tensor, "b t"], segments: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+    def forward(
+        self,
+        ids: Int[Tensor, "b t"],
+        segments: Int[Tensor, "b t"] | None = None,
+        positions: Int[Tensor, "*b t"] | None = None,  # where each token stands; None: 0, 1, 2, …
+    ) -> Float[Tensor, "b t d"]:
         check_ids(ids, self.cfg, segments)
-        x, t = self.tokens(ids), ids.shape[1]
+        x, at = self.tokens(ids), slice(ids.shape[1]) if positions is None else positions
         if self.cfg.position == "learned":
-            x = x + self.positions.weight[:t]
+            x = x + (self.positions.weight[at] if positions is None else self.positions(at))
         if self.cfg.position == "sinusoidal":
-            x = x * self.cfg.d_model**0.5 + self.waves[:t]
+            x = x * self.cfg.d_model**0.5 + self.waves[at]
         if self.cfg.segments:
             x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
         return x
 
 # %% ../nbs/05_transformer.ipynb #153ff9fb
+def positions_of(mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"] | None:
+    "positions_of([[False, True, True]]) -> [[0, 0, 1]]; None where no text begins with padding, as far as the CPU can see."
+    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and mask[:, 0].all():
+        return None
+    return (torch.arange(mask.shape[1], device=mask.device) - mask.int().argmax(-1, keepdim=True)).clamp(min=0)
+
+# %% ../nbs/05_transformer.ipynb #90ec2cc6
+def positions_for(ids: Tensor, mask, positions: Tensor | None, cfg: Config) -> Tensor | None:
+    "The positions that were given, or those that a padding mask tells; None: 0, 1, 2, …"
+    if isinstance(mask, Tensor):
+        t = ids.shape[-1]
+        fits = mask.dtype == torch.bool and mask.shape in (ids.shape, (*ids.shape, t))
+        given = f"the mask {[*mask.shape]} of {mask.dtype}"
+        require(fits, f"{given} for ids {[*ids.shape]}: expected torch.bool, [b t] for padding, [b t t] for who looks at whom")
+    if positions is not None:
+        check_positions(positions, ids, cfg)
+        return positions
+    return positions_of(mask) if isinstance(mask, Tensor) and mask.ndim == 2 and mask.numel() else None
+
+# %% ../nbs/05_transformer.ipynb #cf594b5d
+def with_heads(mask):
+    "A mask with an axis for the heads, and one for the queries where it has none; None and rules stay as they are."
+    if not isinstance(mask, Tensor):
+        return mask
+    return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+
+# %% ../nbs/05_transformer.ipynb #47f32d53
 class Stack(nn.Module):
     "Embedding, blocks, final norm: what the assemblies have in common."
     def __init__(self, cfg: Config, causal: bool = False, cross: bool = False):
         super().__init__()
-        self.cfg, self.embed, self.drop = cfg, Embed(cfg), nn.Dropout(cfg.dropout)
+        self.cfg, self.causal = cfg, causal
+        self.embed, self.drop = Embed(cfg), nn.Dropout(cfg.dropout)
         self.blocks = nn.ModuleList(Block(cfg, causal, cross) for _ in range(cfg.layers))
         self.norm = norm(cfg)
+        self.relative = nn.Embedding(cfg.relative_buckets, cfg.heads) if cfg.position == "relative" else None
         init_weights(self, cfg)
+
+    def bias(self, queries: Int[Tensor, "*b tq"], keys: Int[Tensor, "*b tk"]) -> Float[Tensor, "*b h tq tk"] | None:
+        "What is added to the scores of queries and keys at these positions; None: nothing."
+        if self.cfg.position == "alibi":
+            return alibi(self.cfg.heads, queries, keys)
+        if self.relative is None:
+            return None
+        sizes = self.cfg.relative_buckets, self.cfg.relative_distance
+        return self.relative(relative_buckets(queries, keys, self.causal, *sizes)).movedim(-1, -3)
 
     def hidden(
         self,
         ids: Int[Tensor, "b t"],  # tokens
-        mask: Bool[Tensor, "b t"] | None = None,  # True: a token, False: padding
+        mask: Bool[Tensor, "b t"] | Bool[Tensor, "b t t"] | Rule | None = None,  # True: a token, False: padding; or who may look at whom
         memory: Float[Tensor, "b ts d"] | None = None,  # what the encoder read
         memory_mask: Bool[Tensor, "b ts"] | None = None,  # True: a token, False: padding
         segments: Int[Tensor, "b t"] | None = None,  # which text a token belongs to; None: all to text 0
+        positions: Int[Tensor, "b t"] | Int[Tensor, " t"] | None = None,  # where each token stands; None: from each text's first token
     ) -> Float[Tensor, "b t d"]:
-        "The residual stream after the last block, normed."
-        first, last = (self.norm, nn.Identity()) if self.cfg.norm_place == "post" else (nn.Identity(), self.norm)
-        x, table, cfg = self.drop(first(self.embed(ids, segments))), None, self.cfg
+        """The residual stream after the last block, normed.
+
+        Without `positions`, a text counts from its first token that is no padding, so padding at the left or at the
+        right changes nothing for the tokens. Raises ValueError for ids, masks and positions that do not fit.
+        """
+        cfg, table = self.cfg, None
+        positions = positions_for(ids, mask, positions, cfg)
+        first, last = (self.norm, nn.Identity()) if cfg.norm_place == "post" else (nn.Identity(), self.norm)
+        x = self.drop(first(self.embed(ids, segments, positions)))
+        at = torch.arange(x.shape[1], device=x.device) if positions is None else positions
         if cfg.position == "rope":
-            table = rotary_table(torch.arange(x.shape[1], device=x.device), cfg.head_width, cfg.rope_base, cfg.rope_factor)
-        mask, memory_mask = (None if m is None else m[:, None, None] for m in (mask, memory_mask))
+            one_for_all_heads = at if at.ndim == 1 else at[:, None]
+            table = rotary_table(one_for_all_heads, cfg.head_width, cfg.rope_base, cfg.rope_factor)
+        mask, memory_mask = with_heads(mask), with_heads(memory_mask)
+        bias = self.bias(at, at)
         for block in self.blocks:
-            x = block(x, mask, table, memory, memory_mask)
+            x = block(x, mask, table, memory, memory_mask, bias)
         return last(x)
 
 # %% ../nbs/05_transformer.ipynb #b98f7be8
@@ -257,9 +331,13 @@ def init_weights(model: nn.Module, cfg: Config) -> None:
 class Encoder(Stack):
     "Each token sees every token: ids to one vector per token."
     def forward(
-        self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None, segments: Int[Tensor, "b t"] | None = None
+        self,
+        ids: Int[Tensor, "b t"],  # tokens
+        mask: Bool[Tensor, "b t"] | Bool[Tensor, "b t t"] | Rule | None = None,  # True: a token, False: padding; or who may look at whom
+        segments: Int[Tensor, "b t"] | None = None,  # which text a token belongs to; None: all to text 0
+        positions: Int[Tensor, "b t"] | Int[Tensor, " t"] | None = None,  # where each token stands; None: from each text's first token
     ) -> Float[Tensor, "b t d"]:
-        return self.hidden(ids, mask, segments=segments)
+        return self.hidden(ids, mask, segments=segments, positions=positions)
 
 # %% ../nbs/05_transformer.ipynb #6a8909a0
 class Decoder(Stack):
@@ -279,8 +357,13 @@ class Decoder(Stack):
         "One score for each token of the vocabulary."
         return F.linear(hidden, self.head_weight)
 
-    def forward(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        return self.logits(self.hidden(ids))
+    def forward(
+        self,
+        ids: Int[Tensor, "b t"],  # tokens
+        mask: Bool[Tensor, "b t"] | Bool[Tensor, "b t t"] | Rule | None = None,  # True: a token, False: padding; or who may look at whom
+        positions: Int[Tensor, "b t"] | Int[Tensor, " t"] | None = None,  # where each token stands; None: from each text's first token
+    ) -> Float[Tensor, "b t v"]:
+        return self.logits(self.hidden(ids, mask, positions=positions))
 
 # %% ../nbs/05_transformer.ipynb #466b5088
 class EncoderDecoder(nn.Module):

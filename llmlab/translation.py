@@ -4,8 +4,8 @@
 __all__ = ['UNITS', 'MONEY', 'TONGUES', 'LANDS', 'FAR', 'KINDS', 'HARD', 'LANGUAGES', 'say_date', 'say_time', 'say_range',
            'say_unit', 'say_money', 'say_tongue', 'say_number', 'some_day', 'some_days', 'some_amount', 'Kind',
            'held_out', 'check_language', 'Phrase', 'phrases', 'plain', 'check_draw', 'PhraseTokenizer', 'Pairs',
-           'stacked', 'split_batch', 'translation_loss', 'Translator', 'translate', 'encoded', 'Scores', 'score',
-           'letter_pairs', 'nearest']
+           'stacked', 'split_batch', 'written_targets', 'translation_loss', 'Translator', 'translate', 'encoded',
+           'Scores', 'score', 'letter_pairs', 'nearest']
 
 # %% ../nbs/13_translation.ipynb #4bdaba68
 import random
@@ -28,6 +28,7 @@ from torch import Tensor
 
 # %% ../nbs/13_translation.ipynb #6de5444b
 from .bleu import bleu
+from .losses import counted
 from .generation import Beams, Sampling, beam_search, generate
 from .metrics import Score, interval
 from .overlap import exact_match
@@ -252,6 +253,12 @@ def split_batch(batch: Int[Tensor, "b 2 t"]) -> tuple[Tensor, Tensor, Tensor]:
     return source.clamp(min=0), source >= 0, target
 
 # %% ../nbs/13_translation.ipynb #3e5e0a55
+def written_targets(batch: Int[Tensor, "b 2 t"]) -> Int[Tensor, " b"]:
+    "How many targets each pair has: the tokens of its second row but the first, without the padding."
+    return (batch[:, 1, 1:] >= 0).sum(-1)
+
+
+@counted(written_targets)
 def translation_loss(
     model: EncoderDecoder,
     batch: Int[Tensor, "b 2 t"],  # from Pairs

@@ -15,11 +15,15 @@ from llmlab.attention import (
     _check_mask,
     _guarded,
     _streamed,
+    alibi,
+    alibi_slopes,
     attention,
     attention_map,
     causal_mask,
+    document_positions,
     merge_heads,
     record,
+    relative_buckets,
     rotary,
     rotary_table,
     same_document,
@@ -465,8 +469,12 @@ def test_the_gpu_path_gives_what_the_cpu_gives(tq, causal, monkeypatch):
     for rule in RULES.values():
         ours = _streamed(q, k, v, rule, causal, 4)
         torch.testing.assert_close(module._flex(q, k, v, rule, causal), ours, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(module._flex(q[0], k[0], v[0], RULES["window"], causal),
-                                   _streamed(q[0], k[0], v[0], RULES["window"], causal, 4), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            module._flex(q[0], k[0], v[0], RULES["window"], causal),
+            _streamed(q[0], k[0], v[0], RULES["window"], causal, 4),
+            atol=1e-5,
+            rtol=1e-5,
+        )
     module._plan.cache_clear()
 
 
@@ -526,6 +534,210 @@ def test_more_bins_than_tokens(bins):
 def test_a_window_shows_at_least_the_token():
     with pytest.raises(ValueError, match="a window of 0 tokens shows nothing: take at least 1"):
         sliding_window(0)
+
+
+# --- additive bias, softcap, scale ----------------------------------------------------------------------------------
+
+
+def by_hand(q, k, v, mask, bias, softcap, scale):
+    "The formula in 64 bits, one line a step: (weights, output)."
+    q, k, v = (x.detach().double() for x in (q, share_heads(k, q.shape[1]), share_heads(v, q.shape[1])))
+    s = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    s = s if softcap is None else softcap * torch.tanh(s / softcap)
+    s = s + (0 if bias is None else bias.detach().double())
+    w = s.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+    return w, w @ v
+
+
+BIASES = {"none": None, "full": (2, 4, 5, 9), "heads": (4, 1, 9), "rows": (1, 5, 1), "one axis": (9,), "number": ()}
+
+
+@pytest.mark.parametrize("shape", BIASES.values(), ids=BIASES)
+@pytest.mark.parametrize("softcap, scale", [(None, None), (1.5, None), (None, 1.0), (0.7, 0.3)])
+@pytest.mark.parametrize("masked", ["none", "causal", "rule", "tensor"])
+def test_bias_softcap_and_scale_on_every_path(shape, softcap, scale, masked):
+    q, k, v = qkv(2, 4, 2, 5, 9, 8)
+    bias = None if shape is None else torch.randn(shape, requires_grad=True)
+    pairs = torch.rand(2, 1, 5, 9) < 0.5
+    pairs[1, 0, 2] = False
+    mask = {"rule": sliding_window(3), "tensor": pairs}.get(masked)
+    options = dict(mask=mask, causal=masked == "causal", bias=bias, softcap=softcap, scale=scale)
+    allowed = {"none": torch.ones(5, 9, dtype=torch.bool), "causal": causal_mask(5, 9), "tensor": pairs}.get(masked)
+    allowed = dense(mask, 2, 4, 5, 9) if allowed is None else allowed
+    w, out = by_hand(q, k, v, allowed, bias, softcap, scale)
+    inputs = [x for x in (q, k, v, bias) if x is not None]
+    fused, (shown, seen) = attention(q, k, v, **options), attention(q, k, v, need_weights=True, **options)
+    gradients = [torch.autograd.grad(x.square().sum(), inputs) for x in (fused, shown)]
+    for x in (fused, shown):
+        torch.testing.assert_close(x.double(), out, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen.double(), w, atol=1e-6, rtol=1e-5)
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    ours = attention_map(q.detach(), k.detach(), 3, mask, masked == "causal", 2, bias, softcap, scale)
+    torch.testing.assert_close(ours.double(), pooled(w.float(), 3).double(), atol=1e-5, rtol=1e-4)
+
+
+def test_a_bias_as_a_rule_equals_its_table():
+    q, k, v = (x.detach() for x in qkv(2, 4, 2, 5, 9, 8))
+    rule = lambda b, h, i, j: 0.1 * h * (j - i) + b  # noqa: E731
+    b, h, i, j = (torch.arange(n).view(-1, *[1] * m) for n, m in ((2, 3), (4, 2), (5, 1), (9, 0)))
+    table = rule(b, h, i + 4, j)
+    for options in ({}, {"causal": True}, {"mask": sliding_window(2)}, {"softcap": 2.0}, {"need_weights": True}):
+        torch.testing.assert_close(attention(q, k, v, bias=rule, **options), attention(q, k, v, bias=table, **options))
+    torch.testing.assert_close(attention_map(q, k, 4, bias=rule), attention_map(q, k, 4, bias=table))
+
+
+@pytest.mark.parametrize("bias", ["none", "table", "rule"])
+def test_the_gpu_path_takes_bias_and_softcap(bias, monkeypatch):
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    monkeypatch.setattr(module, "_compiled", lambda: (create_block_mask, flex_attention))
+    module._plan.cache_clear()
+    q, k, v = (x.detach() for x in qkv(2, 4, 2, 5, 11, 8))
+    more = {"table": torch.randn(4, 1, 11), "rule": lambda b, h, i, j: -0.2 * (h + 1) * (i - j)}.get(bias)
+    for softcap, scale in ((None, None), (1.5, 0.4)):
+        options = dict(bias=more, softcap=softcap, scale=scale)
+        ours = _streamed(q, k, v, sliding_window(4), False, **options)
+        torch.testing.assert_close(
+            module._flex(q, k, v, sliding_window(4), False, **options), ours, atol=1e-5, rtol=1e-5
+        )
+    module._plan.cache_clear()
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8, 12])
+def test_alibi_is_that_of_bloom(heads):
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+
+    theirs = build_alibi_tensor(torch.ones(1, 7), heads, torch.float32).view(heads, 1, 7)
+    torch.testing.assert_close(alibi_slopes(heads), theirs[:, 0, 1])
+    q, k, v = (x.detach() for x in qkv(1, heads, heads, 7, 7, 4))
+    ours = attention(q, k, v, causal=True, bias=alibi(heads, torch.arange(7), torch.arange(7)))
+    torch.testing.assert_close(ours, attention(q, k, v, causal=True, bias=theirs))  # rows may move as a whole
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("buckets, furthest", [(32, 128), (8, 20)])
+def test_buckets_are_those_of_t5(causal, buckets, furthest):
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    queries, keys = torch.arange(300, 310), torch.arange(600)
+    theirs = T5Attention._relative_position_bucket(keys[None] - queries[:, None], not causal, buckets, furthest)
+    ours = relative_buckets(queries, keys, causal, buckets, furthest)
+    seen = keys[None] <= queries[:, None] if causal else torch.ones_like(theirs, dtype=torch.bool)
+    assert torch.equal(ours[seen], theirs[seen])
+
+
+# --- what is hidden stays hidden, in every precision ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_looking_does_not_change_the_answer_in_half_precision(dtype):
+    q, k, v = (x.detach().to(dtype) for x in qkv(1, 2, 2, 6, 6, 64))
+    q, k = 60 * q, 60 * k  # products up to some hundred thousand, which fp16 does not hold
+    shown, w = attention(q, k, v, causal=True, need_weights=True)
+    assert w.dtype == shown.dtype == dtype and w.isfinite().all()
+    torch.testing.assert_close(shown, attention(q, k, v, causal=True), atol=2e-2, rtol=2e-2)
+    right = attention(q.double(), k.double(), v.double(), causal=True)
+    torch.testing.assert_close(shown.double(), right, atol=2e-2, rtol=2e-2)
+
+
+def test_scores_in_half_precision_do_not_overflow_before_they_are_scaled():
+    q = torch.full((1, 1, 64), 40.0, dtype=torch.float16)
+    assert scores(q, q).item() == 40 * 40 * 64 / 8
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["k", "v", "both"])
+@pytest.mark.parametrize("way", ["causal", "padding", "rule", "empty row"])
+@pytest.mark.parametrize(
+    "options", [{}, {"softcap": 3.0}, {"bias": torch.tensor(0.5)}], ids=["plain", "softcap", "bias"]
+)
+def test_what_is_hidden_does_not_leak_even_if_it_is_no_number(bad, where, way, options):
+    q, k, v = qkv(2, 4, 2, 6, 6, 8)
+    mask = torch.ones(2, 1, 6, 6, dtype=torch.bool)
+    mask[..., 4] = False
+    mask[:, :, 2] &= way != "empty row"
+    mask = {"causal": None, "rule": lambda b, h, i, j: (j != 4) | (i < 0)}.get(way, mask)
+    spoil = torch.zeros(1, 1, 6, 1, dtype=torch.bool)
+    spoil[:, :, 4] = True
+    k2, v2 = (x.masked_fill(spoil, bad) if n in where or where == "both" else x for n, x in (("k", k), ("v", v)))
+    rows = slice(0, 4) if way == "causal" else slice(None)
+    right = attention(q, k, v, mask, way == "causal", **options)[:, :, rows]
+    for need in (False, True):
+        out = attention(q, k2, v2, mask, way == "causal", need, **options)
+        out = out[0] if need else out
+        torch.testing.assert_close(out[:, :, rows], right, atol=1e-5, rtol=1e-5)
+        if way == "causal" and where != "k":
+            assert not out[:, :, 4:].isfinite().any(), "who may look at it learns that it is no number"
+        if way != "causal":  # there the rows that do look at it have no gradient
+            gradients = torch.autograd.grad(out.sum(), (q, k, v), retain_graph=True)
+            assert all(x.isfinite().all() for x in gradients)
+
+
+# --- masks of any number of axes, and nothing to look at ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("need", [False, True])
+def test_masks_of_no_axis_or_one(need):
+    q, k, v = (x.detach() for x in qkv(2, 4, 2, 5, 9, 8))
+    flat = torch.arange(9) % 2 == 0
+    for mask, whole in ((flat, flat.expand(5, 9)), *((torch.tensor(x), torch.full((5, 9), x)) for x in (True, False))):
+        for causal in (False, True):
+            ours, right = (attention(q, k, v, m, causal, need) for m in (mask, whole))
+            torch.testing.assert_close(ours, right)
+            torch.testing.assert_close(attention_map(q, k, 3, mask, causal), attention_map(q, k, 3, whole, causal))
+
+
+@pytest.mark.parametrize("tq, tk", [(0, 5), (3, 0), (0, 0)])
+@pytest.mark.parametrize(
+    "options", [{}, {"mask": sliding_window(2)}, {"causal": True}, {"softcap": 2.0}, {"bias": torch.tensor(1.0)}]
+)
+def test_no_queries_or_no_keys(tq, tk, options):
+    q, k, v = qkv(2, 4, 2, tq, tk, 8)
+    if options.get("causal") and tq > tk:
+        pytest.skip("queries are the last of the keys")
+    out, w = attention(q, k, v, need_weights=True, **options)
+    assert out.shape == (2, 4, tq, 8) and w.shape == (2, 4, tq, tk) and (out == 0).all()
+    assert torch.equal(attention(q, k, v, **options), out)
+
+
+def test_documents_for_too_few_texts_or_tokens(unchecked):
+    q, k, v = (x.detach() for x in qkv(2, 4, 2, 5, 5, 8))
+    for documents in ([[0] * 5], [[0] * 4] * 2):
+        with pytest.raises(
+            ValueError, match=r"documents \[\d, \d\] for 2 texts of 5 tokens: number every token of every text"
+        ):
+            attention(q, k, v, same_document(documents))
+    with pytest.raises(ValueError, match=r"documents \[5\]: expected a number for each token of each text, \[b t\]"):
+        same_document(torch.zeros(5))
+    assert document_positions(torch.tensor([[5, 5, 5, 7, 7], [1, 2, 2, 1, 1]])).tolist() == [
+        [0, 1, 2, 0, 1],
+        [0, 0, 1, 0, 1],
+    ]
+
+
+def test_a_map_refuses_a_mask_of_numbers(unchecked):
+    with pytest.raises(ValueError, match="the mask is torch.float32, expected torch.bool"):
+        attention_map(torch.zeros(1, 8, 4), torch.zeros(1, 8, 4), 2, torch.zeros(8, 8))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"bias": torch.zeros(5, 3)}, r"the bias \[5, 3\] does not broadcast to the scores \[1, 4, 3, 5\]"),
+        (
+            {"bias": torch.zeros(3, 5, dtype=torch.bool)},
+            "the bias is torch.bool, expected numbers to add to the scores",
+        ),
+        ({"bias": torch.zeros(3, 5, device="meta")}, "queries are on cpu, the bias on meta"),
+        ({"softcap": 0.0}, "softcap=0.0: expected a finite number above 0"),
+        ({"softcap": math.nan}, "softcap=nan: expected a finite number above 0"),
+    ],
+)
+def test_a_bias_or_cap_that_does_not_fit(options, words, unchecked):
+    q, k = torch.zeros(1, 4, 3, 8), torch.zeros(1, 2, 5, 8)
+    with pytest.raises(ValueError, match=words):
+        attention(q, k, k, **options)
 
 
 # error texts

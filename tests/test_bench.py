@@ -2,10 +2,26 @@
 import importlib
 import json
 import math
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+ABSENT = """
+import sys
+
+class Absent:
+    names = "anywidget babel bertviz beartype hypothesis ipywidgets IPython matplotlib sacrebleu transformers xdist"
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names.split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""  # what a lent GPU may lack
 
 
 @pytest.fixture
@@ -55,3 +71,43 @@ def test_what_was_measured_says_where(bench):
     for file in files:
         result = json.loads(file.read_text(encoding="utf-8"))
         assert {"date", "machine", "torch"} <= set(result), file.name
+
+
+# --- on a GPU -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_the_gpu_s_script_runs_dry_on_a_machine_that_lacks_most_packages(tmp_path):
+    "Its tests and its benchmarks, in tiny sizes on the CPU; each result is JSON, or JUnit's XML."
+    (tmp_path / "sitecustomize.py").write_text(ABSENT)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    where = {"LLMLAB_DEVICE": "cpu", "PYTHONPATH": str(tmp_path), "PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    out = tmp_path / "out"
+    script = [str(ROOT / "bench" / "gpu.sh"), str(out)]
+    ran = subprocess.run(script, env=os.environ | where, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
+    found = {file.name for file in out.iterdir()}
+    results = {"train_step", "generate", "attention", "perplexity", "bleu", "train_masked"}
+    assert found == {"tests.xml", "run.txt", *(f"{name}.json" for name in results)}
+    for name in results:
+        result = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+        assert result["device"] == "CPU" and result["tiny"], name
+    assert "transformers is not installed on this machine" in ran.stdout
+    suite = (out / "tests.xml").read_text(encoding="utf-8")
+    assert 'failures="0"' in suite and 'errors="0"' in suite
+
+
+def test_the_gpu_s_script_leaves_out_what_comes_too_late(tmp_path):
+    where = os.environ | {"LLMLAB_DEVICE": "cpu", "LLMLAB_SECONDS": "5"}
+    ran = subprocess.run([str(ROOT / "bench" / "gpu.sh"), str(tmp_path)], env=where, capture_output=True, text=True)
+    assert ran.returncode == 1 and ran.stdout.count("left out, 5 seconds are over") == 7
+    assert [file.name for file in tmp_path.iterdir()] == ["run.txt"]
+
+
+@pytest.mark.slow
+def test_without_peers_llmlab_races_alone():
+    line = f"exec({ABSENT!r}); import train_step, generate, bleu; print([*train_step.CAUSAL_MODELS], bleu.BLEU)"
+    where = os.environ | {"LLMLAB_TINY": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "bench")])}
+    ran = subprocess.run([sys.executable, "-c", line], env=where, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "['llmlab', 'nanoGPT-style', 'torch.nn.TransformerEncoder'] None"

@@ -14,8 +14,6 @@ from conftest import ROOT, missing
 
 BUILT = Path(os.environ.get("LLMLAB_BOOK_BUILD", ROOT / "book" / "_build"))
 HTML = BUILT / "html"
-SECONDS = 60  # a chapter's budget on two cores
-MORE = {"10_recurrent": 90}  # TensorFlow
 CONFIG = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
 
@@ -145,16 +143,6 @@ def test_no_address_of_a_script_style_or_font_is_foreign(html):
     allowed = re.compile(r'rel="(canonical|license|author)"')
     found = {n: [m for m in foreign.findall((html / n).read_text()) if not allowed.search(m)] for n in pages(html)}
     assert not {n: f for n, f in found.items() if f}
-
-
-@pytest.mark.slow
-def test_no_chapter_took_twice_its_budget(html):  # one machine is half as fast as another, or as itself an hour ago
-    from jupyter_cache import get_cache
-
-    records = get_cache(BUILT / ".jupyter_cache").list_cache_records()
-    runs = {Path(r.uri).stem: r.data["execution_seconds"] for r in records}
-    assert set(chapters()) <= set(runs)
-    assert not {name: seconds for name, seconds in runs.items() if seconds > 2 * MORE.get(name, SECONDS)}
 
 
 # --- the configuration ------------------------------------------------------------------------------------------------

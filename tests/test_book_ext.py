@@ -1,12 +1,19 @@
 "The book's extensions and its builder, by small cases."
+import json
+import platform
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
 
 import build
 import docments
 import nbdev_layout
 import nbformat
 import pytest
+import ran
 import step
 from conftest import ROOT
 from docutils import nodes
@@ -188,6 +195,7 @@ def test_a_changed_library_drops_every_output():
 def test_after_a_failure_pages_are_read_again_but_chapters_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["build.py", "--out", str(tmp_path)])
     status, asked = [1, 0], []
+    monkeypatch.setattr(build, "execute", lambda toc, build: [])
     monkeypatch.setattr(build, "sphinx", lambda toc, out: asked.append(out) or status.pop(0))
     assert build.main() == 1
     for folder in ("html", ".doctrees", ".jupyter_cache"):
@@ -195,6 +203,49 @@ def test_after_a_failure_pages_are_read_again_but_chapters_not_run_again(tmp_pat
     assert build.main() == 0
     assert [f.name for f in (tmp_path / "_build").iterdir() if f.is_dir()] == [".jupyter_cache"]
     assert build.main() == 0 and len(asked) == 2
+
+
+def small_book(folder: Path, **sources: str) -> Path:
+    "Chapters of one cell each in folder/nbs, and the contents that list them."
+    (folder / "nbs" / "workshop").mkdir(parents=True)
+    (folder / "book").mkdir()
+    (folder / "book" / "_config.yml").write_text("execute: {timeout: 100}")
+    lines = []
+    for name, source in sources.items():
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel)
+        nbformat.write(notebook, folder / "nbs" / f"{name.replace('__', '/')}.ipynb")
+        lines.append(f"  - file: {name.replace('__', '/')}\n")
+    (folder / "toc.yml").write_text("root: index\nparts:\n- chapters:\n" + "".join(lines))
+    return folder / "toc.yml"
+
+
+def test_chapters_run_once_one_thread_each_and_what_fails_is_named(tmp_path, monkeypatch, capfd):
+    threads = "import os; assert os.environ['OMP_NUM_THREADS'] == '1' == os.environ['LLMLAB_BOOK']"
+    empty = "#| export\nassert not __import__('os').listdir()"
+    toc = small_book(tmp_path, good=threads, workshop__good=empty, bad="1/0")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    assert build.listed(toc) == ["good", "workshop/good", "bad"]
+    assert build.execute(toc, tmp_path) == ["bad"]
+    said = capfd.readouterr()
+    assert said.out.startswith("3 chapters to run") and "✓" in said.out and "3 of 3" in said.out
+    assert "ZeroDivisionError" in said.err
+    assert build.execute(toc, tmp_path) == ["bad"]
+    assert capfd.readouterr().out.startswith("1 chapters to run")
+    assert set(json.loads((tmp_path / "seconds.json").read_text())) == {"good", "workshop/good", "bad"}
+
+
+def test_the_longest_chapter_runs_first_and_a_new_one_before_it():
+    assert build.longest_first(["a", "b", "c"], {"a": 1.0, "b": 9.0}) == ["c", "b", "a"]
+    assert build.longest_first(["a", "10_recurrent"], {}) == ["10_recurrent", "a"]
+
+
+def test_a_slow_machine_is_no_failure(tmp_path, monkeypatch, capfd):
+    toc = small_book(tmp_path, one="1")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "SECONDS", 0)
+    assert build.execute(toc, tmp_path) == []
+    assert "warning: one took" in capfd.readouterr().out
 
 
 def test_a_fingerprint_sees_contents_names_and_versions(tmp_path):
@@ -230,3 +281,34 @@ def test_a_failed_step_fails_again(tmp_path):
 def test_no_warning_of_the_book_is_switched_off():
     config = (ROOT / "book" / "_config.yml").read_text()
     assert "suppress_warnings" not in config
+
+
+# --- ran: when, and with what -----------------------------------------------------------------------------------------
+
+
+def test_a_page_says_its_day_and_the_versions_of_this_environment(monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    found = ran.line("Ran", "llmlab 1.2.3", datetime(2026, 3, 1, 12, tzinfo=UTC))
+    assert found.startswith('<p class="llmlab-ran">Ran on 1 March 2026 with llmlab 1.2.3, Python ')
+    assert f"Python {platform.python_version()}, PyTorch {version('torch').split('+')[0]}, NumPy " in found
+
+
+def test_equal_sources_give_equal_days(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert ran.day(datetime(2026, 3, 1, tzinfo=UTC)) == ran.day(None) == "14 November 2023"
+
+
+def test_what_is_not_installed_is_not_named(monkeypatch):
+    monkeypatch.setattr(ran, "NAMED", {"Nothing": "no-such-distribution"})
+    assert ran.versions() == [f"Python {platform.python_version()}"]
+
+
+@pytest.mark.parametrize("executed, word", [({"mtime": 1700000000.0}, "Ran on 14 November 2023"), (None, "Built on ")])
+def test_every_page_but_search_carries_the_line(monkeypatch, executed, word):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    env = SimpleNamespace(nb_metadata={"page": {"exec_data": executed} if executed else {}})
+    app, context = SimpleNamespace(env=env, config=SimpleNamespace(llmlab_version="1")), {"body": "<p>text</p>"}
+    ran.add(app, "page", "page.html", context, doctree=object())
+    assert context["body"].startswith("<p>text</p><p") and word in context["body"]
+    ran.add(app, "search", "search.html", other := {"body": ""}, doctree=None)
+    assert other == {"body": ""}

@@ -1,4 +1,5 @@
 "The cache: the same logits as without, for every kind of model, with padding, overflow and sources."
+
 import itertools
 import subprocess
 import sys
@@ -177,6 +178,7 @@ assert BACKEND or counter.frame_count == 1, counter.frame_count
 """  # run apart, because the checked signatures of the tests cannot be traced
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", [False, True], ids=["traced", "compiled"])
 def test_one_step_has_the_same_shapes_at_every_length(backend):
@@ -199,13 +201,20 @@ def test_a_full_context_forgets_its_older_half(cache):
     assert seen == [6, 7, 8, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 4, 5]
 
 
-def test_ragged_rows_overflow_together_and_lose_padding_first():
-    model, rows = decoder(context=8), random_rows(7, 3)
-    reader, ids, _ = open_reader(model, rows, 9)
-    reader.read(ids), reader.read(torch.tensor([[1], [1]]))
-    found = reader.read(torch.tensor([[2], [2]]))
-    close(found[0, 0], whole(model, [*rows[0][-2:], 1, 2])[-1])
-    close(found[1, 0], whole(model, [*rows[1][-2:], 1, 2])[-1])
+@every
+@pytest.mark.parametrize("cache", [True, False])
+def test_each_row_overflows_by_itself(kind, cache):
+    "Rows of all widths around the context, read on for three contexts: each row's logits are those of its text alone."
+    model, rows = decoder(kind, context=8), random_rows(7, 3, 8, 1, 5)
+    more = torch.tensor(random_rows(*[24] * 5, seed=1))
+    together, ids, _ = open_reader(model, rows, 24, cache=cache)
+    found = torch.cat([together.read(ids), *(together.read(new[:, None]) for new in more.T)], 1)
+    for i, row in enumerate(rows):
+        text, seen = list(row), [whole(model, row)[-1]]
+        for new in more[i].tolist():
+            text = [*text, new] if len(text) < 8 else [*text[-3:], new]
+            seen.append(whole(model, text)[-1])
+        close(found[i], torch.stack(seen))
 
 
 def test_a_prompt_longer_than_the_context_loses_its_beginning_or_is_refused():
@@ -217,7 +226,8 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning_or_is_refused():
 
 
 def test_stop_leaves_the_room_that_is_there():
-    assert open_reader(decoder(context=8), random_rows(6, 2), 10, overflow="stop")[2] == 2
+    reader, _, n = open_reader(decoder(context=8), random_rows(6, 2), 10, overflow="stop")
+    assert n == 6 and reader.rooms == [2, 6], "each text has its own room"
 
 
 # --- padding --------------------------------------------------------------------------------------------------------

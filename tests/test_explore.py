@@ -1,6 +1,10 @@
 "explore: one pass for two kinds of models, a text box that waits, and answers that follow it."
 import asyncio
 import functools
+import gc
+import sys
+import types
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +16,7 @@ from llmlab.causal import sample
 from llmlab.explore import context_of, explore, look, pictures, text_ids, token_names, write_on
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
+from llmlab.views import WIDGET
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +152,32 @@ def test_probabilities_of_tokens_that_look_alike_are_added(model):
     _, _, following = pictures(model, Same(), "the", {})
     ((token, p),) = following.data["candidates"][0]
     assert token == "x" and 0 < p <= 1 and np.isfinite(p)
+
+
+def test_the_box_names_colabs_manager_and_keeps_tables(model, tokenizer, monkeypatch):
+    "ipywidgets 7.7 has no _repr_mimebundle_, so the explorer writes its own, for either version."
+    monkeypatch.delenv("LLMLAB_BOOK", raising=False)
+    output = types.SimpleNamespace(_widgets=types.SimpleNamespace(_installed_url="https://colab/manager.js"))
+    output.enable_custom_widget_manager = lambda: None
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    explorer = explore(model, tokenizer, "the cat")
+    monkeypatch.setattr(type(explorer.box), "_repr_mimebundle_", None, raising=False)
+    content, metadata = explorer._repr_mimebundle_()
+    assert metadata[WIDGET]["colab"]["custom_widget_manager"]["url"] == "https://colab/manager.js"
+    assert content[WIDGET]["model_id"] == explorer.box.model_id and content["text/html"].count("<table>") == 2
+    explorer.close()
+
+
+def test_edits_and_a_closed_explorer_leave_no_figure(model, tokenizer, monkeypatch):
+    monkeypatch.delenv("LLMLAB_BOOK", raising=False)
+    explorer, seen = explore(model, tokenizer, "the cat"), []
+    for text in ("the cat sat", "the cat sat on"):
+        seen += map(weakref.ref, (explorer.attention, explorer.next))
+        explorer.text.value = text
+    seen += map(weakref.ref, (explorer.attention, explorer.next, explorer.box))
+    gc.collect()
+    assert sum(ref() is not None for ref in seen) == 3
+    explorer.close()
+    del explorer
+    gc.collect()
+    assert not [ref() for ref in seen if ref() is not None]

@@ -52,7 +52,7 @@ def page(browser):
     page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: page.wrong.append(str(e)))
     page.on("request", lambda r: page.asked.append(r.url))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(120_000)
     load = page.goto
     page.goto = lambda address: (load(address), page.wait_for_function(MOUNTED))
     yield page
@@ -87,6 +87,11 @@ def home(request, book, tmp_path):
 def say(page):
     "What the figure says it shows."
     return page.locator(".llmlab .say").inner_text()
+
+
+def seen_texts(buttons):
+    "What is seen on each button, without the words that only a screen reader says."
+    return [text.split("\n")[0] for text in buttons.all_inner_texts()]
 
 
 def drawn(page, selector, side=0):
@@ -342,11 +347,11 @@ def test_mask_answers(page, home):
     models = {"BERT": (1 - np.eye(3), gaps), "GPT": (np.tri(3, k=-1), [None, {"x": 1.0}, None])}
     page.goto(home(panels.mask_view(["[CLS]", " cat", " sat"], models)))
     bert = page.get_by_role("group", name="BERT: choose a token")
-    assert bert.get_by_role("button").all_inner_texts() == ["[CLS]", "[MASK]", "·sat"]
+    assert seen_texts(bert.get_by_role("button")) == ["[CLS]", "[MASK]", "·sat"]
     assert say(page).startswith("Position 1, “·cat”: BERT sees every other token, and says “·cat” with 60 %; GPT")
     assert page.get_by_role("list", name="BERT: candidates").inner_text().split("\n") == [
         "✓ ·cat", "60 %", "·dog", "30 %", "all other tokens", "10 %"]  # fmt: skip
-    bert.get_by_role("button", name="·sat, seen").click()
+    bert.get_by_role("button", name="·sat seen").click()
     assert "BERT sees every other token, and says “·lay” with 50 %" in say(page)
     assert page.locator(".maskpanels section").nth(1).locator(".bars > *").count() == 0
     bert.get_by_role("button").nth(2).press("ArrowLeft")
@@ -447,8 +452,14 @@ def test_beams_answer(page, home):
     steps = [[(["a"], -0.5), (["b"], -0.9)], [(["b", "c"], -1.0), (["b", "d"], -1.6)]]
     page.goto(home(panels.beams_view("start", {1: [steps[0][:1]], 2: steps})))
     assert say(page).startswith("“start” + “b c”: log-probability -1.00, -0.50 a token; goes on.")
-    page.get_by_role("button", name="a, step 1, dropped").click()
+    page.get_by_role("button", name="a step 1, dropped").click()
     assert "“start” + “a”: log-probability -0.50, -0.50 a token; was dropped here." in say(page)
+    page.get_by_role("button", name="Link").click()
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector(".beams button")
+    assert "“start” + “a”" in say(page), "the link leads back to the chosen beginning"
     page.get_by_role("button", name="width 1").click()
     assert page.locator(".beams button").count() == 1 and "goes on" in say(page)
 
@@ -462,7 +473,7 @@ def test_spans_answer(page, home):
     page.goto(home(spans_view(["[CLS]", " old", " mat", "."], scores, torch.arange(4) > 0, 2)))
     assert say(page).startswith("“old mat”: start 3.0 + end 2.0 = 5.0, rank 1 of 5 legal spans.")
     ends = page.get_by_role("group", name="end: choose a token")
-    ends.get_by_role("button", name="·old, end 0.0").click()
+    ends.get_by_role("button", name="·old end 0.0").click()
     assert say(page).startswith("“old”: start 3.0 + end 0.0 = 3.0, rank 2 of 5")
     assert "The best is “old mat”" in say(page)
     page.get_by_role("group", name="start: choose a token").get_by_role("button", name="·mat").click()
@@ -499,7 +510,7 @@ def test_grid_answers(page, home):
     values, rows, columns = [[0.25, 1.0], [-0.5, 0]], ["block 0", "block 1"], ["the", " cat"]
     page.goto(home(panels.grid_view(values, rows, columns, tips=tips, title="share")))
     grid = page.get_by_role("group", name="share")
-    assert grid.get_by_role("button").all_inner_texts() == ["0.25", "1", "−0.5", "0"]
+    assert seen_texts(grid.get_by_role("button")) == ["0.25", "1", "−0.5", "0"]
     assert say(page) == "block 0, “·cat” (1): 1. sat 99 %"
     grid.get_by_role("button").nth(2).click()
     assert say(page) == "block 1, “the” (0): −0.5"
@@ -572,6 +583,50 @@ def test_a_figure_keeps_to_anywidgets_contract(page, kind):
     assert page.evaluate("[told.foreign, more, told.unsaved]") == [[], [], []], "six methods; every change is saved"
     assert page.evaluate("typeof told.end") in ("undefined", "function")
     assert page.evaluate("told.sets") > 0, "the reader's choice is in the model"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_that_cannot_be_is_drawn_as_the_nearest(page, home, kind):
+    view = figures()[kind]
+    address, wild = home(view), ("1e9", "-1e9", "0.5", "Infinity")
+    for value in wild:
+        state = "&".join(f"{name}={value}" for name in view.names)
+        page.goto("about:blank")
+        page.goto(f"{address}#llmlab-0?{state}")
+        page.wait_for_selector(".llmlab .say:not(:empty)")
+        assert "NaN" not in page.locator(".llmlab").inner_text() and not page.wrong
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_seen_is_part_of_the_name_and_targets_are_large(page, home, kind):
+    page.goto(home(figures()[kind]))
+    page.wait_for_selector(".llmlab .say:not(:empty)")
+    label = "e.getAttribute('aria-label')"
+    other = f"""all => all.filter(e => /[\\p{{L}}\\p{{N}}]/u.test(e.innerText) && !{label}.includes(e.innerText))
+        .map(e => [e.innerText, e.getAttribute('aria-label')])"""
+    assert page.locator(".llmlab button[aria-label]").evaluate_all(other) == []
+    small = """all => all.filter(e => e.offsetParent && Math.min(e.offsetWidth, e.offsetHeight) < 24)
+        .map(e => e.outerHTML)"""
+    inline = ".phrases *, .heads *"  # in running text, and small pictures that arrow keys reach
+    assert page.locator(f".llmlab :is(button, input, select):not({inline})").evaluate_all(small) == []
+
+
+def test_an_emptied_field_says_what_counts(page, home):
+    page.goto(home(figures()["formula"]))
+    field = page.locator(".given input").first
+    field.fill("")
+    assert "give a number from −1000 to 1000. Until then 1 counts" in page.locator(".warning").inner_text()
+    field.blur()
+    assert field.input_value() == "1" and field.get_attribute("aria-invalid") is None
+
+
+def test_a_list_that_is_cut_says_so(page, home):
+    wide = panels.grid_view(np.ones((1, 60)), ["row"], [f"t{i}" for i in range(60)])
+    page.goto(home(wide))
+    page.wait_for_selector(".llmlab .say:not(:empty)")
+    assert "more columns on the right" in page.locator(".more").inner_text()
+    page.locator(".scroll").evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    page.wait_for_function("document.querySelector('.more').textContent.includes('on the left')")
 
 
 def rgb(page, what):

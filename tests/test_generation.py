@@ -4,12 +4,14 @@ import itertools
 import math
 
 import pytest
+import tokenizers
 import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process as peer
 
+from llmlab.attention import record
 from llmlab.generation import (
     Beams,
     Sampling,
@@ -19,17 +21,23 @@ from llmlab.generation import (
     cut_top_k,
     cut_top_p,
     distribution,
+    end_of_text,
     generate,
     penalize,
     pick,
     pieces,
+    prompt_ids,
+    repeats,
     speculate,
     stream,
     uniforms,
     write,
 )
+from llmlab.masked import MaskedLM
 from llmlab.tokens import Tokenizer
-from llmlab.transformer import Config, Decoder, EncoderDecoder
+from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
+
+ALPHABET = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
 
 
 def shaken(model, seed=0, by=0.3):
@@ -179,7 +187,7 @@ def test_greedy_equals_transformers():
 
 
 def test_stop_overflow_writes_what_fits():
-    assert [len(row) for row in generate(decoder(context=8), [[1, 2, 3], [4]], 20, overflow="stop")] == [5, 5]
+    assert [len(row) for row in generate(decoder(context=8), [[1, 2, 3], [4]], 20, overflow="stop")] == [5, 7]
     assert generate(decoder(context=3), [[1, 2, 3]], 20, overflow="stop") == [[]]
 
 
@@ -341,13 +349,19 @@ def test_speculation_draws_from_the_models_own_distribution():
     )
     pairs = torch.zeros(3, 3, dtype=torch.double)
     for seed in range(1000):
-        (a, b), _ = speculate(lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 2, Sampling(seed=seed), 2)
+        (a, b, *_), _ = speculate(lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 4, Sampling(seed=seed), 2)
         pairs[a, b] += 1
     assert chi_square(pairs.flatten(), (p[0][:, None] * p).flatten().double()) < 2.5
 
 
 def test_speculation_stops_where_the_context_is_full():
-    assert len(speculate(decoder(context=16), decoder(context=16), [1, 2], 50, Sampling(0), 4)[0]) == 10
+    for context, small in ((8, 8), (16, 16), (16, 5)):
+        model, draft = decoder(context=context), decoder(context=small, seed=1)
+        right = generate(model, [[1, 2]], 50, Sampling(0), overflow="stop")[0]
+        for k in (1, 2, 4, 6, 8, 30):
+            new, accepted = speculate(model, draft, [1, 2], 50, Sampling(0), k)
+            assert new == right and len(new) == context - 2 and sum(accepted) + len(accepted) == len(new)
+            assert speculate(model, draft, [1, 2], 3, Sampling(0), k)[0] == right[:3]
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
@@ -374,10 +388,6 @@ def test_choices_outside_their_range(options, words):
 @pytest.mark.parametrize(
     "call, words",
     [
-        (
-            lambda m: generate(m, [[1]], 3, Sampling(top_k=13)),
-            "top_k=13, but the vocabulary has 12 tokens: leave top_k out",
-        ),
         (lambda m: generate(m, [[1], []], 3), "row 1 of prompts is empty: start with a token"),
         (lambda m: stream(m, [[]], 3), "row 0 of prompts is empty"),
         (
@@ -392,7 +402,7 @@ def test_choices_outside_their_range(options, words):
         (lambda m: Beams(0), "width=0: expected a whole number of at least 1"),
         (lambda m: beam_search(m, [[1]], 3, stop=[[1, 2]]), "beam search ends at single ids"),
         (lambda m: generate(two(), [[1]], 3, source=[[1] * 17]), "17 tokens, but the context is 16"),
-        (lambda m: speculate(m, m, [1], 3, Sampling(repetition_penalty=2.0)), "speculation has no repetition penalty"),
+        (lambda m: speculate(m, m, [1], 3, Sampling(repetition_penalty=2.0)), "speculation has no penalties"),
         (
             lambda m: speculate(m, decoder(v=9), [1], 3),
             "the draft has 9 tokens, the model 12: both need one vocabulary",
@@ -404,17 +414,340 @@ def test_bad_input_is_said_in_words(call, words):
         call(decoder())
 
 
+# --- each row by itself ---------------------------------------------------------------------------------------------
+
+POLICIES = {
+    "greedy": lambda m, rows, **o: generate(m, rows, 20, Sampling(0), **o),
+    "sampling": lambda m, rows, **o: generate(m, rows, 20, Sampling(0.9, top_p=0.9, seed=3), **o),
+    "penalties": lambda m, rows, **o: generate(m, rows, 20, Sampling(0, None, 1, 0, 1.2, 0, 0.3, 0.2, 4), **o),
+    "beams": lambda m, rows, **o: beam_search(m, rows, 12, Beams(3), stop=[5], **o),
+    "beams, no repeats": lambda m, rows, **o: beam_search(m, rows, 12, Beams(2, no_repeat_ngram_size=3), **o),
+}
+WIDTHS = [(3, 7), (1, 8), (7, 8, 1), (12, 20, 3), (5, 8, 2)]  # around a context of 8
+
+
+def alike(ours, alone):
+    "Ids, or (ids, score) with scores up to rounding."
+    if ours and isinstance(ours[0], tuple):
+        assert [ids for ids, _ in ours] == [ids for ids, _ in alone]
+        assert [s for _, s in ours] == pytest.approx([s for _, s in alone], abs=1e-4)
+    else:
+        assert ours == alone
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("overflow", ["forget", "stop"])
+@pytest.mark.parametrize("position", ["learned", "rope"])
+def test_a_row_is_independent_of_its_neighbours(policy, overflow, position):
+    model, write_all = decoder(context=8, position=position), POLICIES[policy]
+    generator = torch.Generator().manual_seed(0)
+    for widths in WIDTHS[:: 2 if "beams" in policy else 1]:
+        rows = [torch.randint(12, (n,), generator=generator).tolist() for n in widths]
+        if overflow == "stop" and max(widths) > 8:
+            continue
+        together = write_all(model, rows, overflow=overflow)
+        for i, row in enumerate(rows):
+            others = [[1]] * i + [row]  # random numbers belong to the place in the batch, so the row keeps it
+            alike(together[i], write_all(model, others, overflow=overflow)[i])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 11), min_size=1, max_size=4), st.integers(0, 99), st.integers(4, 9))
+def test_rows_alone_and_together(widths, seed, context):
+    model, generator = decoder(context=context, position="rope"), torch.Generator().manual_seed(seed)
+    rows = [torch.randint(12, (n,), generator=generator).tolist() for n in widths]
+    together = generate(model, rows, 15, Sampling(0))
+    assert together == [generate(model, [row], 15, Sampling(0))[0] for row in rows]
+
+
+@pytest.mark.parametrize("policy", ["greedy", "beams"])
+def test_rows_of_an_encoder_decoder_are_independent(policy):
+    model, rows, sources = two(), [[1, 2, 3], [4], [5] * 14], [[3, 4, 5], [6], [7, 8]]
+    for overflow in ("forget", "stop"):
+        together = POLICIES[policy](model, rows, source=sources, overflow=overflow)
+        for i, (row, source) in enumerate(zip(rows, sources, strict=True)):
+            alike(together[i], POLICIES[policy](model, [row], source=[source], overflow=overflow)[0])
+
+
+def test_a_stream_says_where_a_row_has_no_room_left():
+    steps = torch.stack(list(stream(decoder(context=8), [[1] * 6, [2] * 7], 5, overflow="stop")), 1)
+    assert (steps[0] >= 0).tolist() == [True, True] and (steps[1] >= 0).tolist() == [True, False]
+
+
+# --- penalties, pieces that repeat, processors ----------------------------------------------------------------------
+
+
+def test_frequency_and_presence_penalty_by_their_formula():
+    "OpenAI's: logit - count * frequency - (count > 0) * presence, over what was written; here step by step."
+    model, how = decoder(v=6), Sampling(0, frequency_penalty=0.7, presence_penalty=0.4)
+    rows = generate(model, [[1, 2, 2], [3]], 12, how)
+    for prompt, new in zip([[1, 2, 2], [3]], rows, strict=True):
+        written = []
+        for token in new:
+            logits = model(torch.tensor([prompt + written]))[0, -1]
+            counts = torch.tensor([written.count(i) for i in range(6)])
+            assert token == int((logits - 0.7 * counts - 0.4 * (counts > 0)).argmax())
+            written.append(token)
+    assert rows != generate(model, [[1, 2, 2], [3]], 12, Sampling(0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 3))
+def test_repeats_are_those_of_transformers(row, size, padding):
+    text, logits = torch.tensor([[0] * padding + row]), torch.zeros(1, 4)
+    theirs = peer.NoRepeatNGramLogitsProcessor(size)(text[:, padding:], logits)
+    assert torch.equal(repeats(text, torch.tensor([padding]), size, 4), theirs.isinf())
+
+
+def test_no_piece_is_repeated_whatever_the_prompt_and_the_batch():
+    model = decoder(v=5)
+    rows = generate(model, [[1, 2, 1, 2], [3]], 40, Sampling(seed=1, no_repeat_ngram_size=3))
+    for prompt, new in zip([[1, 2, 1, 2], [3]], rows, strict=True):
+        found = list(itertools.pairwise(itertools.pairwise(prompt + new)))
+        assert len(found) == len(set(found)) and len(new) == 40
+
+
+@pytest.mark.parametrize(
+    "processors",
+    [
+        [peer.NoRepeatNGramLogitsProcessor(2)],
+        [peer.RepetitionPenaltyLogitsProcessor(1.5)],
+        [peer.SuppressTokensLogitsProcessor([0, 1, 2, 3], device="cpu"), peer.NoRepeatNGramLogitsProcessor(3)],
+    ],
+)
+def test_processors_of_transformers_fit(processors):
+    model = decoder()
+    theirs = generate(model, [[1, 2], [3], [4, 5, 6]], 15, Sampling(0), processors=processors)
+    for prompt, new in zip([[1, 2], [3], [4, 5, 6]], theirs, strict=True):
+        text = list(prompt)
+        for token in new:
+            logits, ids = model(torch.tensor([text]))[:, -1], torch.tensor([text])
+            for processor in processors:
+                logits = processor(ids, logits)
+            assert token == int(logits.argmax())
+            text.append(token)
+
+
+def test_beams_without_repeats_are_those_of_transformers():
+    cfg = transformers.GPT2Config(
+        vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=19
+    )
+    torch.manual_seed(0)
+    theirs = shaken(transformers.GPT2LMHeadModel(cfg), by=0.2)
+    whole = theirs.generate(
+        torch.tensor([[3, 5, 1]]),
+        attention_mask=torch.ones(1, 3),
+        max_new_tokens=12,
+        num_beams=3,
+        no_repeat_ngram_size=2,
+        pad_token_id=0,
+    )
+    ours = beam_search(theirs, [[3, 5, 1]], 12, Beams(3, no_repeat_ngram_size=2), stop=[19])[0][0][0]
+    assert ours == whole[0, 3 : 3 + len(ours)].tolist()
+
+
+def test_a_processor_must_give_logits_of_the_same_shape():
+    for wrong, words in (
+        (lambda ids, x: x[:, :3], r"gave \[1, 3\] for logits \[1, 12\]"),
+        (lambda ids, x: None, "gave NoneType"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            generate(decoder(), [[1]], 3, processors=[wrong])
+
+
+# --- logits that are no numbers -------------------------------------------------------------------------------------
+
+
+def spoiled_at(step, row, value, v=7):
+    "A function whose logits hold `value` once the given row has read `step` new ids."
+
+    def model(ids):
+        logits = torch.zeros(*ids.shape, v)
+        if ids.shape[1] == 2 + step:
+            logits[row, :, 3 if value != -math.inf else slice(None)] = value
+        return logits
+
+    return model
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("step, row", [(0, 0), (2, 1)])
+@pytest.mark.parametrize("way", ["greedy", "sampling", "beams"])
+def test_logits_that_are_no_numbers_are_named(value, step, row, way):
+    with pytest.raises(ValueError, match=f"at step {step}, row {row}, no token can be chosen: the logits hold NaN"):
+        if way == "beams":
+            width = 2
+            model = spoiled_at(step, slice(width * row if step else row, None), value)
+            beam_search(model, [[1, 2]] * 2, 5, Beams(width))
+        else:
+            generate(spoiled_at(step, row, value), [[1, 2]] * 2, 5, Sampling(float(way != "greedy")))
+
+
+def test_some_minus_infinity_is_no_fault_and_ids_stay_in_the_vocabulary():
+    logits = torch.tensor([-math.inf, 1.0, -math.inf, 0.0])
+    rows = generate(lambda ids: logits.expand(*ids.shape, 4), [[1]] * 20, 10)
+    assert {i for row in rows for i in row} == {1, 3}
+    assert pick(torch.full((1, 4), math.nan), torch.tensor([0.5])).item() < 4
+
+
+def test_processors_that_forbid_everything_are_named():
+    with pytest.raises(ValueError, match="at step 3, row 0, .* processors that forbid every token"):
+        generate(decoder(v=4), [[0]], 9, Sampling(no_repeat_ngram_size=1))
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-20, 1e-39, 1e-42, 5e-324])
+def test_a_tiny_temperature_takes_the_likeliest(temperature):
+    row = torch.tensor([1.0, 5.0, 3.0, -math.inf, 4.9])
+    assert distribution(row[None], Sampling(temperature))[0].tolist() == [0, 1, 0, 0, 0]
+    assert generate(lambda ids: row.expand(*ids.shape, 5), [[1]], 3, Sampling(temperature)) == [[1, 1, 1]]
+
+
+def test_top_k_above_the_vocabulary_keeps_all():
+    logits = torch.randn(2, 5)
+    assert torch.equal(cut_top_k(logits, 50), logits)
+    same(cut_top_k(logits, 50), peer.TopKLogitsWarper(50)(None, logits))
+
+
+@pytest.mark.parametrize("p, kept", [(0.5, 1), (0.79, 2), (0.8, 2), (0.81, 3), (0.9, 3), (0.95, 4)])
+def test_top_p_at_an_exact_sum(p, kept):
+    logits = torch.tensor([[0.5, 0.3, 0.1, 0.1]]).log()
+    assert int((cut_top_p(logits, p) > -math.inf).sum()) == kept
+    assert int((peer.TopPLogitsWarper(p)(None, logits) > -math.inf).sum()) == kept
+
+
+# --- models and tokenizers of others --------------------------------------------------------------------------------
+
+
+def test_a_model_of_transformers_is_taken_as_it_is():
+    cfg = transformers.GPT2Config(vocab_size=20, n_positions=8, n_embd=16, n_layer=2, n_head=2)
+    torch.manual_seed(0)
+    theirs = shaken(transformers.GPT2LMHeadModel(cfg), by=0.2)
+    assert generate(theirs, [[3, 5], [1]], 5, Sampling(0)) == generate(
+        lambda x: theirs(x).logits, [[3, 5], [1]], 5, Sampling(0)
+    )
+    long, rest = generate(theirs, [[3, 5]], 20, Sampling(0))[0], generate(theirs, [[3, 5]], 20, overflow="stop")[0]
+    assert len(long) == 20 and len(rest) == 6, "its context is 8"
+    assert len(beam_search(theirs, [[3, 5]], 4, Beams(2))[0]) == 2
+
+
+@pytest.mark.parametrize("kind", [Encoder, MaskedLM])
+def test_an_encoder_cannot_write(kind):
+    with pytest.raises(ValueError, match="reads a text as a whole and cannot write: give a Decoder"):
+        generate(kind(Config(12, context=8, layers=1, heads=2, d_model=16)), [[1]], 3)
+
+
+def test_what_gives_no_logits_is_named():
+    for wrong, words in (
+        (lambda ids: ids, r"the model gave a tensor \[1, 1\] for ids"),
+        (lambda ids: "x", "the model gave str"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            generate(wrong, [[1]], 3)
+
+
+def test_a_loaded_tokenizer_writes_the_same_text():
+    fast = tokenizers.Tokenizer(
+        tokenizers.models.BPE({c: i for i, c in enumerate(ALPHABET)} | {"<|endoftext|>": 256}, [])
+    )
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = tokenizers.decoders.ByteLevel()
+    fast.add_special_tokens(["<|endoftext|>"])
+    ours, model = Tokenizer([]), decoder(v=257)
+    assert (end_of_text(fast), end_of_text(ours)) == (256, ours.eot)
+    assert prompt_ids(fast, "the cat") == prompt_ids(ours, "the cat")
+    for seed in range(3):
+        new = ["".join(write(model, t, "the cat", 20, Sampling(seed=seed))) for t in (fast, ours)]
+        assert new[0] == new[1]
+
+
+# --- attention on a tape while a text is written --------------------------------------------------------------------
+
+
+def test_the_tape_joins_the_steps_of_a_text():
+    model, prompts = decoder(), [[1, 2, 3], [4]]
+    with record(model) as tape:
+        new = generate(model, prompts, 6, Sampling(0))
+    assert list(tape) == [f"blocks.{i}.attention.{part}" for i in range(2) for part in ("weights", "q", "k", "v")]
+    for row, (prompt, more) in enumerate(zip(prompts, new, strict=True)):
+        with record(model) as whole:
+            model(torch.tensor([prompt + more[:-1]]))
+        start = 3 - len(prompt)
+        for name, x in whole.items():
+            ours = tape[name][row : row + 1, :, start:]
+            same(ours[..., start:] if name.endswith("weights") else ours, x)
+            if name.endswith("weights"):
+                assert (tape[name][row, ..., :start] == 0).all(), "nobody looks at padding"
+
+
+def test_the_tape_of_an_encoder_decoder_beams_and_two_texts():
+    model = two()
+    with record(model) as tape:
+        new = generate(model, [[1, 2]], 5, Sampling(0), source=[[3, 4, 5]])[0]
+        generate(model, [[1]], 3, Sampling(0), source=[[3]])
+        model(torch.tensor([[3]]), torch.tensor([[1]]))
+    with record(model) as whole:
+        model(torch.tensor([[3, 4, 5]]), torch.tensor([[1, 2, *new[:-1]]]))
+    for name, x in whole.items():
+        same(tape[name], x)
+    assert (
+        tape["decoder.blocks.0.cross.weights.2"].shape
+        == (1, 2, 3, 1)
+        == (1, 2, *tape["decoder.blocks.0.cross.q.2"].shape[2:3], 1)
+    )
+    assert tape["decoder.blocks.0.attention.weights.3"].shape == (1, 2, 1, 1)
+    gpt = decoder()
+    with record(gpt) as tape:
+        best = beam_search(gpt, [[1, 2]], 5, Beams(1))[0][0][0]
+    with record(gpt) as whole:
+        gpt(torch.tensor([[1, 2, *best[:-1]]]))
+    for name, x in whole.items():
+        same(tape[name], x)
+
+
+def test_the_tape_keeps_the_rows_of_what_is_forgotten():
+    model = decoder(context=8)
+    with record(model) as tape:
+        new = generate(model, [[1, 2, 3, 4, 5, 6]], 12, Sampling(0))[0]
+    assert new == generate(model, [[1, 2, 3, 4, 5, 6]], 12, Sampling(0))[0]
+    w = tape["blocks.1.attention.weights"]
+    assert w.shape == (1, 2, 17, 17)
+    same(w.sum(-1), torch.ones(1, 2, 17))
+    assert (w.triu(1) == 0).all() and (w[..., 8, :5] == 0).all() and (w[..., 8, 5:9] > 0).all()
+
+
+def test_speculation_under_a_tape_keeps_what_was_accepted():
+    model, draft = decoder(), decoder(seed=1)
+    with record(model) as tape:
+        new, _ = speculate(model, draft, [1, 2], 20, Sampling(0), 3)
+    with record(model) as whole:
+        model(torch.tensor([[1, 2, *new]]))
+    for name, x in whole.items():
+        n = min(tape[name].shape[2], x.shape[2]) - 4
+        ours, theirs = (y[:, :, :n, :n] if name.endswith("weights") else y[:, :, :n] for y in (tape[name], x))
+        same(ours, theirs)
+
+
+def test_no_tape_nothing_is_kept():
+    from llmlab import attention as module
+
+    model = decoder()
+    with pytest.raises(ZeroDivisionError), record(model) as tape:
+        for i, _ in enumerate(stream(model, [[1]], 9)):
+            1 / (3 - i)
+    assert tape.running == [] and tape.place is None and module._tapes == []
+
+
 # --- devices --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-def test_a_gpu_writes_the_same_and_never_waits_for_python():
+def test_a_gpu_writes_the_same_and_waits_for_python_at_every_16th_token_only():
     model, how = decoder(), Sampling(0.9, top_p=0.9, seed=2, repetition_penalty=1.1)
     here, there = generate(model, [[1, 2], [3]], 20, how), decoder().cuda()
     assert generate(there, [[1, 2], [3]], 20, how) == here
     tokens = stream(there, [[1, 2], [3]], 20, how)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        list(tokens)
+        assert len(list(itertools.islice(tokens, 15))) == 15
     finally:
         torch.cuda.set_sync_debug_mode("default")

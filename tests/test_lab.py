@@ -1,7 +1,12 @@
 "The command `llmlab lab` copies the chapters and never loses what a user made."
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from llmlab import lab
 
@@ -54,11 +59,91 @@ def test_command_reports_and_says_what_to_install(tmp_path, capsys, monkeypatch)
     assert "99_notation.ipynb: kept yours" in said.out and 'pip install "llmlab-course[course]"' in said.err
 
 
-def test_command_opens_jupyterlab_in_the_folder(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(lab.subprocess, "call", lambda command, cwd: calls.append((command[1:], cwd)) or 0)
-    assert lab.main(["lab", str(tmp_path)]) == 0
-    assert calls == [(["-m", "jupyterlab"], tmp_path)]
+STAND_IN = """import os, signal, sys
+def stop(number, frame):
+    print("signal", number, flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+print("ready", os.getcwd(), sys.argv[1:], flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_jupyterlab_takes_the_commands_place_signals_and_status_included(tmp_path, number):
+    "A stand-in for JupyterLab gets the signal once, in the very process; no traceback; its exit status is ours."
+    (tmp_path / "jupyterlab.py").write_text(STAND_IN)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", "llmlab", "lab", str(tmp_path / "mine"), "--", "--port=9000"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        line = ""
+        while not line.startswith("ready"):
+            line = run.stdout.readline()
+            assert line, run.stderr.read()
+        assert str(tmp_path / "mine") in line and "--port=9000" in line
+        assert ("--allow-root" in line) == (os.geteuid() == 0)
+        run.send_signal(number)
+        out, err = run.communicate()
+    assert run.returncode == 7 and out.count("signal") == 1 and err == ""
+
+
+def test_root_and_containers_get_what_they_need_and_nobody_else(monkeypatch):
+    monkeypatch.setattr(lab.os, "geteuid", lambda: 1000, raising=False)
+    monkeypatch.setattr(lab, "_container", lambda: False)
+    assert lab._lab_options(["--port=1"]) == ["--port=1"]
+    monkeypatch.setattr(lab.os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.setattr(lab, "_container", lambda: True)
+    assert lab._lab_options(["--no-browser"]) == ["--allow-root", "--ip=0.0.0.0", "--no-browser"]
+
+
+def test_an_interrupted_copy_leaves_whole_files_and_heals(tmp_path, monkeypatch):
+    real, calls = lab.os.replace, []
+
+    def interrupted(source, target):
+        calls.append(target)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(lab.os, "replace", interrupted)
+    assert lab.main(["lab", str(tmp_path), "--no-open"]) == 130
+    there = [f for f in tmp_path.rglob("*") if f.is_file() and f.name != lab.RECORD]
+    release = lab.chapters()
+    assert there and all(f.read_bytes() == release[f.relative_to(tmp_path).as_posix()] for f in there)
+    monkeypatch.setattr(lab.os, "replace", real)
+    assert set(lab.copy_chapters(tmp_path).values()) == {"new", "same"}
+    monkeypatch.setattr(lab, "chapters", lambda: {name: text + b" " for name, text in release.items()})
+    assert set(lab.copy_chapters(tmp_path).values()) == {"updated"}
+
+
+def test_a_chapter_that_a_release_dropped_is_mentioned_and_stays(tmp_path, monkeypatch, capsys):
+    lab.copy_chapters(tmp_path)
+    fewer = {name: text for name, text in lab.chapters().items() if name != "00_tour.ipynb"}
+    monkeypatch.setattr(lab, "chapters", lambda: fewer)
+    assert lab.main(["lab", str(tmp_path), "--no-open"]) == 0
+    assert "00_tour.ipynb: this release has no such chapter" in capsys.readouterr().out
+    assert (tmp_path / "00_tour.ipynb").exists()
+
+
+def test_version_and_the_doctors_verdict(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        lab.main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"llmlab {lab._version()}\n"
+    monkeypatch.setattr(lab, "_machine", lambda: [("note", "no browser", "open the address elsewhere")])
+    monkeypatch.setattr(lab, "_packages", lambda: [("ok", "torch 3", "")])
+    assert lab.main(["doctor"]) == 0 and "→ open the address elsewhere" in capsys.readouterr().out
+    monkeypatch.setattr(lab, "_packages", lambda: [("broken", "torch is missing", "pip install torch")])
+    assert lab.main(["doctor"]) == 1 and "→ pip install torch" in capsys.readouterr().out
+
+
+def test_the_doctor_names_what_is_missing_and_what_is_too_old(monkeypatch):
+    monkeypatch.setattr(lab, "requires", lambda name: ["numpy>=99", "nosuch>=1", 'other; extra == "course"'])
+    rows = lab._packages()
+    assert [state for state, *_ in rows] == ["broken", "broken", "note"]
+    assert rows[0][2] == 'pip install "numpy>=99"' and rows[1][1] == "nosuch is missing"
 
 
 def test_the_last_measurements_are_at_hand():

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from test_figures import KINDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 SOURCE = """import numpy as np
 from llmlab.views import attention_view, tokens_view
 weights = np.random.default_rng(0).dirichlet(np.ones(80), size=(2, 2, 80)).astype("float32")
@@ -92,7 +92,7 @@ def opened(browser, address):
     "The notebook with an idle kernel, what it asked for, and its errors."
     asked, wrong = [], []
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.on("request", lambda r: asked.append(r.url))
     settings = "Cannot read properties of undefined (reading 'schema')"  # Notebook 7's own, without any figure
     page.on("pageerror", lambda e: wrong.append(str(e)) if str(e) != settings else None)

@@ -1,5 +1,4 @@
 "The n-gram models of chapter 3, against an independent Kneser–Ney written with dictionaries."
-import time
 from collections import Counter, defaultdict
 from itertools import product
 
@@ -170,18 +169,15 @@ def test_samples_follow_the_probabilities():
     assert model.sample(0) == []
 
 
-def test_stories_between_uniform_and_oracle_and_quick():
+def test_stories_between_uniform_and_oracle():
     train, valid = corpus("stories").split()
     tokenizer = Tokenizer.train(train.text, 512)
     ids, held = (tokenizer.encode_documents(c) for c in (train, valid))
-    start = time.perf_counter()
     model = NGram(5, tokenizer.vocab_size).fit(ids)
-    fitted = time.perf_counter() - start
     five = np.exp(-model.logprobs(held).mean())
-    scored = time.perf_counter() - start - fitted
     two = np.exp(-NGram(2, tokenizer.vocab_size).fit(ids).logprobs(held).mean())
     oracle = np.exp(story_entropy() * len(valid) / len(held))
-    assert len(ids) >= 300_000 and fitted < 5 and scored < 2
+    assert len(ids) >= 300_000
     assert 1.4 < oracle < 1.55 and 1.4 * oracle < five < two < 6
 
 

@@ -57,6 +57,12 @@ def test_committed_without_outputs_and_metadata(path):
 
 
 @each
+def test_names_its_kernel(path):
+    "Without it Jupyter asks the reader for a kernel, and nbconvert refuses."
+    assert json.loads(path.read_text())["metadata"].get("kernelspec", {}).get("name") == "python3"
+
+
+@each
 def test_the_first_code_cell_is_the_colab_line(path):
     assert cells(path, "code")[0] == COLAB
 

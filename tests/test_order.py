@@ -7,12 +7,13 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "segmentation", "text", "tokens", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap",
-    "checkpoints", "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "pretrained",
+    "checks", "segmentation", "text", "tokens", "adapters", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap",
+    "losses", "checkpoints",
+    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
 ]
-PICTURES = ["checks", "maps", "peers", "views", "panels"]  # import nothing of ours but these, in this order
+PICTURES = ["checks", "maps", "stills", "peers", "views", "panels"]  # import nothing of ours but these, in this order
 DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
 ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
 LIGHT = ["segmentation", "text", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # need no torch to be imported

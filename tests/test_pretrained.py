@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llmlab.attention import record
+from llmlab.families import TextClassifier
+from llmlab.horizons import mixed
 from llmlab.masked import MaskedLM
 from llmlab.pretrained import (
     BERT,
@@ -33,7 +35,7 @@ from llmlab.pretrained import (
     their_names,
 )
 from llmlab.training import own_tensors, shipped
-from llmlab.transformer import Config, Decoder, n_params
+from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, n_params
 from llmlab.views import attention_view
 
 transformers = pytest.importorskip("transformers")
@@ -47,6 +49,7 @@ LONG = dict(rope_parameters=dict(rope_type="default", rope_theta=1e6))
 STRETCH = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 STRETCHED = dict(rope_parameters=dict(rope_type="llama3", rope_theta=5e5) | STRETCH)
 GPT = dict(vocab_size=61, n_positions=40, n_layer=3, n_head=4, n_embd=32, bos_token_id=None, eos_token_id=None)
+DISTILLED = dict(vocab_size=61, dim=32, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=40)
 PEERS = {
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT),
     "gpt2-narrow-untied": ("GPT2LMHeadModel", "GPT2Config", GPT | dict(n_inner=40, tie_word_embeddings=False)),
@@ -55,6 +58,10 @@ PEERS = {
     "llama-tied": ("LlamaForCausalLM", "LlamaConfig", USUAL | LONG | dict(tie_word_embeddings=True)),
     "llama-3.1": ("LlamaForCausalLM", "LlamaConfig", GROUPED | STRETCHED | dict(head_dim=32)),
     "llama-one-kv-head": ("LlamaForCausalLM", "LlamaConfig", USUAL | dict(num_key_value_heads=1, head_dim=12)),
+    "mistral": ("MistralForCausalLM", "MistralConfig", GROUPED | LONG | dict(sliding_window=None)),
+    "mistral-window": ("MistralForCausalLM", "MistralConfig", GROUPED | dict(sliding_window=40, head_dim=12)),
+    "roberta": ("RobertaForMaskedLM", "RobertaConfig", USUAL | dict(pad_token_id=1, type_vocab_size=1)),
+    "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig", DISTILLED),
     "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", GROUPED | LONG),
     "qwen2-tied": ("Qwen2ForCausalLM", "Qwen2Config", GROUPED | dict(tie_word_embeddings=True)),
     "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", GROUPED | LONG | dict(head_dim=16)),
@@ -367,7 +374,7 @@ def test_export_overwrites_nothing_silently(folder):
 def test_a_model_of_no_family_is_named(tmp_path):
     model = Decoder(Config(61, layers=1, position="rope"))
     with pytest.raises(
-        ValueError, match=r"Decoder with Config\(.*is none of gpt2, bert, llama, qwen2, qwen3: trans"
+        ValueError, match=r"Decoder with Config\(.*is none of gpt2, llama, mistral, qwen2, qwen3: trans"
     ):
         export(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -403,6 +410,136 @@ def test_export_stores_no_length_and_leaves_the_tokenizer_as_it_was(saved, tmp_p
     export(load(saved("gpt2")[1])[0], tmp_path / "out", tokenizer)
     assert tokenizer.truncation["max_length"] == 3
     assert json.loads((tmp_path / "out" / "tokenizer.json").read_text())["truncation"] is None
+
+
+# encoders without a head, and with a classifier
+
+ENCODERS = {
+    "bert": ("Bert", USUAL),
+    "roberta": ("Roberta", USUAL | dict(pad_token_id=1, type_vocab_size=1)),
+    "xlm-roberta": ("XLMRoberta", USUAL | dict(pad_token_id=1, type_vocab_size=1)),
+    "camembert": ("Camembert", USUAL | dict(pad_token_id=1, type_vocab_size=1)),
+    "distilbert": ("DistilBert", DISTILLED),
+}
+encoder = pytest.mark.parametrize("family", ENCODERS)
+LABELS = {0: "no", 1: "perhaps", 2: "yes"}
+
+
+def folder_of(place, family, head, **more):
+    "A model of transformers with this head, and the folder it was saved to."
+    torch.manual_seed(0)
+    name, shape = ENCODERS[family]
+    config = getattr(transformers, f"{name}Config")(**shape | more)
+    peer = roused(getattr(transformers, f"{name}{head}")(config))
+    peer.save_pretrained(place)
+    words().save(str(place / "tokenizer.json"))
+    return peer, place
+
+
+def padded():
+    "Ids, and where they are tokens; RoBERTa's code counts positions by the id of padding, which is 1."
+    there = torch.arange(12)[None] < torch.tensor([[12], [7], [1]])
+    return ids(3, 12).where(there, torch.ones(1, dtype=torch.long)), there
+
+
+@encoder
+def test_an_encoder_without_a_head(family, tmp_path):
+    peer, folder = folder_of(tmp_path / "in", family, "Model")
+    model, tokenizer = load(folder)
+    x, there = padded()
+    assert type(model) is Encoder and model.family == family
+    with torch.no_grad():
+        theirs = peer(input_ids=x, attention_mask=there.long()).last_hidden_state
+        close(model(x, there)[there], theirs[there])
+        out = export(model, tmp_path / "out", tokenizer)
+        again, found = type(peer).from_pretrained(out, output_loading_info=True)
+        assert not found["unexpected_keys"] and not found["mismatched_keys"]
+        assert {name.split(".")[0] for name in found["missing_keys"]} <= {"pooler"}
+        close(again.eval()(input_ids=x, attention_mask=there.long()).last_hidden_state[there], theirs[there])
+    assert transformers.AutoConfig.from_pretrained(out).model_type == family
+
+
+@encoder
+def test_a_classifier(family, tmp_path):
+    names = {str(i): label for i, label in LABELS.items()}
+    peer, folder = folder_of(tmp_path / "in", family, "ForSequenceClassification", id2label=names, num_labels=3)
+    model, tokenizer = load(folder)
+    x, there = padded()
+    assert type(model) is TextClassifier and model.labels == ("no", "perhaps", "yes")
+    with torch.no_grad():
+        theirs = peer(input_ids=x, attention_mask=there.long()).logits
+        close(model(x, there), theirs)
+        again, found = type(peer).from_pretrained(export(model, tmp_path / "out", tokenizer), output_loading_info=True)
+        assert not any(found.values()) and again.config.id2label == LABELS
+        close(again.eval()(input_ids=x, attention_mask=there.long()).logits, theirs)
+
+
+def test_masked_roberta_with_padding(tmp_path):
+    peer, folder = folder_of(tmp_path, "roberta", "ForMaskedLM")
+    x, there = padded()
+    with torch.no_grad():
+        close(load(folder)[0](x, there)[there], peer(input_ids=x, attention_mask=there.long()).logits[there])
+
+
+@pytest.mark.parametrize("head", ["ForTokenClassification", "ForQuestionAnswering"])
+def test_other_heads_are_named(tmp_path, head):
+    folder = folder_of(tmp_path, "bert", head)[1]
+    with pytest.raises(ValueError, match="missing: .*pooler|unexpected: (classifier|qa_outputs)"):
+        load(folder)
+
+
+def test_bert_for_next_sentences_has_no_masked_head(tmp_path):
+    "Its second head is left out, as that of BERT's first release; what is left is an encoder."
+    peer, folder = folder_of(tmp_path, "bert", "ForNextSentencePrediction")
+    x = ids(2, 9)
+    with torch.no_grad():
+        close(load(folder)[0](x), peer.bert(x).last_hidden_state)
+
+
+def test_a_window_smaller_than_the_context_is_refused(saved, tmp_path):
+    folder = shutil.copytree(saved("mistral")[1], tmp_path / "mistral")
+    edit(folder, sliding_window=39)
+    with pytest.raises(ValueError, match="sliding_window=39, but our mistral looks at all 40 tokens: use transformers"):
+        load(folder)
+
+
+# what export writes
+
+
+def shape(**more):
+    return Config(61, context=20, layers=1, heads=2, d_model=8, **more)
+
+
+@pytest.mark.parametrize("kind", [Encoder, EncoderDecoder])
+def test_export_writes_what_the_model_is_or_refuses_it_by_name(kind, tmp_path):
+    "An encoder of GPT-2's shape is no GPT-2: that one would hide the future."
+    with pytest.raises(ValueError, match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: export knows"):
+        export(kind(shape()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class Doubled(Decoder):
+    def forward(self, ids):
+        return 2 * super().forward(ids)
+
+
+def test_export_refuses_models_that_compute_something_else(tmp_path):
+    for model in (Doubled(shape()), Decoder(shape(), cross=True), nn.Linear(2, 2), mixed(Decoder(shape()), 4, 2)):
+        with pytest.raises(ValueError, match="export knows|has no line in the table|has a Mixture"):
+            export(model, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_export_as_a_family_of_the_readers_choice(tmp_path, saved):
+    llama = load(saved("llama")[1])[0]
+    export(llama, tmp_path / "mistral", family="mistral")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "mistral").eval()
+    assert theirs.config.model_type == "mistral" and theirs.config.sliding_window is None
+    close(theirs(ids(1, 9)).logits, llama(ids(1, 9)))
+    with pytest.raises(ValueError, match="Decoder as bert: export knows Decoder as gpt2"):
+        export(llama, tmp_path / "bert", family="bert")
+    with pytest.raises(ValueError, match="is none of gpt2: transformers has no class for it"):
+        export(llama, tmp_path / "gpt2", family="gpt2")
 
 
 # what may be wrong with a folder
@@ -467,13 +604,15 @@ def test_a_corrupt_header_is_refused(folder):
 @pytest.mark.parametrize("text", ["{", "[1]", "null", "\x00"])
 def test_a_config_that_is_no_object(folder, text):
     (folder / "config.json").write_text(text)
-    with pytest.raises(ValueError, match="config.json holds no JSON object .*: copy it again"):
+    with pytest.raises(ValueError, match="config.json (is no JSON .*again|holds a .*, expected a dict)"):
         load(folder)
 
 
 def test_an_unknown_family_names_the_known_ones(folder):
     edit(folder, model_type="mamba")
-    with pytest.raises(ValueError, match="model_type='mamba': llmlab knows gpt2, bert, llama, qwen2, qwen3"):
+    with pytest.raises(
+        ValueError, match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, roberta"
+    ):
         load(folder)
 
 

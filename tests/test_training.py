@@ -258,7 +258,8 @@ def test_the_budget_stops_the_run():
         return loss(model, ids)
 
     history = fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=1000, seconds=0.2))
-    assert 1 < len(history) < 11 and history[-1]["seconds"] >= 0.2 > history[-2]["seconds"]
+    assert 0 < len(history) < 1000 and history[-1]["seconds"] >= 0.2
+    assert all(row["seconds"] < 0.2 for row in history[:-1])
     assert "mfu" in history[-1]
 
 
@@ -425,6 +426,7 @@ def life(folder, steps):
     fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=steps, batch_size=4, every=2), lambda m: 1.0, folder)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
@@ -506,6 +508,7 @@ def alone(tmp_path):
     return fit(decoder(dropout=0.0), Batches(IDS, 9, 4), loss, Recipe(steps=12, batch_size=4, every=3), folder=tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True], ids=["DDP", "FSDP2"])
 def test_two_processes_make_the_run_of_one_and_one_goes_on(tmp_path, sharded):

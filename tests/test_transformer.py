@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from llmlab.attention import record
+from llmlab.attention import document_positions, record, same_document
+from llmlab.cache import pad
 from llmlab.transformer import (
     Attention,
     Block,
@@ -31,7 +32,7 @@ SMALL = Config(50, context=16, layers=2, heads=4, d_model=32)
 CHOICES = dict(
     norm=["layer", "rms"],
     norm_place=["pre", "post"],
-    position=["learned", "sinusoidal", "rope"],
+    position=["learned", "sinusoidal", "rope", "alibi", "relative"],
     feed_forward=["gelu", "gelu_exact", "swiglu"],
     kv_heads=[None, 2],
     tied=[True, False],
@@ -292,6 +293,7 @@ def test_count_by_hand(choices):
         attention += 2 * head * (1 if cfg.norm == "rms" else 1 + b)
     block = 2 * norm + attention + ways * units * (d + b) + d * (units + b)
     total = v * d * (1 if cfg.tied else 2) + 2 * block + norm + (16 * d if cfg.position == "learned" else 0)
+    total += 32 * 4 if cfg.position == "relative" else 0
     assert n_params(Decoder(cfg)) == total
 
 
@@ -359,6 +361,84 @@ def test_padding_does_not_count(position):
     torch.testing.assert_close(encoder(padded, mask)[:, :5], encoder(short), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(both(padded, target, mask), both(short, target), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(encoder(padded)[:, :5], encoder(short), atol=1e-2)
+
+
+@pytest.mark.parametrize("position", CHOICES["position"])
+@pytest.mark.parametrize("choices", [{}, {"norm_place": "post"}, {"softcap": 2.0, "attention_scale": 0.5}], ids=str)
+def test_padding_at_the_left_or_right_changes_no_token(position, choices):
+    "A batch of texts padded on either side, or with positions given, is each text alone: encoder, decoder, and both."
+    cfg = replace(SMALL, position=position, **choices)
+    encoder, decoder, both = roused(Encoder(cfg)), roused(Decoder(cfg)), roused(EncoderDecoder(cfg))
+    texts, target = [ids(1, n) for n in (7, 3, 1)], ids(3, 4)
+    for left in (True, False):
+        padded, mask = pad([x[0].tolist() for x in texts], left=left)
+        padded[~mask] = torch.randint(50, (int((~mask).sum()),))
+        counted = (mask.long().cumsum(1) - 1).clamp(min=0)
+        for more in ({}, {"positions": counted}):
+            for model in (encoder, decoder):
+                out = model(padded, mask, **more)
+                for row, there, x in zip(out, mask, texts, strict=True):
+                    torch.testing.assert_close(row[there], model(x)[0], atol=1e-5, rtol=1e-4)
+        for i, x in enumerate(texts):
+            ours = both(padded, target, mask)[i]
+            torch.testing.assert_close(ours, both(x, target[i : i + 1])[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("position", CHOICES["position"])
+@pytest.mark.parametrize("kind", [Encoder, Decoder])
+def test_packed_texts_are_each_text_alone(position, kind):
+    model = roused(kind(replace(SMALL, position=position)))
+    texts = [ids(1, n) for n in (5, 8, 3)]
+    packed = torch.cat(texts, 1)
+    documents = torch.cat([torch.full((1, x.shape[1]), i) for i, x in enumerate(texts)], 1)
+    at = document_positions(documents)
+    for mask in (same_document(documents), documents[:, :, None] == documents[:, None]):
+        out = model(packed, mask, positions=at)
+        for part, x in zip(out.split([5, 8, 3], 1), texts, strict=True):
+            torch.testing.assert_close(part, model(x), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model(packed, same_document(documents), positions=at[0]), out)
+    if position in ("learned", "sinusoidal"):
+        assert not torch.allclose(model(packed, mask)[:, 5:13], model(texts[1]), atol=1e-2), "positions matter"
+
+
+@pytest.mark.parametrize("position", ["alibi", "relative", "rope"])
+def test_equal_distances_are_equal_wherever_a_text_stands(position):
+    model, x = roused(Decoder(replace(SMALL, position=position))), ids(2, 5)
+    moved = torch.arange(5) + torch.tensor([[4], [11]])
+    torch.testing.assert_close(model(x, positions=moved), model(x), atol=1e-4, rtol=1e-4)
+
+
+def test_alibi_by_hand_and_relative_by_its_table():
+    x = ids(1, 6)
+    for position in ("alibi", "relative"):
+        model = roused(Decoder(replace(SMALL, position=position, relative_buckets=8)))
+        with record(model) as tape:
+            model(x)
+        q, k, w = (tape[f"blocks.1.attention.{part}"] for part in ("q", "k", "weights"))
+        far = torch.arange(6)[:, None] - torch.arange(6)
+        slopes = 2.0 ** (-2 * torch.arange(1.0, 5))
+        tables = model.relative.weight[far.clamp(0, 4)].permute(2, 0, 1) if position == "relative" else None
+        bias = -slopes[:, None, None] * far if position == "alibi" else tables
+        s = (q @ k.transpose(-2, -1) / 8**0.5 + bias).masked_fill(far < 0, -math.inf)
+        # from distance 4 on, T5's buckets are shared
+        torch.testing.assert_close(w[..., :4, :4], s.softmax(-1)[..., :4, :4], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"positions": torch.zeros(2, 4, dtype=torch.long)}, r"positions \[2, 4\] of torch.int64 for ids \[2, 5\]"),
+        ({"positions": torch.zeros(2, 5)}, "positions .* of torch.float32 .*: expected whole numbers"),
+        ({"positions": torch.full((5,), 16)}, "positions from 16 to 16: expected 0 to 15, the context"),
+        ({"positions": torch.tensor([-1, 0, 1, 2, 3])}, "positions from -1 to 3: expected 0 to 15"),
+        ({"mask": torch.ones(2, 4, dtype=torch.bool)}, r"the mask \[2, 4\] of torch.bool for ids \[2, 5\]"),
+        ({"mask": torch.ones(2, 5)}, r"the mask \[2, 5\] of torch.float32 .*: expected torch.bool"),
+    ],
+)
+def test_positions_and_masks_that_do_not_fit(options, words, unchecked):
+    for model in (Encoder(SMALL), Decoder(SMALL)):
+        with pytest.raises(ValueError, match=words):
+            model(ids(2, 5), **options)
 
 
 def test_a_source_of_padding_only_gives_finite_numbers():
@@ -474,7 +554,10 @@ BAD_CONFIGS = {
     "5 heads do not divide the width 32: choose d_model a multiple of heads, or give d_head": dict(heads=5),
     "3 kv_heads do not divide 4 heads: choose a divisor of 4": dict(kv_heads=3),
     "norm='batch': expected one of layer, rms": dict(norm="batch"),
-    "position='alibi': expected one of learned, sinusoidal, rope": dict(position="alibi"),
+    "position='rotary': expected one of learned, sinusoidal, rope": dict(position="rotary"),
+    "6 relative_buckets up to 128 tokens: take a multiple of 4": dict(position="relative", relative_buckets=6),
+    "32 relative_buckets up to 16 tokens: take .* a distance above": dict(position="relative", relative_distance=16),
+    "softcap=0: expected a finite number above 0": dict(softcap=0),
     "feed_forward='relu': expected one of gelu, gelu_exact, swiglu": dict(feed_forward="relu"),
     "layers=0: expected a whole number of at least 1": dict(layers=0),
     "vocab_size=-1: expected a whole number of at least 1": dict(vocab_size=-1),

@@ -1,10 +1,14 @@
 "Views: what they accept, what they refuse, what travels to the browser, and that no text escapes into the page."
+import gc
 import json
 import re
 import shutil
 import subprocess
 import sys
+import types
+import weakref
 import zlib
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -503,3 +507,113 @@ def test_without_bertviz_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "llmlab-course\[course\]"'):
         bertviz_head(softmax((1, 1, 2, 2)), ["a", "b"])
+
+
+# --- freed, finite, kept --------------------------------------------------------------------------------------------
+
+
+def test_a_closed_figure_is_freed():
+    alive = []
+    for view in figures().values():
+        alive.append(weakref.ref(view))
+        view.close()
+    del view
+    gc.collect()
+    assert not [ref() for ref in alive if ref() is not None]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: curves_view({"a": [(NAN, 1.0)]}), "finite x"),
+        (lambda: curves_view({"a": [(INF, 1.0)]}), "finite x"),
+        (lambda: curves_view({"a": [(1, NAN)]}), "nothing to draw"),
+        (lambda: curves_view({"a": [(1, 1.0)]}, snapshots={NAN: "text"}), "finite x"),
+        (lambda: curves_view({"a": [(1, 1.0)]}, snapshots={1: [1.0, 2.0]}), "rows and columns"),
+        (lambda: mask_view(["a"], {"b": ([[NAN]], None)}), "sight"),
+        (lambda: beams_view("a", {1: [[(["b"], -INF)]]}), "log-probability"),
+        (lambda: cost_view(**COST | {"models": [{**COST["models"][0], "n": NAN}]}), "n is nan"),
+        (lambda: cost_view(**COST | {"grids": {"here": NAN}}), "finite"),
+        (lambda: spans_view(["[CLS]", "a"], torch.tensor([[0.0, 0], [NAN, 0]]), torch.arange(2) > 0, 2), "NaN"),
+        (lambda: patches_view(torch.full((1, 1, 3), NAN), ["a"], torch.ones(1, 1)), "pixel"),
+        (lambda: bertviz_neuron(np.full((1, 1, 2, 2), NAN), np.ones((1, 1, 2, 2)), ["a", "b"]), "finite"),
+        (lambda: attention_view(np.full((1, 1, 2, 2), 1e38), ["a", "b"]), "no weight"),
+    ],
+)
+def test_nan_and_infinity_are_refused_in_words(draw, words):
+    with pytest.raises(ValueError, match=words):
+        draw()
+
+
+def test_a_gap_is_drawn_where_y_or_a_cell_is_no_number():
+    view = curves_view({"a": [(1, 2.0), (2, NAN), (3, -INF), (4, 1e301), (5, 1.0)]}, snapshots={1: [[NAN, 0.5]]})
+    assert [y for _, y in view.data["series"]["a"]] == [2.0, None, None, None, 1.0]
+    assert view.data["snapshots"] == [[1.0, [[[None, 0.5]]]]]
+    assert "NaN" not in views.traits_json(view) and "Infinity" not in views.traits_json(view)
+
+
+def test_a_state_stays_finite():
+    view = curves_view({"a": [(1, 2.0)]})
+    with pytest.raises(ValueError, match="at=nan"):
+        view.at = NAN
+
+
+@pytest.mark.parametrize("text", ["cat", *HOSTILE])
+def test_every_figure_keeps_a_still_without_scripts_and_with_escaped_text(text, monkeypatch):
+    monkeypatch.delenv("LLMLAB_BOOK", raising=False)
+    for kind, view in figures(text).items():
+        content, _ = view._repr_mimebundle_()
+        ((name, kept),) = view.still().items()
+        assert content[name] == kept and views.WIDGET in content, kind
+        assert len(kept) < 60_000 and "<script" not in kept and "<img" not in kept and "style=" not in kept
+        ElementTree.fromstring(kept if name == "image/svg+xml" else f"<div>{kept}</div>")
+
+
+def test_a_still_of_many_large_heads_stays_small_and_survives_any_state():
+    view = attention_view(softmax((12, 12, 300, 300), causal=True), ["a"] * 300)
+    view.layer, view.head, view.part = 99, 99, 99
+    assert len(view.still()["image/svg+xml"]) < 120_000
+
+
+def test_a_table_shows_the_numbers_of_the_figure():
+    kept = next_token_view([("the", {" cat": 0.25})]).still()["text/html"]
+    assert "<td>·cat</td><td>0.25</td>" in kept
+
+
+def test_what_generate_hands_out_becomes_one_map():
+    rows = [softmax((1, 2, 3, 3), causal=True), softmax((1, 2, 1, 4)), softmax((1, 2, 1, 5))]
+    view = attention_view([(torch.tensor(x),) for x in rows], list("abcdef"))
+    (part,) = view.data["parts"]
+    assert part["written"] == 3 and part["queries"] == list("abcde"), "the last token was never read"
+    shown = unpack(view)
+    assert np.allclose(shown[:, 3, :4], rows[1][0][:, 0], atol=0.01) and not shown[:, 3, 4].any()
+    assert np.allclose(shown[:, :3, :3], rows[0][0], atol=0.01)
+    with pytest.raises(ValueError, match="one text"):
+        attention_view([(torch.rand(2, 1, 2, 2),)], list("ab"))
+
+
+def test_bertviz_takes_what_attention_view_takes():
+    tape = {"blocks.0.attention.weights": torch.tensor(softmax((1, 2, 3, 3)))}
+    assert "iframe" in bertviz_model(tape, list("abc")).data
+
+
+def test_a_figure_is_saved_at_home_and_refuses_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    view = tokens_view([("a", ["b"])])
+    assert view.save("~/x.html") == tmp_path / "x.html" and (tmp_path / "x.html").is_file()
+    for path, words in ((tmp_path, "is a folder"), (tmp_path / "none" / "x.html", "no folder")):
+        with pytest.raises(ValueError, match=words):
+            view.save(path)
+
+
+def test_on_colab_a_figure_names_colabs_manager_of_widgets(monkeypatch):
+    monkeypatch.delenv("LLMLAB_BOOK", raising=False)
+    output = types.SimpleNamespace(_widgets=types.SimpleNamespace(_installed_url=None))
+    output.enable_custom_widget_manager = lambda: setattr(output._widgets, "_installed_url", "https://colab/manager.js")
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    content, metadata = tokens_view([("a", ["b"])])._repr_mimebundle_()
+    assert metadata == {views.WIDGET: {"colab": {"custom_widget_manager": {"url": "https://colab/manager.js"}}}}
+    assert content[views.WIDGET]["version_major"] == 2

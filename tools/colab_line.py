@@ -1,8 +1,10 @@
 """The first code cell of every notebook: on Colab it installs the course, anywhere else it does nothing.
 
-    python tools/colab_line.py     put the cell that follows from settings.ini into every notebook (`make export` does)
+python tools/colab_line.py     put the cell that follows from settings.ini into every notebook (`make export` does)
 """
+
 import json
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -27,9 +29,9 @@ def settings(root: Path = ROOT) -> dict[str, str]:
     return dict(config["DEFAULT"])
 
 
-def requirement(cfg: dict[str, str]) -> str:
-    "What Colab installs: the release on PyPI, or the tag in the repository as long as there is none."
-    name, version = f"{cfg['lib_name']}[colab]", cfg["version"]
+def requirement(cfg: dict[str, str], extra: str = "colab") -> str:
+    "What a reader installs: the release on PyPI, or the tag in the repository as long as there is none."
+    name, version = f"{cfg['lib_name']}[{extra}]" if extra else cfg["lib_name"], cfg["version"]
     return f"{name}=={version}" if cfg["released"] == "yes" else f"{name} @ git+{cfg['git_url']}@v{version}"
 
 
@@ -51,13 +53,32 @@ def update(path: Path, source: str) -> bool:
     if first["source"] == lines:
         return False
     if not any("google.colab" in line for line in first["source"]):
-        raise ValueError(f"{path}: its first code cell is not the Colab cell: put an empty one with that word there")
+        raise ValueError(
+            f"{path}: its first code cell is not the Colab cell: put an empty one with that word there"
+        )
     first["source"] = lines
     path.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return True
 
 
+def renewed(text: str, cfg: dict[str, str]) -> str:
+    "A text whose requirements of ours, with a tag or a version, are those of the settings."
+    name = re.escape(cfg["lib_name"])
+    said = rf"{name}(?:\[(\w+)\])?(?: @ git\+https://[\w./-]+@v[0-9.]+\w*|==[0-9.]+\w*)"
+    return re.sub(said, lambda found: requirement(cfg, found[1] or ""), text)
+
+
+def texts(root: Path = ROOT) -> list[Path]:
+    "The files that tell readers what to install."
+    return [root / "README.md", root / "nbs" / "index.md", *notebooks(root)]
+
+
 if __name__ == "__main__":
-    source = cell(settings())
-    changed = [path.name for path in notebooks() if update(path, source)]
-    print(f"Colab's line renewed in {len(changed)} notebooks" if changed else "Colab's line is in step")
+    cfg = settings()
+    changed = {path.name for path in notebooks() if update(path, cell(cfg))}
+    for path in texts():
+        old = path.read_text(encoding="utf-8")
+        if old != (new := renewed(old, cfg)):
+            path.write_text(new, encoding="utf-8")
+            changed.add(path.name)
+    print(f"install lines renewed in {', '.join(sorted(changed))}" if changed else "Colab's line is in step")

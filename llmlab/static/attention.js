@@ -69,7 +69,7 @@ async function render({ model, el }) {
   const resized = new ResizeObserver(() => fig.field && matrix.draw()), ended = onTheme(() => { fig.colours = palette(el); grid.paintAll(); redraw(); });
   await update();
   resized.observe(matrix.node);
-  return () => { resized.disconnect(); ended(); };
+  return () => { resized.disconnect(); ended(); text.end(); };
 }
 
 export default { render };

@@ -31,7 +31,7 @@ function sheet(canvas, width, height, colours) {
 const FONT = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
 // `names` = labels of rows and columns, none where a cell is a block of tokens; `split` = where a second sentence begins
-export function drawMatrix(canvas, tile, field, { width, names, colours, chosen, back, over, split }) {
+export function drawMatrix(canvas, tile, field, { width, names, colours, chosen, back, over, split, written, same }) {
   const { rows, cols, window: [q0, q1, k0, k1] } = field, room = Math.max(0, ...names.flat().map((x) => short(x).length));
   const box = fit(width, rows, cols, room), pen = sheet(canvas, box.left + box.width + 4, box.top + box.height + 4, colours);
   pen.imageSmoothingEnabled = box.cell < 1;
@@ -39,6 +39,19 @@ export function drawMatrix(canvas, tile, field, { width, names, colours, chosen,
   const line = (index, along) => pen.strokeRect(...(along ? [box.left, box.top + index * box.cell, box.width, Math.max(2, box.cell)] : [box.left + index * box.cell, box.top, Math.max(2, box.cell), box.height]));
   if (chosen >= 0) line(chosen, !back);
   if (over) pen.strokeRect(box.left + over.k * box.cell, box.top + over.q * box.cell, Math.max(3, box.cell), Math.max(3, box.cell));
+  // where the tokens begin that the model wrote: a line across, and where both sides are one text a line down
+  if (written > q0 && written < q1) {
+    const y = box.top + (written - q0) * box.height / (q1 - q0), x = box.left + (written - k0) * box.width / (k1 - k0);
+    pen.save();
+    pen.setLineDash([2, 3]);
+    pen.strokeStyle = colours.low;
+    pen.beginPath();
+    pen.moveTo(0, y);
+    pen.lineTo(box.left + box.width, y);
+    if (same && written < k1) { pen.moveTo(x, box.top); pen.lineTo(x, box.top + box.height); }
+    pen.stroke();
+    pen.restore();
+  }
   if (split) {
     pen.setLineDash([5, 4]);
     pen.lineWidth = 1.5;

@@ -1,5 +1,5 @@
 // The attention figure's left side: a small map of every head, with its entropy or distance if the reader asks.
-import { h, rove } from "./dom.js";
+import { h, rove, unseen } from "./dom.js";
 import { headName, scaleEnd } from "./attention_layout.js";
 import { pixels } from "./attention_draw.js";
 
@@ -21,7 +21,7 @@ export function headGrid(fig) {
     columns = order.length;
     grid.style.gridTemplate = `auto repeat(${part.heads.length}, ${side}px) / auto repeat(${columns}, ${side}px)`;
     const put = (node, row, column) => { node.style.gridArea = `${row + 1} / ${column + 1}`; return node; };
-    const button = (layer, head) => h("button", { role: "radio", value: fig.stores[at].index(layer, head), onclick: () => fig.choose({ layer, head }) }, h("small"));
+    const button = (layer, head) => h("button", { role: "radio", value: fig.stores[at].index(layer, head), onclick: () => fig.choose({ layer, head }) }, unseen(""), h("small", { "aria-hidden": "true" }));
     grid.replaceChildren(sheet, ...order.map((head, i) => put(h("span", {}, head < 0 ? MARKS[head][small ? 0 : 1] : small ? `${head}` : `head ${head}`), 0, i + 1)));
     part.heads.forEach((_, layer) => grid.append(put(h("span", {}, part.heads.length > 8 ? `${layer}` : `layer ${layer}`), layer + 1, 0),
       ...order.flatMap((head, i) => (fig.stores[at].index(layer, head) < 0 ? [] : [put(button(layer, head), layer + 1, i + 1)]))));
@@ -44,7 +44,7 @@ export function headGrid(fig) {
     for (const button of buttons()) {
       const told = MEASURES.filter(([, name]) => part[name]).map(([, name, unit]) => `, ${name} ${part[name][button.value]} ${unit}`).join("");
       button.title = headName(...entry(button)) + told;
-      button.setAttribute("aria-label", button.title);
+      button.firstChild.textContent = button.title;
       button.lastChild.textContent = chosen ? chosen[button.value] : "";
     }
   }

@@ -43,7 +43,7 @@ export function headMatrix(fig) {
     const s = fig.state(), { field } = fig, [q0, q1, k0, k1] = field.window, [from, to, n] = s.back ? [k0, k1, field.cols] : [q0, q1, field.rows];
     const chosen = s.token >= from && s.token < to ? Math.floor((s.token - from) * n / (to - from)) : -1;
     const names = field.exact ? [s.queries.slice(q0, q1), s.keys.slice(k0, k1)] : [[], []];
-    const view = { width: node.clientWidth || 400, names, colours: fig.colours, chosen, back: s.back, over, split: fig.split, top };
+    const view = { width: node.clientWidth || 400, names, colours: fig.colours, chosen, back: s.back, over, split: fig.split, written: s.part.written, same: s.same, top };
     box = fig.get("lines") ? drawLines(canvas, field, view) : drawMatrix(canvas, tile, field, view);
   }
   // the tokens of the cell under the mouse, told in the heading

@@ -1,5 +1,5 @@
 // The attention figure's lower part: the tokens as text, one token's weights on them, the search, and all of it in words.
-import { h, rove, short, shown } from "./dom.js";
+import { h, more, rove, short, shown, unseen } from "./dom.js";
 import { found, number, rowOf, signed, summary } from "./attention_layout.js";
 
 const MOST = 400; // tokens shown at a time
@@ -24,7 +24,9 @@ export function tokenText(fig) {
   function fill(strip, tokens, [first, last], key) {
     if (strip.dataset.key === key) return;
     strip.dataset.key = key;
-    strip.replaceChildren(...tokens.slice(first, last).map((token, i) => h("button", { className: "tok", value: first + i, title: `${first + i}` }, h("span", { dir: "auto" }, shown(token)), h("small"))));
+    const { part } = fig.state(), own = (i) => part.written !== null && part.written !== undefined && strip === strips[0] && i >= part.written;
+    strip.replaceChildren(...tokens.slice(first, last).map((token, i) => h("button", { className: `tok${own(first + i) ? " own" : ""}`, value: first + i, title: `${first + i}${own(first + i) ? ", written by the model" : ""}` },
+      h("span", { dir: "auto" }, shown(token)), h("small"), ...(own(first + i) ? [unseen("written by the model")] : []))));
   }
   function update() {
     if (!fig.field) return;
@@ -35,7 +37,8 @@ export function tokenText(fig) {
     say.textContent = summary({ name: fig.name(s), other: fig.other, back: s.back }, `“${shown(from[s.token])}” (${s.token})`, row, name);
     const marked = strips.map((_, side) => new Set(found(side ? s.keys : s.queries, search.value))), all = marked[0].size + (s.same ? 0 : marked[1].size);
     hits.textContent = search.value ? `${all} found${marked[0].size ? ", Enter goes on" : ""}` : "";
-    hint.textContent = s.same ? "Click a token:" : "Click a token that looks (first row) or one that is looked at (second row):";
+    const own = s.part.written >= 0 && s.part.written !== null && s.part.written < s.queries.length ? ` Tokens with a line above them were written by the model.` : "";
+    hint.textContent = (s.same ? "Click a token:" : "Click a token that looks (first row) or one that is looked at (second row):") + own;
     directions.forEach((b, i) => { b.hidden = !s.same; b.setAttribute("aria-pressed", s.back === !!i); });
     strips.forEach((strip, side) => {
       strip.hidden = side === 1 && s.same;
@@ -45,8 +48,8 @@ export function tokenText(fig) {
       for (const chip of strip.children) {
         const at = Number(chip.value), weight = target ? row[Math.floor((at - start) / step)] ?? 0 : null, chosen = source && at === s.token;
         chip.style.background = weight === null ? "" : `color-mix(in srgb, ${weight < 0 ? "var(--c1)" : "var(--chip)"} ${Math.round(100 * Math.sqrt(Math.min(1, Math.abs(weight))))}%, var(--paper))`;
-        chip.lastChild.textContent = weight === null || step > 1 ? "" : (fig.other ? signed : number)(weight);
-        chip.lastChild.className = weight ? "" : "none";
+        chip.querySelector("small").textContent = weight === null || step > 1 ? "" : (fig.other ? signed : number)(weight);
+        chip.querySelector("small").className = weight ? "" : "none";
         chip.setAttribute("aria-pressed", chosen);
         chip.classList.toggle("found", marked[side].has(at));
         chip.tabIndex = chosen || (!source && at === range[0]) ? 0 : -1;
@@ -60,5 +63,6 @@ export function tokenText(fig) {
     const { queries, same, back } = fig.state(), all = found(queries, search.value);
     if (all.length) fig.choose({ token: all[turn++ % all.length], back: same && back });
   }
-  return { node: h("div", { className: "text" }, h("div", { className: "bar" }, hint, ...directions, search, hits), say, ...strips), update };
+  const cuts = strips.map(more);
+  return { node: h("div", { className: "text" }, h("div", { className: "bar" }, hint, ...directions, search, hits), say, ...strips.flatMap((strip, i) => [strip, cuts[i].line])), update, end: () => cuts.forEach((cut) => cut.end()) };
 }

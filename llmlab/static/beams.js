@@ -1,5 +1,5 @@
 // The beams figure: which beginnings a beam search followed, step by step, and which of them died.
-import { h, shown, tools } from "./dom.js";
+import { chooser, h, shown, tools, unseen, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/beams.test.js
 
@@ -39,18 +39,17 @@ const ROW = 30;
 
 function render({ model, el }) {
   const { context, widths, searches } = model.get("data");
-  const choose = (name, value) => { model.set(name, value); model.save_changes(); };
-  const tabs = widths.map((width, i) => h("button", { onclick: () => { choose("at", i); chosen = best(); update(); } }, `width ${width}`));
+  const choose = chooser(model), at = () => within(model.get("at"), widths.length);
+  const tabs = widths.map((width, i) => h("button", { onclick: () => choose({ at: i, node: "" }) }, `width ${width}`));
   const plot = h("div", { className: "beams" }), say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(h("div", { className: "bar", role: "group", "aria-label": "beams" }, h("span", { className: "tok" }, shown(context)), ...tabs), plot, say);
-  const now = () => tree(searches[model.get("at")]);
-  const best = () => { const last = searches[model.get("at")].at(-1); return JSON.stringify(last[0][0]); };
-  let chosen = best();
+  // the beginning that the reader chose; without a choice, or where this search has no such beginning, its best
+  const chosenOf = ({ nodes }) => nodes.find(({ id }) => id && id === model.get("node"))?.id ?? JSON.stringify(searches[at()].at(-1)[0][0]);
 
   function update() {
-    const found = now(), columns = searches[model.get("at")].length, way = new Set(line(found.nodes, chosen).map(({ id }) => id));
-    tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === model.get("at")));
+    const found = tree(searches[at()]), chosen = chosenOf(found), columns = searches[at()].length, way = new Set(line(found.nodes, chosen).map(({ id }) => id));
+    tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === at()));
     plot.style.height = `${ROW * found.leaves}px`;
     plot.style.minWidth = `${columns * 92}px`;
     const place = ({ step, y }) => [(100 * (step - 1)) / columns, ROW * (y + 0.5)];
@@ -64,15 +63,16 @@ function render({ model, el }) {
     }
     plot.replaceChildren(svg, ...found.nodes.slice(1).map((node) => {
       const [x, y] = place(node), dropped = !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
-      const button = h("button", { className: `tok${dropped ? " dropped" : ""}`, title: node.p.toFixed(2), "aria-pressed": way.has(node.id), "aria-label": `${shown(node.token)}, step ${node.step}${dropped ? ", dropped" : ""}`,
-        onclick: () => { chosen = node.id; update(); plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus(); } }, shown(node.token));
+      const button = h("button", { className: `tok${dropped ? " dropped" : ""}`, title: node.p.toFixed(2), "aria-pressed": way.has(node.id),
+        onclick: () => { choose({ node: node.id }); plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus(); } }, shown(node.token), unseen(`step ${node.step}${dropped ? ", dropped" : ""}`));
       Object.assign(button.style, { left: `${x}%`, top: `${y}px`, maxWidth: `${70 / columns}%` });
       return button;
     }));
     say.textContent = summary(context, found, chosen);
   }
   tools(el, model, "beams");
-  model.on("change:at", () => { if (!now().nodes.some(({ id }) => id === chosen)) chosen = best(); update(); });
+  model.on("change:at", update);
+  model.on("change:node", update);
   update();
 }
 

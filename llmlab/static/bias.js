@@ -61,8 +61,10 @@ function render({ model, el }) {
   tools(el, model, "bias");
   model.on("change:model", draw);
   model.on("change:row", draw);
-  new ResizeObserver(draw).observe(chart);
+  const resized = new ResizeObserver(draw);
+  resized.observe(chart);
   draw();
+  return () => resized.disconnect();
 }
 
 export default { render };

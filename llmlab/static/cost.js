@@ -1,5 +1,5 @@
 // The cost figure: a calculator for training and running a model, and the plane of sizes and tokens that a scaling law colours.
-import { chooser, h, tools } from "./dom.js";
+import { chooser, h, held, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
 
@@ -68,7 +68,9 @@ function s(tag, attributes, ...children) {
 const X = [7, 12.5], Y = [8, 14], STATE = ["chosen", "gpu", "grid", "tokens", "context", "utilisation"];
 
 function render({ model, el }) {
-  const data = model.get("data"), state = () => Object.fromEntries(STATE.map((name) => [name, model.get(name)]));
+  const data = model.get("data");
+  const limits = { chosen: data.models.length, gpu: data.gpus.length, grid: Object.keys(data.grids).length }, ranges = { tokens: Y, context: [7, 17], utilisation: [0.05, 0.6] };
+  const state = () => Object.fromEntries(STATE.map((name) => [name, name in limits ? within(model.get(name), limits[name]) : held(model.get(name), ...ranges[name])]));
   const set = chooser(model);
   const pick = (label, name, options) => h("label", {}, label, h("select", { "aria-label": label, onchange: (event) => set({ [name]: event.target.selectedIndex }) }, ...options.map((x) => h("option", {}, x))));
   const slide = (label, name, min, max, step) => {

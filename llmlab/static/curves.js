@@ -92,7 +92,8 @@ function render({ model, el }) {
     chart.replaceChildren(picture);
   }
   function update() {
-    say.textContent = summary(Object.fromEntries(names.filter((name) => !off.has(name)).map((name) => [name, series[name]])), at(), x, y);
+    say.textContent = summary(Object.fromEntries(names.filter((name) => !off.has(name)).map((name) => [name, series[name]])), at(), x, y)
+      + (off.size ? ` The vertical axis fits the ${names.length - off.size} of ${names.length} curves that are shown.` : "");
     slider.value = xs.indexOf(at());
     slider.setAttribute("aria-valuetext", format(at()));
     where.textContent = format(at());
@@ -103,7 +104,7 @@ function render({ model, el }) {
   function grid(rows) {
     const top = Math.max(...rows.flat(), 1e-9), table = h("div", { className: "tiles", role: "img", "aria-label": `a matrix, ${rows.length} by ${rows[0].length}` });
     table.style.gridTemplateColumns = `repeat(${rows[0].length}, minmax(4px, 18px))`;
-    table.append(...rows.flat().map((w) => { const tile = h("i", { title: format(w) }); tile.style.background = `color-mix(in srgb, var(--map2) ${Math.round(100 * Math.max(0, w) / top)}%, var(--map0))`; return tile; }));
+    table.append(...rows.flat().map((w) => { const tile = h("i", { title: w === null ? "no number" : format(w), className: w === null ? "none" : "" }); if (w !== null) tile.style.background = `color-mix(in srgb, var(--map2) ${Math.round(100 * Math.max(0, w) / top)}%, var(--map0))`; return tile; }));
     return table;
   }
   tools(el, model, "curves");

@@ -1,5 +1,5 @@
 // The decoding figure: one distribution, four ways to reshape and cut it, what stays and what goes.
-import { h, percent, shown, tools } from "./dom.js";
+import { h, held, percent, shown, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/decoding.test.js
 
@@ -36,7 +36,7 @@ const ROWS = 14;
 function render({ model, el }) {
   const { contexts, candidates } = model.get("data"), last = contexts.length - 1;
   const choose = (name, value) => { model.set(name, value); model.save_changes(); };
-  const n = () => candidates[model.get("step")].length;
+  const at = () => within(model.get("step"), contexts.length), n = () => candidates[at()].length;
   const tabs = contexts.map((context, i) => h("button", { className: "tok", onclick: () => choose("step", i) }, shown(context.slice(-24))));
   const slider = (name, label, min, max, step, read) => {
     const input = h("input", { type: "range", min, max, step, "aria-label": label, oninput: () => choose(name, read(input.valueAsNumber)) });
@@ -54,12 +54,13 @@ function render({ model, el }) {
     h("div", { className: "knobs" }, temperature.row, k.row, p.row, floor.row, reset), bars, say);
 
   function update() {
-    const step = model.get("step"), now = candidates[step], tokens = now.map(([token]) => token);
-    const found = decode(now.map(([, x]) => x), settings({ temperature: model.get("temperature"), k: model.get("k"), p: model.get("p"), min_p: model.get("min_p") }, now.length));
+    const step = at(), now = candidates[step], tokens = now.map(([token]) => token);
+    const [heat, most, mass, least] = [held(model.get("temperature"), 0.125, 4), within(model.get("k") - 1, now.length) + 1, held(model.get("p"), 0.05, 1), held(model.get("min_p"), 0, 0.5)];
+    const found = decode(now.map(([, x]) => x), settings({ temperature: heat, k: most, p: mass, min_p: least }, now.length));
     tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === step));
     for (const [{ input, output }, value, text] of [
-      [temperature, Math.log2(model.get("temperature")), model.get("temperature").toFixed(2)], [k, toSlider(Math.min(model.get("k"), now.length), now.length), String(Math.min(model.get("k"), now.length))],
-      [p, model.get("p"), model.get("p").toFixed(2)], [floor, model.get("min_p"), model.get("min_p").toFixed(3)]]) {
+      [temperature, Math.log2(heat), heat.toFixed(2)], [k, toSlider(most, now.length), String(most)],
+      [p, mass, mass.toFixed(2)], [floor, least, least.toFixed(3)]]) {
       input.value = value;
       input.setAttribute("aria-valuetext", output.textContent = text);
     }

@@ -35,7 +35,29 @@ export const reveal = (part, box) => requestAnimationFrame(() => {
   const at = part.getBoundingClientRect(), seen = box.getBoundingClientRect();
   if (at.left < seen.left || at.right > seen.right) box.scrollLeft += at.left - seen.left - (seen.width - at.width) / 2;
 });
-export const within = (value, n) => Math.max(0, Math.min(n - 1, value));
+// a state may come from a link or from Python, so it may be any number: the nearest place of n, the nearest number of a range
+export const within = (value, n) => Math.max(0, Math.min(n - 1, Math.round(value) || 0));
+export const held = (value, low, high) => (Number.isNaN(value) ? low : Math.max(low, Math.min(high, value)));
+
+// words that only a screen reader says, after what is seen: a label that differs from the text would keep speech control from it
+export const unseen = (text) => h("span", { className: "only-read" }, text);
+
+// a box that scrolls, with a line under it that says so while something is cut; gives back the line and what ends it
+export function more(box) {
+  const line = h("div", { className: "quiet more", hidden: true });
+  const look = () => {
+    const [x, y] = [box.scrollWidth - box.clientWidth - box.scrollLeft > 4, box.scrollHeight - box.clientHeight - box.scrollTop > 4];
+    const wide = box.scrollWidth - box.clientWidth > 4, tall = box.scrollHeight - box.clientHeight > 4;
+    box.dataset.more = `${x ? "right" : ""} ${y ? "below" : ""}`.trim();
+    line.hidden = !(wide || tall);
+    line.textContent = wide ? (x ? "more columns on the right: scroll →" : "← more columns on the left") : y ? "more below: scroll ↓" : "↑ more above";
+  };
+  const seen = new ResizeObserver(look);
+  seen.observe(box);
+  for (const part of box.children) seen.observe(part);
+  box.addEventListener("scroll", look);
+  return { line, end: () => seen.disconnect() };
+}
 
 // what the reader chose, a trait or several, to Python too
 export const chooser = (model) => (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };

@@ -9,7 +9,7 @@ export function stateText(start, now) {
 export function readState(start, text) {
   const read = { boolean: (x) => x === "true", number: Number, string: (x) => x };
   const known = [...new URLSearchParams(text)].filter(([name]) => typeof start[name] in read && name !== "alt");
-  return Object.fromEntries(known.map(([name, x]) => [name, read[typeof start[name]](x)]).filter(([, x]) => !Number.isNaN(x)));
+  return Object.fromEntries(known.map(([name, x]) => [name, read[typeof start[name]](x)]).filter(([, x]) => typeof x !== "number" || Number.isFinite(x)));
 }
 
 // A model with anywidget's interface whose traits live on this page only.

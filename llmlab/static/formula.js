@@ -1,5 +1,5 @@
 // The formula figure: softmax(QKᵀ/√d)V on a few tokens, every number on the page and open to change.
-import { chooser, h, svg, tools } from "./dom.js";
+import { chooser, h, svg, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/formula.test.js
 
@@ -44,12 +44,12 @@ export const fromPlane = (px, most, side) => Math.round(10 * ((px - side / 2) / 
 
 // ---- drawing
 
-const SIDE = 210;
+const SIDE = 210, MOST = 1000;
 
 function render({ model, el }) {
   const { tokens: first, ...given } = model.get("data"), tokens = [...first], d = given.q[0].length;
   let x = structuredClone(given);
-  const state = () => Object.fromEntries(["scaled", "causal", "query", "key"].map((name) => [name, model.get(name)]));
+  const state = () => ({ scaled: model.get("scaled"), causal: model.get("causal"), query: within(model.get("query"), tokens.length), key: within(model.get("key"), tokens.length) });
   const choose = chooser(model);
 
   // a table of numbers; `cell` makes the content of one
@@ -58,7 +58,14 @@ function render({ model, el }) {
     ...tokens.map((token, i) => h("tr", {}, h("th", { className: "tok", "data-t": i }, token), ...cell(i)))));
   const inputs = ["q", "k", "v"].map((name) => table(`${name.toUpperCase()} · one row a token`, null, (i) => x[name][i].map((_, c) => h("td", {}, h("input", {
     type: "number", step: 0.5, value: x[name][i][c], "aria-label": `${name} of ${tokens[i]}, number ${c + 1}`,
-    oninput: (event) => { if (Number.isFinite(event.target.valueAsNumber)) { x[name][i][c] = event.target.valueAsNumber; update(); } },
+    oninput: ({ target }) => {
+      const fine = Math.abs(target.valueAsNumber) <= MOST; // false for an empty field, too
+      target.setAttribute("aria-invalid", !fine);
+      if (fine) x[name][i][c] = target.valueAsNumber;
+      update();
+      if (!fine) say.prepend(h("p", { className: "warning" }, `${name} of “${tokens[i]}”, number ${c + 1}: give a number from −1000 to 1000. Until then ${brief(x[name][i][c])} counts.`));
+    },
+    onblur: ({ target }) => { target.value = x[name][i][c]; target.removeAttribute("aria-invalid"); },
   }))), "given"));
   const result = (title, name, columns) => table(title, columns ?? tokens, (i) => (columns ?? tokens).map((_, j) => h("td", {
     onclick: () => choose(columns ? { query: i } : { query: i, key: j }),
@@ -77,13 +84,13 @@ function render({ model, el }) {
   // q of the query and k of every key as arrows that can be dragged, or moved with the arrow keys
   const plane = svg("svg", { width: SIDE, height: SIDE, viewBox: `0 0 ${SIDE} ${SIDE}` }), most = Math.max(2, ...[...given.q, ...given.k].flatMap((row) => row.slice(0, 2)).map(Math.abs)) * 1.15;
   const arrows = [["q", null], ...tokens.map((_, i) => ["k", i])].map(([name, i]) => {
-    const row = () => x[name][i ?? model.get("query")], set = (a, b) => { [row()[0], row()[1]] = [a, b].map((v) => Math.max(-most, Math.min(most, Math.round(10 * v) / 10))); fill(); update(); };
+    const row = () => x[name][i ?? state().query], set = (a, b) => { [row()[0], row()[1]] = [a, b].map((v) => Math.max(-most, Math.min(most, Math.round(10 * v) / 10))); fill(); update(); };
     const label = svg("text", { class: "mark" }), line = svg("line", { class: name }), knob = svg("circle", { r: i === null ? 11 : 7, tabindex: 0, role: "application", class: name });
     knob.addEventListener("pointerdown", (event) => { knob.setPointerCapture(event.pointerId); event.preventDefault(); knob.focus(); });
     knob.addEventListener("pointermove", (event) => { if (!knob.hasPointerCapture(event.pointerId)) return; const box = plane.getBoundingClientRect(), scale = SIDE / box.width; set(fromPlane((event.clientX - box.left) * scale, most, SIDE), -fromPlane((event.clientY - box.top) * scale, most, SIDE)); });
     knob.addEventListener("keydown", (event) => { const step = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] }[event.key]; if (step) { event.preventDefault(); set(row()[0] + step[0], row()[1] + step[1]); } });
     return { nodes: [line, knob, label], place() {
-      const [px, py] = [toPlane(row()[0], most, SIDE), toPlane(-row()[1], most, SIDE)], token = tokens[i ?? model.get("query")];
+      const [px, py] = [toPlane(row()[0], most, SIDE), toPlane(-row()[1], most, SIDE)], token = tokens[i ?? state().query];
       for (const [node, values] of [[line, { x1: SIDE / 2, y1: SIDE / 2, x2: px, y2: py }], [knob, { cx: px, cy: py, "aria-label": `${name} of ${token}: ${brief(row()[0])}, ${brief(row()[1])}; arrows move it` }], [label, { x: px + (px > SIDE / 2 ? -13 : 13), y: py + (i === null ? -8 : 12), "text-anchor": px > SIDE / 2 ? "end" : "start" }]]) for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
       label.textContent = `${name} ${[...token].slice(0, 8).join("")}`;
     } };

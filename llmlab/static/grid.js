@@ -1,5 +1,5 @@
 // A grid of cells: a number's colour, a short text, and on a click what stands behind it.
-import { chooser, h, press, reveal, rove, short, shown, tools, within } from "./dom.js";
+import { chooser, h, more, press, reveal, rove, short, shown, tools, unseen, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/grid.test.js
 
@@ -26,7 +26,7 @@ function render({ model, el }) {
   const data = model.get("data"), { rows, columns, values, labels, title } = data, part = shares(values);
   const choose = chooser(model);
   const cells = rows.map((_, r) => columns.map((_, c) => {
-    const cell = h("button", { className: "tok cell", title: summary(data, r, c), "aria-label": summary(data, r, c), onclick: () => choose({ row: r, column: c }) }, labels ? short(labels[r][c], 8) : number(values[r][c]));
+    const cell = h("button", { className: "tok cell", title: summary(data, r, c), onclick: () => choose({ row: r, column: c }) }, labels ? short(labels[r][c], 8) : number(values[r][c]), unseen(summary(data, r, c)));
     cell.style.background = shade(part[r][c]);
     return cell;
   }));
@@ -36,8 +36,8 @@ function render({ model, el }) {
   grid.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(2.6rem, 1fr))`;
   rove(grid, () => columns.length);
   el.classList.add("llmlab");
-  const box = h("div", { className: "scroll", tabIndex: -1 }, grid);
-  el.append(h("div", { className: "title" }, title), box, say);
+  const box = h("div", { className: "scroll", tabIndex: -1 }, grid), cut = more(box);
+  el.append(h("div", { className: "title" }, title), box, cut.line, say);
 
   function update() {
     const row = within(model.get("row"), rows.length), column = within(model.get("column"), columns.length);
@@ -49,6 +49,7 @@ function render({ model, el }) {
   model.on("change:row", update);
   model.on("change:column", update);
   update();
+  return cut.end;
 }
 
 export default { render };

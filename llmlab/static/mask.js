@@ -1,5 +1,5 @@
 // The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
-import { chooser, h, percent, press, rove, shown, tools, within } from "./dom.js";
+import { chooser, h, more, percent, press, rove, shown, tools, unseen, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/mask.test.js
 
@@ -40,7 +40,8 @@ function render({ model, el }) {
     const row = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...chips);
     const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
     rove(row, () => 1);
-    return { chips, list, node: h("section", {}, h("div", { className: "title" }, name), row, ...(gaps.length ? [list] : [])) };
+    const cut = more(row);
+    return { chips, list, cut, node: h("section", {}, h("div", { className: "title" }, name), row, cut.line, ...(gaps.length ? [list] : [])) };
   });
   el.classList.add("llmlab");
   el.append(h("div", { className: "maskpanels" }, ...panels.map((panel) => panel.node)), say);
@@ -53,8 +54,8 @@ function render({ model, el }) {
         const here = i === at;
         chip.className = `tok${here ? " asked" : row[i] ? "" : " unseen"}`;
         press(chip, here);
-        chip.setAttribute("aria-label", `${shown(tokens[i])}${here ? (gap ? ", hidden" : ", asked") : row[i] ? ", seen" : ", not seen"}`);
-        chip.textContent = here && gap ? "[MASK]" : shown(tokens[i]);
+        const told = here ? (gap ? `in the place of ${shown(tokens[i])}, hidden` : "asked") : row[i] ? "seen" : "not seen";
+        chip.replaceChildren(here && gap ? "[MASK]" : shown(tokens[i]), unseen(told));
       });
       if (!gap) return list.replaceChildren();
       const lines = bars(gap[0], tokens[at], gap[1]), widest = Math.max(...lines.map((line) => line.p));
@@ -71,6 +72,7 @@ function render({ model, el }) {
   tools(el, model, "mask");
   model.on("change:at", update);
   update();
+  return () => panels.forEach(({ cut }) => cut.end());
 }
 
 export default { render };

@@ -1,5 +1,5 @@
 // The next-token figure: context after context, a bar a token, and a temperature.
-import { h, percent, shown, tools } from "./dom.js";
+import { h, held, percent, shown, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/next_token.test.js
 
@@ -56,8 +56,8 @@ function render({ model, el }) {
     h("div", { className: "bar heat" }, h("label", {}, "temperature", degrees), heat, one), h("div", { className: "bar heat" }, h("label", {}, "top-k", kept), top, h("label", {}, "top-p", share), mass), say);
 
   function update() {
-    const step = model.get("step"), temperature = model.get("temperature"), now = candidates[step];
-    const [k, p] = [model.get("k"), model.get("p")], reshaped = cut(reshape(now, temperature), k, p), plain = reshape(now, 1), changed = temperature !== 1 || k || p < 1, widest = Math.max(...reshaped, ...plain);
+    const step = within(model.get("step"), contexts.length), temperature = held(model.get("temperature"), 0.125, 4), now = candidates[step];
+    const [k, p] = [within(model.get("k"), most + 1), held(model.get("p"), 0.05, 1)], reshaped = cut(reshape(now, temperature), k, p), plain = reshape(now, 1), changed = temperature !== 1 || k || p < 1, widest = Math.max(...reshaped, ...plain);
     slider.value = step;
     slider.setAttribute("aria-valuetext", contexts[step].slice(-80));
     heat.value = toSlider(temperature);

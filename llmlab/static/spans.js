@@ -1,5 +1,5 @@
 // The span figure: start and end scores over a passage, the grid of all spans, which are legal, which is best.
-import { chooser, h, press, rove, shown, svg, tools, within } from "./dom.js";
+import { chooser, h, more, press, rove, shown, svg, tools, unseen, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/spans.test.js
 
@@ -45,11 +45,12 @@ function render({ model, el }) {
     const heights = shades(scores), buttons = tokens.map((token, at) => {
       const bar = h("i"), number = h("small", {}, signed(scores[at]));
       bar.style.height = `${Math.max(1, 26 * heights[at])}px`;
-      return h("button", { onclick: () => choose({ [name]: at }) }, h("b", { "aria-hidden": "true" }, bar), h("span", {}, shown(token)), number);
+      return h("button", { onclick: () => choose({ [name]: at }) }, h("b", { "aria-hidden": "true" }, bar), h("span", {}, shown(token)), unseen(name), number);
     });
     const group = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...buttons);
     rove(group, () => 1);
-    return { name, scores, buttons, node: h("div", {}, h("div", { className: "title" }, `${name} scores`), group) };
+    const cut = more(group);
+    return { name, scores, buttons, cut, node: h("div", {}, h("div", { className: "title" }, `${name} scores`), group, cut.line) };
   });
   const side = n * CELL, mark = svg("rect", { width: CELL, height: CELL, class: "here" });
   const cells = spans.map(({ i, j }, rank) => {
@@ -70,13 +71,12 @@ function render({ model, el }) {
   el.append(h("div", { className: "spans" }, h("div", {}, ...rows.map((row) => row.node)), h("div", {}, grid, caption)), h("div", { className: "bar" }, best), say);
 
   function update() {
-    const at = { start: model.get("start"), end: model.get("end") };
+    const at = { start: within(model.get("start"), n), end: within(model.get("end"), n) };
     for (const { name, scores, buttons } of rows) {
       buttons.forEach((button, i) => {
         const chosen = i === at[name], covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
         button.className = `tok${chosen ? " asked" : covered ? " within" : inside[i] ? "" : " unseen"}`;
         press(button, chosen);
-        button.setAttribute("aria-label", `${shown(tokens[i])}, ${name} ${signed(scores[i])}`);
       });
     }
     mark.setAttribute("x", at.end * CELL);
@@ -86,6 +86,7 @@ function render({ model, el }) {
   tools(el, model, "spans");
   ["start", "end"].forEach((name) => model.on(`change:${name}`, update));
   update();
+  return () => rows.forEach(({ cut }) => cut.end());
 }
 
 export default { render };

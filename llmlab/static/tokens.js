@@ -1,5 +1,5 @@
 // The tokens figure: one text cut into tokens, step after step.
-import { h, shown, tools } from "./dom.js";
+import { h, shown, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/tokens.test.js
 
@@ -36,7 +36,7 @@ function render({ model, el }) {
   const most = Math.max(...steps.map((tokens) => tokens.length)), colour = colours(steps, 6);
 
   function update() {
-    const step = model.get("step"), now = steps[step], added = fresh(steps[step - 1], now);
+    const step = within(model.get("step"), steps.length), now = steps[step], added = fresh(steps[step - 1], now);
     slider.value = step;
     slider.setAttribute("aria-valuetext", labels[step]);
     [back.disabled, forth.disabled] = [step === 0, step === last];

@@ -1,0 +1,7 @@
+"`python -m llmlab` is the command `llmlab`."
+import sys
+
+from llmlab.lab import main
+
+if __name__ == "__main__":
+    sys.exit(main())
