@@ -7,7 +7,8 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "segmentation", "text", "tokens", "adapters", "ngrams", "attention", "transformer", "metrics", "bleu", "overlap",
+    "checks", "segmentation", "text", "tokens", "adapters", "ngrams",
+    "attention", "transformer", "metrics", "bleu", "overlap",
     "losses", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
