@@ -22,6 +22,7 @@ from .masked import MaskTokenizer
 from .metrics import device_of, evaluating
 from .overlap import squad_words
 from .questions import Item
+from .segmentation import whole_words
 from .transformer import Config, Encoder, EncoderDecoder, init_weights
 from .translation import stacked, translation_loss, written_targets
 from .views import View
@@ -65,7 +66,9 @@ def locate(tokenizer: MaskTokenizer, row: Row, passage: str, answer: str) -> tup
     "Positions of the first and last token of the answer; (0, 0), that is [CLS], where there is none."
     if not answer:
         return 0, 0
-    if (at := passage.find(answer)) < 0:
+    found = whole_words([answer]).search(passage)  # 'art' as a word of its own, before the 'art' in 'start'
+    at = found.start() if found else passage.find(answer)
+    if at < 0:
         raise ValueError(f"{answer!r} is no piece of {passage[:60]!r}: an extractive model cannot learn it")
     first = len(passage[:at].encode()) + 1  # the row has a space before the passage
     last, ends, n = first + len(answer.encode()), [], 0
@@ -285,7 +288,9 @@ def fate(item: Item, said: str) -> str:
     "right, silent, from the passage, invented"
     if squad_words(said) == squad_words(item.answer):
         return "right"
-    return "silent" if not said else "from the passage" if said in item.passage else "invented"
+    if not said:
+        return "silent"
+    return "from the passage" if whole_words([said]).search(item.passage) else "invented"
 
 # %% ../nbs/14_answering.ipynb #71c84ee0
 def answer_theirs(

@@ -25,6 +25,7 @@ from .code import parses
 from .generation import Sampling, generate
 from .losses import counted
 from .metrics import token_logprobs
+from .segmentation import marks_class
 from .tokens import Tokenizer
 
 # %% ../nbs/16_completion.ipynb #f111000c
@@ -36,7 +37,8 @@ def functions(source: str) -> list[str]:
 # %% ../nbs/16_completion.ipynb #f111000d
 def word_ends(text: str) -> list[int]:
     "Where words, signs and line ends stop: word_ends('a = 12') -> [1, 3, 6]"
-    return [match.end() for match in re.finditer(r"\w+|[^\w\s]|\n", text)]
+    marks = marks_class()  # accents and vowel signs belong to the letter before them
+    return [match.end() for match in re.finditer(rf"\w[\w{marks}]*|[^\w\s][{marks}]*|\n", text)]
 
 # %% ../nbs/16_completion.ipynb #f111000e
 class Cursor(NamedTuple):
@@ -48,7 +50,7 @@ class Cursor(NamedTuple):
 # %% ../nbs/16_completion.ipynb #f111000f
 def cut_line(function: str, rng: random.Random) -> Cursor | None:
     "A cursor in a line, no comment, that ends a complete function; None where there is no such line."
-    lines = function.splitlines()
+    lines = function.split("\n")  # splitlines() would also cut at a form feed and inside of strings
     heads = ["\n".join(lines[: i + 1]) for i in range(1, len(lines)) if len(word_ends(lines[i])) > 2 and "#" not in lines[i]]
     if not (whole := [head for head in heads if parses(head)]):
         return None

@@ -7,7 +7,6 @@ __all__ = ['text_logprobs', 'check_pairs', 'check_templates', 'counterfactual', 
 
 # %% ../nbs/20_ethics.ipynb #b5007ee2
 import csv
-import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from itertools import combinations
@@ -24,6 +23,7 @@ from .cost import rows as table_rows
 from .masked import SPECIAL, pseudo_logprobs
 from .metrics import Score, device_of, evaluating, from_rows, interval, paired_test
 from .overlap import mean_score
+from .segmentation import whole_words
 
 # %% ../nbs/20_ethics.ipynb #9c75c24b
 def text_logprobs(
@@ -233,8 +233,7 @@ def augmented(
     "Every text, and after it its twin with the groups swapped where that changes something."
     check_pairs(a, b)
     other = dict(zip([*a, *b], [*b, *a], strict=True))
-    names = "|".join(map(re.escape, sorted(other, key=len, reverse=True)))
-    swap = re.compile(rf"(?<![A-Za-z])(?:{names})(?![A-Za-z])")
+    swap = whole_words(other)
     return [t for text in texts for t in dict.fromkeys((text, swap.sub(lambda m: other[m[0]], text)))]
 
 # %% ../nbs/20_ethics.ipynb #0986703e

@@ -13,6 +13,7 @@ from typing import NamedTuple
 # %% ../nbs/14_questions.ipynb #d952e706
 from .metrics import Score, interval
 from .overlap import exact_match, squad_words
+from .segmentation import sentences, whole_words
 
 # %% ../nbs/14_questions.ipynb #4da9ef06
 FIRST, LAST = "Mia Tom Eva Ben Zoe Sam Ida Max Ann Leo Kim Dan", "Stone Brook Hill Marsh Lake Moor Ford Wood Reed Frost Gale Snow"
@@ -151,8 +152,9 @@ def write_items(
 def nearest_entity(item: Item) -> str:
     "The entity, not in the question, of the sentence with the largest overlap with the question."
     asked = set(squad_words(item.question))
-    best = max(item.passage.split("."), key=lambda sentence: len(asked & set(squad_words(sentence))))
-    return next((x for x in item.entities if x in best and x not in item.question), "")
+    best = max(sentences(item.passage), key=lambda sentence: len(asked & set(squad_words(sentence))), default="")
+    others = [x for x in item.entities if not whole_words([x]).search(item.question)]
+    return next((x for x in others if whole_words([x]).search(best)), "")
 
 # %% ../nbs/14_questions.ipynb #5e4ca80f
 def typed_entity(item: Item) -> str:

@@ -12,9 +12,12 @@ import random
 import re
 import sys
 import sysconfig
+import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from .segmentation import count_words
 
 # %% ../nbs/01_text.ipynb #53819dbb
 @dataclass(frozen=True, repr=False)
@@ -36,8 +39,8 @@ class Corpus:
 
     @property
     def n_words(self) -> int:
-        "How many pieces white space cuts the text into."
-        return len(self.text.split())
+        "How many pieces white space cuts the text into; in a script without spaces, how many characters."
+        return count_words(self.text)
 
     @property
     def fingerprint(self) -> str:
@@ -185,12 +188,12 @@ def corpus(
 # %% ../nbs/01_text.ipynb #19c923ea
 def paragraphs(text: str) -> list[str]:
     "The blocks of lines between blank lines."
-    return re.split(r"\n(?:[ \t]*\n)+", text)
+    return re.split(r"\r?\n(?:[^\S\n]*\n)+", text)
 
 # %% ../nbs/01_text.ipynb #9c344a5e
 def key(paragraph: str) -> str:
-    "What makes two paragraphs the same: their words, whatever the white space."
-    return " ".join(paragraph.split())
+    "What makes two paragraphs the same: their words, whatever the white space and the way an accent is written."
+    return " ".join(unicodedata.normalize("NFC", paragraph).split())
 
 # %% ../nbs/01_text.ipynb #9c326afc
 def held_out(

@@ -439,3 +439,20 @@ def test_on_a_gpu_the_same_answers():
     net, pairs = model(), [(i.question, i.passage) for i in ITEMS]
     here = answer(net, TOKENIZER, pairs, margin=-99)
     assert answer(net.cuda(), TOKENIZER, pairs, margin=-99) == here
+
+
+def test_an_answer_is_found_as_a_word_of_its_own():
+    "The first 'art' is a part of 'start'; in Chinese there is no space to look for."
+    for passage, told, at in (("A start is art.", "art", 11), ("他在北京。", "北京", 2), ("It costs 60M.", "60", 9)):
+        row = lay_out(TOKENIZER, "what?", passage, 128)[0]
+        first, last = locate(TOKENIZER, row, passage, told)
+        texts = [TOKENIZER.base[i] if i < TOKENIZER.base.vocab_size else b"" for i in row.ids]
+        start = next(j for j, part in enumerate(row.parts) if part in (1, 2))
+        before = b"".join(texts[start:first]).decode(errors="ignore")
+        assert passage[:at].strip() in before.strip() and len(before.strip()) <= at
+        assert told in b"".join(texts[first : last + 1]).decode(errors="ignore")
+
+
+def test_an_invented_part_of_a_word_is_not_from_the_passage():
+    item = Item("simple", "The start was good.", "What was good?", "start", ("start",), ())
+    assert fate(item, "art") == "invented" and fate(item, "The start") == "from the passage"

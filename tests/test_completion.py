@@ -60,6 +60,7 @@ def test_functions_stand_at_the_left_edge_and_parse():
 def test_word_ends_pencil():
     assert word_ends("a = 12") == [1, 3, 6]
     assert word_ends("") == [] and word_ends("f(x)\n") == [1, 2, 3, 4, 5]
+    assert word_ends("हिन्दी = cafe\u0301") == [6, 8, 14], "a mark belongs to the letter before it"
 
 
 @given(st.integers(0, 10_000))
@@ -222,3 +223,9 @@ def test_on_a_gpu_the_same_lines(coder):
     here = complete_lines(model, tokenizer, ["def f(x):\n    return"])
     assert complete_lines(model.cuda(), tokenizer, ["def f(x):\n    return"]) == here
     model.cpu()
+
+
+def test_a_form_feed_inside_of_a_string_is_no_line_end():
+    text = "def f():\n    return 'a\x0cb\u2028c' + 'd'"
+    cuts = [cut_line(text, random.Random(seed)) for seed in range(5)]
+    assert all(cut.before + cut.rest == text for cut in cuts)

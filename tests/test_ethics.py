@@ -386,6 +386,8 @@ def test_twins_pencil():
     assert augmented(["Ada met Jon.", "It rains.", "阿甲是厨师。"], ["Ada", "Bea", "阿甲"], ["Ida", "Jon", "阿戊"]) == [
         "Ada met Jon.", "Ida met Bea.", "It rains.", "阿甲是厨师。", "阿戊是厨师。"]  # fmt: skip
     assert augmented(["Adas, McAda"], ["Ada"], ["Ida"]) == ["Adas, McAda"], "whole words alone"
+    assert augmented(["Annähern, Ann\u0308"], ["Ann"], ["Ida"]) == ["Annähern, Ann\u0308"]
+    assert augmented(["Ann_1 हिन्दी"], ["Ann", "हिन्द"], ["Ida", "देव"]) == ["Ann_1 हिन्दी"]
     assert augmented(["阿甲"], ["阿", "阿甲"], ["小", "小乙"]) == ["阿甲", "小乙"], "the longest first"
     assert augmented(["Anna, Ann"], ["Ann", "Anna"], ["Bo", "Bob"]) == ["Anna, Ann", "Bob, Bo"]
 

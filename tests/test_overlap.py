@@ -91,6 +91,11 @@ def test_worked_answers(answer, golds, exact, share):
 def test_normalisation():
     assert squad_words("The  Eiffel-Tower, an A. theatre!") == ["eiffeltower", "theatre"]
     assert characters("AI改变世界。 It's 42％ カナ") == ["ai", "改", "变", "世", "界", "it", "s", "42", "カ", "ナ"]
+    assert characters("नमस्ते, Straße") == ["नमस्ते", "straße"], "a vowel sign belongs to its word"
+    assert characters("cafe\u0301") == characters("café") == ["café"]
+    assert characters("น้ำดี") == ["น้ำ", "ดี"]
+    assert exact_match(["👍"], ["👎"], characters) == 0 == f1(["👍"], ["👎"], characters)
+    assert f1(["5 €"], ["5 $"], characters) == 0.5
 
 
 def test_chinese_by_characters():

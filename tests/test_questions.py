@@ -186,3 +186,9 @@ def test_by_kind_counts_each_kind_apart():
 def test_an_answer_for_each_question():
     with pytest.raises(ValueError, match="1 answers to 500 questions: give one for each, '' for no answer"):
         by_kind(TEST, [""])
+
+
+def test_an_entity_is_found_as_a_word_of_its_own():
+    passage, asked = "Mr. Dover lives in Anna. Joe has an inn.", "Where does Mr. Dover live?"
+    item = Item("simple", passage, asked, "Anna", ("Ann", "Anna"), ())
+    assert nearest_entity(item) == "Anna"

@@ -14,7 +14,7 @@ from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # n
 from rouge_score.rouge_scorer import RougeScorer
 
 from llmlab.checkpoints import load, shipped
-from llmlab.overlap import rouge_words
+from llmlab.overlap import characters, rouge_words
 from llmlab.summarization import (
     LINES,
     Pair,
@@ -437,3 +437,14 @@ def test_words_find_a_foreign_name_and_miss_a_mix_up():
     assert all(unsupported(pair.document, f"Lily {pair.summary}", glue) == ["lily"] for pair in HELD)
     mixed = Pair(NEWS, "The barn lost Mia in a cup.")
     assert not unsupported(*mixed, glue)
+
+
+def test_summaries_in_other_scripts():
+    chinese = "今天下雨了。狗跑了。今天下雨了，狗在雨中跑了。"
+    assert lead(chinese, 2) == "今天下雨了。狗跑了。"
+    assert textrank(chinese, 1) == "今天下雨了，狗在雨中跑了。"
+    assert copying("猫坐在垫子上", "猫坐")["coverage"] == 1
+    assert unsupported("猫坐在垫子上", "狗坐") == ["狗"]
+    assert unsupported("Le café naïf", "Le CAFÉ noir") == ["noir"]
+    assert pieces("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
+    assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, characters)["ROUGE-1"] == 1

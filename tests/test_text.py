@@ -242,3 +242,10 @@ def test_every_public_name_says_what_it_is():
         assert inspect.getdoc(public), public
     for member in ("text", "n_bytes", "n_words", "fingerprint", "split"):
         assert inspect.getdoc(inspect.getattr_static(Corpus, member)), member
+
+
+def test_paragraphs_and_words_in_any_script():
+    assert paragraphs("a\r\n\r\nb\n\u3000\nc\n \xa0\n\nd") == ["a", "b", "c", "d"]
+    assert key("cafe\u0301  noir") == key("caf\u00e9 noir")
+    assert Corpus("x", {"t": "今天天气很好。我们去。"}, "CC0").n_words == 9
+    assert Corpus("x", {"t": "नमस्ते दुनिया, the cat – ok"}, "CC0").n_words == 6
