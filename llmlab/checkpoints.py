@@ -3,14 +3,16 @@
 # %% auto #0
 __all__ = ['FREE', 'write_atomically', 'own_tensors', 'model_tensors', 'whole', 'spread', 'describe', 'pack', 'save',
            'read_checkpoint', 'mismatches', 'fill', 'build', 'load', 'shipped', 'random_states', 'set_random_states',
-           'optimizer_tensors', 'fill_optimizers', 'step_files', 'save_run', 'append', 'read_rows', 'open_run',
-           'differences', 'check_same', 'fingerprint', 'parts', 'run_facts', 'keep', 'resume']
+           'optimizer_tensors', 'fill_optimizers', 'step_files', 'save_run', 'append', 'read_rows', 'parse_row',
+           'open_run', 'differences', 'newest_whole', 'check_same', 'fingerprint', 'parts', 'run_facts', 'keep',
+           'resume']
 
 # %% ../nbs/97_checkpoints.ipynb #22480415
 import hashlib
 import json
 import os
 import random
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from importlib.resources import files
@@ -223,16 +225,38 @@ def append(path: Path, rows: list[dict]) -> None:
 
 # %% ../nbs/97_checkpoints.ipynb #a2732ec5
 def read_rows(folder: Path, until: int | None = None) -> list[dict]:
-    "The rows of history.jsonl up to a step."
+    """The rows of history.jsonl up to a step, from the first on.
+
+    Raises ValueError where rows are missing or a line is no row: a run that went on without them would count its
+    steps from the wrong number.
+    """
     path = Path(folder) / "history.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines[:until]]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    todo = "put the file back, or go on in an empty folder with the weights of load(checkpoint)"
+    rows = []
+    for step, line in enumerate(lines[:until], 1):
+        row = parse_row(line)
+        if row is None or row.get("step") != step:
+            raise ValueError(f"{path}, line {step}, is not the row of step {step}: {line[:60]!r}; {todo}")
+        rows.append(row)
+    if until is not None and len(rows) < until:
+        raise ValueError(f"{path} lacks the rows of steps {len(rows) + 1} to {until}, which the checkpoint has made: {todo}")
+    return rows
+
+
+def parse_row(line: str) -> dict | None:
+    "A line of the history; None where it is none."
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 # %% ../nbs/97_checkpoints.ipynb #89a2feae
 def open_run(folder: Path, writes: bool = True) -> tuple[dict, dict[str, Tensor], list[dict]] | None:
-    "Header, tensors and history of the newest checkpoint; None if there is none."
-    newest = step_files(folder)[-1:]
-    about, tensors = read_checkpoint(newest[0]) if newest else ({}, {})
+    "Header, tensors and history of the newest whole checkpoint; None if there is none."
+    newest = step_files(folder)
+    about, tensors = newest_whole(newest, writes) if newest else ({}, {})
     rows = read_rows(folder, about["facts"]["step"]) if newest else []
     if writes:
         for left in folder.glob(".*.safetensors.*.tmp"):
@@ -251,20 +275,45 @@ def differences(theirs: dict, ours: dict, but: tuple = ()) -> str:
 # %% ../nbs/97_checkpoints.ipynb #c789cbe6
 FREE = ("seconds", "every", "keep", "compile", "recompute", "accumulate")  # may differ: same updates
 
+
+def newest_whole(paths: list[Path], writes: bool) -> tuple[dict, dict[str, Tensor]]:
+    "Header and tensors of the last file that is whole; what is cut is set aside as NAME.broken, with a warning."
+    first = None
+    for path in reversed(paths):
+        try:
+            about, tensors = read_checkpoint(path)
+            if about["facts"].get("step") != int(path.stem[5:]):
+                raise ValueError(f"{path} says that it is of step {about['facts'].get('step')!r}: its name says otherwise")
+        except (ValueError, FileNotFoundError) as error:
+            first = first or error
+            continue
+        if first:
+            warnings.warn(f"{first}. The run goes on from {path.name}, the newest whole checkpoint", stacklevel=2)
+        if writes:
+            for broken in paths[paths.index(path) + 1 :]:
+                broken.replace(broken.with_name(f"{broken.name}.broken"))
+        return about, tensors
+    raise first
+
 # %% ../nbs/97_checkpoints.ipynb #a1b99fa8
 def check_same(path: Path, about: dict, tensors: dict[str, Tensor], model: nn.Module, facts: dict) -> None:
     "Raise ValueError, naming every difference, where a checkpoint is of another run."
     weights = {name: t for name, t in tensors.items() if not name.startswith("optimizer/")}
     theirs, ours = about.get("run", {}), describe(model, {})
+    before, now = theirs.get("recipe", {}).get("steps"), facts["recipe"]["steps"]
+    longer = isinstance(before, int) and before < now
     wrong = [
         mismatches(weights, own_tensors(model)),
         differences(about["config"], ours["config"]),
-        differences(theirs.get("recipe", {}), facts["recipe"], FREE),
+        differences(theirs.get("recipe", {}), facts["recipe"], (*FREE, "steps") if longer else FREE),
         differences({"first batch": theirs.get("batches")}, {"first batch": facts["batches"]}),
     ]
     if any(wrong):
         found = "; ".join(filter(None, wrong))
         raise ValueError(f"{path} is of another run ({found}): choose an empty folder, or the same model, data and recipe")
+    if longer:
+        todo = f"from here on the learning rate is that of a run of {now} steps, so it may jump"
+        warnings.warn(f"{path}: a run of {before} steps goes on to {now}; {todo}", stacklevel=2)
 
 # %% ../nbs/97_checkpoints.ipynb #70ac853f
 def fingerprint(ids: Tensor) -> str:

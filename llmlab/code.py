@@ -81,9 +81,11 @@ def watch(event, args):
 # %% ../nbs/16_code.ipynb #c0de0013
 RUN = '''
 program, status = compile(sys.stdin.read(), "<program>", "exec"), "passed "
+main = sys.modules["__main__"] = type(sys)("__main__")  # the program is the main module: pickle, enum, unittest look there
+sys.argv = ["program"]
 sys.addaudithook(watch)
 try:
-    exec(program, {"__name__": "__main__"})
+    exec(program, main.__dict__)
 except MemoryError:
     status = f"memory more than {megabytes} MB"
 except BaseException as error:

@@ -50,7 +50,7 @@ def flops_per_token(model: nn.Module, t: int) -> int:
     if getattr(cfg, "tied", False) and hasattr(model, "head_weight"):
         weights += model.head_weight.numel()
     blocks = [m for m in model.modules() if isinstance(m, Block)]
-    return 6 * weights + sum(12 * block.attention.qkv.in_features * t for block in blocks)
+    return 6 * weights + sum(12 * block.attention.out.in_features * t for block in blocks)  # heads · width of a head
 
 # %% ../nbs/98_devices.ipynb #927a1b2b
 def memory_peak(device: torch.device) -> float:

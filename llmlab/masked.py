@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'MASK', 'cut', 'MaskTokenizer', 'rows', 'Masking', 'choose', 'is_special', 'corrupt', 'check_rows',
-           'MaskedBatches', 'MaskedLM', 'masked_logits', 'masked_loss', 'around', 'Neighbours', 'one_gap', 'fill_mask',
-           'hide_each', 'gap_logprobs', 'pseudo_logprobs']
+           'MaskedBatches', 'MaskedLM', 'masked_logits', 'masked_loss', 'around', 'Neighbours', 'with_gaps',
+           'fill_mask', 'hide_each', 'gap_logprobs', 'pseudo_logprobs']
 
 # %% ../nbs/09_masked.ipynb #c3e91dc2
 import re
@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,7 @@ from .checks import check_settings, require
 from .losses import counted
 from .adapters import as_tokenizer
 from .metrics import device_of, evaluating
+from .segmentation import UNSPACED, split_gaps
 from .tokens import Tokenizer, words
 from .transformer import Config, Encoder, check_ids, init_weights, norm
 
@@ -42,9 +44,28 @@ class MaskTokenizer:
         self.special = (base.eot, self.pad, self.cls, self.sep, self.mask)  # never hidden, never scored
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
-        "(id, number of its word) for each token."
-        found = [(n, [self.mask] if piece == MASK else self.base.word_ids(piece)) for n, piece in enumerate(cut(text))]
-        return [(i, n) for n, ids in found for i in ids]
+        "(id, number of its word) for each token; a character of a script without spaces counts as a word."
+        found, n = [], 0
+        for piece in cut(text):
+            if piece == MASK:
+                found.append((self.mask, n))
+                n += 1
+                continue
+            ids = self.base.encode(piece) if len(piece) > 64 else self.base.word_ids(piece)  # long runs by the fast engine
+            places = self.words_within(piece, ids)
+            found += [(i, n + place) for i, place in zip(ids, places, strict=True)]
+            n += places[-1] + 1
+        return found
+
+    def words_within(self, piece: str, ids: list[int]) -> list[int]:
+        "For each token, in which word of the piece it begins, from 0: one word, but for scripts without spaces."
+        if not re.search(f"[{UNSPACED}]", piece):
+            return [0] * len(ids)
+        parts = [part for part in split_gaps(piece) if part]
+        ends = np.cumsum([len(part.encode()) for part in parts])
+        starts = np.cumsum([0, *(len(self.base[i]) for i in ids[:-1])])
+        numbers = np.searchsorted(ends, starts, side="right")
+        return np.unique(numbers, return_inverse=True)[1].tolist()
 
     def encode(self, text: str) -> list[int]:
         "[CLS] text [SEP]; where the text says [MASK], a token is hidden."
@@ -224,12 +245,11 @@ class Neighbours:
         return [next(self.best[c] for c in reversed(contexts) if c in self.best) for contexts in around(row, self.reach)]
 
 # %% ../nbs/09_masked.ipynb #5d4f7c6e
-def one_gap(model, tokenizer, text) -> Int[Tensor, "1 t"]:
-    "The ids of a text with one [MASK], on the model's device."
+def with_gaps(model, tokenizer, text) -> Int[Tensor, "1 t"]:
+    "The ids of a text with at least one [MASK], on the model's device."
     ids = torch.tensor([tokenizer.encode(text)])
-    if (gaps := int((ids == tokenizer.mask).sum())) != 1:
-        todo = "fill one, write it down, then fill the next" if gaps else "write [MASK] where a token is missing"
-        raise ValueError(f"{gaps} gaps in {text!r}, expected one [MASK]: {todo}")
+    if not (ids == tokenizer.mask).any():
+        raise ValueError(f"no gap in {text!r}: write [MASK] where a token is missing")
     check_ids(ids, model.cfg)
     return ids.to(device_of(model))
 
@@ -237,16 +257,23 @@ def one_gap(model, tokenizer, text) -> Int[Tensor, "1 t"]:
 def fill_mask(
     model: nn.Module,           # a MaskedLM
     tokenizer,                  # a MaskTokenizer, or one that pretrained.load gave
-    text: str,                  # with [MASK] in the place of one token
+    text: str,                  # with [MASK] in the place of one token, or of several
     k: int = 5,                 # candidates
-) -> list[tuple[str, float]]:   # (token in visible form, probability), the likeliest first
-    "What may stand in the gap."
+) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:  # of several gaps: a list for each, in their order
+    """What may stand in a gap: (token in visible form, probability), the likeliest first.
+
+    Several gaps are filled each by itself, as if the others stayed hidden: the likeliest tokens of two gaps need not
+    go together. Raises ValueError where the text has no [MASK].
+    """
     tokenizer = as_tokenizer(tokenizer, "mask")
-    ids = one_gap(model, tokenizer, text)
+    ids = with_gaps(model, tokenizer, text)
     with evaluating(model):
-        probs = model.logits(model.hidden(ids)[ids == tokenizer.mask])[0].float().softmax(-1)
-    top = probs.topk(min(k, len(probs)))
-    return list(zip(tokenizer.strings(top.indices.tolist()), top.values.tolist(), strict=True))
+        probs = model.logits(model.hidden(ids)[ids == tokenizer.mask]).float().softmax(-1)
+    found = []
+    for row in probs:
+        top = row.topk(min(k, len(row)))
+        found.append(list(zip(tokenizer.strings(top.indices.tolist()), top.values.tolist(), strict=True)))
+    return found[0] if len(found) == 1 else found
 
 # %% ../nbs/09_masked.ipynb #88fe9871
 def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], Int[Tensor, " n"]]:

@@ -60,10 +60,12 @@ class Recipe:
 
 # %% ../nbs/07_training.ipynb #586d92fc
 def learning_rate(step: int, recipe: Recipe) -> float:
-    "After `step` updates: a straight line up to the peak, then half a cosine down to zero."
+    "After `step` updates: a straight line up to the peak, then half a cosine down to zero, where it stays."
     warm = recipe.warmup * recipe.steps
     if step < warm:
         return recipe.lr * (step + 1) / (warm + 1)
+    if step >= recipe.steps:
+        return 0.0
     return recipe.lr * (1 + math.cos(math.pi * (step - warm) / (recipe.steps - warm))) / 2
 
 # %% ../nbs/07_training.ipynb #047544d9
@@ -309,5 +311,7 @@ def explained(run, step, ids):
 
 # %% ../nbs/07_training.ipynb #bbc455d5
 def is_best(history: list[dict]) -> bool:
-    "Whether the last row was validated, and none before it was better."
-    return "valid" in history[-1] and history[-1]["valid"] <= min(row["valid"] for row in history if "valid" in row)
+    "Whether the last row was validated, and none before it was better; NaN and infinity are never best."
+    if not math.isfinite(history[-1].get("valid", math.nan)):
+        return False
+    return history[-1]["valid"] <= min(row["valid"] for row in history if math.isfinite(row.get("valid", math.nan)))

@@ -167,3 +167,36 @@ def test_no_held_out_combination_is_in_the_training_tasks():
     assert len(held) == int(0.2 * len(REDUCE) * len(EACH) * len(KEEP)) and len(learn) == 400
     assert tasks(400, 0.2, seed=1) == (learn, held) != tasks(400, 0.2, seed=2)
     assert not {task.kind for task in learn} & {task.kind for task in held}
+
+
+# --- the program is the main module -----------------------------------------------------------------------------------
+
+LATER = "from __future__ import annotations\n"
+RIGHT = {
+    "pickle": "import pickle\nclass A:\n    x = 1\nassert pickle.loads(pickle.dumps(A())).x == 1\n",
+    "enum": "import enum, pickle\nclass C(enum.Enum):\n    A = 1\nassert pickle.loads(pickle.dumps(C.A)) is C.A\n",
+    "deep copy": "import copy\nclass A:\n    pass\nassert type(copy.deepcopy([A()])[0]) is A\n",
+    "named tuple": "from collections import namedtuple\nP = namedtuple('P', 'x')\nassert P.__module__ == '__main__'\n",
+    "type hints": LATER + "import typing\nclass N:\n    n: N\nassert typing.get_type_hints(N)['n'] is N\n",
+    "keyword only": LATER
+    + "from dataclasses import dataclass, fields, KW_ONLY\n"
+    + "@dataclass\nclass A:\n    x: int\n    _: KW_ONLY\n    y: int = 2\n"
+    + "assert [f.name for f in fields(A)] == ['x', 'y']\n",
+    "init variable": LATER
+    + "from dataclasses import dataclass, InitVar\n@dataclass\nclass A:\n    x: int\n    k: InitVar[int] = 3\n"
+    + "    def __post_init__(self, k):\n        self.x += k\nassert A(1).x == 4\n",
+    "unittest": "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(1, 1)\n"
+    + "assert unittest.main(exit=False).result.testsRun == 1\n",
+    "arguments": "import sys, argparse\nassert len(sys.argv) == 1\nargparse.ArgumentParser().parse_args()\n",
+    "itself": "import __main__\nx = 3\nassert __main__.x == 3 and __name__ == '__main__'\n",
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_programs_that_look_themselves_up_pass(name):
+    assert run_program(RIGHT[name]) == Outcome("passed", "")
+
+
+def test_the_program_does_not_see_the_harness():
+    seen = run_program("import __main__\nassert not {'nonce', 'pipe', 'refused', 'watch'} & set(vars(__main__))\n")
+    assert seen.status == "passed"

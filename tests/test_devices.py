@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmlab.cost import training_flops
 from llmlab.devices import feed, flops_per_token, matrix_ceiling, memory_peak, recomputing, share, write_tokens
 from llmlab.training import Batches
 from llmlab.transformer import Config, Decoder, Encoder
@@ -140,3 +141,13 @@ def test_a_broken_stream_leaves_no_token_file(tmp_path):
     with pytest.raises(OSError, match="gone"):
         write_tokens(tmp_path / "t.npy", documents(), 9)
     assert not (tmp_path / "t.npy").exists()
+
+
+WIDE = {"d_head": 32}
+SHAPES = [{}, WIDE, WIDE | {"kv_heads": 2, "feed_forward": "swiglu", "norm": "rms"}, {"tied": False}]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_operations_a_token_are_those_that_chapter_18_counts(shape):
+    cfg = Config(100, 64, layers=2, heads=4, d_model=32, position="rope", bias=False, **shape)
+    assert flops_per_token(Decoder(cfg), 64) == training_flops(cfg, 1, 64)

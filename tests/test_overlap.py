@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from llmlab import metrics
 from llmlab.metrics import interval, paired_test
-from llmlab.overlap import characters, exact_match, f1, lcs, pass_at_k, rouge, squad_words
+from llmlab.overlap import characters, exact_match, f1, lcs, pass_at_k, rouge, squad_words, stemmed_words
 
 WORDS = st.lists(st.sampled_from(["a", "The", "cat", "cat.", "naïve", "7", "猫", "-", "x_y"]), max_size=8).map(" ".join)
 TEXT = WORDS | st.text(max_size=25)
@@ -167,7 +167,7 @@ def test_recipes():
     (lambda: exact_match("a", ["a"]), "one string is given"),
     (lambda: exact_match(["a"], [[]]), "pair 0"),
     (lambda: f1([None], ["a"]), "pair 0 is None"),
-    (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 1, 2"),
+    (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 'Lsum', 1, 2"),
     (lambda: rouge(["a"], ["a"], "l"), "kind 'l'"),
     (lambda: rouge(["a"], ["a"], 1, "F"), "part 'F'"),
     (lambda: pass_at_k([1], 5, 6), "k is 6, but a task has 5 samples"),
@@ -183,3 +183,29 @@ def test_recipes():
 def test_errors(unchecked, call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+# --- ROUGE-Lsum and stems ---------------------------------------------------------------------------------------------
+
+LINES = st.lists(st.lists(st.sampled_from("the cats cat sat running runs on a mat".split()), max_size=6), max_size=4)
+
+
+@given(LINES, LINES)
+@example([["cats", "sat"], []], [[], ["the", "cat"]])
+def test_rouge_of_lines_is_rouge_score_s(hyp, ref):
+    hyp, ref = ("\n".join(map(" ".join, lines)) for lines in (hyp, ref))
+    for words, stem in ((None, False), (stemmed_words, True)):
+        theirs = RougeScorer(["rougeLsum", "rougeL", "rouge1", "rouge2"], use_stemmer=stem).score(ref, hyp)
+        options = {"words": words} if words else {}
+        for kind, name in (("Lsum", "rougeLsum"), ("L", "rougeL"), (1, "rouge1"), (2, "rouge2")):
+            ours = [float(rouge([hyp], [ref], kind, part, **options)) for part in ("precision", "recall", "f1")]
+            assert ours == pytest.approx([theirs[name].precision, theirs[name].recall, theirs[name].fmeasure])
+
+
+def test_lines_in_another_order_cost_nothing_in_lsum():
+    hyp = "The cats sat on the mats.\nThe dogs were running fast."
+    ref = "The dog ran fast.\nThe cat is sitting on the mat."
+    assert float(rouge([hyp], [ref], "Lsum")) == pytest.approx(5 / 11)  # the, on, the | the, fast: 5 of 11 and of 11
+    assert float(rouge([hyp], [ref], "Lsum")) > float(rouge([hyp], [ref], "L"))
+    with pytest.raises(ValueError, match="kind is 'L', 'Lsum', 1, 2"):
+        rouge([hyp], [ref], "lsum")

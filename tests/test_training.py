@@ -333,7 +333,7 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path):
     recipe = Recipe(steps=4, batch_size=4)
     run(recipe, folder=tmp_path)
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    other = replace(recipe, lr=0.5, steps=9, every=7, seconds=60.0)
+    other = replace(recipe, lr=0.5, steps=9, every=7, seconds=60.0)  # more steps alone would be no other run
     with pytest.raises(ValueError) as error:
         fit(decoder(heads=1, d_model=8), Batches(IDS, 10, 4), loss, other, folder=tmp_path)
     text = str(error.value)
@@ -341,7 +341,6 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path):
         "embed.tokens.weight: [20, 16] in the file, [20, 8] in the model",
         "heads: 2 in the checkpoint, 1 now",
         "lr: 0.001 in the checkpoint, 0.5 now",
-        "steps: 4 in the checkpoint, 9 now",
         "first batch: ",
         "choose an empty folder, or the same model, data and recipe",
     ):
@@ -361,6 +360,86 @@ def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
     model, history = run(recipe, folder=tmp_path)
     assert losses(history) == losses(expected) and same(model, plain)
     assert not list(tmp_path.glob(".*")) and checkpoints.read_rows(tmp_path) == history
+
+
+# --- what is left of a run decides where it goes on -------------------------------------------------------------------
+
+
+def test_a_finished_run_goes_on_for_more_steps_and_says_so(tmp_path):
+    _, history = run(Recipe(steps=4, batch_size=4, every=2), folder=tmp_path)
+    with pytest.warns(UserWarning, match="a run of 4 steps goes on to 6; from here on the learning rate is that"):
+        _, longer = run(Recipe(steps=6, batch_size=4, every=2), folder=tmp_path)
+    assert [row["step"] for row in longer] == [1, 2, 3, 4, 5, 6] and longer[:4] == history
+    assert longer[4]["lr"] == learning_rate(4, Recipe(steps=6))
+    with pytest.raises(ValueError, match="steps: 6 in the checkpoint, 5 now"):
+        run(Recipe(steps=5, batch_size=4, every=2), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "harm, said",
+    [
+        (lambda lines: [], r"lacks the rows of steps 1 to 4, which the checkpoint has made: put the file back"),
+        (lambda lines: lines[:3], r"lacks the rows of steps 4 to 4"),
+        (lambda lines: lines[1:], r"line 1, is not the row of step 1"),
+        (lambda lines: [*lines[:2], "{garbage", lines[3]], r"line 3, is not the row of step 3: '\{garbage'"),
+        (lambda lines: ["[" * 10_000, *lines[1:]], r"line 1, is not the row of step 1"),
+        (lambda lines: ["3", *lines[1:]], r"line 1, is not the row of step 1: '3'"),
+    ],
+)
+def test_a_history_with_holes_is_refused_and_nothing_is_trained_twice(tmp_path, harm, said):
+    recipe = Recipe(steps=4, batch_size=4, every=2)
+    run(recipe, folder=tmp_path)
+    path = tmp_path / "history.jsonl"
+    path.write_text("\n".join(harm(path.read_text().splitlines())))
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=said):
+        run(replace(recipe, steps=6), folder=tmp_path)
+    assert kept == {file: file.read_bytes() for file in tmp_path.iterdir()}
+
+
+def test_a_cut_checkpoint_gives_way_to_the_whole_one_before_it(tmp_path):
+    recipe = Recipe(steps=6, batch_size=4, every=2)
+    plain, expected = run(recipe)
+    run(recipe, folder=tmp_path)
+    newest = step_files(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match=r"cut short .*goes on from step-00000004.safetensors, the newest whole"):
+        model, history = run(recipe, folder=tmp_path)
+    assert losses(history) == losses(expected) and same(model, plain)
+    assert (tmp_path / "step-00000006.safetensors.broken").exists(), "what is broken is set aside, not lost"
+    for path in step_files(tmp_path):
+        path.write_bytes(b"nothing whole")
+    with pytest.raises(ValueError, match="step-00000006.safetensors is cut short or no safetensors file"):
+        run(recipe, folder=tmp_path)
+
+
+def test_a_checkpoint_under_another_step_s_name_is_not_believed(tmp_path):
+    recipe = Recipe(steps=4, batch_size=4, every=2)
+    run(recipe, folder=tmp_path)
+    step_files(tmp_path)[-1].rename(tmp_path / "step-00000009.safetensors")
+    with pytest.warns(UserWarning, match="says that it is of step 4: its name says otherwise"):
+        _, history = run(recipe, folder=tmp_path)
+    assert len(history) == 4
+
+
+def test_a_validation_that_begins_with_nan_still_finds_its_best(tmp_path):
+    values = iter([math.nan, math.inf, 3.0, 5.0])
+    seen = []
+
+    def validate(model):
+        seen.append({name: x.clone() for name, x in model.state_dict().items()})
+        return next(values)
+
+    fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=4, batch_size=4, every=1), validate, tmp_path)
+    best, facts = load(tmp_path / "best.safetensors")
+    assert facts["step"] == 3 and all(torch.equal(x, seen[2][name]) for name, x in best.state_dict().items())
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 1.0])
+def test_the_rate_ends_at_zero_and_stays_there(warmup):
+    recipe = Recipe(steps=20, warmup=warmup)
+    assert [learning_rate(step, recipe) for step in (20, 21, 30, 400)] == [0.0] * 4
+    assert all(0 < learning_rate(step, recipe) <= recipe.lr for step in range(20))
 
 
 def test_a_full_disk_stops_the_run_and_leaves_what_was_there(tmp_path, monkeypatch):
