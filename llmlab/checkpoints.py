@@ -3,9 +3,8 @@
 # %% auto #0
 __all__ = ['FREE', 'write_atomically', 'own_tensors', 'model_tensors', 'whole', 'spread', 'describe', 'pack', 'save',
            'read_checkpoint', 'mismatches', 'fill', 'build', 'load', 'shipped', 'random_states', 'set_random_states',
-           'optimizer_tensors', 'fill_optimizers', 'step_files', 'save_run', 'append', 'read_rows', 'parse_row',
-           'open_run', 'differences', 'newest_whole', 'check_same', 'fingerprint', 'parts', 'run_facts', 'keep',
-           'resume']
+           'optimizer_tensors', 'fill_optimizers', 'step_files', 'save_run', 'append', 'read_rows', 'open_run',
+           'differences', 'newest_whole', 'check_same', 'fingerprint', 'parts', 'run_facts', 'keep', 'resume']
 
 # %% ../nbs/97_checkpoints.ipynb #22480415
 import hashlib
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from . import transformer
+from .checks import parse_json
 
 # %% ../nbs/97_checkpoints.ipynb #2993d7b5
 def write_atomically(path: Path, data: bytes):
@@ -235,22 +235,15 @@ def read_rows(folder: Path, until: int | None = None) -> list[dict]:
     todo = "put the file back, or go on in an empty folder with the weights of load(checkpoint)"
     rows = []
     for step, line in enumerate(lines[:until], 1):
-        row = parse_row(line)
-        if row is None or row.get("step") != step:
+        row = {}
+        with suppress(ValueError):
+            row = parse_json(line, path)
+        if row.get("step") != step:
             raise ValueError(f"{path}, line {step}, is not the row of step {step}: {line[:60]!r}; {todo}")
         rows.append(row)
     if until is not None and len(rows) < until:
         raise ValueError(f"{path} lacks the rows of steps {len(rows) + 1} to {until}, which the checkpoint has made: {todo}")
     return rows
-
-
-def parse_row(line: str) -> dict | None:
-    "A line of the history; None where it is none."
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
 
 # %% ../nbs/97_checkpoints.ipynb #89a2feae
 def open_run(folder: Path, writes: bool = True) -> tuple[dict, dict[str, Tensor], list[dict]] | None:
