@@ -181,7 +181,7 @@ def test_stories_between_uniform_and_oracle():
     assert 1.4 < oracle < 1.55 and 1.4 * oracle < five < two < 6
 
 
-def test_errors_say_what_to_do():
+def test_errors_say_what_to_do(unchecked):
     for order, v, name in ((0, 5, "order"), (2, 0, "vocab_size"), (2.0, 5, "order"), (2, True, "vocab_size")):
         with pytest.raises(ValueError, match=f"{name}=.*: expected a whole number of at least 1"):
             NGram(order, v)
