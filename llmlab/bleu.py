@@ -18,6 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 # %% ../nbs/06b_bleu.ipynb #0c758a17
+from .checks import check_arguments, number, optional, whole
 from .metrics import Score, from_rows
 
 # %% ../nbs/06b_bleu.ipynb #20207586
@@ -219,6 +220,7 @@ def check_tensors(tensors):
         raise ValueError(f"ids on {' and '.join(sorted(devices))}: move both to one device")
 
 # %% ../nbs/06b_bleu.ipynb #a0c2b640
+@check_arguments(smooth_value=optional(number(low=0)), pad=whole())
 def token_bleu(
     hyps,                                # ids: [n t], or a list of n lists
     refs,                                # ids: [n t], [n r t], a list of n lists, or of n lists of lists
@@ -238,8 +240,6 @@ def bleu_options(smooth, value, effective_order) -> dict:
     if smooth not in SMOOTH:
         raise ValueError(f"smooth is {smooth!r}: take one of {', '.join(SMOOTH)}")
     value = SMOOTH[smooth] if value is None else value
-    if not value >= 0:
-        raise ValueError(f"smooth_value is {value}: take 0 or more")
     return {"smooth": smooth, "smooth_value": value, "effective_order": effective_order}
 
 # %% ../nbs/06b_bleu.ipynb #3c51adfd
@@ -257,6 +257,7 @@ def pairs_of(hyps, refs) -> list[list[str]]:
     return lists
 
 # %% ../nbs/06b_bleu.ipynb #9513971b
+@check_arguments(smooth_value=optional(number(low=0)))
 def bleu(
     hyps: Sequence[str],
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several

@@ -16,6 +16,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from .checks import COUNT, SIZE, check_arguments, check_ids
 from .text import Corpus
 
 # %% ../nbs/02_tokens.ipynb #d9653a5c
@@ -68,6 +69,7 @@ def pair_counts(
     return pairs
 
 # %% ../nbs/02_tokens.ipynb #1073d887
+@check_arguments(n_merges=COUNT)
 def bpe_merges(
     text: str,
     n_merges: int,  # fewer when no pair occurs twice any more
@@ -124,11 +126,11 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> str:
         "The text of some ids. Bytes that are no whole character become �, ends of documents vanish."
-        return b"".join(self[i] for i in ids if i != self.eot).decode("utf-8", errors="replace")
+        return b"".join(self[i] for i in check_ids(ids).tolist() if i != self.eot).decode("utf-8", errors="replace")
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form: · for a space, ⏎ for a new line, hex for a part of a character."
-        return [visible(self[i]) for i in ids]
+        return [visible(self[i]) for i in check_ids(ids).tolist()]
 
 # %% ../nbs/02_tokens.ipynb #60908871
 def visible(token: bytes) -> str:
@@ -177,6 +179,7 @@ def engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     return fast
 
 # %% ../nbs/02_tokens.ipynb #56460123
+@check_arguments(n_merges=COUNT)
 def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
     "`bpe_merges`, learnt by the `tokenizers` library."
     fast = tokenizers.Tokenizer(models.BPE())
@@ -187,6 +190,7 @@ def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
     return [(model["vocab"][a], model["vocab"][b]) for a, b in model["merges"]]
 
 # %% ../nbs/02_tokens.ipynb #e3bf15f5
+@check_arguments(vocab_size=SIZE)
 def learn(
     text: str,
     vocab_size: int,  # at most; bytes, merges and the end of a document
