@@ -177,8 +177,8 @@ def test_interval_and_test_agree_with_sacrebleus(monkeypatch):
 # ---- chrF
 
 STRINGS = st.lists(st.tuples(LINE, st.lists(LINE, min_size=1, max_size=3)), min_size=1, max_size=5)
-KINDS = st.fixed_dictionaries({"char_order": st.integers(1, 7), "word_order": st.integers(0, 3), "beta": st.sampled_from([1, 2, 3]),
-                               "lowercase": st.booleans(), "whitespace": st.booleans()})
+ORDERS = {"char_order": st.integers(1, 7), "word_order": st.integers(0, 3), "beta": st.sampled_from([1, 2, 3])}
+KINDS = st.fixed_dictionaries({**ORDERS, "lowercase": st.booleans(), "whitespace": st.booleans()})
 
 
 @given(STRINGS, KINDS)
@@ -197,7 +197,7 @@ def test_chrf_is_sacrebleus_and_its_rows_agree(pairs, how):
 
 
 def test_chrf_with_a_pencil():
-    "Orders 1 and 2 of 'abcd' against 'abce': precision and recall are 3/4 and 2/3; with beta the mean of equal numbers stays."
+    "Orders 1 and 2 of 'abcd' against 'abce': precision and recall are 3/4 and 2/3, so beta changes nothing."
     assert chrf(["abcd"], ["abce"], char_order=2) == pytest.approx(100 * (3 / 4 + 2 / 3) / 2)
     assert chrf(["ab"], ["abcd"], char_order=1) == pytest.approx(100 * 5 * 1 * 0.5 / (4 * 1 + 0.5))
     assert chrf(["a b"], ["a b"], word_order=2).name == "chrF2++"

@@ -14,11 +14,10 @@ from llmlab.transformer import Config, Decoder
 ROLES = ["system", "user", "assistant"]
 TOKENIZER = Tokenizer.train(corpus("stories", 20_000).text, 400, special_tokens=[f"<|{role}|>" for role in ROLES])
 SIGN = TOKENIZER.special_tokens
-content = st.lists(
-    st.sampled_from([*SIGN, "<|", "|>", "user", "<|endof", "ไทย", "हिन्दी", "猫", "🐈‍⬛", "e\u0301"]) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
-    max_size=6,
-).map("".join)
-conversations = st.lists(st.builds(lambda role, text: {"role": role, "content": text}, st.sampled_from(ROLES), content), min_size=1, max_size=5)
+pieces = st.sampled_from([*SIGN, "<|", "|>", "user", "<|endof", "ไทย", "हिन्दी", "猫", "🐈‍⬛", "e\u0301"])
+content = st.lists(pieces | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=6).map("".join)
+message = st.fixed_dictionaries({"role": st.sampled_from(ROLES), "content": content})
+conversations = st.lists(message, min_size=1, max_size=5)
 
 
 def read(chat: Chat) -> list[dict]:
@@ -36,7 +35,8 @@ def read(chat: Chat) -> list[dict]:
 
 
 def test_a_conversation_by_hand():
-    chat = apply_chat_template(TOKENIZER, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], add_generation_prompt=True)
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    chat = apply_chat_template(TOKENIZER, messages, add_generation_prompt=True)
     a, b = TOKENIZER.encode("a"), TOKENIZER.encode("b")
     assert chat.ids == [SIGN["<|user|>"], *a, SIGN[END], SIGN["<|assistant|>"], *b, SIGN[END], SIGN["<|assistant|>"]]
     assert chat.assistant == [False, False, False, False, True, True, False]
@@ -103,7 +103,7 @@ def test_no_template_without_an_assistant(tmp_path):
     ([{"role": "user"}], "message 0 is {'role': 'user'}: expected"),
     ([{"role": "user", "content": "a"}, {"role": "user", "content": None}], "message 1 is .*None.*: expected"),
     ([{"role": "user", "content": "a", "name": "Al"}], "message 0 is .*: expected"),
-    ([{"role": "tool", "content": "a"}], r"message 0 has the role 'tool', but this tokenizer has system, user, assistant: add the special token '<\|tool\|>'"),
+    ([{"role": "tool", "content": "a"}], r"message 0 has the role 'tool', but .* has system, user, assistant: add .*<\|tool\|>"),
     ([{"role": "endoftext", "content": "a"}], "message 0 has the role 'endoftext'"),
     ([{"role": "user", "content": "\ud83d"}], "lone surrogate")])
 def test_messages_that_are_none(messages, said):

@@ -119,9 +119,10 @@ def test_worked_answers_of_the_older_script(answer, golds, exact, share):
 
 
 def test_the_two_scripts_differ_only_where_no_word_is_left():
-    differ = [answer for answer, golds, exact, share in OLDER if (exact_match([answer], [golds]), f1([answer], [golds])) != (exact, pytest.approx(share))]
+    newer = [(exact_match([answer], [golds]), f1([answer], [golds])) for answer, golds, _, _ in OLDER]
+    differ = [row[0] for row, found in zip(OLDER, newer, strict=True) if found != (row[2], pytest.approx(row[3]))]
     assert differ == ["the", "The", ""]
-    assert exact_match(["The"], [["the", "cat"]]) == 0 == f1(["The"], [["the", "cat"]]), "2.0 drops references without words"
+    assert exact_match(["The"], [["the", "cat"]]) == 0 == f1(["The"], [["the", "cat"]]), "2.0 drops empty references"
     assert f1(["the"], [["a"]]) == 1 == f1([""], [""])
     assert "squad=1.1" in repr(f1(["a b"], ["b"], rule="1.1")) and "squad=2.0" in repr(exact_match(["a b"], ["b"]))
 
@@ -217,7 +218,7 @@ def test_recipes():
     (lambda: rouge([], []), "0 hypotheses"),
     (lambda: f1(["a"], ["a", "b"]), "1 hypotheses, 2 references"),
     (lambda: exact_match("a", ["a"]), "one string is given"),
-    (lambda: exact_match(["a"], ["a"], rule="1"), "rule is '1': take '2.0', where a question may have no answer, or '1.1'"),
+    (lambda: exact_match(["a"], ["a"], rule="1"), "rule is '1': take '2.0', where a question may have no answer, or"),
     (lambda: exact_match(["a"], [[]]), "pair 0"),
     (lambda: f1([None], ["a"]), "pair 0 is None"),
     (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 'Lsum', 1, 2"),

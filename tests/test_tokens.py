@@ -216,8 +216,9 @@ def test_lone_surrogates_are_no_text(fast):
 # ---- special tokens
 
 SPECIALS = ["<|user|>", "<|assistant|>", "<|a|>", "<|a|>b", "猫<猫", "é\u0301", "\n\n<x>", "[*+(]"]
-spelt = st.lists(st.sampled_from([*SPECIALS, tokens.END]) | st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
-    ["<|", "|>", "user", "<|a|", "ก็ำ", "क्षि", "日本語", "🐈‍⬛", " ", "e\u0301", "\x00"]), max_size=8).map("".join)
+pieces = [*SPECIALS, tokens.END, "<|", "|>", "user", "<|a|", "ก็ำ", "क्षि", "日本語", "🐈‍⬛", " ", "e\u0301", "\x00"]
+anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+spelt = st.lists(st.sampled_from(pieces) | anything, max_size=8).map("".join)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +283,7 @@ def test_special_tokens_are_registered_at_training():
     plain = Tokenizer.train(FEW, 298)
     assert tokenizer.vocab_size == 300 and tokenizer.merges == plain.merges and tokenizer.eot == plain.eot == 297
     assert tokenizer.special_tokens == {tokens.END: 297, "<|user|>": 298, "<|assistant|>": 299}
-    with pytest.raises(ValueError, match=r"vocab_size=257, but 256 bytes and <\|endoftext\|>, <\|user\|> make 258: ask"):
+    with pytest.raises(ValueError, match=r"vocab_size=257, but 256 bytes and .*, <\|user\|> make 258: ask"):
         Tokenizer.train("a", 257, special_tokens=["<|user|>"])
 
 
@@ -317,7 +318,7 @@ def test_names_that_no_special_token_can_have(unchecked, trained, names, said):
 
 
 def test_allowed_names_must_be_special_tokens(chatty):
-    with pytest.raises(ValueError, match=r"<\|x\|> is no special token of this tokenizer: it has <\|endoftext\|>, <\|user"):
+    with pytest.raises(ValueError, match=r"<\|x\|> is no special token of this tokenizer: it has <\|endoftext"):
         chatty[0].encode("a", allowed_special={"<|x|>", "<|user|>"})
     with pytest.raises(ValueError, match=r"allowed_special='<\|user\|>': give a set of names"):
         chatty[0].encode("a", allowed_special="<|user|>")
