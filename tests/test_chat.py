@@ -103,7 +103,7 @@ def test_no_template_without_an_assistant(tmp_path):
     ([{"role": "user"}], "message 0 is {'role': 'user'}: expected"),
     ([{"role": "user", "content": "a"}, {"role": "user", "content": None}], "message 1 is .*None.*: expected"),
     ([{"role": "user", "content": "a", "name": "Al"}], "message 0 is .*: expected"),
-    ([{"role": "tool", "content": "a"}], r"message 0 has the role 'tool' .* system, user, assistant: .*<\|tool\|>"),
+    ([{"role": "tool", "content": "a"}], r"message 0 has the role 'tool'.* system, user, assistant: .*<\|tool\|>"),
     ([{"role": "endoftext", "content": "a"}], "message 0 has the role 'endoftext'"),
     ([{"role": "user", "content": "\ud83d"}], "lone surrogate")])
 def test_messages_that_are_none(messages, said):
