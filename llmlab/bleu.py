@@ -3,10 +3,9 @@
 # %% auto #0
 __all__ = ['SMOOTH', 'ranks', 'longer', 'clipped', 'brevity_penalty', 'smoothed', 'bleu_value', 'pack', 'flattened', 'numbers',
            'several', 'check_ids', 'block', 'closest', 'bleu_rows', 'check_segments', 'check_tensors', 'token_bleu',
-           'bleu_options', 'pairs_of', 'bleu', 'word_ids', 'chrf_options', 'chrf_value', 'chrf']
+           'bleu_options', 'pairs_of', 'bleu', 'word_ids', 'chrf_value', 'chrf']
 
 # %% ../nbs/06b_bleu.ipynb #3f05cf6c
-import math
 from array import array
 from collections.abc import Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 # %% ../nbs/06b_bleu.ipynb #0c758a17
-from .checks import require
+from .checks import check_arguments, number, optional, whole
 from .metrics import Score, from_rows
 
 # %% ../nbs/06b_bleu.ipynb #20207586
@@ -222,6 +221,7 @@ def check_tensors(tensors):
         raise ValueError(f"ids on {' and '.join(sorted(devices))}: move both to one device")
 
 # %% ../nbs/06b_bleu.ipynb #a0c2b640
+@check_arguments(smooth_value=optional(number(low=0)), pad=whole())
 def token_bleu(
     hyps,                                # ids: [n t], or a list of n lists
     refs,                                # ids: [n t], [n r t], a list of n lists, or of n lists of lists
@@ -241,8 +241,6 @@ def bleu_options(smooth, value, effective_order) -> dict:
     if smooth not in SMOOTH:
         raise ValueError(f"smooth is {smooth!r}: take one of {', '.join(SMOOTH)}")
     value = SMOOTH[smooth] if value is None else value
-    if not value >= 0:
-        raise ValueError(f"smooth_value is {value}: take 0 or more")
     return {"smooth": smooth, "smooth_value": value, "effective_order": effective_order}
 
 # %% ../nbs/06b_bleu.ipynb #3c51adfd
@@ -260,6 +258,7 @@ def pairs_of(hyps, refs) -> list[list[str]]:
     return lists
 
 # %% ../nbs/06b_bleu.ipynb #9513971b
+@check_arguments(smooth_value=optional(number(low=0)))
 def bleu(
     hyps: Sequence[str],
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
@@ -289,16 +288,6 @@ def word_ids(text, cut, words) -> list[int]:
     return [words.setdefault(word, len(words)) for word in cut(text.rstrip()).split()]
 
 # %% ../nbs/06b_bleu.ipynb #6ca27629
-def chrf_options(char_order, word_order, beta) -> dict:
-    "The recipe of chrf, checked."
-    orders = {"char_order": (char_order, 1), "word_order": (word_order, 0)}
-    for name, (given, least) in orders.items():
-        require(type(given) is int and given >= least, f"{name} is {given!r}: expected a whole number of at least {least}")
-    number = isinstance(beta, Real) and not isinstance(beta, bool) and 0 < beta < math.inf
-    require(number, f"beta is {beta!r}: expected a number above 0, such as 2, with which recall counts twice")
-    return {"char_order": char_order, "word_order": word_order, "beta": beta}
-
-
 def chrf_value(
     sums,    # [... 3 · orders]: n-grams of the hypotheses, of the references, and matches, for each order
     metric,  # sacrebleu's
@@ -307,6 +296,7 @@ def chrf_value(
     return np.apply_along_axis(metric._compute_f_score, -1, np.asarray(sums, float))
 
 # %% ../nbs/06b_bleu.ipynb #5a99c2e2
+@check_arguments(char_order=whole(1), word_order=whole(0), beta=number(above=0, todo="at 2 recall counts twice"))
 def chrf(
     hyps: Sequence[str],
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
@@ -323,8 +313,8 @@ def chrf(
     """
     from sacrebleu.metrics import CHRF
 
-    refs, how = pairs_of(hyps, refs), chrf_options(char_order, word_order, beta)
-    metric, streams = CHRF(**how, lowercase=lowercase, whitespace=whitespace), [*zip_longest(*refs)]
+    streams = [*zip_longest(*pairs_of(hyps, refs))]
+    metric = CHRF(char_order, word_order, beta, lowercase, whitespace)
     found = metric.corpus_score([*hyps], streams)
     score = Score(found.score, found.name, signature=str(metric.get_signature()))
     score.rows = np.array(metric._extract_corpus_statistics([*hyps], streams), float)

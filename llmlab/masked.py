@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/09_masked.ipynb #c4806395
-from .checks import check_settings, require
+from .checks import COUNT, SEED, SIZE, check_arguments, check_settings, require
 from .losses import counted
 from .adapters import as_tokenizer
 from .metrics import device_of, evaluating
@@ -154,6 +154,7 @@ def check_rows(ids, tokenizer, how, words):
 class MaskedBatches:
     "Seeded batches of corrupted rows: the batch of a step depends on seed and step alone."
 
+    @check_arguments(batch_size=SIZE, seed=SEED)
     def __init__(
         self,
         rows: Int[Tensor, "2 n t"],  # from rows(...)
@@ -166,6 +167,7 @@ class MaskedBatches:
         self.rows = rows[:, ~is_special(rows[0], tokenizer).all(-1)]
         self.tokenizer, self.how, self.batch_size, self.seed = tokenizer, how, batch_size, seed
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b 3 t"]:
         "Inputs, labels and where there is text, as long as the longest row needs."
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)

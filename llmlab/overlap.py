@@ -16,6 +16,7 @@ import numpy as np
 
 # %% ../nbs/06c_overlap.ipynb #745d35e6
 from .bleu import pairs_of
+from .checks import SIZE, check_arguments, whole
 from .metrics import Score, from_rows, ratio
 from .segmentation import split_words
 
@@ -123,7 +124,7 @@ def rouge(
     "Lsum" takes each line as a sentence, as papers on summaries report it. Source: Lin 2004; the numbers are those of
     the package rouge-score, with `words=stemmed_words` those of its use_stemmer=True.
     """
-    if kind not in ("L", "Lsum") and not (isinstance(kind, int) and kind >= 1) or part not in ("precision", "recall", "f1"):
+    if kind not in ("L", "Lsum") and not (whole(1).fits(kind)) or part not in ("precision", "recall", "f1"):
         raise ValueError(f"kind {kind!r}, part {part!r}: kind is 'L', 'Lsum', 1, 2, …; part is 'precision', 'recall' or 'f1'")
     every = zip(hyps, pairs_of(hyps, refs), strict=True)
     best = [max((rouge_pair(hyp, ref, kind, words) for ref in some), key=lambda s: s["f1"]) for hyp, some in every]
@@ -205,6 +206,7 @@ def f1(
     return mean_score(values, "F1", pairs=len(values), words=words.__name__, squad=rule)
 
 # %% ../nbs/06c_overlap.ipynb #7bd220bb
+@check_arguments(k=SIZE)
 def pass_at_k(
     correct: Sequence[int] | np.ndarray,        # programs that pass, for each task
     samples: int | Sequence[int] | np.ndarray,  # programs drawn, for all tasks or for each

@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from .chat import allowed_names, check_special, split_special
-from .checks import read_json
+from .checks import COUNT, SIZE, check_arguments, check_ids, read_json
 from .text import Corpus
 
 # %% ../nbs/02_tokens.ipynb #d9653a5c
@@ -70,6 +70,7 @@ def pair_counts(
     return pairs
 
 # %% ../nbs/02_tokens.ipynb #1073d887
+@check_arguments(n_merges=COUNT)
 def bpe_merges(
     text: str,
     n_merges: int,  # fewer when no pair occurs twice any more
@@ -142,13 +143,13 @@ class Vocabulary:
         skip_special_tokens: bool = True,  # False: write their names
     ) -> str:
         "The text of some ids, without special tokens. Bytes that are no whole character become �."
-        parts = [(i < self.eot, self[i]) for i in ids]
+        parts = [(i < self.eot, self[i]) for i in check_ids(ids).tolist()]
         kept = [part for is_text, part in parts if is_text or not skip_special_tokens]
         return b"".join(kept).decode("utf-8", errors="replace")
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form: · for a space, ⏎ for a new line, hex for a part of a character."
-        return [visible(self[i]) for i in ids]
+        return [visible(self[i]) for i in check_ids(ids).tolist()]
 
 # %% ../nbs/02_tokens.ipynb #60908871
 def visible(token: bytes) -> str:
@@ -189,6 +190,7 @@ def engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     return fast
 
 # %% ../nbs/02_tokens.ipynb #56460123
+@check_arguments(n_merges=COUNT)
 def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
     "`bpe_merges`, learnt by the `tokenizers` library."
     fast = tokenizers.Tokenizer(models.BPE())
@@ -199,6 +201,7 @@ def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
     return [(model["vocab"][a], model["vocab"][b]) for a, b in model["merges"]]
 
 # %% ../nbs/02_tokens.ipynb #e3bf15f5
+@check_arguments(vocab_size=SIZE)
 def learn(
     text: str,
     vocab_size: int,  # at most; bytes, merges and special tokens
