@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "segmentation", "text", "tokens", "adapters", "ngrams",
+    "checks", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
     "attention", "transformer", "metrics", "bleu", "overlap",
     "losses", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
@@ -17,7 +17,7 @@ ORDER = [
 PICTURES = ["checks", "maps", "stills", "peers", "views", "panels"]  # import nothing of ours but these, in this order
 DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
 ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
-LIGHT = ["segmentation", "text", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # need no torch to be imported
+LIGHT = ["segmentation", "text", "chat", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # import no torch
 HUB = {"pretrained"}  # the only module that may import transformers
 DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}
 MODULES = sorted(f.stem for f in (ROOT / "llmlab").glob("[!_]*.py"))
