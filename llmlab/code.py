@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['QUIET', 'LIMITS', 'WATCH', 'RUN', 'REDUCE', 'EACH', 'KEEP', 'KINDS', 'parses', 'Outcome', 'run_program', 'wait_for',
-           'verdict', 'check_limits', 'Task', 'write_task', 'write_tests', 'tasks', 'passing']
+           'verdict', 'read_plain', 'plain_value', 'check_limits', 'Task', 'write_task', 'write_tests', 'tasks',
+           'passing']
 
 # %% ../nbs/16_code.ipynb #c0de0005
 import ast
@@ -13,6 +14,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import warnings
@@ -37,14 +39,19 @@ def parses(code: str) -> bool:
 
 # %% ../nbs/16_code.ipynb #c0de000f
 LIMITS = '''
-import os, resource, sys, sysconfig
+import os, resource, sys
 from os.path import realpath
 
 pipe, nonce, seconds, megabytes = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+time_zones = sys.argv[5].split(os.pathsep)
 sys.argv[1:] = []
-for what, most in (
-    (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, megabytes << 20), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)
-):
+limits = {
+    resource.RLIMIT_CPU: seconds,
+    resource.RLIMIT_AS: megabytes << 20,
+    resource.RLIMIT_FSIZE: 0,
+    resource.RLIMIT_CORE: 0,
+}
+for what, most in limits.items():
     try:
         resource.setrlimit(what, (most, most))
     except ValueError:  # macOS knows no limit of the address space
@@ -53,7 +60,10 @@ for what, most in (
 
 # %% ../nbs/16_code.ipynb #c0de0011
 WATCH = '''
-library = realpath(sysconfig.get_path("stdlib")) + os.sep
+import _posixsubprocess  # asyncio imports it, too, so it is here, but what starts a process is taken out below
+
+readable = tuple(realpath(folder) + os.sep for folder in (os.path.dirname(os.__file__), *time_zones))
+harmless = {"os.putenv", "os.unsetenv"}
 foreign = {"ctypes": "foreign code", "_ctypes": "foreign code", "mmap": "foreign code", "_posixsubprocess": "process"}
 process = {"os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg"}
 families = {"socket": "network", "subprocess": "process", "pty": "process", "signal": "process", "ctypes": "foreign code"}
@@ -68,30 +78,62 @@ def kind(event, args):
     if event == "import":
         return foreign.get(args[0])
     if event in ("open", "os.listdir", "os.scandir"):
-        harmless = realpath(str(args[0])).startswith(library) and not (event == "open" and (args[2] or 0) & writes)
-        return None if harmless else "file"
+        path, writing = realpath(os.fsdecode(args[0] or ".")), event == "open" and (args[2] or 0) & writes
+        return None if not writing and (path.startswith(readable) or not os.path.lexists(path)) else "file"
+    if event == "socket.__new__" and args[1:3] == (1, 1):  # AF_UNIX, SOCK_STREAM: to bind or connect it is refused
+        return None
+    if event in harmless:
+        return None
     return "process" if event in process else families.get(event.split(".")[0])
 
 def watch(event, args):
     if what := kind(event, args):
         refused.append(f"{what}: {event} {args[0] if args else ''}")
         raise Refused(refused[0])
+
+_posixsubprocess.fork_exec = lambda *args: watch("subprocess.fork_exec", args)
 '''
 
 # %% ../nbs/16_code.ipynb #c0de0013
 RUN = '''
-program, status = compile(sys.stdin.read(), "<program>", "exec"), "passed "
+source, *calls = sys.stdin.read().split(chr(0))  # no program holds this character
+
+class Source:  # inspect and doctest ask the loader of a module for its text
+    get_source = staticmethod(lambda name: source)
+
 main = sys.modules["__main__"] = type(sys)("__main__")  # the program is the main module: pickle, enum, unittest look there
-sys.argv = ["program"]
+main.__loader__, main.__file__, sys.argv = Source(), "program.py", ["program.py"]
+
+def plain(value, type=type, repr=repr):
+    kind = type(value)
+    if kind is dict:
+        return "{" + ", ".join(f"{plain(key)}: {plain(of_it)}" for key, of_it in value.items()) + "}"
+    if kind in (list, tuple, set):
+        return f"{kind.__name__}([{', '.join(map(plain, value))}])"
+    if kind is float:
+        return f"float({repr(repr(value))})"  # inf and nan are no literals
+    if kind in (bool, int, complex, str, bytes, type(None)):
+        return repr(value)
+    raise TypeError(f"a value of {kind.__name__}, expected numbers, texts, and lists, tuples, sets or dicts of them")
+
+status, answers = "passed ", []
 sys.addaudithook(watch)
 try:
-    exec(program, main.__dict__)
+    try:
+        exec(compile(source, "program.py", "exec"), main.__dict__)
+    except SystemExit as end:  # where calls decide, a program may end itself; else its tests may not have been reached
+        if not calls or end.code:
+            raise
+    for call in calls:
+        answers.append(plain(eval(call, main.__dict__)))
 except MemoryError:
     status = f"memory more than {megabytes} MB"
 except BaseException as error:
     status = f"failed {type(error).__name__}: {error}"
-report = f"{nonce} {'refused ' + refused[0] if refused else status}"
-os.write(pipe, report.encode("utf-8", "replace")[:1000])
+if refused:
+    status = f"refused {refused[0]}"
+report = chr(0).join([f"{nonce} {status[:1000]}", *answers]).encode("utf-8", "replace")
+os.write(pipe, report if len(report) < 16_000 else f"{nonce} failed answers of {len(report)} bytes".encode())
 os._exit(0)
 '''
 
@@ -101,28 +143,35 @@ class Outcome(NamedTuple):
 
     status: str  # "passed", "failed", "refused", "memory", "timeout", "invalid" (no Python)
     detail: str  # the error, or what was refused
+    values: tuple = ()  # what the calls gave, where it passed
 
 # %% ../nbs/16_code.ipynb #c0de0016
 @lru_cache(maxsize=10_000)
 def run_program(
-    program: str,          # Python source with its tests
-    seconds: int = 2,      # of processor time; by the clock it may take 3 · seconds + 2
-    megabytes: int = 256,  # of memory
+    program: str,                # Python source
+    seconds: int = 2,            # of processor time; by the clock it may take 3 · seconds + 2
+    megabytes: int = 256,        # of memory
+    calls: tuple[str, ...] = (), # expressions, such as "f([1, 2])", for the program to give the values of
 ) -> Outcome:
-    "Run code that nobody has read, in a process with limits; equal programs are run once."
+    """Run code that nobody has read, in a process with limits; equal programs are run once.
+
+    Without `calls`, "passed" says that the program reached its end: it is the program's own word, for its tests run
+    inside it. With `calls`, the values come back as plain Python and are compared out here, where it cannot reach.
+    """
     check_limits(seconds, megabytes)
     if not parses(program):
         return Outcome("invalid", "Python's grammar does not accept it")
     nonce = secrets.token_hex(8)
     read, write = os.pipe()
     with tempfile.TemporaryDirectory() as folder, open(read, "rb") as report:
-        arguments = [sys.executable, "-I", "-S", "-c", LIMITS + WATCH + RUN, str(write), nonce, str(seconds), str(megabytes)]
+        numbers = [str(write), nonce, str(seconds), str(megabytes), sysconfig.get_config_var("TZPATH") or ""]
+        arguments = [sys.executable, "-I", "-S", "-c", LIMITS + WATCH + RUN, *numbers]
         alone = dict(cwd=folder, env={}, start_new_session=True, pass_fds=(write,))
         silent = dict(stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         child = subprocess.Popen(arguments, **alone, **silent)
         os.close(write)
-        ended = wait_for(child, program.encode("utf-8", "replace"), 3 * seconds + 2)
-        return verdict(report.read(4096).decode("utf-8", "replace"), nonce, ended, seconds)
+        ended = wait_for(child, "\0".join([program, *calls]).encode("utf-8", "replace"), 3 * seconds + 2)
+        return verdict(report.read(20_000).decode("utf-8", "replace"), nonce, ended, seconds, len(calls))
 
 # %% ../nbs/16_code.ipynb #c0de0017
 def wait_for(child: subprocess.Popen, program: bytes, seconds: int) -> int | None:
@@ -138,16 +187,44 @@ def wait_for(child: subprocess.Popen, program: bytes, seconds: int) -> int | Non
         child.wait()
 
 # %% ../nbs/16_code.ipynb #c0de0018
-def verdict(report: str, nonce: str, ended: int | None, seconds: int) -> Outcome:
+def verdict(report: str, nonce: str, ended: int | None, seconds: int, asked: int = 0) -> Outcome:
     "What the report says, if it carries the number of this run; else why there is none."
     if report.startswith(nonce):
-        status, _, detail = report.removeprefix(nonce + " ").partition(" ")
-        return Outcome(status, detail)
+        said, *answers = report.removeprefix(nonce + " ").split("\0")
+        status, _, detail = said.partition(" ")
+        if status != "passed":
+            return Outcome(status, detail)
+        values = [value for answer in answers for value in read_plain(answer)]
+        if len(values) == asked:
+            return Outcome(status, detail, tuple(values))
+        return Outcome("failed", f"{len(values)} readable answers to {asked} calls")
     if ended in (None, -signal.SIGKILL, -signal.SIGXCPU):
         return Outcome("timeout", f"more than {seconds} s")
     return Outcome("failed", f"ended before its last line, with status {ended}")
 
 # %% ../nbs/16_code.ipynb #c0de0019
+def read_plain(answer: str) -> list:
+    "The value that the text of an answer stands for; nothing of it is run. An empty list: it stands for none."
+    try:
+        tree = ast.parse(answer, mode="eval").body
+        return [plain_value(tree)]
+    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
+        return []
+
+
+def plain_value(node: ast.expr):
+    "A literal, float('…'), or list([…]), tuple([…]), set([…]) of them, as the child writes them."
+    if isinstance(node, ast.Call) and node.func.id == "float":
+        return float(node.args[0].value)
+    if isinstance(node, ast.Call):
+        make = {"list": list, "tuple": tuple, "set": set}[node.func.id]
+        return make(plain_value(inner) for inner in node.args[0].elts)
+    if isinstance(node, ast.Dict):
+        return {plain_value(key): plain_value(value) for key, value in zip(node.keys, node.values, strict=True)}
+
+    return ast.literal_eval(node)
+
+
 def check_limits(seconds, megabytes):
     "Numbers with which a Python can start."
     if os.name != "posix":
@@ -195,7 +272,7 @@ class Task(NamedTuple):
     kind: tuple[str, str, str]  # reduce, each, keep
     prompt: str    # up to and with `return`
     solution: str  # one way to go on
-    tests: str     # lines of assert
+    tests: tuple[tuple[str, object], ...]  # a call, and the value that it shall give
 
 # %% ../nbs/16_code.ipynb #c0de0024
 def write_task(kind: tuple[str, str, str], rng: random.Random) -> Task:
@@ -211,12 +288,12 @@ def write_task(kind: tuple[str, str, str], rng: random.Random) -> Task:
     return Task(kind, prompt, solution, write_tests(prompt + solution, rng))
 
 # %% ../nbs/16_code.ipynb #c0de0025
-def write_tests(program: str, rng: random.Random) -> str:
-    "Five calls, with what the right program returns; one list is empty."
+def write_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], ...]:
+    "Five calls of f, with what the right program returns; one list is empty."
     names = {}
     exec(program, names)  # written by the grammar above, not by a model
     lists = [[], *([rng.randint(-20, 20) for _ in range(rng.randint(6, 12))] for _ in range(4))]
-    return "".join(f"assert f({x}) == {names['f'](x)!r}\n" for x in lists)
+    return tuple((f"f({x})", names["f"](x)) for x in lists)
 
 # %% ../nbs/16_code.ipynb #c0de0027
 def tasks(
@@ -236,7 +313,9 @@ def tasks(
 def passing(
     task: Task,
     completions: Sequence[str],  # each goes on after task.prompt
-    run: Callable[[str], Outcome] = run_program,
+    run: Callable[..., Outcome] = run_program,
 ) -> int:
-    "How many of the completions pass the tests of the task."
-    return sum(run(task.prompt + line + "\n" + task.tests).status == "passed" for line in completions)
+    "How many of the completions give the wanted value in every test of the task; 1, 1.0 and True are one value, as `==` says."
+    calls, wanted = zip(*task.tests, strict=True)
+    ended = [run(task.prompt + line + "\n", calls=calls) for line in completions]
+    return sum(outcome.status == "passed" and outcome.values == wanted for outcome in ended)

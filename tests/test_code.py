@@ -1,7 +1,9 @@
 "Chapter 16: the sandbox lets nothing through that it names, and the tasks are what they say."
+import math
 import os
 import random
 import warnings
+import zoneinfo
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import code
-from llmlab.code import EACH, KEEP, KINDS, REDUCE, Outcome, parses, run_program, tasks, verdict, write_task
+from llmlab.code import (
+    EACH,
+    KEEP,
+    KINDS,
+    REDUCE,
+    Outcome,
+    Task,
+    parses,
+    passing,
+    run_program,
+    tasks,
+    verdict,
+    write_task,
+)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="the sandbox needs POSIX limits")
 
@@ -72,6 +87,15 @@ def test_how_a_program_ends(program, status):
         ("import os; os.kill(os.getppid(), 9)", "process"),
         ("import ctypes", "foreign code"),
         ("import mmap", "foreign code"),
+        ("import _posixsubprocess as p; p.fork_exec([b'touch', b'{place}'], [b'/bin/touch'], *[None] * 20)", "process"),
+        ("import sys; del sys.modules['_posixsubprocess']; import _posixsubprocess", "process"),
+        ("import socket; socket.socketpair()[0].connect('{victim}')", "network"),
+        ("import socket; socket.socket(socket.AF_UNIX).bind('{place}')", "network"),
+        ("import asyncio; asyncio.run(asyncio.open_connection('192.0.2.1', 80))", "network"),
+        ("import asyncio; asyncio.run(asyncio.create_subprocess_exec('touch', '{place}'))", "process"),
+        ("import sqlite3; sqlite3.connect(':memory:')", "file"),
+        ("import tempfile; tempfile.TemporaryFile()", "file"),
+        ("import multiprocessing as m; m.get_context('fork').Process(target=print).start()", "process"),
     ],
 )
 def test_what_is_refused(tmp_path, program, what):
@@ -87,13 +111,13 @@ def test_what_is_refused(tmp_path, program, what):
     "program", ["while True: pass", "import time; time.sleep(3600)", "while True: print('x' * 10_000)"]
 )
 def test_what_takes_too_long_is_ended(program):
-    assert run_program(program, seconds=1) == ("timeout", "more than 1 s")
+    assert run_program(program, seconds=1) == Outcome("timeout", "more than 1 s")
 
 
 @posix
 def test_a_caught_refusal_is_still_one():
     caught = "try:\n    open('a', 'w')\nexcept BaseException:\n    pass\nassert True"
-    assert run_program(caught) == ("refused", "file: open a")
+    assert run_program(caught) == Outcome("refused", "file: open a")
 
 
 @posix
@@ -112,8 +136,10 @@ def test_no_process_is_left():
 
 
 def test_a_report_counts_only_with_its_number():
-    assert verdict("abc passed ", "abc", 0, 2) == ("passed", "")
-    assert verdict("abc failed ValueError: no", "abc", 0, 2) == ("failed", "ValueError: no")
+    assert verdict("abc passed ", "abc", 0, 2) == Outcome("passed", "")
+    assert verdict("abc failed ValueError: no", "abc", 0, 2) == Outcome("failed", "ValueError: no")
+    assert verdict("abc passed \0list([1])", "abc", 0, 2, asked=1).values == ([1],)
+    assert verdict("abc passed \0list([1])", "abc", 0, 2, asked=2) == Outcome("failed", "1 readable answers to 2 calls")
     assert verdict("passed ", "abc", 0, 2).status == "failed"
     assert verdict("", "abc", None, 2) == verdict("", "abc", -9, 2) == Outcome("timeout", "more than 2 s")
 
@@ -144,8 +170,10 @@ def test_parses(source, good):
 @given(st.sampled_from(KINDS), st.integers(0, 10**6))
 def test_a_solution_passes_its_tests_and_says_its_parts(kind, seed):
     task = write_task(kind, random.Random(seed))
-    exec(task.prompt + task.solution + task.tests, {})
-    assert task.tests.count("assert f(") == 5 and task.solution.endswith("\n") and task.solution.count("\n") == 1
+    names = {}
+    exec(task.prompt + task.solution, names)
+    assert [eval(call, names) for call, _ in task.tests] == [wanted for _, wanted in task.tests]
+    assert len(task.tests) == 5 and task.solution.endswith("\n") and task.solution.count("\n") == 1
 
 
 def test_the_tests_tell_combinations_apart():
@@ -154,11 +182,9 @@ def test_the_tests_tell_combinations_apart():
     for kind in KINDS[::7]:
         one, another = write_task(kind, rng), write_task(rng.choice([k for k in KINDS if k != kind]), rng)
         name, theirs = (t.prompt.split("(")[1].split(")")[0] for t in (one, another))
-        try:
-            exec(f"def f({theirs}):\n    return{another.solution}{one.tests}", {})
-            wrong += 1
-        except AssertionError:
-            pass
+        names = {}
+        exec(f"def f({theirs}):\n    return{another.solution}", names)
+        wrong += all(eval(call, names) == wanted for call, wanted in one.tests)
     assert wrong <= 3
 
 
@@ -192,6 +218,24 @@ RIGHT = {
 }
 
 
+# What else right programs use, one line each; what is refused stands above.
+LINES = (Path(__file__).parent / "data" / "right_programs.txt").read_text(encoding="utf-8").splitlines()
+RIGHT |= {line.split(";")[0]: line.replace("; ", "\n") for line in LINES}
+RIGHT |= {
+    "asyncio": "import asyncio\nasync def main():\n"
+    + "    return await asyncio.gather(*(asyncio.sleep(0.01, i) for i in 'ab'))\n"
+    + "assert asyncio.run(main()) == ['a', 'b']\n",
+    "doctest": 'import doctest\ndef f():\n    """\n    >>> f()\n    2\n    """\n    return 2\n'
+    + "assert doctest.testmod() == (0, 1)\n",
+    "its source": "import inspect\nclass A:\n    def f(self):\n        return 7\n"
+    + "assert inspect.getsource(A).count('7') == inspect.getsource(A.f).count('7') == 1\n",
+    "a traceback": "import traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n"
+    + "    assert '    1 / 0' in traceback.format_exc()\n",
+    "a file that is not there": "try:\n    open('no such file')\nexcept FileNotFoundError:\n    pass\n"
+    + "else:\n    raise ValueError\n",
+}
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_programs_that_look_themselves_up_pass(name):
     assert run_program(RIGHT[name]) == Outcome("passed", "")
@@ -200,3 +244,68 @@ def test_right_programs_that_look_themselves_up_pass(name):
 def test_the_program_does_not_see_the_harness():
     seen = run_program("import __main__\nassert not {'nonce', 'pipe', 'refused', 'watch'} & set(vars(__main__))\n")
     assert seen.status == "passed"
+
+
+@pytest.mark.skipif(not any(map(os.path.isdir, zoneinfo.TZPATH)), reason="this machine has no time zones")
+def test_time_zones_are_readable():
+    program = "import datetime, zoneinfo\nzone = zoneinfo.ZoneInfo('Europe/Berlin')\n"
+    program += "then = datetime.datetime(2024, 7, 1, tzinfo=zone)\n"
+    assert run_program(program + "assert then.utcoffset().seconds == 7200") == Outcome("passed", "")
+
+
+# --- the values that a program is asked for ---------------------------------------------------------------------------
+
+VALUES = [0, -3, True, None, 1.5, -0.0, 2j, "é\n\0'", b"\0", [], (), set(), {}, (1,), [[1], {2: {3}}], {"a": (None,)}]
+
+
+def test_values_come_back_as_they_are():
+    given = run_program("def f(x):\n    return x\n", calls=tuple(f"f({value!r})" for value in VALUES))
+    assert given.status == "passed" and repr(given.values) == repr(tuple(VALUES))
+    inf, nan = run_program("", calls=("float('-inf')", "float('nan')")).values
+    assert inf == -math.inf and math.isnan(nan)
+
+
+FLATTERERS = {
+    "equal to all": "class A:\n    def __eq__(self, other):\n        return True\n"
+    + "    def __repr__(self):\n        return '10'\ndef f(x):\n    return A()\n",
+    "a list that is equal to all": "class A(list):\n    def __eq__(self, other):\n        return True\n"
+    + "def f(x):\n    return A()\n",
+    "inside a list": "class A(int):\n    def __eq__(self, other):\n        return True\ndef f(x):\n    return [A()]\n",
+    "another repr": "import builtins\nbuiltins.repr = lambda x: '10'\ndef f(x):\n    return 3\n",
+    "all asserts pass": "import builtins\nbuiltins.AssertionError = Warning\ndef f(x):\n    return 3\n",
+    "ends first": "import os, sys\nsys.exit(0)\n",
+    "says that it passed": "import os, sys\nfor n in range(1, 5):\n    try:\n        frame = sys._getframe(n)\n"
+    + "        os.write(frame.f_globals['pipe'], (frame.f_globals['nonce'] + ' passed ').encode())\n"
+    + "    except (KeyError, ValueError):\n        pass\n",
+}
+
+
+@pytest.mark.parametrize("name", FLATTERERS)
+def test_no_program_is_believed_that_does_not_give_the_value(name):
+    task = Task(("", "", ""), "", "", (("f([1, 4, 6, -2])", 10),))
+    assert passing(task, [FLATTERERS[name]]) == 0
+    right = ["def f(xs):\n    return sum(x for x in xs if x > 3)", "import sys\nf = lambda x: 10\nsys.exit(0)"]
+    assert passing(task, right) == 2
+
+
+@pytest.mark.parametrize(
+    "program, detail",
+    [
+        ("f = lambda: object()", "TypeError: a value of object, expected numbers, texts"),
+        ("f = lambda: 'x' * 20_000", "answers of 2"),
+        ("f = lambda: 1 / 0", "ZeroDivisionError"),
+        ("", "NameError"),
+        ("l = []\nl.append(l)\nf = lambda: l", "RecursionError"),
+    ],
+)
+def test_values_that_cannot_be_told(program, detail):
+    outcome = run_program(program, calls=("f()",))
+    assert outcome.status == "failed" and outcome.detail.startswith(detail) and outcome.values == ()
+
+
+NOT_PLAIN = ["f()", "__import__('os')", "open('x')", "[1", "(" * 9000, "list(1)", "[*x]", "x", "{**{}}", "", "float(x)"]
+
+
+@pytest.mark.parametrize("text", NOT_PLAIN)
+def test_an_answer_is_read_and_not_run(text):
+    assert code.read_plain(text) == []
