@@ -79,11 +79,17 @@ class CodeTokenizer:
         return [names.get(i) or self.base.strings([i])[0] for i in ids]
 
 # %% ../nbs/16_completion.ipynb #f1110016
-def complete_lines(model: Callable, tokenizer: CodeTokenizer, texts: Sequence[str], n: int = 24) -> list[str]:
+def complete_lines(
+    model: Callable,
+    tokenizer: CodeTokenizer,
+    texts: Sequence[str],
+    n: int = 24,
+    memory: int | None = None,  # tokens of each text that the model may see; None: as many as fit
+) -> list[str]:
     "The rest of the line after each text, at most n tokens of it, greedily."
     room, base = model.cfg.context - n, tokenizer.base
     ends = [i for i in range(base.vocab_size) if b"\n" in base[i]] + [tokenizer.eot]
-    prompts = [[tokenizer.eot, *base.encode(text)][-room:] for text in texts]
+    prompts = [[tokenizer.eot, *base.encode(text)][-min(room, memory or room) :] for text in texts]
     rows = generate(model, prompts, n, Sampling(temperature=0), stop=ends)
     return [base.decode([i for i in row if i < tokenizer.eot]).split("\n")[0] for row in rows]
 
@@ -159,10 +165,10 @@ def fill(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap], n: int 
     return [tokenizer.base.decode([i for i in row if i < tokenizer.eot]) for row in rows]
 
 # %% ../nbs/16_completion.ipynb #f1110033
-def middle_nats(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap], behind: bool = True) -> Float[Tensor, " n"]:
-    "Surprise at each true middle, its end not counted, in nats; behind=False: the model sees only what stands before."
-    base, nats = tokenizer.base, []
+def middle_nats(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap]) -> Float[Tensor, " n"]:
+    "Surprise at each true middle, its end not counted, in nats."
+    nats = []
     for gap in gaps:
-        head = tokenizer.gap(gap.before, gap.after) if behind else [tokenizer.eot, *base.encode(gap.before)]
-        nats.append(-token_logprobs(model, head + base.encode(gap.middle))[len(head) - 1 :].sum().item())
+        head = tokenizer.gap(gap.before, gap.after)
+        nats.append(-token_logprobs(model, head + tokenizer.base.encode(gap.middle))[len(head) - 1 :].sum().item())
     return torch.tensor(nats)

@@ -176,6 +176,15 @@ def test_a_line_ends_at_its_end_and_long_texts_are_read_from_their_end():
     assert complete_lines(model, TOKENIZER, texts) == [" total", " total"]
 
 
+def test_a_short_memory_sees_no_more_than_its_tokens():
+    model = tiny().eval()
+    ends = [line * 9 + "return x" for line in ("a = 1\n", "bb = [2]\n")]
+    last = TOKENIZER.base.encode(ends[0])[-3:]
+    assert TOKENIZER.base.encode(ends[1])[-3:] == last
+    assert complete_lines(model, TOKENIZER, ends[:1], memory=3) == complete_lines(model, TOKENIZER, ends[1:], memory=3)
+    assert complete_lines(model, TOKENIZER, ends[:1]) != complete_lines(model, TOKENIZER, ends[1:])
+
+
 def test_it_learns_to_fill_and_to_stop():
     model, gap = tiny(), Gap("x =", " 12", "\nprint(x)")
     ids = torch.tensor([[*TOKENIZER.gap(gap.before, gap.after), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]] * 8)
@@ -192,11 +201,11 @@ def test_too_much_around_a_gap():
 def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
     model, gap = tiny().eval(), Gap("x =", " 12 + y", "\nprint(x)")
     middle = TOKENIZER.base.encode(gap.middle)
-    heads = TOKENIZER.gap(gap.before, gap.after), [TOKENIZER.eot, *TOKENIZER.base.encode(gap.before)]
-    for behind, head in zip((True, False), heads, strict=True):
+    for each in (gap, gap._replace(after="")):
+        head = TOKENIZER.gap(each.before, each.after)
         logp = model(torch.tensor([head + middle]))[0].log_softmax(-1)
         wanted = -sum(logp[len(head) - 1 + k, i] for k, i in enumerate(middle))
-        torch.testing.assert_close(middle_nats(model, TOKENIZER, [gap], behind), wanted[None].detach())
+        torch.testing.assert_close(middle_nats(model, TOKENIZER, [each]), wanted[None].detach())
 
 
 # --- the shipped model ------------------------------------------------------------------------------------------------
@@ -214,7 +223,7 @@ def test_the_shipped_model_reads_what_stands_behind(coder):
     texts = [text for source in held.documents.values() for text in functions(source) if 80 < len(text) < 300]
     gaps = [gap for gap in (cut_gap(text, rng) for text in rng.sample(texts, 60)) if gap]
     gaps = [gap for gap in gaps if len(coder[1].gap(gap.before, gap.after)) < 130]
-    assert middle_nats(*coder, gaps).mean() < middle_nats(*coder, gaps, behind=False).mean()
+    assert middle_nats(*coder, gaps).mean() < middle_nats(*coder, [gap._replace(after="") for gap in gaps]).mean()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -26,6 +26,7 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
         },
     ),
     "code": ("16_code", {"seeds": "[row(seed) for seed in range(5)]"}),
+    "completion": ("16_completion", {"seeds": "[row(seed) for seed in range(3)]"}),
     "interpretability": ("19_interpretability", {"copiers": "[copier_row(seed) for seed in range(5)]"}),
     "ethics": ("20_ethics", {"trainings": "[training_row(seed) for seed in range(5)]"}),
 }
