@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from llmlab import lab
+from llmlab.doctor import Finding
 
 
 def test_copies_every_chapter_byte_for_byte(tmp_path):
@@ -54,9 +55,11 @@ def test_command_reports_and_says_what_to_install(tmp_path, capsys, monkeypatch)
     assert f"{len(lab.chapters())} chapters new in {tmp_path}" in capsys.readouterr().out
     (tmp_path / "99_notation.ipynb").write_text("mine")
     monkeypatch.setattr(lab, "find_spec", lambda name: None)
+    missing = [Finding("note", "jupyterlab is missing", 'pip install "jupyterlab>=4.2"')]
+    monkeypatch.setattr(lab, "look_at_packages", lambda: missing)
     assert lab.main(["lab", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert "99_notation.ipynb: kept yours" in said.out and 'pip install "llmlab-course[course]"' in said.err
+    assert "99_notation.ipynb: kept yours" in said.out and 'pip install "jupyterlab>=' in said.err
 
 
 STAND_IN = """import os, signal, sys
@@ -132,18 +135,9 @@ def test_version_and_the_doctors_verdict(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         lab.main(["--version"])
     assert stop.value.code == 0 and capsys.readouterr().out == f"llmlab {lab._version()}\n"
-    monkeypatch.setattr(lab, "_machine", lambda: [("note", "no browser", "open the address elsewhere")])
-    monkeypatch.setattr(lab, "_packages", lambda: [("ok", "torch 3", "")])
-    assert lab.main(["doctor"]) == 0 and "→ open the address elsewhere" in capsys.readouterr().out
-    monkeypatch.setattr(lab, "_packages", lambda: [("broken", "torch is missing", "pip install torch")])
-    assert lab.main(["doctor"]) == 1 and "→ pip install torch" in capsys.readouterr().out
-
-
-def test_the_doctor_names_what_is_missing_and_what_is_too_old(monkeypatch):
-    monkeypatch.setattr(lab, "requires", lambda name: ["numpy>=99", "nosuch>=1", 'other; extra == "course"'])
-    rows = lab._packages()
-    assert [state for state, *_ in rows] == ["broken", "broken", "note"]
-    assert rows[0][2] == 'pip install "numpy>=99"' and rows[1][1] == "nosuch is missing"
+    for verdict in (0, 1):
+        monkeypatch.setattr(lab, "report", lambda verdict=verdict: verdict)
+        assert lab.main(["doctor"]) == verdict
 
 
 def test_the_last_measurements_are_at_hand():
