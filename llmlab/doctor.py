@@ -75,9 +75,10 @@ for name in sys.argv[1:]:
     try:
         module, wrong = importlib.import_module(name), None
     except ModuleNotFoundError as error:
-        wrong = None if error.name == name else repr(error)  # a package that is not there is named elsewhere
+        wrong = None if error.name == name else f"ModuleNotFoundError: {error}"  # of one not there we know already
     except BaseException as error:
-        wrong = repr(error)
+        said = [line for line in str(error).splitlines() if line.strip()]
+        wrong = f"{type(error).__name__}: {said[-1] if said else name}"
     print(json.dumps([name, wrong]), flush=True)
 torch = sys.modules.get("torch")
 if torch and hasattr(torch, "get_num_threads"):
@@ -94,11 +95,13 @@ def look_at_imports() -> Iterator[Finding]:
     if stopped := next((name for name in IMPORTED if name not in told), None):
         last = (ran.stderr.strip().splitlines() or [f"status {ran.returncode}"])[-1]
         yield Finding("broken", f"import {stopped} ends Python: {last}", f"pip install --force-reinstall {stopped}")
+    first = {}  # what went wrong -> the package that it came from
     for name, said in answers:
         if name == "device":
             yield Finding("ok", f"device: {said}")
         elif said:
-            yield Finding("broken", f"{name} cannot be imported: {said}", f"pip install --force-reinstall {name}")
+            todo = f"pip install --force-reinstall {first.setdefault(said, name)}"
+            yield Finding("broken", f"{name} cannot be imported: {said}", todo)
 
 # %% ../nbs/workshop/doctor.ipynb #d0c70013
 def cache_folder() -> Path:

@@ -170,7 +170,9 @@ def _lab_options(options: list[str]) -> list[str]:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         ours.append("--allow-root")
     if _container():
-        ours += ["--no-browser", "--ip=0.0.0.0"]  # the browser is outside; a later --ip of the user wins
+        ours.append("--no-browser")  # the browser is outside
+        if not {"--ip", "--ServerApp.ip"} & {option.partition("=")[0] for option in options}:  # JupyterLab takes one
+            ours.append("--ip=0.0.0.0")
     return [*(o for o in ours if o not in options), *options]
 
 

@@ -69,7 +69,7 @@ def test_a_folder_that_is_not_installed(monkeypatch):
     [
         ("raise ImportError('libtorch_cpu.so: cannot open')", "torch cannot be imported: ImportError"),
         ("import nosuch_part", "torch cannot be imported: ModuleNotFoundError"),
-        ("raise SystemExit(3)", "torch cannot be imported: SystemExit(3)"),
+        ("raise SystemExit(3)", "torch cannot be imported: SystemExit: 3"),
         ("import os; os.abort()", "import torch ends Python"),
         ("import os; os._exit(0)", "import torch ends Python"),
     ],
@@ -80,6 +80,16 @@ def test_a_torch_that_is_there_and_cannot_be_imported(site, source, said):
     wrong = [f for f in site("look_at_imports") if f.state != "ok"]
     assert len(wrong) == 1 and wrong[0].what.startswith(said)
     assert wrong[0].todo == "pip install --force-reinstall torch"
+
+
+def test_what_breaks_several_packages_is_mended_at_its_source(site):
+    for name in ("numpy", "torch"):
+        (site.folder / name).mkdir()
+        (site.folder / name / "__init__.py").write_text("raise ImportError('\\n\\nPLEASE READ\\n\\nfile too short')")
+    wrong = {f.what.split()[0]: f for f in site("look_at_imports") if f.state != "ok"}
+    assert {"numpy", "torch"} <= set(wrong)
+    assert wrong["torch"].what == "torch cannot be imported: ImportError: file too short"
+    assert {f.todo for f in wrong.values()} == {"pip install --force-reinstall numpy"}
 
 
 def test_the_device_is_told_where_all_is_well(site):
