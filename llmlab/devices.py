@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 # %% ../nbs/98_devices.ipynb #268ec782
+from .checks import check_arguments, check_ids, whole
 from .transformer import Block
 
 # %% ../nbs/98_devices.ipynb #c5a415f8
@@ -123,20 +124,33 @@ def share(ids: Tensor, rank: int, world: int, parts: int = 1) -> Tensor:
     return ids[rank::world]
 
 # %% ../nbs/98_devices.ipynb #ab3b72d3
-def write_tokens(path: str | Path, documents: Iterable[list[int]], vocab_size: int) -> int:
-    "Ids one after another in an .npy file, never more than one document in memory -> how many."
-    path, n = Path(path), 0
+@check_arguments(vocab_size=whole(1, 2**32))
+def write_tokens(
+    path: str | Path,  # of the .npy file to make
+    documents: Iterable[list[int]],  # the ids of each document
+    vocab_size: int,  # ids are below it: at most 65,536 take two bytes each, more take four
+) -> int:  # how many ids were written
+    """Write ids one after another in an .npy file, with never more than one document in memory.
+
+    Raises ValueError, and leaves nothing behind, where the file exists, or where an id is no whole number or outside
+    the vocabulary: it would come back as another id.
+    """
+    path, n = Path(path).expanduser(), 0
     if path.exists():
         raise ValueError(f"{path} exists: choose another name, or remove it first")
     kind, beside = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32), path.with_name(f".{path.name}.tmp")
     header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False}
-    with open(beside, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**15,)})
-        start = file.tell()
-        for ids in documents:
-            n += file.write(np.asarray(ids, kind).tobytes()) // kind.itemsize
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (n,)})
-        assert file.tell() == start, "the header keeps its length"
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**15,)})
+            start = file.tell()
+            for i, ids in enumerate(documents):
+                ids = np.asarray(check_ids(ids, vocab_size, f"the ids of document {i}"), kind)
+                n += file.write(ids.tobytes()) // kind.itemsize
+            file.seek(0)
+            np.lib.format.write_array_header_1_0(file, {**header, "shape": (n,)})
+            assert file.tell() == start, "the header keeps its length"
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
     return n

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 # %% ../nbs/12_pretrained.ipynb #12c00006
 from . import families
 from .adapters import as_engine, special_names
+from .chat import CHAT_TEMPLATE
 from .checks import SETTINGS, check_value, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
 from .hub import Origin, check_claims, check_fit, open_tensors, read_tokenizer, shapes_of
@@ -402,6 +403,7 @@ def export(
         ends = {f"{kind}_id": stored.token_to_id(name) for kind, name in facts.items() if kind[:3] in ("bos", "eos", "pad")}
         about |= ends | {name: about[name] for name in GIVEN[family] if name in about}
         facts |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.cfg.context}
+        facts |= {"chat_template": CHAT_TEMPLATE} if stored.token_to_id("<|assistant|>") is not None and isinstance(tokenizer, Tokenizer) else {}
         facts["model_input_names"] = ["input_ids", "attention_mask", *["token_type_ids"] * bool(model.cfg.segments)]
         files |= {"tokenizer.json": stored.to_str().encode(), "tokenizer_config.json": json.dumps(facts, indent=1).encode()}
     files["config.json"] = json.dumps(about, indent=1).encode()

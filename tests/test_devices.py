@@ -140,7 +140,25 @@ def test_a_broken_stream_leaves_no_token_file(tmp_path):
 
     with pytest.raises(OSError, match="gone"):
         write_tokens(tmp_path / "t.npy", documents(), 9)
-    assert not (tmp_path / "t.npy").exists()
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "ids, vocab_size, said",
+    [
+        ([70_000], 70_000, "id 70000 is outside the vocabulary: the ids of document 1 run from 0 to 69999"),
+        ([70_000], 300, "id 70000 is outside the vocabulary: the ids of document 1 run from 0 to 299"),  # was 4,464
+        ([-1], 300, "id -1 is outside the vocabulary"),  # was 65,535
+        ([2.7], 300, "the ids of document 1 are float64, expected whole numbers: they are never rounded"),  # was 2
+        (["2"], 300, "the ids of document 1 are <U1, expected whole numbers"),
+        ([1], 2**32 + 1, "vocab_size=4294967297: expected a whole number from 1 to 4294967296"),
+        ([1], 300.0, "vocab_size=300.0: expected a whole number"),
+    ],
+)
+def test_an_id_that_would_come_back_as_another_is_refused(tmp_path, unchecked, ids, vocab_size, said):
+    with pytest.raises(ValueError, match=said):
+        write_tokens(tmp_path / "t.npy", [[1, 2], ids], vocab_size)
+    assert not [*tmp_path.iterdir()]
 
 
 WIDE = {"d_head": 32}

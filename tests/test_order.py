@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "segmentation", "text", "tokens", "adapters", "ngrams",
+    "checks", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
     "attention", "transformer", "metrics", "bleu", "overlap",
     "losses", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
@@ -18,7 +18,7 @@ PICTURES = ["checks", "maps", "stills", "peers", "views", "panels"]  # import no
 DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
-LIGHT = ["segmentation", "text", "tokens", "ngrams", *PICTURES, *COMMAND, "exercises"]  # need no torch to be imported
+LIGHT = ["segmentation", "text", "chat", "tokens", "ngrams", *PICTURES, *COMMAND, "exercises"]  # import no torch
 HUB = {"pretrained"}  # the only module that may import transformers
 DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}
 MODULES = sorted(f.stem for f in (ROOT / "llmlab").glob("[!_]*.py"))
