@@ -68,9 +68,10 @@ def measure(chapter: str, parts: dict[str, str]) -> dict:
     "The values of the expressions in a kernel that has run the chapter, in the folder of the checkout."
     book = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", 4)
     inside = ", ".join(f"{name!r}: {expression}" for name, expression in parts.items())
-    tools = f"import json, sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nfrom measure_claims import ship\n"
-    last = nbformat.v4.new_code_cell(f"{tools}print('\\n' + json.dumps({{{inside}}}))")
-    book.cells.append(last)
+    # imported at the start: a long run must not meet files that changed meanwhile
+    tools = f"import json, sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nimport make_checkpoints\nfrom measure_claims import ship"
+    last = nbformat.v4.new_code_cell(f"print('\\n' + json.dumps({{{inside}}}))")
+    book.cells = [nbformat.v4.new_code_cell(tools), *book.cells, last]
     # cells that read or check the old table may fail: only the last one counts
     options = {"timeout": None, "kernel_name": "python3", "allow_errors": True}
     NotebookClient(book, resources={"metadata": {"path": str(ROOT)}}, **options).execute()
