@@ -35,6 +35,13 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
             " ship('attentive-lstm', trained['LSTM with attention', 0])]",
         },
     ),
+    "cost": (
+        "18_cost",
+        {
+            "runs": "[train_one(d, budget) for budget in budgets for d in widths]",
+            "beyond": "train_one(widths[-1], 4 * budgets[-1])",
+        },
+    ),
     "masked": (
         "09_masked",
         {
@@ -69,7 +76,7 @@ def measure(chapter: str, parts: dict[str, str]) -> dict:
     book = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", 4)
     inside = ", ".join(f"{name!r}: {expression}" for name, expression in parts.items())
     # imported at the start: a long run must not meet files that changed meanwhile
-    tools = f"import json, sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nimport make_checkpoints\nfrom measure_claims import ship"
+    tools = "import json, sys\nsys.path.insert(0, 'tools')\nimport make_checkpoints\nfrom measure_claims import ship"
     last = nbformat.v4.new_code_cell(f"print('\\n' + json.dumps({{{inside}}}))")
     book.cells = [nbformat.v4.new_code_cell(tools), *book.cells, last]
     # cells that read or check the old table may fail: only the last one counts
