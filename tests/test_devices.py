@@ -140,7 +140,40 @@ def test_a_broken_stream_leaves_no_token_file(tmp_path):
 
     with pytest.raises(OSError, match="gone"):
         write_tokens(tmp_path / "t.npy", documents(), 9)
-    assert not (tmp_path / "t.npy").exists()
+    assert not [*tmp_path.iterdir()], "nor half of one"
+
+
+@pytest.mark.parametrize(
+    "ids, said",
+    [
+        ([1, 9], "ids from 1 to 9: expected 0 to 8, the vocabulary"),
+        ([-1, 3], "ids from -1 to 3"),
+        (np.array([70_000]), "ids from 70000 to 70000"),
+        ([1.5, 2.0], r"a document of shape \(2,\), float64: expected a list of whole numbers"),
+        ([[1, 2]], r"a document of shape \(1, 2\)"),
+        (3, r"a document of shape \(\)"),
+    ],
+)
+def test_ids_outside_the_vocabulary_are_neither_wrapped_nor_rounded(tmp_path, ids, said):
+    with pytest.raises(ValueError, match=said):
+        write_tokens(tmp_path / "t.npy", iter([[1, 2], ids]), 9)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("vocab_size", [0, 2**32 + 1, 1.5, True])
+def test_a_vocabulary_that_is_none(tmp_path, vocab_size):
+    with pytest.raises(ValueError, match="vocab_size=.*: expected a whole number from 1 to 4294967296"):
+        write_tokens(tmp_path / "t.npy", [[0]], vocab_size)
+
+
+def test_a_full_disk_leaves_no_token_file(tmp_path, monkeypatch):
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ValueError, match=r"cannot write .*t.npy \(No space left on device\)"):
+        write_tokens(tmp_path / "t.npy", [[1]], 9)
+    assert not [*tmp_path.iterdir()]
 
 
 WIDE = {"d_head": 32}
