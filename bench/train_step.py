@@ -130,14 +130,16 @@ def textbook_loss(model, ids):
 
 
 def encoder(kind, cfg):
-    "BERT or ModernBERT of transformers: the head at every place."
+    "BERT or ModernBERT of transformers, the head at every place; `sparse`: ModernBERT, the head at targets alone."
     size = dict(vocab_size=cfg.vocab_size, hidden_size=cfg.d_model, num_hidden_layers=cfg.layers,
                 num_attention_heads=cfg.heads, intermediate_size=4 * cfg.d_model, max_position_embeddings=cfg.context,
                 attn_implementation="sdpa")
-    if kind == "modernbert":  # gated: two thirds of the width has as many weights
+    if kind != "bert":  # gated: two thirds of the width has as many weights
         names = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
         size["intermediate_size"] = 8 * cfg.d_model // 3
-        return transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**size, **dict.fromkeys(names, 0)))
+        return transformers.ModernBertForMaskedLM(
+            transformers.ModernBertConfig(**size, **dict.fromkeys(names, 0), sparse_prediction=kind == "sparse")
+        )
     off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return transformers.BertForMaskedLM(transformers.BertConfig(**size, **off))
 
@@ -146,6 +148,12 @@ def every_place_loss(model, batch):
     "Mean surprise at the hidden tokens, out of logits at every place, as transformers computes it."
     inputs, labels, there = batch.unbind(1)
     return F.cross_entropy(model(inputs, attention_mask=there).logits.flatten(0, 1), labels.flatten())
+
+
+def own_loss(model, batch):
+    "The loss that transformers computes itself from the labels."
+    inputs, labels, there = batch.unbind(1)
+    return model(inputs, attention_mask=there, labels=labels.contiguous()).loss
 
 
 CAUSAL_MODELS = {
@@ -165,6 +173,7 @@ MASKED_MODELS = {
     "llmlab": (MaskedLM, masked_loss),
     "transformers BERT (sdpa)": (lambda cfg: encoder("bert", cfg), every_place_loss),
     "transformers ModernBERT (sdpa)": (lambda cfg: encoder("modernbert", cfg), every_place_loss),
+    "transformers ModernBERT (sdpa, sparse)": (lambda cfg: encoder("sparse", cfg), own_loss),
 }
 if not transformers:
     MASKED_MODELS = {"llmlab": MASKED_MODELS["llmlab"]}

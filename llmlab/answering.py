@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/14_answering.ipynb #81139319
+from .checks import COUNT, SEED, SIZE, check_arguments
 from .generation import Sampling, generate
 from .losses import counted
 from .maps import strings
@@ -89,6 +90,7 @@ def single_rows(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -
 class SpanBatches:
     "Seeded batches of rows with their answers: the batch of a step depends on seed and step alone."
 
+    @check_arguments(context=SIZE, batch_size=SIZE, seed=SEED)
     def __init__(self, items: Sequence[Item], tokenizer: MaskTokenizer, context: int, batch_size: int = 32, seed: int = 0):
         rows = single_rows(items, tokenizer, context)
         packed, marks = stack_rows(rows, tokenizer.pad), torch.zeros(len(rows), 2, max(len(r.ids) for r in rows)).long()
@@ -97,6 +99,7 @@ class SpanBatches:
                 edge[at] = 1
         self.rows, self.batch_size, self.seed = torch.cat([packed, marks], 1), batch_size, seed
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b n t"]:
         "Ids, parts, a 1 at the first and a 1 at the last token of the answer."
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -258,12 +261,14 @@ def packed(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -> lis
 class AnswerBatches:
     "Seeded batches of rows with the answer to write, as chapter 13's losses take them; a step's batch depends on seed and step alone."
 
+    @check_arguments(context=SIZE, batch_size=SIZE, seed=SEED)
     def __init__(self, items: Sequence[Item], tokenizer: MaskTokenizer, context: int, batch_size: int = 32, seed: int = 0):
         tails = [[i for i, _ in tokenizer.pieces(f" {item.answer}" * bool(item.answer))] for item in items]
         targets = [[tokenizer.cls, *tail, tokenizer.sep] for tail in tails]
         self.pairs = list(zip(packed(items, tokenizer, context), targets, strict=True))
         self.batch_size, self.seed = batch_size, seed
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
         "Rows and answers, filled up with -1."
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/16_completion.ipynb #f1110007
 from .causal import causal_loss
+from .checks import COUNT, SEED, SHARE, SIZE, check_arguments
 from .code import parses
 from .generation import Sampling, generate
 from .losses import counted
@@ -110,11 +111,12 @@ def cut_gap(text: str, rng: random.Random, words: int = 6) -> Gap | None:
 class CodeBatches:
     "Seeded batches of pieces of code, a share of them with a gap: the batch of a step depends on seed and step alone."
 
+    @check_arguments(context=SIZE, batch_size=SIZE, share=SHARE, seed=SEED)
     def __init__(
         self, texts: Sequence[str], tokenizer: CodeTokenizer, context: int, batch_size: int = 32, share: float = 0.8, seed: int = 0
     ):
-        if not texts or not any(text.strip() for text in texts) or not 0 <= share <= 1:
-            raise ValueError(f"{len(texts)} texts, share={share}: give texts with code in them, and a share from 0 to 1")
+        if not texts or not any(text.strip() for text in texts):
+            raise ValueError(f"{len(texts)} texts: give texts with code in them")
         self.texts, self.tokenizer, self.context = list(texts), tokenizer, context
         self.batch_size, self.share, self.seed = batch_size, share, seed
         self.ends = list(accumulate(map(len, texts)))
@@ -130,6 +132,7 @@ class CodeBatches:
         ids = [*tok.gap(gap.before, gap.after), *tok.base.encode(gap.middle), tok.eot]
         return ids if len(ids) <= self.context + 1 else self.row(rng, size)
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b t"]:
         "The rows of one step, all short or all long, filled up with -1."
         rng = random.Random(self.seed * 1_000_003 + step)

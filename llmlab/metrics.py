@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from . import __version__
+from .checks import SEED, SIZE, check_arguments, check_ids, number, optional, require, whole
 
 # %% ../nbs/06_metrics.ipynb #95f469b0
 class Score(float):
@@ -106,9 +107,12 @@ def bits_per_byte(
     **recipe,                                 # anything worth remembering
 ) -> Score:
     "Bits an ideal coder needs for a byte of the text, whatever the tokenizer."
-    if (total := int(np.sum(n_bytes))) < 1:
-        raise ValueError(f"n_bytes is {total}: give the UTF-8 length of the scored text, len(text.encode())")
-    each = n_bytes if np.ndim(n_bytes) else total / max(math.prod(logprobs.shape), 1)
+    sizes = np.asarray(n_bytes.cpu() if hasattr(n_bytes, "cpu") else n_bytes)
+    fits = sizes.dtype.kind in "iu" and sizes.size and sizes.min() >= 0 and sizes.sum() > 0
+    todo = "give the UTF-8 length of the scored text, len(text.encode())"
+    require(fits, f"n_bytes is {n_bytes}, expected whole numbers of at least 0, not all of them 0: {todo}")
+    total = int(sizes.sum())
+    each = sizes if sizes.ndim else total / max(math.prod(logprobs.shape), 1)
     rows = token_rows(logprobs, each) / [math.log(2), 1]
     return from_rows(rows, ratio, "bits per byte", **recipe_of(logprobs, {"bytes": total, **recipe}))
 
@@ -126,6 +130,7 @@ def counted(logits, targets, ignore):
     return kept
 
 # %% ../nbs/06_metrics.ipynb #26de05a4
+@check_arguments(k=SIZE, ignore=whole())
 def accuracy(
     logits: Float[Tensor, "*n v"],  # one score a candidate
     targets: Int[Tensor, "*n"],     # the right candidate
@@ -140,6 +145,7 @@ def accuracy(
     return from_rows(np.stack([hits, np.ones_like(hits)], 1), ratio, f"top-{k} accuracy", tokens=len(hits))
 
 # %% ../nbs/06_metrics.ipynb #66375738
+@check_arguments(k=SIZE, ignore=whole())
 def accuracy_per_class(
     logits: Float[Tensor, "*n v"],  # one score a candidate
     targets: Int[Tensor, "*n"],     # the right candidate
@@ -151,6 +157,7 @@ def accuracy_per_class(
     return {c: accuracy(logits, targets.where(targets == c, ignore), k, ignore) for c in classes}
 
 # %% ../nbs/06_metrics.ipynb #02843b8f
+@check_arguments(n=SIZE, context=SIZE, stride=SIZE)
 def windows(
     n: int,        # tokens to score
     context: int,  # longest window, in tokens
@@ -216,6 +223,7 @@ def scored_windows(ids, context, stride, batch_size):
         yield ids[at], ids[at + 1], offsets >= skipped[:, None]
 
 # %% ../nbs/06_metrics.ipynb #c8526dac
+@check_arguments(context=optional(SIZE), stride=optional(SIZE), batch_size=SIZE)
 def token_logprobs(
     model,                              # a Decoder, or any callable from ids [b t] to logits [b t v]
     ids: Int[Tensor, " t"] | list[int],  # the text; its first token is only looked at
@@ -224,7 +232,7 @@ def token_logprobs(
     batch_size: int = 16,               # windows a forward pass
 ) -> Float[Tensor, " n"]:                # log p of every token but the first, in nats
     "Every token after the first scored once, with at least context - stride tokens in view where they exist."
-    ids = torch.as_tensor(ids, dtype=torch.long, device=device_of(model))
+    ids = torch.as_tensor(check_ids(ids), dtype=torch.long, device=device_of(model))
     context = context or context_of(model)
     if context is None:
         raise ValueError(f"{type(model).__name__} does not say how many tokens it reads: give context, such as 512")
@@ -274,6 +282,7 @@ def rows_of(score, units=None):
     return np.stack([np.bincount(at, column) for column in rows.T], 1)
 
 # %% ../nbs/06_metrics.ipynb #84f4675c
+@check_arguments(level=number(above=0, below=1), n=SIZE, seed=SEED)
 def interval(
     score: Score,         # of any function here
     level: float = 0.95,  # share of the draws inside
@@ -282,8 +291,6 @@ def interval(
     seed: int = 0,
 ) -> Score:               # the same number; recipe["low"] and recipe["high"] are the interval
     "Bootstrap confidence interval of a score."
-    if not (0 < level < 1 and n >= 1):
-        raise ValueError(f"level {level}, n {n}: take a level between 0 and 1, such as 0.95, and at least one draw")
     rows = rows_of(score, units)
     low, high = np.quantile(score.total(resampled(rows, n, seed)), [(1 - level) / 2, (1 + level) / 2])
     how = {"low": float(low), "high": float(high), "level": level, "draws": n, "units": len(rows), "seed": seed}
@@ -297,6 +304,7 @@ def swapped(a, b, n, seed):
     return a.sum(0) + moved, b.sum(0) - moved
 
 # %% ../nbs/06_metrics.ipynb #a48820a2
+@check_arguments(n=SIZE, seed=SEED)
 def paired_test(
     a: Score,
     b: Score,              # of the same things in the same order
@@ -309,8 +317,8 @@ def paired_test(
     mine, theirs = rows_of(a, units), rows_of(b, units)
     if a.name != b.name or mine.shape != theirs.shape:
         raise ValueError(f"{a!r} with {len(mine)} rows, {b!r} with {len(theirs)}: score the same things in the same way")
-    if method not in ("swap", "bootstrap") or n < 1:
-        raise ValueError(f"method {method!r}, n {n}: take 'swap' or 'bootstrap', and n of at least 1")
+    if method not in ("swap", "bootstrap"):
+        raise ValueError(f"method {method!r}: take 'swap' or 'bootstrap'")
     draw = swapped if method == "swap" else drawn_together
     one, two = (a.total(sums) for sums in draw(mine, theirs, n, seed))
     real, chance = float(b) - float(a), two - one
@@ -324,7 +332,7 @@ def drawn_together(a, b, n, seed):
     return np.split(resampled(np.hstack([a, b]), n, seed), 2, axis=1)
 
 # %% ../nbs/06_metrics.ipynb #e876495d
-TEXT_SCORES = dict.fromkeys(("bleu", "token_bleu"), "bleu") | dict.fromkeys(("rouge", "exact_match", "f1", "pass_at_k"), "overlap")
+TEXT_SCORES = dict.fromkeys(("bleu", "token_bleu", "chrf"), "bleu") | dict.fromkeys(("rouge", "exact_match", "f1", "pass_at_k"), "overlap")
 
 
 def __getattr__(name):

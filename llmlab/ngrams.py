@@ -11,6 +11,8 @@ import numpy as np
 
 Ids = Sequence[int] | np.ndarray
 
+from .checks import COUNT, SEED, SIZE, check_arguments, check_ids
+
 # %% ../nbs/03_ngrams.ipynb #6528f369
 def discount(counts: np.ndarray) -> float:
     "n1 / (n1 + 2 n2), taken from every count; one half where nothing occurs once."
@@ -75,23 +77,18 @@ def mix(table: Table, context: np.ndarray, gram: np.ndarray, lower: np.ndarray) 
 
 # %% ../nbs/03_ngrams.ipynb #9c614bde
 def checked(ids: Ids, vocab_size: int) -> np.ndarray:
-    "The ids as an array; ValueError if one is outside the vocabulary."
-    ids = np.asarray(ids, np.int64).reshape(-1)
-    wrong = ids[(ids < 0) | (ids >= vocab_size)]
-    if len(wrong):
-        raise ValueError(f"id {wrong[0]} is outside the vocabulary: ids run from 0 to {vocab_size - 1}")
-    return ids
+    "The ids as an array; ValueError if one is no whole number or outside the vocabulary."
+    return np.asarray(check_ids(ids, vocab_size), np.int64).reshape(-1)
 
 # %% ../nbs/03_ngrams.ipynb #9feed9fb
 class NGram:
     "Interpolated Kneser–Ney: the probability of each token given the `order` - 1 before it."
+    @check_arguments(order=SIZE, vocab_size=SIZE)
     def __init__(
         self,
         order: int,  # tokens in an n-gram, the predicted one included
         vocab_size: int,
     ):
-        if order < 1 or vocab_size < 1:
-            raise ValueError(f"order={order}, vocab_size={vocab_size}: both must be 1 or more")
         self.order, self.vocab_size, self.tables = order, vocab_size, []
 
     def fit(self, ids: Ids) -> "NGram":
@@ -109,6 +106,7 @@ class NGram:
         "Probability of every token of the vocabulary after this context."
         return after(self, checked(context, self.vocab_size)[-self.order:])
 
+    @check_arguments(n=COUNT, seed=SEED)
     def sample(self, n: int, seed: int = 0, prompt: Ids = ()) -> list[int]:  # the n new ids
         "Draw token after token, each from `probs` of what stands before it."
         rng, ids = np.random.default_rng(seed), list(prompt)

@@ -3,13 +3,14 @@
 # %% auto #0
 __all__ = ['SHAPES', 'KINDS', 'GIVEN', 'LLAMA3', 'GPT2', 'BERT', 'LLAMA', 'TABLES', 'CLASSES', 'flat', 'check_given',
            'read_config', 'origin', 'their_names', 'stored', 'model_class', 'table_of', 'copy_rows', 'check_files',
-           'fill', 'whole_text', 'build', 'load', 'cached', 'find', 'attentions', 'spelled_out', 'family_of',
-           'their_config', 'their_tensors', 'export']
+           'fill', 'whole_text', 'build', 'load', 'cached', 'find', 'eager_attention', 'attentions', 'spelled_out',
+           'family_of', 'their_config', 'their_tensors', 'export']
 
 # %% ../nbs/12_pretrained.ipynb #12c00005
 import json
 import re
 from collections.abc import Collection
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 # %% ../nbs/12_pretrained.ipynb #12c00006
 from . import families
 from .adapters import as_engine, special_names
+from .chat import CHAT_TEMPLATE
 from .checks import SETTINGS, check_value, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
 from .hub import Origin, check_fit, open_tensors, read_tokenizer, shapes_in, shapes_of
@@ -295,18 +297,27 @@ def find(name: str | Path) -> Path:
         raise ConnectionError(f"cannot fetch {name!r} from the hub ({type(error).__name__}): {help}") from error
 
 # %% ../nbs/12_pretrained.ipynb #12c00047
+@contextmanager
+def eager_attention(model):
+    "A model of `transformers` and the stacks inside it, each of which may have a configuration of its own, computing weights."
+    parts = [part for part in model.modules() if hasattr(part, "set_attn_implementation")]
+    before = [part.config._attn_implementation for part in parts]
+    try:
+        for part in parts:
+            part.set_attn_implementation("eager")
+        yield
+    finally:
+        for part, kind in zip(parts, before, strict=True):
+            part.set_attn_implementation(kind)
+
+
 def attentions(
     model,  # of `transformers`: decoder, encoder or encoder-decoder
     inputs: dict,  # what the model is called with: input_ids, attention_mask, …
 ) -> dict[str, list[Tensor]]:  # "attention", or "encoder", "decoder" and "cross": a tensor [b h tq tk] a layer
     "Where every head looks; fused attention, which keeps no weights, is switched off for the run and back on."
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        with evaluating(model):
-            out = model(**inputs, output_attentions=True)
-    finally:
-        model.set_attn_implementation(before)
+    with eager_attention(model), evaluating(model):
+        out = model(**inputs, output_attentions=True)
     kinds = dict(encoder="encoder_attentions", decoder="decoder_attentions", cross="cross_attentions")
     kinds = kinds if model.config.is_encoder_decoder else {"attention": "attentions"}
     found = {kind: list(out.get(name) or ()) for kind, name in kinds.items()}
@@ -397,6 +408,7 @@ def export(
         ends = {f"{kind}_id": stored.token_to_id(name) for kind, name in facts.items() if kind[:3] in ("bos", "eos", "pad")}
         about |= ends | {name: about[name] for name in GIVEN[family] if name in about}
         facts |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.cfg.context}
+        facts |= {"chat_template": CHAT_TEMPLATE} if stored.token_to_id("<|assistant|>") is not None and isinstance(tokenizer, Tokenizer) else {}
         facts["model_input_names"] = ["input_ids", "attention_mask", *["token_type_ids"] * bool(model.cfg.segments)]
         files |= {"tokenizer.json": stored.to_str().encode(), "tokenizer_config.json": json.dumps(facts, indent=1).encode()}
     files["config.json"] = json.dumps(about, indent=1).encode()

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../nbs/15_summarization.ipynb #b6e4c20f
+from .checks import COUNT, SEED, SIZE, check_arguments
 from .generation import Beams, beam_search
 from .losses import counted
 from .metrics import Score, device_of, evaluating, from_rows, interval, ratio
@@ -154,6 +155,7 @@ def first_part(tokenizer: Tokenizer, document: str, context: int) -> str:
 class PairBatches:
     "Seeded batches of documents and summaries: the batch of a step depends on seed and step alone."
 
+    @check_arguments(context=SIZE, batch_size=SIZE, seed=SEED)
     def __init__(self, pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, batch_size: int = 32, seed: int = 0):
         self.sources = [source_ids(tokenizer, pair.document, context) for pair in pairs]
         self.targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
@@ -161,6 +163,7 @@ class PairBatches:
             raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
         self.batch_size, self.seed = batch_size, seed
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
         "Documents and summaries of one step, filled up with -1."
         rng = random.Random(self.seed * 1_000_003 + step)

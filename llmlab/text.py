@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .checks import SEED, SHARE, SIZE, check_arguments, optional
 from .segmentation import count_words
 
 # %% ../nbs/01_text.ipynb #53819dbb
@@ -144,6 +145,7 @@ def story(
     return "".join(choose.said)
 
 # %% ../nbs/01_text.ipynb #dd9ad63c
+@check_arguments(seed=SEED)
 def stories(
     seed: int = 0,  # equal seeds tell equal stories
 ) -> Iterator[tuple[str, str]]:
@@ -157,6 +159,7 @@ def stories(
 LICENCES = {"reference": "PSF-2.0", "stdlib": "PSF-2.0", "stories": "Apache-2.0"}
 
 # %% ../nbs/01_text.ipynb #9694d5a5
+@check_arguments(seed=SEED)
 def documents(
     name: str,
     seed: int = 0,  # of the stories
@@ -167,6 +170,7 @@ def documents(
     return {"reference": reference, "stdlib": stdlib, "stories": lambda: stories(seed)}[name]()
 
 # %% ../nbs/01_text.ipynb #745a6cea
+@check_arguments(max_bytes=optional(SIZE), seed=SEED)
 def corpus(
     name: str,  # "reference", "stdlib" or "stories"
     max_bytes: int | None = None,  # None: all of it, of the stories 1.2 MB
@@ -196,6 +200,7 @@ def key(paragraph: str) -> str:
     return " ".join(unicodedata.normalize("NFC", paragraph).split())
 
 # %% ../nbs/01_text.ipynb #9c326afc
+@check_arguments(share=SHARE)
 def held_out(
     title: str,
     share: float,  # of all titles, between 0 and 1
@@ -204,6 +209,7 @@ def held_out(
     return int(digest(title), 16) < share * 16**16
 
 # %% ../nbs/01_text.ipynb #74218996
+@check_arguments(share=SHARE)
 def held_titles(
     titles: Collection[str],
     share: float,  # of them, between 0 and 1

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 # %% ../nbs/07_training.ipynb #b7e1f145
 from . import checkpoints as files
-from .checks import check_settings
+from .checks import COUNT, SEED, SIZE, check_arguments, check_ids, check_settings, require
 from .checkpoints import load, own_tensors, save, shipped, write_atomically  # noqa: F401
 from .devices import feed, flops_per_token, launched, matrix_ceiling, memory_peak, recomputing, share
 from .losses import counted, dealt, target_counts
@@ -59,6 +59,7 @@ class Recipe:
         check_settings(self)
 
 # %% ../nbs/07_training.ipynb #586d92fc
+@check_arguments(step=COUNT)
 def learning_rate(step: int, recipe: Recipe) -> float:
     "After `step` updates: a straight line up to the peak, then half a cosine down to zero, where it stays."
     warm = recipe.warmup * recipe.steps
@@ -72,15 +73,26 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Batches:
     "Seeded random windows: the batch of a step depends on seed and step alone."
 
-    def __init__(self, ids, length, batch_size=32, seed=0, starts=None):
-        self.ids = ids if isinstance(ids, np.ndarray) else torch.as_tensor(ids).numpy()
+    @check_arguments(length=SIZE, batch_size=SIZE, seed=SEED)
+    def __init__(
+        self,
+        ids,  # [n] the text as one list of ids, an array (also one mapped from the disk) or a tensor
+        length: int,  # tokens in a window
+        batch_size: int = 32,  # windows a step
+        seed: int = 0,  # of the windows that are drawn
+        starts=None,  # [k] where a window may begin; None: everywhere
+    ):
+        ids = check_ids(ids)
+        require(ids.ndim == 1, f"ids of shape {[*ids.shape]}, expected one long list: flatten them")
+        self.ids = ids if isinstance(ids, np.ndarray) else ids.cpu().numpy()
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.room, self.starts = window_starts(len(self.ids), length, starts)
         if batch_size > self.room:
             raise ValueError(f"a batch of {batch_size} windows, but the text has {self.room}: lower batch_size")
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b length"]:
-        "The windows of one step."
+        "The windows of one step, the first of which is step 0."
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         starts = torch.randint(self.room, (self.batch_size,), generator=generator)
         starts = starts if self.starts is None else self.starts[starts]
@@ -88,12 +100,16 @@ class Batches:
 
 # %% ../nbs/07_training.ipynb #ec4edebc
 def window_starts(n: int, length: int, starts=None) -> tuple[int, Tensor | None]:
-    "How many positions leave room for a window in n tokens, and which; None: the first ones, all of them."
+    """How many positions leave room for a window in n tokens, and which; None: the first ones, all of them.
+
+    Starts too near the end for a whole window are left out. Raises ValueError for starts outside the text, for
+    starts that are no whole numbers, and where no start is left.
+    """
     if n < length:
         raise ValueError(f"a window is {length} tokens, but the split has {n}: take more text or a shorter window")
     if starts is None:
         return n - length + 1, None
-    starts = torch.as_tensor(starts)
+    starts = torch.as_tensor(check_ids(starts, n, "starts")).long().flatten()
     if not len(fitting := starts[starts <= n - length]):
         raise ValueError(f"no start leaves room for {length} tokens: give starts up to {n - length}")
     return len(fitting), fitting

@@ -28,6 +28,7 @@ from torch import Tensor
 
 # %% ../nbs/13_translation.ipynb #6de5444b
 from .bleu import bleu
+from .checks import COUNT, SEED, SIZE, check_arguments, require
 from .losses import counted
 from .generation import Beams, Sampling, beam_search, generate
 from .metrics import Score, interval
@@ -229,11 +230,14 @@ class PhraseTokenizer:
 class Pairs:
     "Seeded batches of sources and targets: the batch of a step depends on seed and step alone."
 
+    @check_arguments(batch_size=SIZE, seed=SEED)
     def __init__(self, phrases: Sequence[Phrase], tokenizer: PhraseTokenizer, batch_size: int = 64, seed: int = 0):
+        require(len(phrases), "no phrases: a batch needs at least one, so draw some with phrases(n)")
         first, encode = tokenizer.first, tokenizer.encode
         self.rows = [(encode(p.source), [first(p.language), *encode(p.target)]) for p in phrases]
         self.batch_size, self.seed = min(batch_size, len(self.rows)), seed
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
         rng = random.Random(self.seed * 1_000_003 + step)
         some = sorted(rng.choices(self.rows, k=8 * self.batch_size), key=lambda pair: sum(map(len, pair)))

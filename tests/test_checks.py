@@ -1,14 +1,17 @@
 "One mechanism for settings: kind, range, finite; and files that nobody has checked."
 import dataclasses
+import importlib
+import inspect
 import json
 import math
-import time
+import pkgutil
 import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
+import llmlab
 from llmlab import checks
 from llmlab.checks import check_settings, check_value, choice, flag, number, optional, parse_json, several, whole
 from llmlab.generation import Beams, Sampling
@@ -132,6 +135,102 @@ def test_rules_may_be_given(unchecked):
         Mine(0)
 
 
+# arguments: every count, seed and share of a function is checked before anything happens
+
+
+def guarded():
+    "Every function of the library that has rules: {its name: the function}."
+    found = {}
+    for info in pkgutil.iter_modules(llmlab.__path__):
+        if info.name in ("__main__", "recurrent"):  # recurrent needs Keras
+            continue
+        module = importlib.import_module(f"llmlab.{info.name}")
+        for name in getattr(module, "__all__", []):
+            thing = getattr(module, name)
+            methods = vars(thing) if isinstance(thing, type) else {}
+            parts = {name: thing} | {f"{name}.{key}": part for key, part in methods.items()}
+            found |= {f"{info.name}.{key}": part for key, part in parts.items() if hasattr(part, "rules")}
+    return found
+
+
+GUARDED = guarded()
+WRONG = [1.5, True, math.nan, "3", [2], -(10**9), math.inf]
+
+
+@pytest.mark.parametrize("name", sorted(GUARDED))
+def test_a_wrong_number_is_refused_by_its_name_before_anything_else(name):
+    function = GUARDED[name]
+    given = {key: None for key in inspect.signature(function).parameters}
+    for parameter, rule in function.rules.items():
+        wrong = [value for value in WRONG if not rule.fits(value)]
+        assert "3" in wrong and True in wrong, f"{name}({parameter}) takes anything"
+        for value in wrong:
+            with pytest.raises(ValueError, match=rf"^{parameter}=.*: expected "):
+                function(**{**dict.fromkeys(given), **good(function), parameter: value})
+
+
+def good(function):
+    "A value that each rule of the function lets in."
+    return {key: next(value for value in (1, 0.5) if rule.fits(value)) for key, rule in function.rules.items()}
+
+
+ENTRIES = """text.corpus text.stories tokens.learn tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
+training.Batches.__call__ masked.MaskedBatches.__init__ translation.Pairs.__init__ answering.SpanBatches.__init__
+answering.AnswerBatches.__init__ summarization.PairBatches.__init__ completion.CodeBatches.__init__ devices.write_tokens
+metrics.accuracy metrics.interval metrics.paired_test metrics.token_logprobs overlap.pass_at_k""".split()
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_these_functions_take_a_count_and_check_it(name):
+    assert name in GUARDED
+
+
+def test_what_a_function_takes_becomes_pythons_own_and_nothing_else_changes():
+    @checks.check_arguments(n=checks.SIZE)
+    def twice(n, *rest, m=2.5):
+        "Doc."
+        return type(n), n, rest, m
+
+    assert twice(np.int64(3), 4, m="as it is") == (int, 3, (4,), "as it is") == twice(3, 4, m="as it is")
+    assert twice(n=torch.tensor(3)) == (int, 3, (), 2.5)
+    assert twice.__doc__ == "Doc." and str(inspect.signature(twice)) == "(n, *rest, m=2.5)"
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'n'"):
+        twice()
+    with pytest.raises(ValueError, match="f has no parameter"):
+        @checks.check_arguments(m=checks.SIZE)
+        def f(n):
+            pass
+
+
+# ids
+
+
+IDS = [[3, 0], (3, 0), iter([3, 0]), np.array([3, 0], np.uint8), torch.tensor([3, 0], dtype=torch.uint16)]
+
+
+@pytest.mark.parametrize("ids", IDS, ids=lambda ids: type(ids).__name__)
+def test_whole_numbers_are_ids(ids):
+    assert checks.check_ids(ids, 4).tolist() == [3, 0]
+
+
+NO_IDS = [[1.0], [1, 2.5], np.array([1.0]), torch.tensor([1.0]), [True, False], "12", ["1"], [None], 3, None]
+NO_IDS += [[[1], [1, 2]], [10**30], [1j], {1: 2}, object()]
+
+
+@pytest.mark.parametrize("ids", NO_IDS, ids=lambda ids: type(ids).__name__)
+def test_ids_are_never_rounded(ids):
+    with pytest.raises(ValueError, match=r"^ids are .*expected .*whole numbers"):
+        checks.check_ids(ids)
+
+
+def test_ids_outside_the_vocabulary_are_named():
+    assert checks.check_ids([], 4).tolist() == [] and checks.check_ids([-100, 9]).tolist() == [-100, 9]
+    with pytest.raises(ValueError, match=r"id 4 is outside the vocabulary: starts run from 0 to 3"):
+        checks.check_ids([1, 4], 4, "starts")
+    with pytest.raises(ValueError, match=r"id -1 is outside"):
+        checks.check_ids(torch.tensor([1, -1]), 4)
+
+
 # files
 
 
@@ -148,17 +247,17 @@ HOSTILE = {
 }
 
 
+@pytest.mark.timeout(300)  # ends a hang
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_json_is_a_clear_error_at_once(name, tmp_path):
+def test_hostile_json_is_a_clear_error_and_little_memory(name, tmp_path):
     path = tmp_path / "config.json"
     path.write_bytes(HOSTILE[name])
     tracemalloc.start()
-    began = time.process_time()
     with pytest.raises(ValueError, match="config.json"):
         checks.read_json(path)
-    spent, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert spent < 1 and peak < 50e6
+    assert peak < 50e6
 
 
 def test_files_that_are_none(tmp_path):

@@ -48,7 +48,7 @@ def opener():
 
 @pytest.fixture
 def refused(opener, request):
-    "load() refuses the folder in words, within a second of CPU and 50 MB."
+    "load() refuses the folder in words, within 50 MB."
     return lambda folder, match="": opener.refused("folder", folder, match, f"hub: {request.node.name[5:]}")
 
 

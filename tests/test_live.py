@@ -51,6 +51,15 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+def wait_for(done, seconds: int = 600) -> None:
+    "Ask until it is so; the limit is there to end a hang."
+    for _ in range(5 * seconds):
+        if done():
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"not so after {seconds} seconds")
+
+
 @pytest.fixture(scope="module", params=["lab", "notebook"])
 def lab(request, tmp_path_factory):
     "The address of a server on this machine that opens a notebook with seven cells."
@@ -70,16 +79,19 @@ def lab(request, tmp_path_factory):
     module, path = {"lab": ("jupyterlab", "lab/tree"), "notebook": ("notebook", "notebooks")}[request.param]
     command = [sys.executable, "-m", module, *settings, *quiet]
     server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(120):
+
+    def answers() -> bool:
+        assert server.poll() is None, "the server ended"
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=2).read()
-            break
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=60).read()
         except OSError:
-            assert server.poll() is None, "the server ended"
-            time.sleep(0.5)
+            return False
+        return True
+
+    wait_for(answers)
     yield folder, f"http://127.0.0.1:{port}/{path}/x.ipynb?token={token}"
     server.terminate()
-    server.wait(20)
+    server.wait(300)
 
 
 def run_cell(page, n):
@@ -92,7 +104,7 @@ def opened(browser, address):
     "The notebook with an idle kernel, what it asked for, and its errors."
     asked, wrong = [], []
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(180_000)
+    page.set_default_timeout(600_000)
     page.on("request", lambda r: asked.append(r.url))
     settings = "Cannot read properties of undefined (reading 'schema')"  # Notebook 7's own, without any figure
     page.on("pageerror", lambda e: wrong.append(str(e)) if str(e) != settings else None)
@@ -116,10 +128,7 @@ def test_a_figure_lives_in_jupyter(browser, lab):
     assert "in blocks" not in page.locator(".matrix .title").inner_text(), "exact weights have come from Python"
     page.locator(".llmlab .chips button").nth(3).click()
     run_cell(page, 2)
-    for _ in range(100):
-        if (folder / "state.txt").exists() and (folder / "state.txt").read_text():
-            break
-        time.sleep(0.1)
+    wait_for(lambda: (folder / "state.txt").exists() and (folder / "state.txt").read_text())
     assert (folder / "state.txt").read_text() == "1 1 3", "the state has gone to Python"
 
     run_cell(page, 1)
@@ -143,14 +152,14 @@ def test_every_figure_draws_and_tells_python_what_the_reader_chose(browser, lab)
     for slider in page.locator(".llmlab input[type=range]").all():
         slider.press("ArrowLeft")
         slider.press("ArrowRight")
-    page.wait_for_timeout(500)
-    run_cell(page, 6)
     written_to = folder / "told.txt"
-    for _ in range(100):
-        if written_to.exists() and written_to.read_text():
-            break
-        time.sleep(0.1)
-    assert set(written_to.read_text().split()) == {*KINDS}
+
+    def all_told() -> bool:
+        "What a figure sends takes its time: Python is asked again until it has heard from each."
+        run_cell(page, 6)
+        return written_to.exists() and set(written_to.read_text().split()) == {*KINDS}
+
+    wait_for(all_told)
     assert not wrong, wrong
     page.close()
 

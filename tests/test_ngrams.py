@@ -181,10 +181,12 @@ def test_stories_between_uniform_and_oracle():
     assert 1.4 < oracle < 1.55 and 1.4 * oracle < five < two < 6
 
 
-def test_errors_say_what_to_do():
-    for order, v in ((0, 5), (2, 0), (-1, -1)):
-        with pytest.raises(ValueError, match=f"order={order}, vocab_size={v}: both must be 1 or more"):
+def test_errors_say_what_to_do(unchecked):
+    for order, v, name in ((0, 5, "order"), (2, 0, "vocab_size"), (2.0, 5, "order"), (2, True, "vocab_size")):
+        with pytest.raises(ValueError, match=f"{name}=.*: expected a whole number of at least 1"):
             NGram(order, v)
+    with pytest.raises(ValueError, match="ids are float64, expected whole numbers: they are never rounded"):
+        NGram(2, 5).fit([0, 1.5])
     with pytest.raises(ValueError, match="no ids to count: pass the ids of at least one token"):
         NGram(2, 5).fit([])
     for call in (NGram(2, 5).probs, NGram(2, 5).logprobs):

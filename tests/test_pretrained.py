@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -681,13 +682,11 @@ def alone(code, home, **env):
 
 
 ASK = """
-import time
 from llmlab.pretrained import find
-began = time.time()
 try:
     find("gpt2")
 except ConnectionError as error:
-    print(f"{time.time() - began:.0f} {error}")
+    print(error)
 """
 HELP = "give a local folder instead, or set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror"
 
@@ -695,21 +694,25 @@ HELP = "give a local folder instead, or set HF_HOME to a cache that has it, or H
 @pytest.mark.parametrize(
     "env", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}], ids=["offline", "refused"]
 )
-def test_no_network_fails_at_once_and_says_what_to_do(tmp_path, env):
-    seconds, _, text = alone(ASK, tmp_path, **env).partition(" ")
-    assert int(seconds) < 5 and text.startswith("cannot fetch 'gpt2' from the hub") and text.endswith(HELP)
-    assert "\n" not in text
+def test_no_network_fails_and_says_what_to_do(tmp_path, env):
+    text = alone(ASK, tmp_path, **env)
+    assert text.startswith("cannot fetch 'gpt2' from the hub") and text.endswith(HELP) and "\n" not in text
 
 
 @pytest.mark.slow
-def test_a_host_that_never_answers_is_given_up_within_seconds(tmp_path):
+@pytest.mark.timeout(600)  # ends a hang, as without the limit of five seconds
+def test_a_host_that_never_answers_is_given_up(tmp_path):
+    asked = 0
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        seconds, _, text = alone(ASK, tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}").partition(
-            " "
-        )
-    assert int(seconds) < 20 and text.endswith(HELP)
+        text = alone(ASK, tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        silent.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                asked += 1
+    assert 0 < asked <= 2 and text.endswith(HELP)  # the hub's client opens a second connection
 
 
 def test_the_cache_serves_without_a_network(saved, tmp_path):
@@ -765,6 +768,21 @@ def test_attentions_of_an_encoder_decoder(n):
     assert model.config._attn_implementation == before == "sdpa" and model.training
     read, written = [f"r{i}" for i in range(7)], [f"w{i}" for i in range(4)]
     attention_view(found["encoder"], read), attention_view(found["cross"], (written, read))
+
+
+def test_stacks_with_a_configuration_of_their_own_are_switched_and_back(monkeypatch):
+    "As in transformers 5.15, which Colab has: there a switch of the whole model leaves T5's stacks as they are."
+    model = both()[1].eval()
+    stacks = model.encoder, model.decoder
+    assert len({id(part.config) for part in (model, *stacks)}) == 3
+
+    def own_only(self, kind):
+        self.config._attn_implementation = kind
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "set_attn_implementation", own_only)
+    found = attentions(model, {"input_ids": ids(1, 7), "decoder_input_ids": ids(1, 4)})
+    assert [len(layers) for layers in found.values()] == [2, 2, 2]
+    assert [stack.config._attn_implementation for stack in stacks] == ["sdpa", "sdpa"]
 
 
 def test_attention_is_switched_back_after_an_error(saved):
