@@ -266,7 +266,7 @@ def differences(theirs: dict, ours: dict, but: tuple = ()) -> str:
     return "; ".join(f"{k}: {theirs.get(k)} in the checkpoint, {ours.get(k)} now" for k in keys)
 
 # %% ../nbs/97_checkpoints.ipynb #c789cbe6
-FREE = ("seconds", "every", "keep", "compile", "recompute", "accumulate")  # may differ: the same updates, but for the draws of dropout in a batch of parts
+FREE = ("seconds", "patience", "every", "keep", "compile", "recompute", "accumulate")  # may differ: the same updates, but for the draws of dropout in a batch of parts
 
 
 def newest_whole(paths: list[Path], writes: bool) -> tuple[dict, dict[str, Tensor]]:
