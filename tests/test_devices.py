@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.cost import training_flops
-from llmlab.devices import feed, flops_per_token, matrix_ceiling, memory_peak, random_states_kept, recomputing, share, write_tokens
+from llmlab.devices import (
+    feed,
+    flops_per_token,
+    matrix_ceiling,
+    memory_peak,
+    random_states_kept,
+    recomputing,
+    share,
+    write_tokens,
+)
 from llmlab.training import Batches
 from llmlab.transformer import Config, Decoder, Encoder
 
