@@ -74,7 +74,11 @@ def as_tokenizer(
 def as_engine(
     tokenizer,  # a Tokenizer, a MaskTokenizer, or a tokenizers.Tokenizer
 ) -> tokenizers.Tokenizer:  # a new one with the same ids
-    "A tokenizer of the library `tokenizers` with the same ids for every text, which also decodes."
+    """A tokenizer of the library `tokenizers` with the same ids for every text, which also decodes.
+
+    It has the special tokens of ours with their ids, but the library's own habit: a text that spells one becomes its id, as if
+    `encode` allowed all, until `encode_special_tokens` of the result is set to True.
+    """
     if isinstance(tokenizer, tokenizers.Tokenizer):
         return tokenizers.Tokenizer.from_str(tokenizer.to_str())
     base = getattr(tokenizer, "base", tokenizer)
@@ -82,7 +86,7 @@ def as_engine(
     made = engine(base)
     made.decoder = decoders.ByteLevel()
     special = lambda name, **kw: tokenizers.AddedToken(name, special=True, normalized=False, **kw)  # noqa: E731
-    made.add_special_tokens([special("<|endoftext|>")])
+    made.add_special_tokens([special(name) for name in base.special_tokens])
     if base is not tokenizer:
         made.add_special_tokens([special("[PAD]"), special("[CLS]"), special("[SEP]"), special("[MASK]", lstrip=True)])
         around = [("[CLS]", tokenizer.cls), ("[SEP]", tokenizer.sep)]

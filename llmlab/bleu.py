@@ -3,13 +3,14 @@
 # %% auto #0
 __all__ = ['SMOOTH', 'ranks', 'longer', 'clipped', 'brevity_penalty', 'smoothed', 'bleu_value', 'pack', 'flattened', 'numbers',
            'several', 'check_ids', 'block', 'closest', 'bleu_rows', 'check_segments', 'check_tensors', 'token_bleu',
-           'bleu_options', 'pairs_of', 'bleu', 'word_ids']
+           'bleu_options', 'pairs_of', 'bleu', 'word_ids', 'chrf_value', 'chrf']
 
 # %% ../nbs/06b_bleu.ipynb #3f05cf6c
 from array import array
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain, zip_longest
+from numbers import Real
 
 # %% ../nbs/06b_bleu.ipynb #ab6a328a
 import numpy as np
@@ -285,3 +286,37 @@ def bleu(
 def word_ids(text, cut, words) -> list[int]:
     "An id for each word, new ones for new words."
     return [words.setdefault(word, len(words)) for word in cut(text.rstrip()).split()]
+
+# %% ../nbs/06b_bleu.ipynb #6ca27629
+def chrf_value(
+    sums,    # [... 3 · orders]: n-grams of the hypotheses, of the references, and matches, for each order
+    metric,  # sacrebleu's
+):
+    "sacrebleu's F-score of counts, 0 to 100."
+    return np.apply_along_axis(metric._compute_f_score, -1, np.asarray(sums, float))
+
+# %% ../nbs/06b_bleu.ipynb #5a99c2e2
+@check_arguments(char_order=whole(1), word_order=whole(0), beta=number(above=0, todo="at 2 recall counts twice"))
+def chrf(
+    hyps: Sequence[str],
+    refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
+    char_order: int = 6,                  # longest row of characters
+    word_order: int = 0,                  # longest row of words; 2: chrF++
+    beta: Real = 2,                       # recall counts so many times as much as precision
+    lowercase: bool = False,              # take capital letters for small ones
+    whitespace: bool = False,             # count white space as a character
+) -> Score:                               # 0 to 100
+    """sacrebleu's corpus chrF, or chrF++ with `word_order=2`, with its signature.
+
+    Of several references, a segment takes the one with the best score. Raises ValueError for what is no list of texts, and
+    for orders and a beta that cannot be. Source: Popović 2015 and 2017.
+    """
+    from sacrebleu.metrics import CHRF
+
+    streams = [*zip_longest(*pairs_of(hyps, refs))]
+    metric = CHRF(char_order, word_order, beta, lowercase, whitespace)
+    found = metric.corpus_score([*hyps], streams)
+    score = Score(found.score, found.name, signature=str(metric.get_signature()))
+    score.rows = np.array(metric._extract_corpus_statistics([*hyps], streams), float)
+    score.total = partial(chrf_value, metric=metric)
+    return score

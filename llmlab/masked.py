@@ -42,7 +42,7 @@ class MaskTokenizer:
     def __init__(self, base: Tokenizer):
         self.base, self.vocab_size = base, base.vocab_size + 4
         self.pad, self.cls, self.sep, self.mask = range(base.vocab_size, self.vocab_size)
-        self.special = (base.eot, self.pad, self.cls, self.sep, self.mask)  # never hidden, never scored
+        self.special = (*base.special_tokens.values(), self.pad, self.cls, self.sep, self.mask)  # never hidden, never scored
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
         "(id, number of its word) for each token; a character of a script without spaces counts as a word."

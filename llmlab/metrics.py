@@ -332,7 +332,7 @@ def drawn_together(a, b, n, seed):
     return np.split(resampled(np.hstack([a, b]), n, seed), 2, axis=1)
 
 # %% ../nbs/06_metrics.ipynb #e876495d
-TEXT_SCORES = dict.fromkeys(("bleu", "token_bleu"), "bleu") | dict.fromkeys(("rouge", "exact_match", "f1", "pass_at_k"), "overlap")
+TEXT_SCORES = dict.fromkeys(("bleu", "token_bleu", "chrf"), "bleu") | dict.fromkeys(("rouge", "exact_match", "f1", "pass_at_k"), "overlap")
 
 
 def __getattr__(name):

@@ -2,21 +2,22 @@
 
 # %% auto #0
 __all__ = ['PRINTABLE', 'BYTES', 'ID', 'SPACE', 'LETTER', 'OTHER', 'WORDS', 'END', 'LETTERS', 'KIND', 'to_ids', 'words', 'merge',
-           'pair_counts', 'bpe_merges', 'add', 'Vocabulary', 'visible', 'encode_word', 'written', 'pre_tokenizer',
-           'engine', 'fast_merges', 'learn', 'Tokenizer', 'read_merges']
+           'pair_counts', 'bpe_merges', 'add', 'written', 'Vocabulary', 'visible', 'encode_word', 'pre_tokenizer',
+           'engine', 'fast_merges', 'learn', 'Tokenizer', 'read_vocabulary']
 
 # %% ../nbs/02_tokens.ipynb #ac74037b
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from .checks import COUNT, SIZE, check_arguments, check_ids
+from .chat import allowed_names, check_special, split_special
+from .checks import COUNT, SIZE, check_arguments, check_ids, read_json
 from .text import Corpus
 
 # %% ../nbs/02_tokens.ipynb #d9653a5c
@@ -103,30 +104,48 @@ def add(
     return ids[joined]
 
 # %% ../nbs/02_tokens.ipynb #9bc29ac0
-END = "<|endoftext|>"
+END = "<|endoftext|>"  # the name of the special token that ends a document
+
+# %% ../nbs/02_tokens.ipynb #18d168c3
+LETTERS = [chr(b) for b in PRINTABLE] + [chr(256 + i) for i in range(256 - len(PRINTABLE))]  # id → its letter there
+
+# %% ../nbs/02_tokens.ipynb #e64c175f
+def written(token: bytes) -> str:
+    "written(b' the') -> 'Ġthe'"
+    return "".join(LETTERS[ID[b]] for b in token)
 
 # %% ../nbs/02_tokens.ipynb #1dab38ac
 class Vocabulary:
-    "What each id stands for: 256 bytes, then the merges, then the end of a document."
+    "What each id stands for: 256 bytes, then the merges, then the special tokens, of which the first ends a document."
+
     def __init__(
         self,
         merges: Iterable[tuple[int, int]],  # in the order they were learnt
+        special_tokens: Iterable[str] = (),  # names of more special tokens behind the end of a document, in order
     ):
         self.merges = [(a, b) for a, b in merges]
         self.tokens, self.ids = list(BYTES), {byte: i for i, byte in enumerate(BYTES)}
         for pair in self.merges:
             add(self.tokens, self.ids, pair)
+        names = check_special([END, *special_tokens], {written(token) for token in self.tokens})
         self.eot = len(self.tokens)
-        self.vocab_size = self.eot + 1
+        self.special_tokens = {name: self.eot + i for i, name in enumerate(names)}  # name → id
+        self.vocab_size = self.eot + len(names)
 
     def __getitem__(self, i: int) -> bytes:
         if not 0 <= i < self.vocab_size:
-            raise ValueError(f"id {i} is outside the vocabulary: ids run from 0 to {self.eot}")
-        return END.encode() if i == self.eot else self.tokens[i]
+            raise ValueError(f"id {i} is outside the vocabulary: ids run from 0 to {self.vocab_size - 1}")
+        return self.tokens[i] if i < self.eot else list(self.special_tokens)[i - self.eot].encode()
 
-    def decode(self, ids: Iterable[int]) -> str:
-        "The text of some ids. Bytes that are no whole character become �, ends of documents vanish."
-        return b"".join(self[i] for i in check_ids(ids).tolist() if i != self.eot).decode("utf-8", errors="replace")
+    def decode(
+        self,
+        ids: Iterable[int],
+        skip_special_tokens: bool = True,  # False: write their names
+    ) -> str:
+        "The text of some ids, without special tokens. Bytes that are no whole character become �."
+        parts = [(i < self.eot, self[i]) for i in check_ids(ids).tolist()]
+        kept = [part for is_text, part in parts if is_text or not skip_special_tokens]
+        return b"".join(kept).decode("utf-8", errors="replace")
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form: · for a space, ⏎ for a new line, hex for a part of a character."
@@ -154,14 +173,6 @@ def encode_word(
             break
         ids = merge(ids, pair, vocabulary.ids[vocabulary[pair[0]] + vocabulary[pair[1]]])
     return ids
-
-# %% ../nbs/02_tokens.ipynb #18d168c3
-LETTERS = [chr(b) for b in PRINTABLE] + [chr(256 + i) for i in range(256 - len(PRINTABLE))]  # id → its letter there
-
-# %% ../nbs/02_tokens.ipynb #e64c175f
-def written(token: bytes) -> str:
-    "written(b' the') -> 'Ġthe'"
-    return "".join(LETTERS[ID[b]] for b in token)
 
 # %% ../nbs/02_tokens.ipynb #5d451d20
 def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
@@ -193,26 +204,34 @@ def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
 @check_arguments(vocab_size=SIZE)
 def learn(
     text: str,
-    vocab_size: int,  # at most; bytes, merges and the end of a document
+    vocab_size: int,  # at most; bytes, merges and special tokens
     fast: bool = True,
+    special_tokens: Sequence[str] = (),  # behind the end of a document
 ) -> list[tuple[int, int]]:
     "The merges for a vocabulary of this size."
+    names, least = [END, *special_tokens], 257 + len(special_tokens)
     if not text:
         raise ValueError("empty text: merges are learnt from text, so pass some")
-    if vocab_size < 257:
-        raise ValueError(f"vocab_size={vocab_size}, but 256 bytes and the end of a document make 257: ask for more")
+    if vocab_size < least:
+        raise ValueError(f"vocab_size={vocab_size}, but 256 bytes and {', '.join(names)} make {least}: ask for more")
     to_ids(text)
-    return (fast_merges if fast else bpe_merges)(text, vocab_size - 257)
+    return (fast_merges if fast else bpe_merges)(text, vocab_size - least)
 
 # %% ../nbs/02_tokens.ipynb #5cdb89d4
 class Tokenizer(Vocabulary):
-    "Text ↔ ids by byte-level BPE, without loss. The last id, `eot`, ends a document."
+    """Text ↔ ids by byte-level BPE, without loss.
+
+    The id `eot` ends a document; `special_tokens` holds the id of each special token by its name. No text becomes one of
+    these ids unless `encode` is told to allow it.
+    """
+
     def __init__(
         self,
         merges: Iterable[tuple[int, int]],  # in the order they were learnt
         fast: bool = True,  # encode with the `tokenizers` library
+        special_tokens: Iterable[str] = (),  # such as "<|user|>"; their ids follow that of the end of a document
     ):
-        super().__init__(merges)
+        super().__init__(merges, special_tokens)
         self.rank = {pair: i for i, pair in enumerate(dict.fromkeys(self.merges))}
         self.word_ids = lru_cache(1 << 16)(lambda word: encode_word(word, self, self.rank))
         self.engine = engine(self) if fast else None
@@ -221,23 +240,47 @@ class Tokenizer(Vocabulary):
     def train(
         cls,
         text: str,
-        vocab_size: int,  # at most; bytes, merges and the end of a document
+        vocab_size: int,  # at most; bytes, merges and special tokens
         fast: bool = True,  # learn and encode with the `tokenizers` library
+        special_tokens: Sequence[str] = (),  # such as "<|user|>"
     ) -> "Tokenizer":
         "Learn a vocabulary of at most this size; smaller when no pair occurs twice any more."
-        return cls(learn(text, vocab_size, fast), fast)
+        return cls(learn(text, vocab_size, fast, special_tokens), fast, special_tokens)
 
     @classmethod
     def load(cls, path: str | Path, fast: bool = True) -> "Tokenizer":
         "Read what `save` wrote."
-        return cls(read_merges(path), fast)
+        saved = read_vocabulary(path)
+        return cls(saved.merges, fast, [*saved.special_tokens][1:])
 
     def save(self, path: str | Path):
-        "Write the merges as JSON."
-        Path(path).write_text(json.dumps({"kind": KIND, "merges": self.merges}))
+        "Write the merges and the names of the special tokens as JSON."
+        saved = {"kind": KIND, "merges": self.merges, "special_tokens": [*self.special_tokens][1:]}
+        Path(path).write_text(json.dumps(saved))
 
-    def encode(self, text: str) -> list[int]:
-        "The ids of a text, never the end of a document."
+    def with_special_tokens(
+        self,
+        names: Iterable[str],  # such as ["<|user|>", "<|assistant|>"]
+    ) -> "Tokenizer":
+        "A tokenizer with more special tokens at its end; every id that this one has means the same there."
+        return Tokenizer(self.merges, self.engine is not None, [*[*self.special_tokens][1:], *names])
+
+    def encode(
+        self,
+        text: str,
+        allowed_special: Collection[str] = (),  # names that become single ids where the text spells them; "all": every one
+    ) -> list[int]:
+        """The ids of a text. Where it spells a special token that is not allowed, that is text like any other.
+
+        Raises ValueError for half a character (a lone surrogate) and for allowed names that are no special tokens.
+        """
+        found = []
+        for part, special in split_special(text, allowed_names(allowed_special, self.special_tokens)):
+            found += [self.special_tokens[part]] if special else self.encode_text(part)
+        return found
+
+    def encode_text(self, text: str) -> list[int]:
+        "The ids of a text, never a special token."
         if not text.isascii():
             to_ids(text)
         return self.engine.encode(text).ids if self.engine else [i for word in words(text) for i in self.word_ids(word)]
@@ -250,12 +293,12 @@ class Tokenizer(Vocabulary):
 KIND = "llmlab byte-level BPE"
 
 # %% ../nbs/02_tokens.ipynb #b9d11ef5
-def read_merges(path: str | Path) -> list[tuple[int, int]]:
-    "The merges that `Tokenizer.save` wrote."
+def read_vocabulary(path: str | Path) -> Vocabulary:
+    "The merges and special tokens that `Tokenizer.save` wrote."
     try:
-        saved = json.loads(Path(path).read_text())
-        if saved["kind"] == KIND:
-            return Vocabulary(map(tuple, saved["merges"])).merges
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError):
+        saved = read_json(path, limit=64_000_000, values=4_000_000)
+        if saved.get("kind") == KIND:
+            return Vocabulary(map(tuple, saved["merges"]), saved.get("special_tokens", []))
+    except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} is no tokenizer of ours: write one with Tokenizer.save")

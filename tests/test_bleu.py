@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 
 from llmlab import metrics
-from llmlab.bleu import SMOOTH, bleu, bleu_value, brevity_penalty, closest, pack, ranks, token_bleu
+from llmlab.bleu import SMOOTH, bleu, bleu_value, brevity_penalty, chrf, closest, pack, ranks, token_bleu
 from llmlab.metrics import interval, paired_test
 
 TEXTS = st.lists(st.integers(0, 5), max_size=9)
@@ -174,6 +174,47 @@ def test_interval_and_test_agree_with_sacrebleus(monkeypatch):
         assert p == pytest.approx(table["BLEU"][1].p_value, abs=0.06), (theirs_, table["BLEU"][1])
 
 
+# ---- chrF
+
+STRINGS = st.lists(st.tuples(LINE, st.lists(LINE, min_size=1, max_size=3)), min_size=1, max_size=5)
+ORDERS = {"char_order": st.integers(1, 7), "word_order": st.integers(0, 3), "beta": st.sampled_from([1, 2, 3])}
+KINDS = st.fixed_dictionaries({**ORDERS, "lowercase": st.booleans(), "whitespace": st.booleans()})
+
+
+@given(STRINGS, KINDS)
+@settings(deadline=None, max_examples=150)
+@example([("", [""])], {})
+@example([("die Katze", ["die Katzen", "der Hund"]), ("猫坐", ["猫"])], {"word_order": 2})
+def test_chrf_is_sacrebleus_and_its_rows_agree(pairs, how):
+    hyps, refs = map(list, zip(*pairs, strict=True))
+    metric = CHRF(**how)
+    score = chrf(hyps, refs, **how)
+    wanted = metric.corpus_score(hyps, [*zip_longest(*refs)])
+    assert score == wanted.score and score.name == wanted.name and str(metric.get_signature()) in repr(score)
+    assert score.total(score.rows.sum(0)) == pytest.approx(score, abs=1e-9)
+    each = [metric.sentence_score(hyp, some).score for hyp, some in pairs]
+    np.testing.assert_allclose(score.total(score.rows), each, atol=1e-9)
+
+
+def test_chrf_with_a_pencil():
+    "Orders 1 and 2 of 'abcd' against 'abce': precision and recall are 3/4 and 2/3, so beta changes nothing."
+    assert chrf(["abcd"], ["abce"], char_order=2) == pytest.approx(100 * (3 / 4 + 2 / 3) / 2)
+    assert chrf(["ab"], ["abcd"], char_order=1) == pytest.approx(100 * 5 * 1 * 0.5 / (4 * 1 + 0.5))
+    assert chrf(["a b"], ["a b"], word_order=2).name == "chrF2++"
+
+
+def test_chrf_has_an_interval_and_a_paired_test():
+    refs = [f"die Katze {i} sitzt auf der Matte" for i in range(40)]
+    good, bad = [ref.replace("Katze", "Katzen") for ref in refs], [ref[::2] for ref in refs]
+    a, b = chrf(good, refs), chrf(bad, refs)
+    low, high = interval(a).recipe["low"], interval(a).recipe["high"]
+    assert low <= a <= high and paired_test(a, b) < 0.01
+    assert metrics.chrf is chrf
+
+
+# ---- errors and the module
+
+
 def test_metrics_hands_them_out_and_stays_light():
     assert metrics.bleu is bleu and metrics.token_bleu is token_bleu
     with pytest.raises(AttributeError, match="no attribute 'blue'"):
@@ -192,6 +233,15 @@ def test_metrics_hands_them_out_and_stays_light():
     (lambda: bleu(["a"], [[]]), r"pair 0 is 'a', \[\]"),
     (lambda: bleu(["a"], ["a"], "14a"), "no tokenizer '14a': take one of .*13a"),
     (lambda: bleu(["a"], ["a"], smooth="add"), "smooth is 'add': take one of none, floor, add-k, exp"),
+    (lambda: chrf([], []), "0 hypotheses, 0 references"),
+    (lambda: chrf("a", ["a"]), "one string is given"),
+    (lambda: chrf(["a"], [["a", None]]), "pair 0 is 'a'"),
+    (lambda: chrf(["a"], ["a"], char_order=0), "char_order=0: expected a whole number of at least 1"),
+    (lambda: chrf(["a"], ["a"], char_order=6.0), "char_order=6.0: expected a whole number"),
+    (lambda: chrf(["a"], ["a"], word_order=-1), "word_order=-1: expected a whole number of at least 0"),
+    (lambda: chrf(["a"], ["a"], word_order=True), "word_order=True: expected a whole number"),
+    (lambda: chrf(["a"], ["a"], beta=0), "beta=0: expected a finite number above 0"),
+    (lambda: chrf(["a"], ["a"], beta=float("nan")), "beta=nan: expected a finite number above 0"),
     (lambda: token_bleu([], []), "0 hypotheses"),
     (lambda: token_bleu([[1]], [[1], [2]]), "1 hypotheses, 2 references"),
     (lambda: token_bleu([1, 2], [1, 2]), "one text is given: put it into a list"),

@@ -37,6 +37,10 @@ def get_tokens(s):
     return normalize_answer(s).split() if s else []
 
 
+def gold_answers(some):
+    return [text for text in some if normalize_answer(text)] or [""]
+
+
 def compute_f1(a_gold, a_pred):
     gold_toks, pred_toks = get_tokens(a_gold), get_tokens(a_pred)
     num_same = sum((collections.Counter(gold_toks) & collections.Counter(pred_toks)).values())
@@ -68,10 +72,59 @@ def test_rouge_is_rouge_scores(pairs):
 @example([("The", ["a"]), ("", ["the"]), ("an answer", [""])])
 def test_answers_are_the_squad_scripts(pairs):
     hyps, refs = map(list, zip(*pairs, strict=True))
-    exact = [max(normalize_answer(hyp) == normalize_answer(ref) for ref in some) for hyp, some in pairs]
-    share = [max(compute_f1(ref, hyp) for ref in some) for hyp, some in pairs]
+    exact = [max(normalize_answer(hyp) == normalize_answer(ref) for ref in gold_answers(some)) for hyp, some in pairs]
+    share = [max(compute_f1(ref, hyp) for ref in gold_answers(some)) for hyp, some in pairs]
     assert exact_match(hyps, refs) == pytest.approx(np.mean(exact))
     assert f1(hyps, refs) == pytest.approx(np.mean(share), abs=1e-12)
+
+
+@given(PAIRS)
+@settings(deadline=None, max_examples=200)
+@example([("The", ["a"]), ("", ["the"]), ("an answer", [""])])
+def test_the_older_script_keeps_all_references_and_gives_no_f1_for_nothing(pairs):
+    hyps, refs = map(list, zip(*pairs, strict=True))
+    exact = [max(normalize_answer(hyp) == normalize_answer(ref) for ref in some) for hyp, some in pairs]
+    share = [max(compute_f1(ref, hyp) * bool(normalize_answer(hyp)) for ref in some) for hyp, some in pairs]
+    assert exact_match(hyps, refs, rule="1.1") == pytest.approx(np.mean(exact))
+    assert f1(hyps, refs, rule="1.1") == pytest.approx(np.mean(share), abs=1e-12)
+
+
+# What evaluate-v1.1.py says (run once beside this table), as shares of 1.
+OLDER = [
+    ("the Denver Broncos!", ["Denver Broncos"], 1, 1),
+    ("An apple a day", ["apple day"], 1, 1),
+    ("Theater", ["the ater"], 0, 0),  # an article is a word, not a beginning
+    ("co-operation", ["cooperation"], 1, 1),  # punctuation vanishes, it is no gap
+    ("Levi's Stadium", ["Levis stadium", "the stadium"], 1, 1),
+    ("U.S.A.", ["USA", "United States of America"], 1, 1),
+    ("the 4th of July, 1776", ["July 4, 1776", "4th July 1776"], 0, 6 / 7),  # the best reference counts
+    ("das A-Team", ["ateam das"], 0, 1),  # F1 knows no order
+    ("1,000", ["1000"], 1, 1),
+    ("“Paris”", ["Paris"], 0, 0),  # only ASCII punctuation vanishes
+    ("ZÜRICH, ", ["zürich"], 1, 1),
+    ("naïve", ["naive"], 0, 0),
+    ("à la carte", ["la carte"], 0, 0.8),
+    ("a\u0300 la carte", ["\u0300 la carte"], 1, 1),  # a letter before a combining mark is an article there
+    ("猫坐", ["猫"], 0, 0),
+    ("the", ["a"], 1, 0),  # nothing is left on both sides: equal, but no word is shared
+    ("The", ["the", "cat"], 1, 0),
+    ("", [""], 1, 0),
+]
+
+
+@pytest.mark.parametrize(("answer", "golds", "exact", "share"), OLDER)
+def test_worked_answers_of_the_older_script(answer, golds, exact, share):
+    assert exact_match([answer], [golds], rule="1.1") == exact
+    assert f1([answer], [golds], rule="1.1") == pytest.approx(share, abs=1e-12)
+
+
+def test_the_two_scripts_differ_only_where_no_word_is_left():
+    newer = [(exact_match([answer], [golds]), f1([answer], [golds])) for answer, golds, _, _ in OLDER]
+    differ = [row[0] for row, found in zip(OLDER, newer, strict=True) if found != (row[2], pytest.approx(row[3]))]
+    assert differ == ["the", "The", ""]
+    assert exact_match(["The"], [["the", "cat"]]) == 0 == f1(["The"], [["the", "cat"]]), "2.0 drops empty references"
+    assert f1(["the"], [["a"]]) == 1 == f1([""], [""])
+    assert "squad=1.1" in repr(f1(["a b"], ["b"], rule="1.1")) and "squad=2.0" in repr(exact_match(["a b"], ["b"]))
 
 
 @pytest.mark.parametrize("answer, golds, exact, share", [
@@ -165,6 +218,7 @@ def test_recipes():
     (lambda: rouge([], []), "0 hypotheses"),
     (lambda: f1(["a"], ["a", "b"]), "1 hypotheses, 2 references"),
     (lambda: exact_match("a", ["a"]), "one string is given"),
+    (lambda: exact_match(["a"], ["a"], rule="1"), "rule is '1': take '2.0', where a question may have no answer, or"),
     (lambda: exact_match(["a"], [[]]), "pair 0"),
     (lambda: f1([None], ["a"]), "pair 0 is None"),
     (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 'Lsum', 1, 2"),

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import tokens
+from llmlab.adapters import as_engine
+from llmlab.masked import MaskTokenizer
 from llmlab.text import Corpus, corpus
 from llmlab.tokens import BYTES, ID, Tokenizer, Vocabulary, bpe_merges, encode_word, fast_merges, merge, words
 
@@ -180,7 +182,10 @@ def test_save_and_load(tmp_path, trained):
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", "nonsense", json.dumps({"kind": "other", "merges": []}),
                                      json.dumps({"kind": tokens.KIND, "merges": [[1]]}),
-                                     json.dumps({"kind": tokens.KIND, "merges": [[1, 999]]})])
+                                     json.dumps({"kind": tokens.KIND, "merges": [[1, 999]]}), "[" * 100_000,
+                                     json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": [3]}),
+                                     json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": ["a"]}),
+                                     json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": 7})])
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_text(content)
@@ -192,7 +197,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_errors_say_what_to_do(fast):
     with pytest.raises(ValueError, match="empty text: merges are learnt from text, so pass some"):
         Tokenizer.train("", 300, fast)
-    with pytest.raises(ValueError, match="vocab_size=256, but 256 bytes and the end of a document make 257: ask"):
+    with pytest.raises(ValueError, match=r"vocab_size=256, but 256 bytes and <\|endoftext\|> make 257: ask"):
         Tokenizer.train("a", 256, fast)
     tokenizer = Tokenizer([], fast)
     for i in (-1, 257, 10**9):
@@ -206,6 +211,129 @@ def test_lone_surrogates_are_no_text(fast):
     for call in (Tokenizer([], fast).encode, lambda text: Tokenizer.train(text, 300, fast)):
         with pytest.raises(ValueError, match=r"lone surrogate '\\ud83d' at 2: this is not Unicode text, remove or"):
             call("ab\ud83d")
+
+
+# ---- special tokens
+
+SPECIALS = ["<|user|>", "<|assistant|>", "<|a|>", "<|a|>b", "猫<猫", "é\u0301", "\n\n<x>", "[*+(]"]
+pieces = [*SPECIALS, tokens.END, "<|", "|>", "user", "<|a|", "ก็ำ", "क्षि", "日本語", "🐈‍⬛", " ", "e\u0301", "\x00"]
+anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+spelt = st.lists(st.sampled_from(pieces) | anything, max_size=8).map("".join)
+
+
+@pytest.fixture(scope="module")
+def chatty(trained):
+    return [tokenizer.with_special_tokens(SPECIALS) for tokenizer in trained]
+
+
+@pytest.fixture(scope="module")
+def theirs(chatty):
+    return as_engine(chatty[0])
+
+
+@given(spelt)
+@settings(deadline=None)
+def test_no_text_spells_a_special_token_unless_it_is_allowed(trained, chatty, text):
+    "The ids are those of the tokenizer that has no more special tokens, and each is a byte or a merge."
+    for old, new in zip(trained, chatty, strict=True):
+        ids = new.encode(text)
+        assert ids == old.encode(text) and all(i < new.eot for i in ids)
+        assert new.decode(ids) == new.decode(ids, skip_special_tokens=False) == text
+
+
+@given(spelt, st.sets(st.sampled_from([*SPECIALS, tokens.END])))
+@settings(deadline=None, max_examples=200)
+def test_allowed_special_tokens_are_found_as_tokenizers_finds_added_tokens(chatty, text, allowed):
+    "An engine that knows only the allowed names as added tokens says the same (leftmost, longest)."
+    other = tokens.engine(Vocabulary(chatty[0].merges))
+    other.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in sorted(allowed)])
+    names = {other.token_to_id(name): chatty[0].special_tokens[name] for name in allowed}
+    wanted = [names.get(i, i) for i in other.encode(text).ids]
+    for tokenizer in chatty:
+        ids = tokenizer.encode(text, allowed_special=allowed)
+        assert ids == wanted
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+        assert b"".join(tokenizer[i] for i in ids) == text.encode()
+
+
+@given(spelt)
+@settings(deadline=None)
+def test_written_for_tokenizers_all_ids_are_the_same(chatty, theirs, text):
+    theirs.encode_special_tokens = False
+    assert theirs.encode(text).ids == chatty[0].encode(text, allowed_special="all")
+    theirs.encode_special_tokens = True
+    assert theirs.encode(text).ids == chatty[0].encode(text)
+    for skip in (True, False):
+        ids = chatty[0].encode(text, allowed_special="all")
+        assert theirs.decode(ids, skip_special_tokens=skip) == chatty[0].decode(ids, skip_special_tokens=skip)
+
+
+def test_special_tokens_stand_behind_all_others(trained, chatty):
+    old, new = trained[0], chatty[0]
+    assert new.eot == old.eot and [*new.special_tokens.values()] == [*range(old.eot, old.eot + 9)]
+    assert [*new.special_tokens] == [tokens.END, *SPECIALS] and new.vocab_size == old.vocab_size + 8
+    more = new.with_special_tokens(["<|tool|>"])
+    assert more.special_tokens == new.special_tokens | {"<|tool|>": new.vocab_size}
+    assert new.strings([new.special_tokens["<|user|>"], new.eot]) == ["<|user|>", tokens.END]
+    assert new.with_special_tokens([]).engine is not None and chatty[1].engine is None
+
+
+def test_special_tokens_are_registered_at_training():
+    tokenizer = Tokenizer.train(FEW, 300, special_tokens=["<|user|>", "<|assistant|>"])
+    plain = Tokenizer.train(FEW, 298)
+    assert tokenizer.vocab_size == 300 and tokenizer.merges == plain.merges and tokenizer.eot == plain.eot == 297
+    assert tokenizer.special_tokens == {tokens.END: 297, "<|user|>": 298, "<|assistant|>": 299}
+    with pytest.raises(ValueError, match=r"vocab_size=257, but 256 bytes and .*, <\|user\|> make 258: ask"):
+        Tokenizer.train("a", 257, special_tokens=["<|user|>"])
+
+
+def test_special_tokens_are_saved(tmp_path, chatty, trained):
+    chatty[0].save(tmp_path / "new.json")
+    trained[0].save(tmp_path / "old.json")
+    for fast in (True, False):
+        again = Tokenizer.load(tmp_path / "new.json", fast)
+        assert again.special_tokens == chatty[0].special_tokens and again.merges == chatty[0].merges
+        assert [*Tokenizer.load(tmp_path / "old.json", fast).special_tokens] == [tokens.END]
+    (tmp_path / "before.json").write_text(json.dumps({"kind": tokens.KIND, "merges": trained[0].merges}))
+    assert Tokenizer.load(tmp_path / "before.json").special_tokens == trained[0].special_tokens
+
+
+def test_documents_never_hold_a_special_token_but_their_ends(chatty):
+    c = Corpus("x", {"a": "<|user|>hi", "b": "<|endoftext|>"}, "-")
+    ids = chatty[0].encode_documents(c)
+    assert [i for i in ids if i >= chatty[0].eot] == [chatty[0].eot] * 2
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    (["<|x|>", "<|x|>"], r"special tokens <\|x\|> are there already: name each once"),
+    ([tokens.END], r"special tokens <\|endoftext\|> are there already: name each once"),
+    ([""], "special token '': a name is a text that is not empty"),
+    ([3], "special token 3: a name is a text that is not empty"),
+    (["a"], r"special token 'a' is a token of the text, too: put signs around it, such as '<\|a\|>'"),
+    (["Ġthe"], "special token 'Ġthe' is a token of the text, too"),
+    (["<\ud83d>"], r"special token '<\\ud83d>' holds half a character \(a lone surrogate\): use whole ones")])
+def test_names_that_no_special_token_can_have(unchecked, trained, names, said):
+    with pytest.raises(ValueError, match=said):
+        trained[0].with_special_tokens(names)
+
+
+def test_allowed_names_must_be_special_tokens(chatty):
+    with pytest.raises(ValueError, match=r"<\|x\|> is no special token of this tokenizer: it has <\|endoftext"):
+        chatty[0].encode("a", allowed_special={"<|x|>", "<|user|>"})
+    with pytest.raises(ValueError, match=r"allowed_special='<\|user\|>': give a set of names"):
+        chatty[0].encode("a", allowed_special="<|user|>")
+    with pytest.raises(ValueError, match=r"lone surrogate '\\ud83d' at 2"):
+        chatty[0].encode("<|user|>ab\ud83d", allowed_special="all")
+
+
+def test_a_masked_tokenizer_keeps_the_special_tokens_of_its_base(chatty):
+    masked = MaskTokenizer(chatty[0])
+    assert set(chatty[0].special_tokens.values()) < set(masked.special)
+    assert masked.strings([chatty[0].special_tokens["<|user|>"], masked.mask]) == ["<|user|>", "[MASK]"]
+    assert as_engine(masked).token_to_id("[MASK]") == masked.mask
+
+
+# ---- random ids
 
 
 def test_random_bytes_decode_to_something(trained):
