@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 # %% ../nbs/98_devices.ipynb #268ec782
 from .checkpoints import replacing, writing
-from .checks import check_arguments, check_ids, whole
+from .checks import COUNT, SIZE, check_arguments, check_ids, whole
 from .transformer import Block
 
 # %% ../nbs/98_devices.ipynb #c5a415f8
@@ -47,6 +47,7 @@ def matrix_ceiling(device: str, dtype: torch.dtype = torch.float32) -> float:
     return 2 * n**3 / min(times)
 
 # %% ../nbs/98_devices.ipynb #0ae827a1
+@check_arguments(t=SIZE)
 def flops_per_token(model: nn.Module, t: int) -> int:
     "Operations of one training step for each token of windows of t."
     weights = sum(m.weight.numel() if isinstance(m, nn.Linear) else -getattr(m, "idle", 0) for m in model.modules())
@@ -132,6 +133,7 @@ def random_states_kept():
             torch.cuda.set_rng_state_all(cuda)
 
 # %% ../nbs/98_devices.ipynb #84700ddd
+@check_arguments(rank=COUNT, world=SIZE, parts=SIZE)
 def share(ids: Tensor, rank: int, world: int, parts: int = 1) -> Tensor:
     "The windows of one batch that are this process's."
     if len(ids) % (world * parts):

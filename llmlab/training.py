@@ -365,7 +365,7 @@ class Run:
 
     def __init__(self, model, batches, loss, recipe, folder=None):
         self.model, self.batches, self.recipe = model, batches, recipe
-        self.folder, self.world = folder and Path(folder), launched()
+        self.folder, self.world = folder and Path(folder).expanduser(), launched()
         self.prints = {}
         self.rank, self.size = (self.world.process_index, self.world.num_processes) if self.world else (0, 1)
         torch.manual_seed(recipe.seed + self.rank)
