@@ -310,10 +310,12 @@ def save_run(
 # %% ../nbs/97_checkpoints.ipynb #4000b34c
 def append(path: Path, rows: list[dict]) -> None:
     "Lines of JSON at the end of a file, flushed to the disk."
-    with writing(path), open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
 
 # %% ../nbs/97_checkpoints.ipynb #a2732ec5
 def read_rows(folder: Path, until: int | None = None) -> list[dict]:
