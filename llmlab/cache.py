@@ -95,10 +95,11 @@ def look(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int, now:
 def embed_at(embed: Embed, ids: Int[Tensor, "b t"], positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
     "What `embed` makes of the ids when each stands at a position of its own."
     x, cfg = embed.tokens(ids), embed.cfg
+    x = x * cfg.token_scale if cfg.token_scale != 1 else x
     if cfg.position == "learned":
         x = x + embed.positions(positions)
-    if cfg.position == "sinusoidal":
-        x = x * cfg.d_model**0.5 + embed.waves[positions]
+    if cfg.waves:
+        x = x + embed.waves[positions]
     return x + embed.segments.weight[0] if cfg.segments else x
 
 # %% ../nbs/11_cache.ipynb #226deff2

@@ -84,6 +84,7 @@ def claims(cfg: Config) -> dict[str, int]:
     needed = {"vocab_size": cfg.vocab_size * d, "d_model": d * d, "heads": wide, "d_ff": (cfg.d_ff or d) * d}
     needed |= {"kv_heads": (cfg.kv_heads or 1) * cfg.head_width, "segments": cfg.segments * d}
     needed |= {"context": cfg.context * d} if cfg.position == "learned" else {}
+    needed |= {"decoder_layers": cfg.decoder_layers * d} if cfg.decoder_layers else {}
     return needed | {"layers": cfg.layers * d}
 
 
@@ -109,8 +110,13 @@ class Origin(NamedTuple):
 
 
 LEFT_OUT = r"[.]attn[.](masked_)?bias$|inv_freq$|position_ids$|[.]pooler[.]|^cls[.]seq_relationship"
+LEFT_OUT += r"|EncDecAttention[.]relative_attention_bias"  # old T5 files hold one, and nothing ever used it
 TWINS = {  # a tensor that a file may repeat → where the numbers come from
-    "lm_head.weight": ("transformer.wte.weight", "model.embed_tokens.weight"),
+    "lm_head.weight": ("transformer.wte.weight", "model.embed_tokens.weight", "model.shared.weight", "shared.weight"),
+    "model.encoder.embed_tokens.weight": ("model.shared.weight",),
+    "model.decoder.embed_tokens.weight": ("model.shared.weight",),
+    "encoder.embed_tokens.weight": ("shared.weight",),
+    "decoder.embed_tokens.weight": ("shared.weight",),
     "cls.predictions.decoder.weight": ("bert.embeddings.word_embeddings.weight",),
     "cls.predictions.decoder.bias": ("cls.predictions.bias",),
     "lm_head.decoder.weight": ("roberta.embeddings.word_embeddings.weight",),

@@ -25,12 +25,13 @@ from .adapters import as_engine, special_names
 from .chat import CHAT_TEMPLATE
 from .checks import SETTINGS, check_value, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
+from .families import derived, fitted, read_target_ids, restore_waves, t5_names
 from .hub import Origin, check_claims, check_fit, open_tensors, read_tokenizer, shapes_of
 from .masked import MaskedLM, MaskTokenizer
 from .metrics import evaluating
 from .tokens import Tokenizer
 from .training import own_tensors, write_atomically
-from .transformer import Config, Decoder, Encoder
+from .transformer import Config, Decoder, Encoder, EncoderDecoder
 
 # %% ../nbs/12_pretrained.ipynb #12c0000e
 _usual = dict(vocab_size="vocab_size", context="max_position_embeddings", layers="num_hidden_layers",
@@ -100,12 +101,12 @@ def read_config(folder: str | Path) -> tuple[str, Config]:
     require(isinstance(family, str) and family in SHAPES, f"{path} says model_type={family!r:.60}: llmlab knows {', '.join(SHAPES)}")
     check_given(path, family, theirs)
     found = {ours: theirs[name] for ours, name in SHAPES[family].items() if theirs.get(name) is not None}
-    if lacking := [SHAPES[family][ours] for ours in list(_usual)[:5] if ours not in found]:
+    if lacking := [SHAPES[family][ours] for ours in list(_usual)[:5] if ours not in found | KINDS[family]]:
         raise ValueError(f"{path} lacks {', '.join(lacking)}: copy it again")
     for ours, value in found.items():
         check_value(f"{path} describes no model: {SHAPES[family][ours]}", value, SETTINGS["Config"][ours])
     try:
-        cfg = Config(**KINDS[family] | found)
+        cfg = Config(**KINDS[family] | found | derived(path, family, theirs))
         return family, replace(cfg, context=cfg.context - families.POSITION_ROWS.get(family, 0))
     except ValueError as error:
         raise ValueError(f"{path} describes no model: {error}") from None
@@ -148,6 +149,8 @@ TABLES |= dict.fromkeys(_robertas, roberta_names(BERT)) | families.MORE_TABLES
 # %% ../nbs/12_pretrained.ipynb #12c0001e
 def origin(name: str, table: dict) -> Origin:
     "Where a tensor of ours comes from: names in the file, whether it stores them transposed, the first row that counts."
+    if name in table:  # a tensor that is no module's weight or bias
+        return Origin([table[name]], False, 0)
     module, _, end = name.rpartition(".")
     layer = re.search(r"blocks[.]([0-9]+)", module)
     exact, usual = re.sub(r"blocks[.][0-9]+", "*", module), re.sub(r".*blocks[.][0-9]+", "*", module)
@@ -176,6 +179,8 @@ def stored(folder: Path, table: dict) -> dict:
 # %% ../nbs/12_pretrained.ipynb #12c00027
 def model_class(family: str, names: Collection[str]) -> type[nn.Module]:
     "The class of ours that holds tensors of these names."
+    if family in families.SEQ2SEQ:
+        return EncoderDecoder
     if family not in families.CLASSIFIERS:
         return Decoder
     if TABLES[family]["transform"] + ".weight" in names:
@@ -183,8 +188,10 @@ def model_class(family: str, names: Collection[str]) -> type[nn.Module]:
     return TextClassifier if families.CLASSIFIERS[family]["out"] + ".weight" in names else Encoder
 
 # %% ../nbs/12_pretrained.ipynb #12c00028
-def table_of(family: str, kind: type[nn.Module]) -> dict[str, str]:
-    "The table of names for a family and a class of ours."
+def table_of(family: str, kind: type[nn.Module], gated: bool = False) -> dict[str, str]:
+    "The table of names for a family and a class of ours; a gated T5 has names of its own."
+    if family == "t5" and gated:
+        return t5_names(gated=True)
     if kind is Encoder:
         return encoder_names(TABLES[family])
     return classifier_names(TABLES[family], family) if kind is TextClassifier else TABLES[family]
@@ -246,8 +253,9 @@ def load(
 ) -> tuple[nn.Module, tokenizers.Tokenizer]:  # the model, and what cuts text for it
     """Model and tokenizer of a folder; nothing in it is executed, and nothing it claims is believed unchecked.
 
-    The model is a Decoder, a MaskedLM, an Encoder (no head), or a TextClassifier (a head with labels). Its `family` says
-    which one it came from, so that `export` writes the same again. Raises ValueError for a folder that is broken, lies, or
+    The model is a Decoder, a MaskedLM, an Encoder (no head), a TextClassifier (a head with labels), or an EncoderDecoder,
+    whose `target_ids` say how its texts begin and end. Its `family` says which one it came from, so that `export` writes
+    the same again; an EncoderDecoder is read only. Raises ValueError for a folder that is broken, lies, or
     holds a family or a setting that our models do not have, and ConnectionError where the hub does not answer.
     """
     require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, f"dtype={dtype}: weights need floats, such as torch.float32")
@@ -256,11 +264,15 @@ def load(
     family, cfg = read_config(folder)
     files = stored(folder, TABLES[family])
     check_claims(folder, cfg, files)
+    cfg = fitted(family, cfg, files)
     model = build(family, cfg, folder, files)
-    table = table_of(family, type(model))
+    table = table_of(family, type(model), cfg.gated)
     check_files(model, folder, table, files)
     model = fill(model.to(dtype).to_empty(device=device), folder, table).eval()
+    restore_waves(model)
     model.family = family
+    if isinstance(model, EncoderDecoder):
+        model.target_ids = read_target_ids(folder, family, cfg.vocab_size)
     return model, tokenizer
 
 # %% ../nbs/12_pretrained.ipynb #12c0002f
