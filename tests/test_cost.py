@@ -1,4 +1,5 @@
 "Counts against built models, PyTorch's counter and measured memory; published figures; the law against known laws."
+
 import csv
 import hashlib
 import json
@@ -30,6 +31,9 @@ SHAPES = {
     "rms qk norm": dict(qk_norm=True, norm="rms"),
     "layer qk norm, rope": dict(qk_norm=True, position="rope"),
     "grouped": dict(kv_heads=2),
+    "post without a norm on the embeddings": dict(norm_place="post", embed_norm=False, feed_forward="silu"),
+    "halves": dict(position="sinusoidal_halves", feed_forward="relu"),
+    "geglu": dict(feed_forward="geglu", norm="rms", bias=False),
 }
 each = pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
 
@@ -52,7 +56,7 @@ def test_parameters_are_those_of_the_built_model_part_by_part(change):
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 3), st.sampled_from([1, 2, 4]), st.sampled_from([8, 24, 64]), st.sampled_from([None, 1]),
-    st.sampled_from(["gelu", "swiglu"]), st.sampled_from([True, False, "qkv"]), st.booleans(),
+    st.sampled_from(["gelu", "relu", "swiglu", "geglu"]), st.sampled_from([True, False, "qkv"]), st.booleans(),
 )  # fmt: skip
 def test_any_shape_is_counted(layers, heads, d, kv, feed_forward, bias, tied):
     cfg = Config(99, 16, layers, heads, d, kv, feed_forward=feed_forward, bias=bias, tied=tied)
