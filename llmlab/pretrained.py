@@ -26,11 +26,13 @@ from .chat import CHAT_TEMPLATE
 from .checks import SETTINGS, check_value, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
 from .families import derived, fitted, read_target_ids, restore_waves, t5_names
-from .hub import Origin, check_claims, check_fit, open_tensors, read_tokenizer, shapes_of
+from .hub import Origin, check_fit, open_tensors, read_tokenizer, shapes_in, shapes_of
 from .masked import MaskedLM, MaskTokenizer
 from .metrics import evaluating
+from .progress import download_bars
 from .tokens import Tokenizer
-from .training import own_tensors, write_atomically
+from .storage import check_claims, one_layer, own_tensors, repeated
+from .training import write_atomically
 from .transformer import Config, Decoder, Encoder, EncoderDecoder
 
 # %% ../nbs/12_pretrained.ipynb #12c0000e
@@ -203,9 +205,12 @@ def copy_rows(target: Tensor, parts: list[Tensor]) -> None:
         rows.copy_(part)
 
 # %% ../nbs/12_pretrained.ipynb #12c0002a
-def check_files(model: nn.Module, folder: Path, table: dict, files: dict) -> None:
-    "Raise ValueError unless the files hold exactly the model's tensors; the model may be on the meta device."
-    shapes = shapes_of(model)
+def check_files(model: nn.Module, folder: Path, table: dict, files: dict, cfg: Config | None = None) -> None:
+    """Raise ValueError unless the files hold exactly the model's tensors.
+
+    The model may be on the meta device, and may have one layer where `cfg` has more.
+    """
+    shapes = shapes_of(model) if cfg is None else repeated(shapes_of(model), cfg)
     check_fit(folder, files, {name: origin(name, table) for name in shapes}, shapes)
 
 # %% ../nbs/12_pretrained.ipynb #12c0002b
@@ -250,6 +255,7 @@ def load(
     name: str | Path,  # a folder, or an id on the hub such as "gpt2"
     device: torch.device | str = "cpu",  # where the weights shall live
     dtype: torch.dtype = torch.float32,  # of the weights in memory, whatever the file has
+    progress: bool | None = None,  # a bar while files are fetched; None: where somebody can see it
 ) -> tuple[nn.Module, tokenizers.Tokenizer]:  # the model, and what cuts text for it
     """Model and tokenizer of a folder; nothing in it is executed, and nothing it claims is believed unchecked.
 
@@ -259,15 +265,16 @@ def load(
     holds a family or a setting that our models do not have, and ConnectionError where the hub does not answer.
     """
     require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, f"dtype={dtype}: weights need floats, such as torch.float32")
-    folder = find(name)
+    folder = find(name, progress)
     tokenizer = whole_text(read_tokenizer(folder / "tokenizer.json"))
     family, cfg = read_config(folder)
     files = stored(folder, TABLES[family])
-    check_claims(folder, cfg, files)
+    check_claims(folder / "config.json", cfg, shapes_in(files))
     cfg = fitted(family, cfg, files)
+    small = build(family, one_layer(cfg), folder, files)
+    table = table_of(family, type(small), cfg.gated)
+    check_files(small, folder, table, files, cfg)
     model = build(family, cfg, folder, files)
-    table = table_of(family, type(model), cfg.gated)
-    check_files(model, folder, table, files)
     model = fill(model.to(dtype).to_empty(device=device), folder, table).eval()
     restore_waves(model)
     model.family = family
@@ -288,7 +295,7 @@ def cached(name: str) -> bool:
         return True
 
 # %% ../nbs/12_pretrained.ipynb #12c00030
-def find(name: str | Path) -> Path:
+def find(name: str | Path, progress: bool | None = None) -> Path:
     "The folder itself, or the one in the hub's cache, fetched where it is missing."
     if str(name) and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
@@ -298,7 +305,8 @@ def find(name: str | Path) -> Path:
 
     wanted = dict(allow_patterns=["*.json", "model*.safetensors"], local_files_only=cached(str(name)))
     try:
-        return Path(snapshot_download(str(name), **wanted))
+        with download_bars(progress):
+            return Path(snapshot_download(str(name), **wanted))
     except Exception as error:
         help = "give a local folder instead, or set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror"
         raise ConnectionError(f"cannot fetch {name!r} from the hub ({type(error).__name__}): {help}") from error

@@ -7,9 +7,9 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
+    "checks", "progress", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
     "attention", "transformer", "metrics", "bleu", "overlap",
-    "losses", "checkpoints",
+    "losses", "storage", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",

@@ -617,7 +617,7 @@ BAD_CONFIGS = {
     "5 heads do not divide the width 32: choose d_model a multiple of heads, or give d_head": dict(heads=5),
     "3 kv_heads do not divide 4 heads: choose a divisor of 4": dict(kv_heads=3),
     "norm='batch': expected one of layer, rms": dict(norm="batch"),
-    "position='rotary': expected one of learned, sinusoidal, rope": dict(position="rotary"),
+    "position='rotary': expected one of learned, sinusoidal, sinusoidal_halves, rope": dict(position="rotary"),
     "6 relative_buckets up to 128 tokens: take a multiple of 4": dict(position="relative", relative_buckets=6),
     "32 relative_buckets up to 16 tokens: take .* a distance above": dict(position="relative", relative_distance=16),
     "softcap=0: expected a finite number above 0": dict(softcap=0),
