@@ -142,7 +142,8 @@ def activation_numbers(cfg: Config, batch: int, t: int) -> int:
     d, units = cfg.d_model, matrices(cfg)["mlp.down"][0]
     normed = d + (2 if cfg.norm == "layer" else d + 1)
     mlp = d + units * (4 if cfg.gated else 1 if cfg.feed_forward == "relu" else 2)
-    token = cfg.layers * (2 * normed + kept_by_attention(cfg) + mlp) + normed + d
+    last = normed if cfg.norm_place == "pre" or cfg.embed_norm else 0
+    token = cfg.layers * (2 * normed + kept_by_attention(cfg) + mlp) + last + d
     return batch * t * token + t * cfg.head_width * (cfg.position == "rope")
 
 # %% ../nbs/18_cost.ipynb #b4558fa0
