@@ -121,7 +121,7 @@ def test_pagerank_is_that_of_networkx(weights, damping):
 
 @pytest.mark.parametrize("weights, damping", [(np.zeros((0, 0)), 0.85), (-np.ones((2, 2)), 0.85), (np.eye(2), 1.0)])
 def test_pagerank_refuses(weights, damping):
-    with pytest.raises(ValueError, match="give a square of numbers from 0 on|damping=1.0: expected a number of at least 0 and below 1"):
+    with pytest.raises(ValueError, match="give a square of numbers from 0 on|damping=1.0: expected a number"):
         pagerank(weights, damping)
 
 
