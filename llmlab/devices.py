@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 # %% ../nbs/98_devices.ipynb #268ec782
+from .checkpoints import replacing, writing
 from .checks import check_arguments, check_ids, whole
 from .transformer import Block
 
@@ -132,25 +133,22 @@ def write_tokens(
 ) -> int:  # how many ids were written
     """Write ids one after another in an .npy file, with never more than one document in memory.
 
-    Raises ValueError, and leaves nothing behind, where the file exists, or where an id is no whole number or outside
-    the vocabulary: it would come back as another id.
+    Raises ValueError, and leaves nothing behind, where the file exists or cannot be written, or where an id is no
+    whole number or outside the vocabulary: it would come back as another id.
     """
     path, n = Path(path).expanduser(), 0
     if path.exists():
         raise ValueError(f"{path} exists: choose another name, or remove it first")
-    kind, beside = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32), path.with_name(f".{path.name}.tmp")
+    kind = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
     header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False}
-    try:
-        with open(beside, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**15,)})
-            start = file.tell()
-            for i, ids in enumerate(documents):
-                ids = np.asarray(check_ids(ids, vocab_size, f"the ids of document {i}"), kind)
+    with replacing(path) as file:
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**15,)})
+        start = file.tell()
+        for i, ids in enumerate(documents):
+            ids = np.asarray(check_ids(ids, vocab_size, f"the ids of document {i}"), kind)
+            with writing(path):
                 n += file.write(ids.tobytes()) // kind.itemsize
-            file.seek(0)
-            np.lib.format.write_array_header_1_0(file, {**header, "shape": (n,)})
-            assert file.tell() == start, "the header keeps its length"
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (n,)})
+        assert file.tell() == start, "the header keeps its length"
     return n

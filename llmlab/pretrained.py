@@ -25,11 +25,12 @@ from .adapters import as_engine, special_names
 from .chat import CHAT_TEMPLATE
 from .checks import SETTINGS, check_value, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
-from .hub import Origin, check_claims, check_fit, open_tensors, read_tokenizer, shapes_of
+from .hub import Origin, check_fit, open_tensors, read_tokenizer, shapes_in, shapes_of
 from .masked import MaskedLM, MaskTokenizer
 from .metrics import evaluating
 from .tokens import Tokenizer
-from .training import own_tensors, write_atomically
+from .storage import check_claims, own_tensors, repeated
+from .training import write_atomically
 from .transformer import Config, Decoder, Encoder
 
 # %% ../nbs/12_pretrained.ipynb #12c0000e
@@ -196,9 +197,12 @@ def copy_rows(target: Tensor, parts: list[Tensor]) -> None:
         rows.copy_(part)
 
 # %% ../nbs/12_pretrained.ipynb #12c0002a
-def check_files(model: nn.Module, folder: Path, table: dict, files: dict) -> None:
-    "Raise ValueError unless the files hold exactly the model's tensors; the model may be on the meta device."
-    shapes = shapes_of(model)
+def check_files(model: nn.Module, folder: Path, table: dict, files: dict, layers: int = 1) -> None:
+    """Raise ValueError unless the files hold exactly the model's tensors.
+
+    The model may be on the meta device, and may have one layer in place of `layers`.
+    """
+    shapes = repeated(shapes_of(model), layers) if layers > 1 else shapes_of(model)
     check_fit(folder, files, {name: origin(name, table) for name in shapes}, shapes)
 
 # %% ../nbs/12_pretrained.ipynb #12c0002b
@@ -255,10 +259,11 @@ def load(
     tokenizer = whole_text(read_tokenizer(folder / "tokenizer.json"))
     family, cfg = read_config(folder)
     files = stored(folder, TABLES[family])
-    check_claims(folder, cfg, files)
+    check_claims(folder / "config.json", cfg, shapes_in(files))
+    small = build(family, replace(cfg, layers=1), folder, files)
+    table = table_of(family, type(small))
+    check_files(small, folder, table, files, cfg.layers)
     model = build(family, cfg, folder, files)
-    table = table_of(family, type(model))
-    check_files(model, folder, table, files)
     model = fill(model.to(dtype).to_empty(device=device), folder, table).eval()
     model.family = family
     return model, tokenizer

@@ -191,7 +191,7 @@ def train_step(model, ids, loss, opt, recipe, world=None) -> dict:
 # %% ../nbs/07_training.ipynb #42a574ce
 def fit(
     model: nn.Module,                  # trained in place, on the device where it is
-    batches,                           # step -> ids [b t], such as Batches
+    batches,                           # step -> ids [b t], the same for the same step, such as Batches
     loss,                              # (model, ids) -> mean loss, in nats
     recipe: Recipe,                    # how long, how fast
     validate=None,                     # model -> number, the smaller the better; asked every recipe.every steps
@@ -286,7 +286,7 @@ class Run:
     def __init__(self, model, batches, loss, recipe, folder=None):
         self.model, self.batches, self.recipe = model, batches, recipe
         self.folder, self.world = folder and Path(folder), launched()
-        self.first = files.fingerprint(batches(0)) if folder else None
+        self.prints = {}
         self.rank, self.size = (self.world.process_index, self.world.num_processes) if self.world else (0, 1)
         torch.manual_seed(recipe.seed + self.rank)
         self.loss, self.ask = loss, counted(partial(target_counts, loss))(lambda objective, ids: objective(ids))
@@ -302,9 +302,16 @@ class Run:
     def batch(self, step: int) -> Tensor:
         "This process's share of the windows of a step."
         batch, cells = self.batches(step), self.size * self.recipe.accumulate
+        if self.folder:
+            lately = {i: found for i, found in self.prints.items() if i & (i - 1) == 0 or i >= step - 2}
+            self.prints = lately | {step: files.fingerprint(batch)}
         if cells > 1:
             batch = dealt(batch, target_counts(self.loss, batch), cells)
         return share(batch, self.rank, self.size, self.recipe.accumulate)
+
+    def print_of(self, step: int) -> str:
+        "The fingerprint of the whole batch of a step: as it was used, or made anew."
+        return self.prints.get(step) or files.fingerprint(self.batches(step))
 
 # %% ../nbs/07_training.ipynb #8bafedb0
 @contextmanager

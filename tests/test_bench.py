@@ -9,6 +9,7 @@ from pathlib import Path
 
 import measure_claims
 import pytest
+import torch
 from conftest import ROOT
 
 ABSENT = """
@@ -38,7 +39,7 @@ def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     before = {*sys.modules}
     yield importlib.import_module
-    for name in {"_shared", "train_step", "benchmarks"} - before:
+    for name in {"_shared", "train_step", "one_row", "benchmarks"} - before:
         sys.modules.pop(name, None)
 
 
@@ -79,6 +80,18 @@ def test_what_was_measured_says_where(bench):
     for file in files:
         result = json.loads(file.read_text(encoding="utf-8"))
         assert {"date", "machine", "torch"} <= set(result), file.name
+
+
+def test_one_row_gives_the_same_numbers_in_every_format(bench, monkeypatch):
+    monkeypatch.setenv("LLMLAB_TINY", "1")
+    module = bench("one_row")
+    with torch.no_grad():
+        ways = module.contestants()
+        wanted, *others = (way() for _, way in ways.values())
+    for other, atol in zip(others, (1e-5, 1e-5, 0.1), strict=True):
+        for a, b in zip(other, wanted, strict=True):
+            torch.testing.assert_close(a, b, atol=atol, rtol=0)
+    assert len({id(a) for a in wanted}) == len(wanted) and not torch.equal(others[-1][0], wanted[0])
 
 
 # --- on a GPU -------------------------------------------------------------------------------------------------------

@@ -161,6 +161,16 @@ def test_an_id_that_would_come_back_as_another_is_refused(tmp_path, unchecked, i
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_full_disk_leaves_no_token_file(tmp_path, monkeypatch):
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ValueError, match=r"cannot write .*t.npy \(No space left on device\)"):
+        write_tokens(tmp_path / "t.npy", [[1]], 9)
+    assert not [*tmp_path.iterdir()]
+
+
 WIDE = {"d_head": 32}
 SHAPES = [{}, WIDE, WIDE | {"kv_heads": 2, "feed_forward": "swiglu", "norm": "rms"}, {"tied": False}]
 

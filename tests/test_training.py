@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -285,7 +286,7 @@ def stopping(at):
     count = iter(range(10**9))
 
     def stops(model, ids):
-        if next(count) == at:
+        if model.training and next(count) == at:
             raise Stop
         return loss(model, ids)
 
@@ -349,7 +350,7 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path):
         "embed.tokens.weight: [20, 16] in the file, [20, 8] in the model",
         "heads: 2 in the checkpoint, 1 now",
         "lr: 0.001 in the checkpoint, 0.5 now",
-        "first batch: ",
+        "batch 0: ",
         "choose an empty folder, or the same model, data and recipe",
     ):
         assert difference in text
@@ -430,6 +431,181 @@ def test_a_checkpoint_under_another_step_s_name_is_not_believed(tmp_path):
     assert len(history) == 4
 
 
+def rewritten(change):
+    "Harm: a checkpoint with another header or other tensors, and a checksum that is right."
+
+    def harm(path):
+        about, tensors = checkpoints.read_file(path)
+        change(about, tensors)
+        path.write_bytes(checkpoints.pack(tensors, about))
+
+    return harm
+
+
+def flipped(path):
+    contents = bytearray(path.read_bytes())
+    contents[-3] ^= 16
+    path.write_bytes(contents)
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+HARM = {
+    "one bit": (flipped, "is damaged: its checksum is"),
+    "a folder of that name": (a_folder, "is no file"),
+    "an empty file": (lambda path: path.write_bytes(b""), "cut short or no safetensors file"),
+    "another library's": (lambda path: safetensors.torch.save_file({"a": IDS}, path), "has no header of llmlab"),
+    "no step of a run": (rewritten(lambda about, _: about.pop("run")), r"is damaged \(KeyError: 'run'\)"),
+    "no recipe": (rewritten(lambda about, _: about["run"].pop("recipe")), r"is damaged \(KeyError: 'recipe'\)"),
+    "batches that are none": (
+        rewritten(lambda about, _: about["run"].update(batches=3)),
+        "has no recipe or no batches",
+    ),
+    "steps that are none": (rewritten(lambda about, _: about["run"].update(batches={"x": "y"})), "numbers no batches"),
+    "no random states": (rewritten(lambda about, _: about["run"].update(random=[{}])), "KeyError: 'python'"),
+    "random states cut": (
+        rewritten(lambda about, _: about["run"]["random"][0].update(torch="00ff")),
+        "is damaged|RNG state",
+    ),
+    "an average of another shape": (
+        rewritten(lambda _, tensors: tensors.update({"optimizer/exp_avg/norm.weight": torch.zeros(3)})),
+        r"has \[3\] as optimizer/exp_avg/norm.weight, expected \[16\]",
+    ),
+    "an average of nothing": (
+        rewritten(lambda _, tensors: tensors.update({"optimizer/exp_avg/mine": torch.zeros(3)})),
+        r"is damaged \(KeyError: 'mine'\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_whatever_is_wrong_with_the_newest_checkpoint_the_one_before_it_is_taken(tmp_path, name):
+    harm, said = HARM[name]
+    recipe = Recipe(steps=6, batch_size=4, every=2)
+    plain, expected = run(recipe)
+    run(recipe, folder=tmp_path)
+    harm(step_files(tmp_path)[-1])
+    with pytest.warns(UserWarning, match=f"{said}.*goes on from step-00000004.safetensors, the newest whole"):
+        model, history = run(recipe, folder=tmp_path)
+    assert losses(history) == losses(expected) and same(model, plain)
+    assert (tmp_path / "step-00000006.safetensors.broken").exists(), "what is broken is set aside, not lost"
+
+
+def test_a_checkpoint_from_before_batches_were_compared_by_step_goes_on(tmp_path):
+    recipe = Recipe(steps=4, batch_size=4, every=2)
+    plain, _ = run(replace(recipe, steps=6))
+    run(recipe, folder=tmp_path)
+    old = fingerprint(Batches(IDS, 9, 4)(0)).partition(" ")[0]
+
+    def aged(about, tensors):
+        about["run"]["batches"] = old
+        about["run"].pop("loss")
+        states = about["run"]["random"][0]
+        states["torch"] = list(bytes.fromhex(states["torch"]))
+
+    rewritten(aged)(step_files(tmp_path)[-1])
+    with pytest.raises(ValueError, match=f"batch 0: {old} in the checkpoint"):
+        run(recipe, seed=1, folder=tmp_path)
+    assert len(run(recipe, folder=tmp_path)[1]) == 4
+
+
+# --- another run is noticed -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    "A run of 12 steps that stopped in step 12, with a checkpoint of step 10."
+    recipe = Recipe(steps=12, batch_size=4, every=5)
+    with pytest.raises(Stop):
+        fit(decoder(), Batches(IDS, 9, 4), stopping(11), recipe, folder=tmp_path)
+    (tmp_path / ".step-00000011.safetensors.1.tmp").write_bytes(b"half")
+    return recipe, {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_the_batches_that_are_compared():
+    assert checkpoints.steps_to_compare(1, 12) == [0, 1]
+    assert checkpoints.steps_to_compare(11, 12) == [0, 1, 2, 4, 8, 10, 11]
+    assert checkpoints.steps_to_compare(12, 12) == [0, 1, 2, 4, 8, 11]
+    assert len(checkpoints.steps_to_compare(10**6, 10**7)) == 23
+
+
+@pytest.mark.parametrize("first", range(12))
+def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, stopped, first):
+    recipe, kept = stopped
+    same_data, other_data = Batches(IDS, 9, 4), Batches(IDS, 9, 4, seed=1)
+    model = decoder(seed=5)
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def batches(step):
+        return (other_data if step >= first else same_data)(step)
+
+    if first == 11:  # nobody can know: what comes later was never seen
+        assert len(fit(model, batches, loss, recipe, folder=tmp_path)) == 12
+        return
+    step = next(s for s in (0, 1, 2, 4, 8, 9, 10) if s >= first)
+    with pytest.raises(ValueError, match=rf"is of another run \(batch {step}: .* \[4, 9\] int64 in the checkpoint"):
+        fit(model, batches, loss, recipe, folder=tmp_path)
+    assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}, "a refused run changes nothing"
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("change", [lambda ids: ids.int(), lambda ids: ids.T.contiguous(), lambda ids: ids.flip(0)])
+def test_the_same_numbers_in_another_form_are_other_data(tmp_path, stopped, change):
+    source = Batches(IDS, 9, 4)
+    with pytest.raises(ValueError, match="batch 0: "):
+        fit(decoder(), lambda step: change(source(step)), loss, stopped[0], folder=tmp_path)
+
+
+def test_a_source_that_ends_earlier_is_other_data(tmp_path, stopped):
+    source = [Batches(IDS, 9, 4)(step) for step in range(9)]
+    with pytest.raises(ValueError, match="batch 9: .* in the checkpoint, no batch now"):
+        fit(decoder(), source.__getitem__, loss, stopped[0], folder=tmp_path)
+
+
+OTHER_LOSSES = {
+    "smoothed": lambda model, ids: F.cross_entropy(
+        model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), label_smoothing=0.1
+    ),
+    "doubled": lambda model, ids: 2 * loss(model, ids),
+    "of the last token": lambda model, ids: F.cross_entropy(model(ids[:, :-1])[:, -1], ids[:, -1]),
+    "with a penalty": lambda model, ids: loss(model, ids) + 0.01 * sum(p.square().sum() for p in model.parameters()),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LOSSES)
+def test_another_loss_is_noticed_and_the_model_stays_as_it_was(tmp_path, stopped, name):
+    recipe, kept = stopped
+    model = decoder(seed=5)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=r"is of another run \(the loss of 4 rows: .* in the checkpoint, .* now\)"):
+        fit(model, Batches(IDS, 9, 4), OTHER_LOSSES[name], recipe, folder=tmp_path)
+    assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_a_loss_that_cannot_be_asked_of_four_rows_is_not_compared(tmp_path):
+    def whole_batch(model, ids):
+        assert len(ids) == 8, "all or none"
+        return loss(model, ids)
+
+    recipe = Recipe(steps=4, batch_size=8, every=2)
+    first = fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, folder=tmp_path)
+    assert fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, folder=tmp_path) == first
+    assert checkpoints.read_file(step_files(tmp_path)[-1])[0]["run"]["loss"] is None
+
+
+def test_files_of_other_names_are_somebody_else_s(tmp_path):
+    recipe = Recipe(steps=4, batch_size=4, every=1, keep=1)
+    (tmp_path / "step-final.safetensors").write_text("mine")
+    run(recipe, folder=tmp_path)
+    run(recipe, folder=tmp_path)
+    assert (tmp_path / "step-final.safetensors").read_text() == "mine"
+    assert [checkpoints.step_of(path) for path in step_files(tmp_path)] == [4]
+
+
 def test_a_validation_that_begins_with_nan_still_finds_its_best(tmp_path):
     values = iter([math.nan, math.inf, 3.0, 5.0])
     seen = []
@@ -478,7 +654,7 @@ def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(tmp_path,
     batches, count = Batches(IDS, 9, 4), iter(range(100))
 
     def poisoned(model, ids):
-        return loss(model, ids) * (bad if next(count) == 5 else 1.0)
+        return loss(model, ids) * (bad if model.training and next(count) == 5 else 1.0)
 
     model = decoder()
     with pytest.raises(FloatingPointError) as error:
@@ -568,7 +744,7 @@ stop = int(sys.argv[3])
 counted = iter(range(10**6))
 
 def stopping(model, ids):
-    if stop and next(counted) == 2 * stop:
+    if stop and model.training and next(counted) == 2 * stop:
         sys.exit("stopped")
     return loss(model, ids)
 
