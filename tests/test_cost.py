@@ -192,6 +192,16 @@ def test_lora_as_published_and_as_built():
     assert every == 2 * sum(3 * (a + b) for a, b in ends)
 
 
+def test_four_bits_are_four_and_a_half_with_their_scales():
+    "18 bytes for 32 weights in llama.cpp's Q4_0; 64 weights and one fp32 in QLoRA without its second step."
+    assert 8 * cost.width("int4") == cost.quantised_bits() == 8 * 18 / 32 == 4.5
+    scales = facts("quantisation")
+    for row in (scales["scales of blocks of 64 in fp32"], scales["scales of blocks of 32 in fp16"]):
+        assert row["overhead"].low == 0.5
+    llama = published()["Llama 3.1 8B"]
+    assert cost.inference_memory(llama, 1, dtype="int4") == pytest.approx(8_030_261_248 * 4.5 / 8, rel=1e-4)
+
+
 def test_quantised_bits_as_published():
     assert cost.quantised_bits() == 4.5 and round(cost.quantised_bits(double=True), 3) == 4.127
 
@@ -302,7 +312,7 @@ def test_errors_say_what_to_do(call, text):
 # --- tables and figure ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cost_facts.csv", "model_shapes.csv"])
+@pytest.mark.parametrize("name", ["cost_facts.csv", "model_shapes.csv", "model_choices.csv", "api_choices.csv"])
 def test_every_row_has_a_source_and_a_date(name):
     raw = (ROOT / "llmlab/data" / name).read_bytes()
     for row in csv.DictReader(raw.decode().splitlines()):
