@@ -436,7 +436,7 @@ def test_scores_are_the_diagonals_of_transformerlens():
     assert torch.equal(head_scores(model, IDS, 3), torch.stack([look_back(x, 3) for x in tape.attention()]))
     assert torch.allclose(look_back(w, 0), w.diagonal(0, -2, -1).mean((0, 2))), "0: each token itself"
     for distance in (8, -1):
-        with pytest.raises(ValueError, match="8 tokens back, in a text of 8: take a distance from 0|distance=-1: expected a"):
+        with pytest.raises(ValueError, match="8 tokens back, in a text of 8: take|distance=-1: expected a"):
             look_back(w, distance)
 
 
@@ -494,7 +494,7 @@ def test_all_ablations_are_differences():
         one = metric(model(IDS)) - metric(MODEL(IDS))
     assert found.shape == (3, 4) and found[2, 3].item() == pytest.approx(one.item(), abs=1e-5)
     for layer, head in ((3, 0), (0, 4), (-1, 0)):
-        with pytest.raises(ValueError, match=f"no head {head} in layer {layer}: the model has 3 layers|=-1: expected a"):
+        with pytest.raises(ValueError, match=f"no head {head} in layer {layer}: the model has 3|=-1: expected a"):
             without_head(model, layer, head)
 
 
