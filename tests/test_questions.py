@@ -128,7 +128,7 @@ def test_seeded_and_in_turn():
 NONE = "give at least one question, and kinds among"
 
 
-@pytest.mark.parametrize("n, kinds, text", [(0, KINDS, "n=0: expected a whole number"), (5, [], NONE), (5, ["easy"], NONE)])
+@pytest.mark.parametrize("n, kinds, text", [(0, KINDS, "n=0: expected"), (5, [], NONE), (5, ["easy"], NONE)])
 def test_what_cannot_be_written(n, kinds, text):
     with pytest.raises(ValueError, match=text):
         write_items(n, True, kinds=kinds)
