@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/17_choosing.ipynb #f4dfb714
+from .checks import SEED, SIZE, check_arguments
 from .cost import check, devices_needed, inference_memory, known, published, rows
 
 # %% ../nbs/17_choosing.ipynb #b1122a9b
@@ -148,6 +149,7 @@ def flips(matrix: Matrix, weights: dict[str, Real]) -> dict[str, list[Flip]]:
     return found
 
 # %% ../nbs/17_choosing.ipynb #e76a66e9
+@check_arguments(draws=SIZE, seed=SEED)
 def win_shares(matrix: Matrix, draws: int = 10_000, seed: int = 0) -> dict[str, float]:
     "Share of random weights under which each candidate wins."
     w = np.random.default_rng(seed).dirichlet(np.ones(len(matrix.criteria)), draws)
@@ -166,6 +168,7 @@ def evaluate(
     return (np.sign(margins) + 1) / 2
 
 # %% ../nbs/17_choosing.ipynb #c64f0e2f
+@check_arguments(n=SIZE)
 def wilson(right: Real, n: int, z: float = 1.959964) -> tuple[float, float]:
     "The interval of a share, `right` of n."
     if not (n > 0 and 0 <= right <= n):

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from .checks import SEED, SIZE, check_arguments, number
+
 # %% ../nbs/16_code.ipynb #c0de004d
 QUIET = threading.Lock()  # which warnings are heard is one setting for all threads
 
@@ -219,6 +221,7 @@ def write_tests(program: str, rng: random.Random) -> str:
     return "".join(f"assert f({x}) == {names['f'](x)!r}\n" for x in lists)
 
 # %% ../nbs/16_code.ipynb #c0de0027
+@check_arguments(n=SIZE, held=number(above=0, below=1), seed=SEED)
 def tasks(
     n: int = 6000,         # tasks to learn from
     held: float = 0.9,     # share of the combinations to hold out

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/21_horizons.ipynb #ece513b1
+from .checks import SEED, SIZE, check_arguments, number
 from .cost import bill, check, devices_needed, facts, forward_flops, gpu_hours, parameter_table, six_nd
 from .maps import require, strings
 from .metrics import device_of, evaluating
@@ -154,6 +155,7 @@ def paint(
     return torch.where(inside[..., None], torch.tensor([*COLOURS.values()])[things // 3, None, None], images)
 
 # %% ../nbs/21_horizons.ipynb #65cbbc07
+@check_arguments(n=SIZE, seed=SEED)
 def pictures(
     n: int,                 # how many
     held_out: bool = False,  # combinations that training never sees
@@ -210,6 +212,7 @@ class Captioner(nn.Module):
         return self.decoder.logits(self.decoder.hidden(ids, None, self.encoder(images)))
 
 # %% ../nbs/21_horizons.ipynb #03f264bd
+@check_arguments(temperature=number(low=0))
 def write(
     model: nn.Module,                          # a Captioner
     images: Float[Tensor, "b h w 3"],

@@ -30,6 +30,7 @@ from .families import TextClassifier, classifier_names, encoder_names, label_nam
 from .hub import Origin, Pooling, check_fit, open_tensors, read_pooling, read_tokenizer, shapes_in, shapes_of
 from .masked import MaskedLM, MaskTokenizer
 from .metrics import evaluating
+from .progress import download_bars
 from .tokens import Tokenizer
 from .storage import check_claims, own_tensors, repeated
 from .training import write_atomically
@@ -249,6 +250,7 @@ def load(
     name: str | Path,  # a folder, or an id on the hub such as "gpt2"
     device: torch.device | str = "cpu",  # where the weights shall live
     dtype: torch.dtype = torch.float32,  # of the weights in memory, whatever the file has
+    progress: bool | None = None,  # a bar while files are fetched; None: where somebody can see it
 ) -> tuple[nn.Module, tokenizers.Tokenizer]:  # the model, and what cuts text for it
     """Model and tokenizer of a folder; nothing in it is executed, and nothing it claims is believed unchecked.
 
@@ -258,7 +260,7 @@ def load(
     holds a family or a setting that our models do not have, and ConnectionError where the hub does not answer.
     """
     require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, f"dtype={dtype}: weights need floats, such as torch.float32")
-    folder = find(name)
+    folder = find(name, progress)
     tokenizer = whole_text(read_tokenizer(folder / "tokenizer.json"))
     family, cfg = read_config(folder)
     pooling = read_pooling(folder, cfg.d_model)
@@ -285,7 +287,7 @@ def cached(name: str) -> bool:
         return True
 
 # %% ../nbs/12_pretrained.ipynb #12c00030
-def find(name: str | Path) -> Path:
+def find(name: str | Path, progress: bool | None = None) -> Path:
     "The folder itself, or the one in the hub's cache, fetched where it is missing."
     if str(name) and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
@@ -295,7 +297,8 @@ def find(name: str | Path) -> Path:
 
     wanted = dict(allow_patterns=["*.json", "model*.safetensors"], local_files_only=cached(str(name)))
     try:
-        return Path(snapshot_download(str(name), **wanted))
+        with download_bars(progress):
+            return Path(snapshot_download(str(name), **wanted))
     except Exception as error:
         help = "give a local folder instead, or set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror"
         raise ConnectionError(f"cannot fetch {name!r} from the hub ({type(error).__name__}): {help}") from error
