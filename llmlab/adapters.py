@@ -14,7 +14,7 @@ from tokenizers import decoders, processors
 from torch import Tensor
 
 # %% ../nbs/workshop/adapters.ipynb #c3a3205b
-from .checks import require
+from .checks import require, whole_ids
 from .tokens import Tokenizer, engine
 
 # %% ../nbs/workshop/adapters.ipynb #e3ab7e77
@@ -55,11 +55,11 @@ class EngineTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         "The text of ids, without special tokens."
-        return self.engine.decode([int(i) for i in ids])
+        return self.engine.decode(whole_ids(ids).tolist())
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form."
-        return [str(self.engine.id_to_token(int(i))) for i in ids]
+        return [str(self.engine.id_to_token(i)) for i in whole_ids(ids).tolist()]
 
 
 def as_tokenizer(

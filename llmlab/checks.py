@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['SIZE', 'COUNT', 'SEED', 'SHARE', 'SETTINGS', 'require', 'Rule', 'plain', 'is_number', 'in_words', 'within', 'whole',
            'number', 'choice', 'flag', 'optional', 'several', 'check_value', 'check_sizes', 'check_arguments',
-           'check_ids', 'check_settings', 'depth_of', 'parse_json', 'read_text', 'read_json', 'inside']
+           'whole_ids', 'check_settings', 'depth_of', 'parse_json', 'read_text', 'read_json', 'inside']
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0000
 import json
@@ -175,7 +175,7 @@ def check_arguments(
     return decorate
 
 # %% ../nbs/workshop/checks.ipynb #a2d02706
-def check_ids(
+def whole_ids(
     ids,  # a list, an array of NumPy or a tensor
     vocab_size: int | None = None,  # ids must be below it and not below 0; None: any whole numbers
     name: str = "ids",  # what to call them in an error

@@ -228,8 +228,6 @@ def tasks(
     seed: int = 0,
 ) -> tuple[list[Task], list[Task]]:  # to learn from; one of each held-out combination
     "Tasks whose held-out combinations of reduce, each and keep occur nowhere else."
-    if n < 1 or not 0 < held < 1:
-        raise ValueError(f"n={n}, held={held}: expected at least one task, and a share between 0 and 1")
     rng = random.Random(seed)
     kinds = rng.sample(KINDS, len(KINDS))
     cut = max(1, int(held * len(kinds)))

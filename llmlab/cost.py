@@ -114,7 +114,7 @@ def six_nd(n: Real, tokens: Real) -> Real:
     return 6 * n * tokens
 
 # %% ../nbs/18_cost.ipynb #dc91b53a
-BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 4.5 / 8}  # int4: with the scales of blocks
 
 
 def width(dtype: str) -> float:
