@@ -424,7 +424,7 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
     "call, said",
     [
         (lambda: Mixture(CFG, 4, 5), "top_k=5 of 4 experts: choose a whole number from 1 to 4"),
-        (lambda: Mixture(CFG, 4, 0), "top_k=0 of 4 experts"),
+        (lambda: Mixture(CFG, 4, 0), "top_k=0: expected a whole number of at least 1"),
         (lambda: Mixture(CFG, 0, 1), "experts=0: expected a whole number of at least 1"),
         (lambda: Mixture(CFG, -3, 1), "experts=-3: expected"),
         (lambda: Mixture(CFG, 2.5, 1), "experts=2.5: expected"),
