@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['SHAPES', 'KINDS', 'GIVEN', 'LLAMA3', 'GPT2', 'BERT', 'LLAMA', 'TABLES', 'CLASSES', 'flat', 'check_given',
            'read_config', 'origin', 'their_names', 'stored', 'model_class', 'table_of', 'copy_rows', 'check_files',
-           'fill', 'whole_text', 'build', 'load', 'cached', 'find', 'eager_attention', 'attentions', 'spelled_out',
-           'family_of', 'their_config', 'their_tensors', 'export']
+           'fill', 'whole_text', 'build', 'load', 'cached', 'find', 'eager_attention', 'attentions', 'pooled',
+           'pooling_for', 'sentence_embeddings', 'spelled_out', 'family_of', 'their_config', 'their_tensors', 'export']
 
 # %% ../nbs/12_pretrained.ipynb #12c00005
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +17,17 @@ from pathlib import Path
 import safetensors.torch
 import tokenizers
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 # %% ../nbs/12_pretrained.ipynb #12c00006
 from . import families
-from .adapters import as_engine, special_names
+from .adapters import as_engine, as_tokenizer, check_texts, pad_rows, rows_of, special_names
 from .chat import CHAT_TEMPLATE
-from .checks import SETTINGS, check_value, read_json, require
+from .checks import SETTINGS, SIZE, check_arguments, check_value, choice, flag, optional, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
-from .hub import Origin, check_fit, open_tensors, read_tokenizer, shapes_in, shapes_of
+from .hub import Origin, Pooling, check_fit, open_tensors, read_pooling, read_tokenizer, shapes_in, shapes_of
 from .masked import MaskedLM, MaskTokenizer
 from .metrics import evaluating
 from .progress import download_bars
@@ -253,13 +255,15 @@ def load(
     """Model and tokenizer of a folder; nothing in it is executed, and nothing it claims is believed unchecked.
 
     The model is a Decoder, a MaskedLM, an Encoder (no head), or a TextClassifier (a head with labels). Its `family` says
-    which one it came from, so that `export` writes the same again. Raises ValueError for a folder that is broken, lies, or
+    which one it came from, so that `export` writes the same again; its `pooling` says how a folder of `sentence-transformers`
+    makes one vector of a text, and is None for others. Raises ValueError for a folder that is broken, lies, or
     holds a family or a setting that our models do not have, and ConnectionError where the hub does not answer.
     """
     require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, f"dtype={dtype}: weights need floats, such as torch.float32")
     folder = find(name, progress)
     tokenizer = whole_text(read_tokenizer(folder / "tokenizer.json"))
     family, cfg = read_config(folder)
+    pooling = read_pooling(folder, cfg.d_model)
     files = stored(folder, TABLES[family])
     check_claims(folder / "config.json", cfg, shapes_in(files))
     small = build(family, replace(cfg, layers=1), folder, files)
@@ -267,7 +271,7 @@ def load(
     check_files(small, folder, table, files, cfg.layers)
     model = build(family, cfg, folder, files)
     model = fill(model.to(dtype).to_empty(device=device), folder, table).eval()
-    model.family = family
+    model.family, model.pooling = family, pooling
     return model, tokenizer
 
 # %% ../nbs/12_pretrained.ipynb #12c0002f
@@ -327,6 +331,73 @@ def attentions(
     if not all(layers and layers[0] is not None for layers in found.values()):
         raise ValueError(f"{type(model).__name__} gives no attention weights: it may have no attention")
     return found
+
+# %% ../nbs/12_pretrained.ipynb #f87c2250
+def pooled(
+    hidden: Float[Tensor, "b t d"],  # the vectors of the tokens
+    mask: Bool[Tensor, "b t"],  # True: a token, False: padding
+    pooling: str = "mean",  # "mean": of all tokens | "cls": the first token's
+) -> Float[Tensor, "b d"]:
+    "One vector for each text, made of those of its tokens; padding does not count."
+    if pooling == "cls":
+        return hidden[:, 0]
+    kept = hidden.masked_fill(~mask[..., None], 0.0)
+    return kept.sum(1) / mask.sum(1, keepdim=True)
+
+# %% ../nbs/12_pretrained.ipynb #fabc074a
+def pooling_for(
+    model: nn.Module,
+    pooling: str | None,  # "mean" | "cls"; None: what the model's folder says
+    normalize: bool | None,  # None: likewise
+) -> Pooling:
+    "How vectors are made of texts: as asked for, else as the model's folder says, else the mean."
+    said = getattr(model, "pooling", None) or Pooling()
+    if said.problem:
+        todo = "choose pooling='mean' or 'cls' for the Transformer's own vectors, or use sentence-transformers"
+        require(pooling is not None, f"{said.problem}: {todo}")
+    lacks = f"{type(model).__name__} gives no vectors of tokens: expected an Encoder, MaskedLM, TextClassifier or Decoder of ours"
+    require(callable(getattr(model, "hidden", None)), lacks)
+    said = said._replace(mode=pooling or said.mode, normalize=said.normalize if normalize is None else normalize)
+    blind = isinstance(model, Decoder) and said.mode == "cls"
+    require(not blind, "pooling='cls': the first token of a Decoder sees no other one, choose 'mean'")
+    return said
+
+# %% ../nbs/12_pretrained.ipynb #36ef6b15
+@check_arguments(pooling=optional(choice("mean", "cls")), normalize=optional(flag()), truncate=flag(), batch_size=SIZE)
+def sentence_embeddings(
+    model: nn.Module,  # an Encoder, a MaskedLM, a TextClassifier or a Decoder
+    tokenizer: tokenizers.Tokenizer | Tokenizer | MaskTokenizer,  # the model's
+    texts: Iterable[str],
+    pooling: str | None = None,  # "mean" of all tokens | "cls": the first one; None: as the model's folder says, else the mean
+    normalize: bool | None = None,  # give each vector the length 1; None: as the model's folder says, else not
+    truncate: bool = False,  # use the beginning of a text that is too long; False: refuse it
+    batch_size: int = 32,  # texts at once
+) -> Float[Tensor, "n d"]:  # one row for each text, in their order, on the model's device
+    """One vector for each text, whatever texts stand beside it: a sentence embedding.
+
+    The tokens that the tokenizer adds, such as [CLS] and [SEP], count in the mean, as they do in sentence-transformers.
+    Raises ValueError for a text that is empty or too long, and for a model or a folder that pools in another way.
+    Source: Reimers and Gurevych 2019, section 3.
+    """
+    how = pooling_for(model, pooling, normalize)
+    if isinstance(tokenizer, tokenizers.Tokenizer):
+        tokenizer = whole_text(as_engine(tokenizer))
+    texts = check_texts(texts)
+    limit = min(model.cfg.context, how.max_length or model.cfg.context)
+    rows = rows_of(tokenizer, [text.lower() for text in texts] if how.lower else texts, limit, truncate)
+    if how.mode == "cls":
+        first = as_tokenizer(tokenizer).cls
+        begun = first is not None and all(row[0] == first for row in rows)
+        require(begun, "pooling='cls': the tokenizer puts no [CLS] or <s> before a text, choose 'mean'")
+    device = next(model.parameters()).device
+    vectors = torch.zeros(len(rows), model.cfg.d_model, device=device)
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            ids, mask = pad_rows([rows[place] for place in places], device)
+            vectors[places] = pooled(model.hidden(ids, mask).float(), mask, how.mode)
+    return F.normalize(vectors, dim=-1) if how.normalize else vectors
 
 # %% ../nbs/12_pretrained.ipynb #12c00063
 CLASSES = {("gpt2", Decoder): "GPT2LMHeadModel"}
