@@ -150,8 +150,6 @@ def span_grid(
     longest: int = 8,                # tokens of an answer
 ) -> Float[Tensor, "b t t"]:         # at (i, j): start i plus end j
     "The score of every span, -inf for those that are not legal."
-    if longest < 1:
-        raise ValueError(f"longest={longest}: an answer has at least 1 token")
     t = scores.shape[1]
     legal = torch.ones(t, t, dtype=torch.bool, device=scores.device).triu().tril(longest - 1)
     legal = legal & inside[:, :, None] & inside[:, None, :]

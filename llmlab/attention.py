@@ -266,8 +266,6 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (text, head, query,
 @check_arguments(n=SIZE)
 def sliding_window(n: int) -> Rule:
     "Each token sees n tokens: itself and those just before it."
-    if n < 1:
-        raise ValueError(f"a window of {n} tokens shows nothing: take at least 1, the token itself")
     return lambda b, h, i, j: (j <= i) & (i - j < n)
 
 # %% ../nbs/04_attention.ipynb #f95c4922

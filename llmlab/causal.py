@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/08_causal.ipynb #284bc6f4
-from .checks import COUNT, SEED, check_arguments, check_value, number, require
+from .checks import COUNT, SEED, check_arguments, check_value, number, require, whole_ids
 from .losses import counted
 from .metrics import device_of, evaluating
 
@@ -148,7 +148,7 @@ def sample(
 ) -> list[int]:               # the new ids
     "Write on, one token at a time; where the context is full, the oldest tokens drop out of view."
     check_sample(prompt, temperature)
-    ids, generator = [int(i) for i in prompt], torch.Generator().manual_seed(seed)
+    ids, generator = whole_ids(prompt).tolist(), torch.Generator().manual_seed(seed)
     with evaluating(model):
         for _ in range(n):
             view = torch.tensor([ids[-model.cfg.context :]], device=device_of(model))

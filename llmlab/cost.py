@@ -60,9 +60,8 @@ def published() -> dict[str, Config]:
 def matrices(cfg: Config) -> dict[str, tuple[int, int]]:
     "(numbers in, numbers out) of the four matrices of a layer."
     d, wide, kv = cfg.d_model, cfg.heads * cfg.head_width, (cfg.kv_heads or cfg.heads) * cfg.head_width
-    gated = cfg.feed_forward == "swiglu"
-    units = cfg.d_ff or (8 * math.ceil(d / 3) if gated else 4 * d)
-    mlp = {"mlp.up": (d, units * (1 + gated)), "mlp.down": (units, d)}
+    units = cfg.d_ff or (8 * math.ceil(d / 3) if cfg.gated else 4 * d)
+    mlp = {"mlp.up": (d, units * (1 + cfg.gated)), "mlp.down": (units, d)}
     return {"attention.qkv": (d, wide + 2 * kv), "attention.out": (wide, d), **mlp}
 
 # %% ../nbs/18_cost.ipynb #079b3f3c
@@ -75,7 +74,8 @@ def parameter_table(
     scale = 1 + (cfg.norm == "layer" and full)
     count = {"embed.tokens": cfg.vocab_size * d, "embed.positions": cfg.context * d * (cfg.position == "learned")}
     count["relative"] = cfg.relative_buckets * cfg.heads * (cfg.position == "relative")
-    count |= {"embed.segments": cfg.segments * d, "norm": d * scale, "head": cfg.vocab_size * d * (head and not cfg.tied)}
+    last = cfg.norm_place == "pre" or cfg.embed_norm
+    count |= {"embed.segments": cfg.segments * d, "norm": d * scale * last, "head": cfg.vocab_size * d * (head and not cfg.tied)}
     for part, (rows, columns) in matrices(cfg).items():
         biased = full or (cfg.bias == "qkv" and part == "attention.qkv")
         count[f"blocks.{part}"] = cfg.layers * columns * (rows + biased)
@@ -114,7 +114,7 @@ def six_nd(n: Real, tokens: Real) -> Real:
     return 6 * n * tokens
 
 # %% ../nbs/18_cost.ipynb #dc91b53a
-BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 4.5 / 8}  # int4: with the scales of blocks
 
 
 def width(dtype: str) -> float:
@@ -141,8 +141,9 @@ def activation_numbers(cfg: Config, batch: int, t: int) -> int:
     check(batch=(batch, 10**9), t=(t, cfg.context))
     d, units = cfg.d_model, matrices(cfg)["mlp.down"][0]
     normed = d + (2 if cfg.norm == "layer" else d + 1)
-    mlp = d + units * (4 if cfg.feed_forward == "swiglu" else 2)
-    token = cfg.layers * (2 * normed + kept_by_attention(cfg) + mlp) + normed + d
+    mlp = d + units * (4 if cfg.gated else 1 if cfg.feed_forward == "relu" else 2)
+    last = normed if cfg.norm_place == "pre" or cfg.embed_norm else 0
+    token = cfg.layers * (2 * normed + kept_by_attention(cfg) + mlp) + last + d
     return batch * t * token + t * cfg.head_width * (cfg.position == "rope")
 
 # %% ../nbs/18_cost.ipynb #b4558fa0
@@ -214,7 +215,7 @@ def lora_parameters(cfg: Config, rank: int, targets: tuple[str, ...] = ("q", "v"
     "Numbers that LoRA trains on the targets, among q, k, v, out, up and down."
     check(rank=(rank, cfg.d_model))
     d, (wide, _), kv = cfg.d_model, matrices(cfg)["attention.out"], (cfg.kv_heads or cfg.heads) * cfg.head_width
-    units, gates = matrices(cfg)["mlp.down"][0], 1 + (cfg.feed_forward == "swiglu")
+    units, gates = matrices(cfg)["mlp.down"][0], 1 + cfg.gated
     ends = {"q": d + wide, "k": d + kv, "v": d + kv, "out": wide + d, "up": gates * (d + units), "down": units + d}
     if unknown := [x for x in targets if x not in ends]:
         raise ValueError(f"targets {unknown}: choose among {', '.join(ends)}")

@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 # %% ../nbs/98_devices.ipynb #268ec782
 from .checkpoints import replacing, writing
-from .checks import COUNT, SIZE, check_arguments, check_ids, whole
+from .checks import COUNT, SIZE, check_arguments, whole, whole_ids
 from .transformer import Block
 
 # %% ../nbs/98_devices.ipynb #c5a415f8
@@ -164,7 +164,7 @@ def write_tokens(
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**15,)})
         start = file.tell()
         for i, ids in enumerate(documents):
-            ids = np.asarray(check_ids(ids, vocab_size, f"the ids of document {i}"), kind)
+            ids = np.asarray(whole_ids(ids, vocab_size, f"the ids of document {i}"), kind)
             with writing(path):
                 n += file.write(ids.tobytes()) // kind.itemsize
         file.seek(0)

@@ -420,8 +420,6 @@ def speculate(
     """
     if History(torch.tensor([[0]]), torch.tensor([0]), how).used:
         raise ValueError("speculation has no penalties and no n-gram rule: leave them out, or use generate")
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"k={k!r}: expected a whole number of at least 1, the ids that the draft proposes at once")
     (big, _, room), (small, _, less) = (open_reader(m, [prompt], n + k, overflow="stop") for m in (model, draft))
     text, accepted, noise = list(prompt), [], uniforms(how.seed, 1, 2 * (n + 1) * (k + 1))[0].to(big.ids.device)
     noise, end, readable = iter(noise), len(prompt) + min(n, room), len(prompt) + less

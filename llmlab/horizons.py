@@ -59,11 +59,10 @@ class Mixture(nn.Module):
         return out.view_as(x)
 
 # %% ../nbs/21_horizons.ipynb #81be231f
+@check_arguments(experts=SIZE, top_k=SIZE)
 def check_experts(experts: int, top_k: int) -> None:
     "At least one expert, and no more asked than there are."
-    if not (isinstance(experts, int) and experts > 0):
-        raise ValueError(f"experts={experts!r}: expected a whole number of at least 1")
-    if not (isinstance(top_k, int) and 0 < top_k <= experts):
+    if top_k > experts:
         raise ValueError(f"top_k={top_k!r} of {experts} experts: choose a whole number from 1 to {experts}")
 
 # %% ../nbs/21_horizons.ipynb #4288a532
@@ -174,10 +173,11 @@ def pictures(
     return images.clamp(0, 1), torch.tensor([caption_ids(*c) for c in chosen.tolist()])
 
 # %% ../nbs/21_horizons.ipynb #438183f8
+@check_arguments(side=SIZE)
 def patches(images: Float[Tensor, "b h w c"], side: int) -> Float[Tensor, "b t d"]:
     "Square patches row by row, each as one vector of side · side · channels numbers."
     b, high, wide, c = images.shape
-    if not (isinstance(side, int) and side > 0) or high % side or wide % side or not b * high * wide:
+    if high % side or wide % side or not b * high * wide:
         raise ValueError(f"patches of side {side!r} do not tile {b} pictures of {high} × {wide}: choose a side that divides both")
     cut = images.unflatten(1, (-1, side)).unflatten(3, (-1, side))  # b rows side columns side c
     return cut.transpose(2, 3).flatten(3).flatten(1, 2)

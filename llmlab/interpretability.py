@@ -274,7 +274,6 @@ def integrated_gradients(
     steps: int = 64,                            # points on the way
 ) -> Float[Tensor, " t"]:                       # their sum: metric at the end less metric at the beginning
     "The mean gradient on the way from the baseline, times the way."
-    require(steps > 0, f"{steps} steps: the way needs at least one point, and some 50 to be exact")
     table = token_vectors(model)
     start = table.weight.mean(0).expand(ids.shape[1], -1) if baseline is None else baseline
     way = (table(ids)[0] - start).detach()

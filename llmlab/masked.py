@@ -25,7 +25,7 @@ from .adapters import as_tokenizer
 from .metrics import device_of, evaluating
 from .segmentation import UNSPACED, split_gaps
 from .tokens import Tokenizer, words
-from .transformer import Config, Encoder, check_ids, init_weights, norm
+from .transformer import Config, Encoder, activation, check_ids, init_weights, norm
 
 # %% ../nbs/09_masked.ipynb #f8534ce6
 SPECIAL = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
@@ -184,7 +184,7 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.cfg, self.encoder = cfg, Encoder(cfg)
         self.transform, self.norm = nn.Linear(cfg.d_model, cfg.d_model), norm(cfg)
-        self.bend = nn.GELU("tanh" if cfg.feed_forward == "gelu" else "none")
+        self.bend = activation("gelu_exact" if cfg.gated else cfg.feed_forward)
         self.bias = nn.Parameter(torch.zeros(cfg.vocab_size))
         init_weights(self.transform, cfg)
 

@@ -173,7 +173,7 @@ def typed_entity(item: Item) -> str:
 def by_kind(
     items: Sequence[Item],
     answers: Sequence[str],      # one for each item; "" for no answer
-    score: Callable = exact_match,  # or f1
+    score: Callable = exact_match,  # or f1; partial(f1, rule="1.1") scores as the older SQuAD
 ) -> dict[str, Score]:           # with recipe["low"] and recipe["high"]
     "The score of each kind of question, with its interval."
     if len(answers) != len(items):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/10_recurrent.ipynb #ae0bec9e
 from .causal import check_targets
-from .checks import SEED, SIZE, check_arguments
+from .checks import SEED, SIZE, check_arguments, whole_ids
 from .metrics import device_of, evaluating
 from .training import Recipe
 from .transformer import Config
@@ -219,7 +219,7 @@ def pad(
     rows,  # lists of ids, of any lengths
 ) -> Int[Tensor, "b t"]:
     "pad([[5, 6], [7]]) -> [[5, 6], [7, -100]]"
-    return nn.utils.rnn.pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=IGNORE)
+    return nn.utils.rnn.pad_sequence([torch.as_tensor(whole_ids(row)) for row in rows], batch_first=True, padding_value=IGNORE)
 
 # %% ../nbs/10_recurrent.ipynb #fb095624
 @check_arguments(vocab_size=SIZE)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/07_training.ipynb #b7e1f145
 from . import checkpoints as files
-from .checks import COUNT, SEED, SIZE, check_arguments, check_ids, check_settings, plain, require
+from .checks import COUNT, SEED, SIZE, check_arguments, check_settings, plain, require, whole_ids
 from .checkpoints import load, own_tensors, save, shipped, write_atomically  # noqa: F401
 from llmlab.devices import (
     feed,
@@ -102,7 +102,7 @@ class Batches:
         seed: int = 0,  # of the windows that are drawn
         starts=None,  # [k] where a window may begin; None: everywhere
     ):
-        ids = check_ids(ids)
+        ids = whole_ids(ids)
         require(ids.ndim == 1, f"ids of shape {[*ids.shape]}, expected one long list: flatten them")
         self.ids = ids if isinstance(ids, np.ndarray) else ids.cpu().numpy()
         self.length, self.batch_size, self.seed = length, batch_size, seed
@@ -129,7 +129,7 @@ def window_starts(n: int, length: int, starts=None) -> tuple[int, Tensor | None]
         raise ValueError(f"a window is {length} tokens, but the split has {n}: take more text or a shorter window")
     if starts is None:
         return n - length + 1, None
-    starts = torch.as_tensor(check_ids(starts, n, "starts")).long().flatten()
+    starts = torch.as_tensor(whole_ids(starts, n, "starts")).long().flatten()
     if not len(fitting := starts[starts <= n - length]):
         raise ValueError(f"no start leaves room for {length} tokens: give starts up to {n - length}")
     return len(fitting), fitting

@@ -25,6 +25,7 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
             "captions": "[caption_row(seed) for seed in range(5)]",
         },
     ),
+    "cost": ("18_cost", {"ladders": "[scaling_row(seed) for seed in range(5)]"}),
     "interpretability": ("19_interpretability", {"copiers": "[copier_row(seed) for seed in range(5)]"}),
     "ethics": ("20_ethics", {"trainings": "[training_row(seed) for seed in range(5)]"}),
     "recurrent": (
