@@ -151,15 +151,18 @@ def read_file(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     return read_about(path, file), read_tensors(path, file)
 
 
-def check_model(path: str | Path, about: dict, forms: dict[str, str]) -> transformer.Config:
-    """The configuration in a header, if a model of it has tensors of just these forms.
+def check_model(
+    path: str | Path,
+    about: dict,  # from read_about
+    file: safetensors.safe_open,  # from open_weights
+) -> transformer.Config:
+    """The configuration in a header, if a model of it has tensors of just the shapes and kinds that are stored.
 
     Raises ValueError otherwise; no memory is taken for what the header claims.
     """
     cfg = config_of(path, about)
-    weights = {name: one for name, one in forms.items() if not name.startswith("optimizer/")}
-    shapes = [json.loads(one.partition("]")[0] + "]") for one in weights.values()]
-    check_claims(f"the header of {path}", cfg, shapes)
+    weights = {name: one for name, one in stored_forms(file).items() if not name.startswith("optimizer/")}
+    check_claims(f"the header of {path}", cfg, [file.get_slice(name).get_shape() for name in weights])
     if about["class"] in MODELS:
         wrong = mismatches(weights, planned_forms(getattr(transformer, about["class"]), cfg))
         require(not wrong, f"the numbers in {path} do not fit its own configuration ({wrong}): copy it again")
@@ -175,7 +178,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     file = open_weights(path)
     about = read_about(path, file)
     if about["class"] in MODELS or is_config(about["config"]):
-        check_model(path, about, stored_forms(file))
+        check_model(path, about, file)
     return about, read_tensors(path, file)
 
 # %% ../nbs/97_checkpoints.ipynb #97690071
@@ -195,7 +198,7 @@ def build(
     about = read_about(path, file)
     todo = "make the model yourself and call load(path, model)"
     require(about["class"] in MODELS, f"{path} holds a {about['class']:.80}: {todo}")
-    return getattr(transformer, about["class"])(check_model(path, about, stored_forms(file)))
+    return getattr(transformer, about["class"])(check_model(path, about, file))
 
 # %% ../nbs/97_checkpoints.ipynb #575af7d2
 def load(

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['HEADER', 'TENSORS', 'FLOATS', 'UNSTORED', 'place', 'own_tensors', 'apart', 'open_weights', 'form', 'stored_forms',
-           'forms_of', 'model_forms', 'mismatches', 'claims', 'in_digits', 'check_claims', 'repeated', 'planned_forms',
-           'checksum', 'read_about', 'read_tensors', 'is_config', 'config_of']
+           'forms_of', 'model_forms', 'mismatches', 'claims', 'in_digits', 'check_claims', 'one_layer', 'repeated',
+           'planned_forms', 'checksum', 'read_about', 'read_tensors', 'is_config', 'config_of']
 
 # %% ../nbs/workshop/storage.ipynb #2097000004
 import hashlib
@@ -128,7 +128,7 @@ def claims(cfg: Config) -> dict[str, int]:
     needed |= {"kv_heads": (cfg.kv_heads or 1) * cfg.head_width, "segments": cfg.segments * d}
     needed |= {"context": cfg.context * d} if cfg.position == "learned" else {}
     needed |= {"relative_buckets": cfg.relative_buckets * cfg.heads} if cfg.position == "relative" else {}
-    return needed | {"layers": cfg.layers * d}
+    return needed | {"layers": cfg.layers * d, "decoder_layers": (cfg.decoder_layers or 0) * d}
 
 
 def in_digits(n: int) -> str:
@@ -147,21 +147,29 @@ def check_claims(
     for name, needed in claims(cfg).items():
         said = f"{where} says {name}={in_digits(getattr(cfg, name) or 0)}, which needs {in_digits(needed)} numbers"
         require(needed <= stored, f"{said}, but the weights hold {stored:,}: {todo}")
-    said = f"{where} says layers={cfg.layers:,}, which needs {4 * cfg.layers:,} tensors"
-    require(4 * cfg.layers <= len(shapes), f"{said}, but there are {len(shapes):,}: {todo}")
-    if cfg.position == "sinusoidal":
+    for name in ("layers", "decoder_layers"):
+        layers = getattr(cfg, name) or 0
+        said = f"{where} says {name}={layers:,}, which needs {4 * layers:,} tensors"
+        require(4 * layers <= len(shapes), f"{said}, but there are {len(shapes):,}: {todo}")
+    if cfg.waves:
         waves, most = cfg.context * cfg.d_model, max(stored, UNSTORED)
         said = f"{where} says context={in_digits(cfg.context)}, a table of {in_digits(waves)} numbers that is not stored"
         require(waves <= most, f"{said}: expected at most {most:,}")
 
 
+def one_layer(cfg: Config) -> Config:
+    "The same shape with one layer, on each side of an encoder–decoder."
+    return replace(cfg, layers=1, decoder_layers=1 if cfg.decoder_layers else None)
+
+
 def repeated(
     found: dict,  # by name of tensor, of a model of one layer
-    layers: int,
-) -> dict:  # of a model of so many
+    cfg: Config,  # of a model of more
+) -> dict:  # of that model
     "What holds for the tensors of layer 0 holds for those of every layer."
     every = {}
     for name, one in found.items():
+        layers = cfg.decoder_layers if cfg.decoder_layers and name.startswith("decoder.") else cfg.layers
         before, blocks, after = name.partition("blocks.0.")
         names = [f"{before}blocks.{i}.{after}" for i in range(layers)] if blocks else [name]
         every |= dict.fromkeys(names, one)
@@ -174,8 +182,8 @@ def planned_forms(
 ) -> dict[str, str]:
     "Shape and kind of each tensor of a model that is not built: one layer on the meta device, repeated."
     with torch.device("meta"):
-        small = make(replace(cfg, layers=1))
-    return repeated(model_forms(small), cfg.layers)
+        small = make(one_layer(cfg))
+    return repeated(model_forms(small), cfg)
 
 # %% ../nbs/workshop/storage.ipynb #2097000021
 def checksum(

@@ -532,7 +532,7 @@ def test_more_bins_than_tokens(bins):
 
 
 def test_a_window_shows_at_least_the_token():
-    with pytest.raises(ValueError, match="a window of 0 tokens shows nothing: take at least 1"):
+    with pytest.raises(ValueError, match="n=0: expected a whole number of at least 1"):
         sliding_window(0)
 
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
+    "checks", "progress", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
     "attention", "transformer", "metrics", "bleu", "overlap",
     "losses", "storage", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",

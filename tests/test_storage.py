@@ -260,6 +260,15 @@ def test_a_table_that_is_not_stored_is_a_claim_too(tmp_path, opener):
 
 
 @pytestmark_hostile
+def test_layers_are_counted_in_tensors_too(tmp_path, opener):
+    "Two million numbers would be enough for a million layers of width two, but there is one tensor."
+    about = header(layers=10**6, d_model=2, heads=1, position="rope")
+    path = written(tmp_path / "m", about, {"w": torch.zeros(2_000_000)})
+    said = "layers=1,000,000, which needs 4,000,000 tensors, but there are 1"
+    opener.refused("checkpoint", path, said, "1e+06 layers, one large tensor")
+
+
+@pytestmark_hostile
 def test_many_layers_with_a_tensor_for_each_are_not_built(tmp_path, opener):
     "What passes the count is compared by names, without a layer being made."
     tensors = {f"blocks.{i // 4}.x{i % 4}": torch.zeros(16) for i in range(8000)}

@@ -25,6 +25,7 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
             "captions": "[caption_row(seed) for seed in range(5)]",
         },
     ),
+    "cost": ("18_cost", {"ladders": "[scaling_row(seed) for seed in range(5)]"}),
     "interpretability": ("19_interpretability", {"copiers": "[copier_row(seed) for seed in range(5)]"}),
     "ethics": ("20_ethics", {"trainings": "[training_row(seed) for seed in range(5)]"}),
     "recurrent": (
@@ -33,13 +34,6 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
             "runs": "[long_run(kind, seed) for kind in STEPS for seed in range(3)]",
             "shipped": "[ship('lstm', trained['LSTM', 0]), ship('gpt', trained['GPT', 0]),"
             " ship('attentive-lstm', trained['LSTM with attention', 0])]",
-        },
-    ),
-    "cost": (
-        "18_cost",
-        {
-            "runs": "[train_one(d, budget) for budget in budgets for d in widths]",
-            "beyond": "train_one(widths[-1], 4 * budgets[-1])",
         },
     ),
     "masked": (
