@@ -8,6 +8,7 @@ __all__ = ['chunk_gradient', 'ChunkedCrossEntropy', 'causal_targets', 'causal_lo
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -17,10 +18,10 @@ from .losses import counted
 from .metrics import device_of, evaluating
 
 # %% ../nbs/08_causal.ipynb #c172b5ca
-def chunk_gradient(hidden, weight, targets, smoothing=0.0) -> tuple[Tensor, Tensor, Tensor]:
+def chunk_gradient(hidden, weight, targets, smoothing=0.0, bias=None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     "Sum of -log p over the rows with a target (not -1), and its gradients: for the logits that is softmax minus one-hot."
     there, targets = targets >= 0, targets.clamp(min=0)
-    logp = (hidden @ weight.T).float().log_softmax(-1)
+    logp = F.linear(hidden, weight, bias).float().log_softmax(-1)
     nats = -(1 - smoothing) * logp.gather(-1, targets[:, None])[:, 0]
     if smoothing:
         nats = nats - smoothing * logp.mean(-1)
@@ -30,28 +31,33 @@ def chunk_gradient(hidden, weight, targets, smoothing=0.0) -> tuple[Tensor, Tens
     d_logits = d_logits.to(weight.dtype)
     d_hidden = (d_logits @ weight).to(hidden.dtype) * there[:, None]
     d_weight = (d_logits.T @ (hidden * there[:, None])).to(weight.dtype)
-    return torch.where(there, nats, 0.0).sum(), d_hidden, d_weight
+    d_bias = None if bias is None else there.to(d_logits.dtype) @ d_logits
+    return torch.where(there, nats, 0.0).sum(), d_hidden, d_weight, d_bias
 
 # %% ../nbs/08_causal.ipynb #3cd412c9
 class ChunkedCrossEntropy(torch.autograd.Function):
-    "Mean -log softmax(hidden @ weight.T)[targets] in nats, where targets are not -1; it holds the logits of `chunk` rows at a time."
+    "Mean -log softmax(hidden @ weight.T + bias)[targets] in nats, where targets are not -1, from the logits of `chunk` rows at a time."
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets, chunk, smoothing=0.0):
-        parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    def forward(ctx, hidden, weight, targets, chunk, smoothing=0.0, bias=None):
         nats, d_hidden, d_weight = 0.0, [], torch.zeros_like(weight)
-        for h, t in parts:
-            chunk_nats, dh, dw = chunk_gradient(h, weight, t, smoothing)
-            nats, d_weight = nats + chunk_nats, d_weight.add_(dw)
+        d_bias = None if bias is None else torch.zeros_like(bias)
+        for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+            chunk_nats, dh, dw, db = chunk_gradient(h, weight, t, smoothing, bias)
+            nats = nats + chunk_nats
             d_hidden.append(dh)
+            d_weight += dw
+            if bias is not None:
+                d_bias += db
         count = (targets >= 0).sum()
-        ctx.save_for_backward(torch.cat(d_hidden).div_(count), d_weight.div_(count))
+        d_hidden, d_weight = torch.cat(d_hidden).div_(count), d_weight.div_(count)
+        ctx.save_for_backward(d_hidden, d_weight, None if bias is None else d_bias.div_(count))
         return nats / count
 
     @staticmethod
     def backward(ctx, grad):
-        d_hidden, d_weight = ctx.saved_tensors
-        return grad * d_hidden, grad * d_weight, None, None, None
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        return grad * d_hidden, grad * d_weight, None, None, None, None if d_bias is None else grad * d_bias
 
 # %% ../nbs/08_causal.ipynb #a26715d1
 def causal_targets(ids: Int[Tensor, "b t"], ignore_index: int = -100) -> Int[Tensor, " b"]:

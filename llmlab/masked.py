@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'MASK', 'cut', 'MaskTokenizer', 'rows', 'Masking', 'choose', 'is_special', 'corrupt', 'check_rows',
-           'MaskedBatches', 'MaskedLM', 'masked_logits', 'masked_loss', 'around', 'Neighbours', 'with_gaps',
-           'fill_mask', 'hide_each', 'gap_logprobs', 'pseudo_logprobs']
+           'MaskedBatches', 'MaskedLM', 'masked_logits', 'at_targets', 'masked_loss', 'around', 'Neighbours',
+           'with_gaps', 'fill_mask', 'hide_each', 'gap_logprobs', 'pseudo_logprobs']
 
 # %% ../nbs/09_masked.ipynb #c3e91dc2
 import re
@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/09_masked.ipynb #c4806395
-from .checks import check_settings, require
+from .causal import ChunkedCrossEntropy
+from .checks import COUNT, SEED, SIZE, check_arguments, check_settings, require
 from .losses import counted
 from .adapters import as_tokenizer
 from .metrics import device_of, evaluating
@@ -41,7 +42,7 @@ class MaskTokenizer:
     def __init__(self, base: Tokenizer):
         self.base, self.vocab_size = base, base.vocab_size + 4
         self.pad, self.cls, self.sep, self.mask = range(base.vocab_size, self.vocab_size)
-        self.special = (base.eot, self.pad, self.cls, self.sep, self.mask)  # never hidden, never scored
+        self.special = (*base.special_tokens.values(), self.pad, self.cls, self.sep, self.mask)  # never hidden, never scored
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
         "(id, number of its word) for each token; a character of a script without spaces counts as a word."
@@ -155,6 +156,7 @@ def check_rows(ids, tokenizer, how, words):
 class MaskedBatches:
     "Seeded batches of corrupted rows: the batch of a step depends on seed and step alone."
 
+    @check_arguments(batch_size=SIZE, seed=SEED)
     def __init__(
         self,
         rows: Int[Tensor, "2 n t"],  # from rows(...)
@@ -167,6 +169,7 @@ class MaskedBatches:
         self.rows = rows[:, ~is_special(rows[0], tokenizer).all(-1)]
         self.tokenizer, self.how, self.batch_size, self.seed = tokenizer, how, batch_size, seed
 
+    @check_arguments(step=COUNT)
     def __call__(self, step: int) -> Int[Tensor, "b 3 t"]:
         "Inputs, labels and where there is text, as long as the longest row needs."
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -196,7 +199,11 @@ class MaskedLM(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
         "One score for each token of the vocabulary."
-        return F.linear(self.norm(self.bend(self.transform(hidden))), self.encoder.embed.tokens.weight, self.bias)
+        return F.linear(self.transformed(hidden), self.encoder.embed.tokens.weight, self.bias)
+
+    def transformed(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        "What the token embeddings are multiplied by: BERT's head has a layer and a norm of its own before them."
+        return self.norm(self.bend(self.transform(hidden)))
 
     def forward(self, ids: Int[Tensor, "b t"], mask=None, segments=None) -> Float[Tensor, "b t v"]:
         return self.logits(self.hidden(ids, mask, segments))
@@ -207,9 +214,15 @@ def masked_logits(
     batch: Int[Tensor, "b 3 t"],                      # from corrupt(...) or MaskedBatches
 ) -> tuple[Float[Tensor, "n v"], Int[Tensor, " n"]]:  # for each target: scores, and the right id
     "The vocabulary head, at the targets alone."
+    hidden, labels = at_targets(model, batch)
+    return model.logits(hidden).float(), labels
+
+
+def at_targets(model, batch) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
+    "One vector for each target, and the right id."
     inputs, labels, there = batch.unbind(1)
-    hidden = model.hidden(inputs, there.bool())[labels != -100]
-    return model.logits(hidden).float(), labels[labels != -100]
+    hidden = model.hidden(inputs, there.bool())
+    return hidden[labels != -100], labels[labels != -100]
 
 # %% ../nbs/09_masked.ipynb #46b8567b
 @counted(lambda batch: (batch[:, 1] != -100).sum(-1))
@@ -217,7 +230,9 @@ def masked_loss(model: nn.Module, batch: Int[Tensor, "b 3 t"]) -> Float[Tensor, 
     "Mean surprise at the targets, in nats."
     if (batch[:, 1] == -100).all():
         raise ValueError("no target in this batch, and a mean of nothing is no loss: make it with corrupt or MaskedBatches")
-    return F.cross_entropy(*masked_logits(model, batch))
+    hidden, labels = at_targets(model, batch)
+    rows, weight = model.transformed(hidden), model.encoder.embed.tokens.weight
+    return ChunkedCrossEntropy.apply(rows, weight, labels, 1024, 0.0, model.bias)
 
 # %% ../nbs/09_masked.ipynb #e4515a41
 @check_arguments(reach=COUNT)
