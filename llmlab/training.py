@@ -225,6 +225,7 @@ def fit(
     a row brought no new best, or when on_step answers True; then the last row says so in `stopped`: "seconds", "patience"
     or "on_step". The model has the weights of the last step, and `folder/best.safetensors` those of the best validation.
     With a folder, a run that was stopped by on_step, by an error in it or by anything else goes on when fit is called again.
+    So that another loss is noticed then, `loss` is called once more at each checkpoint, without dropout.
 
     Random numbers come from generators that are seeded with recipe.seed. Afterwards, also after an error, the caller's
     generators (Python's, NumPy's, PyTorch's on the CPU and on all GPUs) stand where they stood before.
