@@ -211,6 +211,17 @@ def test_forced_and_forbidden_ids(saved, name, tmp_path):
     assert all(text[-1] in (11, 12) for text in texts)
 
 
+@one_each
+def test_a_text_ends_at_any_of_its_stops(saved, name, tmp_path):
+    peer = peer_of(name)
+    usual = same_texts(peer, load(save(peer, tmp_path))[0], [9, 4], 8)
+    stops = [usual[0][4], usual[1][2]]
+    edit(tmp_path, "generation_config.json", eos_token_id=stops)
+    peer.generation_config = transformers.GenerationConfig.from_pretrained(tmp_path)
+    one, other = same_texts(peer, load(tmp_path)[0], [9, 4], 8)
+    assert len(one) <= 5 and len(other) <= 3 and {one[-1], other[-1]} <= {*stops}
+
+
 def test_a_text_ends_where_the_context_does(saved):
     model, _ = load(saved("marian")[1])
     (text,) = write_targets(model, [[5, 6]], 1000)
@@ -263,10 +274,11 @@ def test_a_file_may_store_the_shared_table_several_times(folder):
         assert load(where)[0].cfg.tied
 
 
-def test_tables_that_differ_are_refused(folder):
+@pytest.mark.parametrize("name", ["model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"])
+def test_tables_that_differ_are_refused(folder, name):
     marian = folder("marian")
-    restore(marian, lambda x: x.update({"model.decoder.embed_tokens.weight": x["model.shared.weight"] + 1}))
-    with pytest.raises(ValueError, match=r"model\.decoder\.embed_tokens.*stored with other numbers"):
+    restore(marian, lambda x: x.update({f"{name}.weight": x["model.shared.weight"] + 1}))
+    with pytest.raises(ValueError, match=f"{name}.weight and model.shared.weight .* stored with other numbers"):
         load(marian)
 
 
@@ -354,6 +366,13 @@ def test_a_decoder_of_no_size(folder, family, name, value):
         load(where)
 
 
+def test_a_decoder_has_no_more_layers_than_there_are_tensors_for(folder):
+    bart = folder("bart")
+    edit(bart, decoder_layers=1000)
+    with pytest.raises(ValueError, match="decoder_layers=1,000, which needs 4,000 tensors"):
+        load(bart)
+
+
 def test_other_heads_are_refused(saved, tmp_path):
     torch.manual_seed(0)
     transformers.BartForSequenceClassification(transformers.BartConfig(**BART)).save_pretrained(tmp_path)
@@ -373,3 +392,10 @@ def test_an_encoder_decoder_is_read_only(saved, tmp_path):
 def test_an_activation_that_is_no_text(tmp_path):
     with pytest.raises(ValueError, match="activation_function=\\['gelu'\\]"):
         bend_of(tmp_path, "activation_function", {"activation_function": ["gelu"]}, "gelu", {"gelu": "gelu"})
+
+
+def test_a_table_of_waves_that_takes_all_memory_is_refused(folder):
+    marian = folder("marian")
+    edit(marian, max_position_embeddings=10**12)
+    with pytest.raises(ValueError, match=r"context=.*a table of .* numbers that is not stored"):
+        load(marian)
