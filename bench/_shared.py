@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 import llmlab
+from llmlab.checkpoints import write_atomically
 
 DEVICE = torch.device(os.environ.get("LLMLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 TINY = bool(os.environ.get("LLMLAB_TINY"))  # sizes that show that a benchmark runs, and measure nothing
@@ -76,7 +77,4 @@ def write(args, tables, *packages, **more):
              **{name: version_of(name) for name in ("torch", *packages)},
              **{key: value for key, value in vars(args).items() if isinstance(value, int | float | str)}, **more}
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        beside = args.json.with_suffix(".tmp")
-        beside.write_text(json.dumps({**where, **tables}, indent=1) + "\n", encoding="utf-8")
-        os.replace(beside, args.json)
+        write_atomically(args.json, (json.dumps({**where, **tables}, indent=1) + "\n").encode())

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/14_answering.ipynb #81139319
-from .checks import COUNT, SEED, SIZE, check_arguments
+from .checks import COUNT, SEED, SIZE, check_arguments, number
 from .generation import Sampling, generate
 from .losses import counted
 from .maps import strings
@@ -36,6 +36,7 @@ class Row(NamedTuple):
     parts: list[int]
 
 # %% ../nbs/14_answering.ipynb #9f74cafd
+@check_arguments(context=SIZE, overlap=COUNT)
 def lay_out(
     tokenizer: MaskTokenizer,
     question: str,
@@ -142,14 +143,13 @@ def span_loss(model: Callable, batch: Int[Tensor, "b 4 t"]) -> Float[Tensor, ""]
     return F.cross_entropy(scores.transpose(1, 2).flatten(0, 1), edges.flatten())
 
 # %% ../nbs/14_answering.ipynb #55dd7b69
+@check_arguments(longest=SIZE)
 def span_grid(
     scores: Float[Tensor, "b t 2"],  # start and end
     inside: Bool[Tensor, "b t"],     # True: a token of the passage
     longest: int = 8,                # tokens of an answer
 ) -> Float[Tensor, "b t t"]:         # at (i, j): start i plus end j
     "The score of every span, -inf for those that are not legal."
-    if longest < 1:
-        raise ValueError(f"longest={longest}: an answer has at least 1 token")
     t = scores.shape[1]
     legal = torch.ones(t, t, dtype=torch.bool, device=scores.device).triu().tril(longest - 1)
     legal = legal & inside[:, :, None] & inside[:, None, :]
@@ -165,6 +165,7 @@ class Span(NamedTuple):
     none: float   # the same of [CLS], which stands for no answer
 
 # %% ../nbs/14_answering.ipynb #7a1c7829
+@check_arguments(longest=SIZE)
 def best_spans(scores: Float[Tensor, "b t 2"], inside: Bool[Tensor, "b t"], longest: int = 8) -> list[Span]:
     "For each row the legal span with the highest score, the first of equals."
     if not len(scores):
@@ -175,6 +176,7 @@ def best_spans(scores: Float[Tensor, "b t 2"], inside: Bool[Tensor, "b t"], long
             for at, s, n in zip(top.indices.tolist(), top.values.tolist(), none.tolist(), strict=True)]
 
 # %% ../nbs/14_answering.ipynb #88afc26f
+@check_arguments(margin=number(infinite=True))
 def choose(spans: Sequence[Span], margin: float | int = 0) -> int | None:
     "Which window has the answer to a question; None: the passage does not answer."
     best = max(range(len(spans)), key=lambda k: spans[k].score)
@@ -191,6 +193,7 @@ def read_rows(model: Callable, rows: Sequence[Row], pad: int, longest: int) -> l
     return found
 
 # %% ../nbs/14_answering.ipynb #b41b6306
+@check_arguments(context=SIZE, margin=number(infinite=True), longest=SIZE)
 def answer(
     model: Callable,           # from ids, mask and segments [b t] to scores [b t 2]
     tokenizer: MaskTokenizer,
@@ -210,6 +213,7 @@ def answer(
     return texts
 
 # %% ../nbs/14_answering.ipynb #defd9138
+@check_arguments(longest=SIZE)
 def spans_view(
     tokens: Sequence[str],   # as the model reads them, [CLS] first
     scores: Float[Tensor, "t 2"],  # start and end of each
@@ -282,6 +286,7 @@ def answer_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Ten
     return translation_loss(model, batch, smoothing=0.0)
 
 # %% ../nbs/14_answering.ipynb #9b8c3fa2
+@check_arguments(context=SIZE)
 def write_answers(model: EncoderDecoder, tokenizer: MaskTokenizer, items: Sequence[Item], context: int = 128) -> list[str]:
     "What the model writes to each question and passage, greedily; \"\" for no answer."
     source = packed(items, tokenizer, context)
@@ -298,6 +303,7 @@ def fate(item: Item, said: str) -> str:
     return "from the passage" if whole_words([said]).search(item.passage) else "invented"
 
 # %% ../nbs/14_answering.ipynb #71c84ee0
+@check_arguments(margin=number(infinite=True), longest=SIZE)
 def answer_theirs(
     model,      # AutoModelForQuestionAnswering
     tokenizer,  # its AutoTokenizer, a fast one

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from .checks import SIZE, check_arguments
+
 # %% ../nbs/04_attention.ipynb #f18f9cf0
 def scores(
     q: Float[Tensor, "*b tq dh"],  # queries
@@ -261,10 +263,9 @@ def tapes_of(model: nn.Module) -> list[Tape]:
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (text, head, query, key) -> may look
 
 # %% ../nbs/04_attention.ipynb #1c0c8146
+@check_arguments(n=SIZE)
 def sliding_window(n: int) -> Rule:
     "Each token sees n tokens: itself and those just before it."
-    if n < 1:
-        raise ValueError(f"a window of {n} tokens shows nothing: take at least 1, the token itself")
     return lambda b, h, i, j: (j <= i) & (i - j < n)
 
 # %% ../nbs/04_attention.ipynb #f95c4922
@@ -532,6 +533,7 @@ def attention(
     return (_average(w, v), w) if need_weights else _average(w, v)
 
 # %% ../nbs/04_attention.ipynb #9ab47a93
+@check_arguments(bins=SIZE, block=SIZE)
 @torch.no_grad()
 def attention_map(
     q: Float[Tensor, "*b h tq dh"],  # queries

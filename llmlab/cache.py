@@ -17,6 +17,7 @@ from torch import Tensor
 
 # %% ../nbs/11_cache.ipynb #730fec2e
 from .attention import attention, joining, merge_heads, rotary_table, rotate, split_heads, tapes_of
+from .checks import COUNT, check_value, whole_ids
 from .metrics import context_of, device_of, evaluating, logits_of
 from .transformer import Attention, Config, Decoder, Embed, Encoder, EncoderDecoder, check_ids, project
 
@@ -95,10 +96,11 @@ def look(x: Float[Tensor, "b t d"], layer: Attention, cache: Cache, i: int, now:
 def embed_at(embed: Embed, ids: Int[Tensor, "b t"], positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
     "What `embed` makes of the ids when each stands at a position of its own."
     x, cfg = embed.tokens(ids), embed.cfg
+    x = x * cfg.token_scale if cfg.token_scale != 1 else x
     if cfg.position == "learned":
         x = x + embed.positions(positions)
-    if cfg.position == "sinusoidal":
-        x = x * cfg.d_model**0.5 + embed.waves[positions]
+    if cfg.waves:
+        x = x + embed.waves[positions]
     return x + embed.segments.weight[0] if cfg.segments else x
 
 # %% ../nbs/11_cache.ipynb #226deff2
@@ -253,7 +255,7 @@ def pad(
 ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:  # ids; True: a token, False: padding
     "pad([[7, 8], [9]]) -> [[7, 8], [0, 9]], [[True, True], [False, True]]"
     width, both = max(map(len, rows)), []
-    for fill, values in ((0, [[int(i) for i in row] for row in rows]), (False, [[True] * len(row) for row in rows])):
+    for fill, values in ((0, [whole_ids(row).tolist() for row in rows]), (False, [[True] * len(row) for row in rows])):
         filled = [[fill] * (width - len(row)) + row if left else row + [fill] * (width - len(row)) for row in values]
         both.append(torch.tensor(filled, device=device))
     return both[0], both[1]
@@ -274,8 +276,7 @@ def check_reading(model, prompts, n, source, cache, overflow) -> None:
     reads_only = isinstance(model, Encoder) or isinstance(getattr(model, "encoder", None), Encoder)
     if reads_only and not isinstance(model, EncoderDecoder):
         raise ValueError(f"{type(model).__name__} reads a text as a whole and cannot write: give a Decoder or an EncoderDecoder")
-    if n < 0:
-        raise ValueError(f"n={n} ids to come: expected 0 or more")
+    check_value("n", n, COUNT)
     if overflow not in ("forget", "stop") or cache not in (True, False, "compiled"):
         raise ValueError(f"overflow={overflow!r}, cache={cache!r}: choose 'forget' or 'stop'; True, False or 'compiled'")
     two = isinstance(model, EncoderDecoder)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/08_causal.ipynb #284bc6f4
-from .checks import check_value, number, require
+from .checks import COUNT, SEED, check_arguments, check_value, number, require, whole_ids
 from .losses import counted
 from .metrics import device_of, evaluating
 
@@ -105,6 +105,7 @@ def check_targets(ids: Tensor, vocab_size: int | None = None, ignore_index: int 
     require(fits, f"targets from {low} to {high}, expected 0 to {vocab_size and vocab_size - 1}: use the model's tokenizer")
 
 # %% ../nbs/08_causal.ipynb #bba166b9
+@check_arguments(position=COUNT)
 def future_gradient(
     model: nn.Module,         # a Decoder
     ids: Int[Tensor, " t"],   # a text
@@ -123,6 +124,7 @@ def future_gradient(
     return torch.autograd.grad(best, seen)[0][0].norm(dim=-1)
 
 # %% ../nbs/08_causal.ipynb #85d44876
+@check_arguments(temperature=number(low=0))
 def draw(
     logits: Float[Tensor, " v"],               # one score a token
     temperature: float = 1.0,                  # below 1: bolder, above 1: wilder, 0: always the likeliest
@@ -135,6 +137,7 @@ def draw(
     return int(torch.multinomial(probs, 1, generator=generator))
 
 # %% ../nbs/08_causal.ipynb #abe167a4
+@check_arguments(n=COUNT, temperature=number(low=0), seed=SEED)
 def sample(
     model: nn.Module,         # a Decoder
     prompt: Sequence[int] | Int[Tensor, " t"],  # ids to go on from, at least one
@@ -145,7 +148,7 @@ def sample(
 ) -> list[int]:               # the new ids
     "Write on, one token at a time; where the context is full, the oldest tokens drop out of view."
     check_sample(prompt, temperature)
-    ids, generator = [int(i) for i in prompt], torch.Generator().manual_seed(seed)
+    ids, generator = whole_ids(prompt).tolist(), torch.Generator().manual_seed(seed)
     with evaluating(model):
         for _ in range(n):
             view = torch.tensor([ids[-model.cfg.context :]], device=device_of(model))

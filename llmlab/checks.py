@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['SIZE', 'COUNT', 'SEED', 'SHARE', 'SETTINGS', 'require', 'Rule', 'plain', 'is_number', 'in_words', 'within', 'whole',
            'number', 'choice', 'flag', 'optional', 'several', 'check_value', 'check_sizes', 'check_arguments',
-           'check_ids', 'check_settings', 'depth_of', 'parse_json', 'read_text', 'read_json', 'inside']
+           'whole_ids', 'check_settings', 'depth_of', 'parse_json', 'read_text', 'read_json', 'inside']
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0000
 import json
@@ -175,7 +175,7 @@ def check_arguments(
     return decorate
 
 # %% ../nbs/workshop/checks.ipynb #a2d02706
-def check_ids(
+def whole_ids(
     ids,  # a list, an array of NumPy or a tensor
     vocab_size: int | None = None,  # ids must be below it and not below 0; None: any whole numbers
     name: str = "ids",  # what to call them in an error
@@ -215,24 +215,32 @@ SETTINGS = {
         "norm_place": choice("pre", "post"),
         "norm_eps": number(above=0, below=1, todo="such as 1e-5"),
         "qk_norm": flag(),
-        "position": choice("learned", "sinusoidal", "rope", "alibi", "relative"),
+        "position": choice("learned", "sinusoidal", "sinusoidal_halves", "rope", "alibi", "relative"),
         "relative_buckets": SIZE,
         "relative_distance": SIZE,
         "softcap": optional(number(above=0, todo="such as 50.0")),
         "attention_scale": optional(number(above=0, todo="such as 1.0")),
         "rope_base": number(above=0, todo="such as 10000.0"),
         "rope_factor": number(above=0, todo="such as 1.0"),
-        "feed_forward": choice("gelu", "gelu_exact", "swiglu"),
+        "feed_forward": choice("gelu", "gelu_exact", "relu", "silu", "swiglu", "geglu"),
         "tied": flag(),
         "bias": choice(True, False, "qkv"),
         "segments": whole(0),
         "dropout": number(low=0, below=1),
+        "embed_scale": optional(number(above=0, todo="such as 1.0")),
+        "embed_norm": flag(),
+        "decoder_layers": optional(SIZE),
+        "shared_tokens": flag(),
+        "head_scale": number(above=0, todo="such as 1.0"),
+        "head_bias": flag(),
     },
     "Recipe": {
         "steps": SIZE,
         "batch_size": SIZE,
         "lr": number(above=0),
         "warmup": number(0, 1, todo="it is a share of the steps"),
+        "schedule": choice("cosine", "linear", "constant"),
+        "min_lr": number(low=0),
         "weight_decay": number(low=0),
         "betas": several(2, number(low=0, below=1)),
         "clip": number(above=0, infinite=True, todo="math.inf never clips"),
@@ -242,6 +250,7 @@ SETTINGS = {
         "recompute": flag(),
         "compile": choice("auto", "yes", "no"),
         "seconds": number(above=0, infinite=True),
+        "patience": optional(SIZE),
         "every": SIZE,
         "keep": SIZE,
         "seed": SEED,

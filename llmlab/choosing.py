@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['NUMBERS', 'COLUMNS', 'number', 'parsed', 'candidates', 'Need', 'objections', 'fitting', 'Matrix', 'decision_matrix',
-           'weighted', 'ranking', 'Flip', 'flips', 'win_shares', 'evaluate', 'wilson', 'sign_test', 'choice_card']
+           'weighted', 'ranking', 'Flip', 'flips', 'win_shares', 'evaluate', 'wilson', 'sign_test', 'Rented', 'span',
+           'rented', 'answer_price', 'answer_seconds', 'hardware', 'choice_card']
 
 # %% ../nbs/17_choosing.ipynb #c1795160
 import csv
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/17_choosing.ipynb #f4dfb714
+from .checks import SEED, SIZE, check_arguments
 from .cost import check, devices_needed, inference_memory, known, published, rows
 
 # %% ../nbs/17_choosing.ipynb #b1122a9b
@@ -148,6 +150,7 @@ def flips(matrix: Matrix, weights: dict[str, Real]) -> dict[str, list[Flip]]:
     return found
 
 # %% ../nbs/17_choosing.ipynb #e76a66e9
+@check_arguments(draws=SIZE, seed=SEED)
 def win_shares(matrix: Matrix, draws: int = 10_000, seed: int = 0) -> dict[str, float]:
     "Share of random weights under which each candidate wins."
     w = np.random.default_rng(seed).dirichlet(np.ones(len(matrix.criteria)), draws)
@@ -166,6 +169,7 @@ def evaluate(
     return (np.sign(margins) + 1) / 2
 
 # %% ../nbs/17_choosing.ipynb #c64f0e2f
+@check_arguments(n=SIZE)
 def wilson(right: Real, n: int, z: float = 1.959964) -> tuple[float, float]:
     "The interval of a share, `right` of n."
     if not (n > 0 and 0 <= right <= n):
@@ -185,13 +189,71 @@ def sign_test(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
     tail = sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n
     return more, fewer, min(1.0, 2 * tail)
 
+# %% ../nbs/17_choosing.ipynb #b0c47c09
+class Rented(NamedTuple):
+    "A model behind an API; what nobody in the table has measured is None."
+
+    thinks: str  # "no", "yes", or "at will"
+    price_in: float  # USD for a million tokens that it reads
+    price_out: float  # USD for a million tokens that it writes, thinking included
+    first: tuple[float, float] | None  # seconds to the first token, (lowest, highest) of the sources
+    speed: tuple[float, float] | None  # tokens a second after that, (lowest, highest)
+    source: str
+    date: str
+
+
+def span(row: dict, name: str) -> tuple[float, float] | None:
+    "(low, high) of a row, None where the cells are empty."
+    ends = [row[f"{name}_{end}"] for end in ("low", "high")]
+    return tuple(map(float, ends)) if all(ends) else None
+
+# %% ../nbs/17_choosing.ipynb #36715b7f
+def rented() -> dict[str, Rented]:
+    "Models behind an API, with prices and waiting times, from `api_choices.csv`."
+    found = {}
+    for row in rows("api_choices.csv"):
+        prices = float(row["price_in"]), float(row["price_out"])
+        found[row["name"]] = Rented(row["thinks"], *prices, span(row, "first"), span(row, "speed"), row["source"], row["date"])
+    return found
+
+
+def answer_price(
+    model: Rented,
+    read: Real,  # tokens of the prompt
+    written: Real,  # tokens of the answer
+    thought: Real = 0,  # tokens that a reasoning model writes before it
+) -> float:  # USD
+    "The price of one answer; thinking costs as much as writing."
+    check(read=(read, 1e9), written=(written, 1e9))
+    if not thought >= 0:
+        raise ValueError(f"thought={thought}: expected a number of tokens, at least 0")
+    return (read * model.price_in + (written + thought) * model.price_out) / 1e6
+
+
+def answer_seconds(model: Rented, written: Real) -> tuple[float, float] | None:
+    "(low, high) of the seconds to a whole answer without thinking; None where the table lacks a measurement."
+    check(written=(written, 1e9))
+    if model.first is None or model.speed is None:
+        return None
+    return model.first[0] + written / model.speed[1], model.first[1] + written / model.speed[0]
+
 # %% ../nbs/17_choosing.ipynb #aa7e2846
+def hardware(name: str, need: Need, gpu: str = "H100 80GB") -> str:
+    "The GPUs of a need; where it names none, the memory that the model takes, and how many of a common GPU hold it."
+    if need.gpu:
+        return f"{need.gpus} × {need.gpu}"
+    if name not in published():
+        return "GPU memory to fill in"
+    size = inference_memory(published()[name], need.context, dtype=need.dtype)
+    return f"{size / 1e9:.0f} GB of GPU memory ({devices_needed(size, gpu)} × {gpu})"
+
+
 def choice_card(name: str, row: dict, need: Need, weights: dict[str, Real], measured: dict[str, str]) -> str:
     "A card in Markdown; what only the reader can know stands as 'to fill in'."
     wanted = ", ".join(f"{c} {w:g}" for c, w in weights.items())
     lines = [f"**Model card: {name}**", f"**Licence** {row['licence']}. **Languages** {' '.join(sorted(row['languages']))}."]
     lines += ["**Intended use** to fill in.", "**Not for** to fill in."]
-    lines += [f"**Needs** {need.gpus} × {need.gpu or 'any GPU'}, {need.dtype}, {need.context:,} tokens, {' '.join(need.languages)}."]
+    lines += [f"**Needs** {hardware(name, need)}, {need.dtype}, {need.context:,} tokens, {' '.join(need.languages)}."]
     lines += [f"**Wishes** {wanted}.", *(f"**Measured** {what}: {result}." for what, result in measured.items())]
     scores = ", ".join(f"{c} {row[c]:g}" for c in NUMBERS)
     lines += [f"**Published scores** {scores} ({row['source']}, {row['date']}).", "**Who was not asked, who may be harmed** to fill in."]

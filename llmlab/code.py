@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from .checks import SEED, SIZE, check_arguments, number, whole
+
 # %% ../nbs/16_code.ipynb #c0de004d
 QUIET = threading.Lock()  # which warnings are heard is one setting for all threads
 
@@ -225,12 +227,11 @@ def plain_value(node: ast.expr):
     return ast.literal_eval(node)
 
 
+@check_arguments(seconds=SIZE, megabytes=whole(64, todo="a Python needs them to start"))
 def check_limits(seconds, megabytes):
     "Numbers with which a Python can start."
     if os.name != "posix":
         raise ValueError(f"the sandbox needs limits that {os.name!r} does not have: use Linux, macOS or WSL")
-    if not (isinstance(seconds, int) and seconds >= 1 and isinstance(megabytes, int) and megabytes >= 64):
-        raise ValueError(f"seconds={seconds!r}, megabytes={megabytes!r}: expected whole numbers, at least 1 and 64")
 
 # %% ../nbs/16_code.ipynb #c0de0020
 REDUCE = {
@@ -296,14 +297,13 @@ def write_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], .
     return tuple((f"f({x})", names["f"](x)) for x in lists)
 
 # %% ../nbs/16_code.ipynb #c0de0027
+@check_arguments(n=SIZE, held=number(above=0, below=1), seed=SEED)
 def tasks(
     n: int = 6000,         # tasks to learn from
     held: float = 0.9,     # share of the combinations to hold out
     seed: int = 0,
 ) -> tuple[list[Task], list[Task]]:  # to learn from; one of each held-out combination
     "Tasks whose held-out combinations of reduce, each and keep occur nowhere else."
-    if n < 1 or not 0 < held < 1:
-        raise ValueError(f"n={n}, held={held}: expected at least one task, and a share between 0 and 1")
     rng = random.Random(seed)
     kinds = rng.sample(KINDS, len(KINDS))
     cut = max(1, int(held * len(kinds)))

@@ -79,6 +79,7 @@ class CodeTokenizer:
         return [names.get(i) or self.base.strings([i])[0] for i in ids]
 
 # %% ../nbs/16_completion.ipynb #f1110016
+@check_arguments(n=COUNT)
 def complete_lines(
     model: Callable,
     tokenizer: CodeTokenizer,
@@ -102,6 +103,7 @@ class Gap(NamedTuple):
     after: str
 
 # %% ../nbs/16_completion.ipynb #f1110020
+@check_arguments(words=SIZE)
 def cut_gap(text: str, rng: random.Random, words: int = 6) -> Gap | None:
     "Take 1 to `words` words or signs out of a line; None where no line has any."
     ends = [0, *word_ends(text)]
@@ -154,6 +156,7 @@ def code_loss(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
     return causal_loss(model, ids, ignore_index=-1)
 
 # %% ../nbs/16_completion.ipynb #f111002a
+@check_arguments(n=COUNT)
 def fill(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap], n: int = 24) -> list[str]:
     "The middle that the model writes into each gap, at most n tokens, greedily; what is in gap.middle is not read."
     prompts = [tokenizer.gap(gap.before, gap.after) for gap in gaps]

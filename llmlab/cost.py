@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/18_cost.ipynb #2ccc5242
-from .checks import check_sizes as check
+from .checks import SEED, SIZE, check_arguments, check_sizes as check, optional
 from .transformer import Config
 
 # %% ../nbs/18_cost.ipynb #ce81b859
@@ -60,9 +60,8 @@ def published() -> dict[str, Config]:
 def matrices(cfg: Config) -> dict[str, tuple[int, int]]:
     "(numbers in, numbers out) of the four matrices of a layer."
     d, wide, kv = cfg.d_model, cfg.heads * cfg.head_width, (cfg.kv_heads or cfg.heads) * cfg.head_width
-    gated = cfg.feed_forward == "swiglu"
-    units = cfg.d_ff or (8 * math.ceil(d / 3) if gated else 4 * d)
-    mlp = {"mlp.up": (d, units * (1 + gated)), "mlp.down": (units, d)}
+    units = cfg.d_ff or (8 * math.ceil(d / 3) if cfg.gated else 4 * d)
+    mlp = {"mlp.up": (d, units * (1 + cfg.gated)), "mlp.down": (units, d)}
     return {"attention.qkv": (d, wide + 2 * kv), "attention.out": (wide, d), **mlp}
 
 # %% ../nbs/18_cost.ipynb #079b3f3c
@@ -75,7 +74,8 @@ def parameter_table(
     scale = 1 + (cfg.norm == "layer" and full)
     count = {"embed.tokens": cfg.vocab_size * d, "embed.positions": cfg.context * d * (cfg.position == "learned")}
     count["relative"] = cfg.relative_buckets * cfg.heads * (cfg.position == "relative")
-    count |= {"embed.segments": cfg.segments * d, "norm": d * scale, "head": cfg.vocab_size * d * (head and not cfg.tied)}
+    last = cfg.norm_place == "pre" or cfg.embed_norm
+    count |= {"embed.segments": cfg.segments * d, "norm": d * scale * last, "head": cfg.vocab_size * d * (head and not cfg.tied)}
     for part, (rows, columns) in matrices(cfg).items():
         biased = full or (cfg.bias == "qkv" and part == "attention.qkv")
         count[f"blocks.{part}"] = cfg.layers * columns * (rows + biased)
@@ -91,6 +91,7 @@ def count_parameters(cfg: Config) -> int:
     return sum(parameter_table(cfg).values())
 
 # %% ../nbs/18_cost.ipynb #1fe90669
+@check_arguments(t=SIZE)
 def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
     "FLOPs of the matrix products for one sequence of t tokens, by part, the layers added up; with a head also the logits."
     check(t=(t, cfg.context))
@@ -99,6 +100,7 @@ def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
     return count | {"attention.scores": pairs, "attention.mix": pairs, "head": 2 * t * cfg.d_model * cfg.vocab_size * head}
 
 # %% ../nbs/18_cost.ipynb #a33f050f
+@check_arguments(t=optional(SIZE))
 def training_flops(cfg: Config, tokens: Real, t: int | None = None) -> float:
     "FLOPs to train on `tokens` tokens, forward and backward, in sequences of t; None: of the whole context."
     check(tokens=(tokens, 1e18))
@@ -112,7 +114,7 @@ def six_nd(n: Real, tokens: Real) -> Real:
     return 6 * n * tokens
 
 # %% ../nbs/18_cost.ipynb #dc91b53a
-BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 4.5 / 8}  # int4: with the scales of blocks
 
 
 def width(dtype: str) -> float:
@@ -133,16 +135,19 @@ def kept_by_attention(cfg: Config) -> int:
     return cfg.d_model + pairs + k * cfg.head_width + copies + cfg.heads + wide
 
 # %% ../nbs/18_cost.ipynb #1725a40d
+@check_arguments(batch=SIZE, t=SIZE)
 def activation_numbers(cfg: Config, batch: int, t: int) -> int:
     "Numbers that the backward pass of `batch` sequences of t tokens needs: no dropout, no loss, PyTorch's CPU kernels."
     check(batch=(batch, 10**9), t=(t, cfg.context))
     d, units = cfg.d_model, matrices(cfg)["mlp.down"][0]
     normed = d + (2 if cfg.norm == "layer" else d + 1)
-    mlp = d + units * (4 if cfg.feed_forward == "swiglu" else 2)
-    token = cfg.layers * (2 * normed + kept_by_attention(cfg) + mlp) + normed + d
+    mlp = d + units * (4 if cfg.gated else 1 if cfg.feed_forward == "relu" else 2)
+    last = normed if cfg.norm_place == "pre" or cfg.embed_norm else 0
+    token = cfg.layers * (2 * normed + kept_by_attention(cfg) + mlp) + last + d
     return batch * t * token + t * cfg.head_width * (cfg.position == "rope")
 
 # %% ../nbs/18_cost.ipynb #b4558fa0
+@check_arguments(batch=SIZE, t=SIZE, chunk=SIZE)
 def training_memory(
     cfg: Config,
     batch: int,  # sequences held at once
@@ -156,12 +161,14 @@ def training_memory(
     return parts | {"activations": size * activation_numbers(cfg, batch, t), "logits": 4.0 * min(batch * t, chunk) * cfg.vocab_size}
 
 # %% ../nbs/18_cost.ipynb #3ab2c886
+@check_arguments(t=SIZE, batch=SIZE)
 def kv_cache(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
     "Bytes of the keys and values of `batch` sequences, t tokens each."
     check(t=(t, cfg.context), batch=(batch, 10**9))
     return 2 * cfg.layers * (cfg.kv_heads or cfg.heads) * cfg.head_width * t * batch * width(dtype)
 
 # %% ../nbs/18_cost.ipynb #84191bf3
+@check_arguments(t=SIZE, batch=SIZE)
 def inference_memory(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
     "Bytes of the weights, in dtype, and of the key-value cache, in at least 8 bits."
     return count_parameters(cfg) * width(dtype) + kv_cache(cfg, t, batch, dtype if width(dtype) >= 1 else "fp8")
@@ -203,17 +210,19 @@ def bill(hours: Real, name: str, grid: str = "world") -> dict[str, tuple[float, 
     return {"USD": (hours * price.low, hours * price.high), "kWh": tuple(energy), "kg CO2": tuple(kwh * carbon / 1000 for kwh in energy)}
 
 # %% ../nbs/18_cost.ipynb #aab80f4a
+@check_arguments(rank=SIZE)
 def lora_parameters(cfg: Config, rank: int, targets: tuple[str, ...] = ("q", "v")) -> int:
     "Numbers that LoRA trains on the targets, among q, k, v, out, up and down."
     check(rank=(rank, cfg.d_model))
     d, (wide, _), kv = cfg.d_model, matrices(cfg)["attention.out"], (cfg.kv_heads or cfg.heads) * cfg.head_width
-    units, gates = matrices(cfg)["mlp.down"][0], 1 + (cfg.feed_forward == "swiglu")
+    units, gates = matrices(cfg)["mlp.down"][0], 1 + cfg.gated
     ends = {"q": d + wide, "k": d + kv, "v": d + kv, "out": wide + d, "up": gates * (d + units), "down": units + d}
     if unknown := [x for x in targets if x not in ends]:
         raise ValueError(f"targets {unknown}: choose among {', '.join(ends)}")
     return cfg.layers * rank * sum(ends[x] for x in targets)
 
 # %% ../nbs/18_cost.ipynb #7b8b5c83
+@check_arguments(block=SIZE)
 def quantised_bits(
     bits: Real = 4,  # a weight
     block: int = 64,  # weights that share a scale
@@ -293,6 +302,7 @@ def fit_law(n, tokens, loss) -> Law:
     return best_on_grid(n, tokens, loss, alphas, betas)
 
 # %% ../nbs/18_cost.ipynb #cd8e9e81
+@check_arguments(repeats=SIZE, seed=SEED)
 def bootstrap(n, tokens, loss, repeats: int = 100, seed: int = 0) -> list[Law]:
     "Laws of resampled runs; draws with too few different ones are drawn again."
     n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))

@@ -18,6 +18,7 @@ import numpy as np
 
 # %% ../nbs/20_ethics.ipynb #d43b4d22
 from .cache import pad
+from .checks import COUNT, SEED, SIZE, check_arguments, number
 from .choosing import sign_test
 from .cost import rows as table_rows
 from .masked import SPECIAL, pseudo_logprobs
@@ -26,6 +27,7 @@ from .overlap import mean_score
 from .segmentation import whole_words
 
 # %% ../nbs/20_ethics.ipynb #9c75c24b
+@check_arguments(batch_size=SIZE)
 def text_logprobs(
     model,  # a Decoder
     tokenizer,
@@ -77,6 +79,7 @@ def counterfactual(
     return made
 
 # %% ../nbs/20_ethics.ipynb #38b63eb6
+@check_arguments(level=number(above=0, below=1), seed=SEED)
 def sure(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
     "The score with interval (low, high) and with p, the chance of a value as far from 0 if each unit's sign were a coin's."
     units = getattr(found, "units", None) if units is None else units
@@ -142,6 +145,7 @@ def halves_p(s: np.ndarray, draws: int, seed: int) -> tuple[float, bool]:
     return (hits + 1) / (draws + 1), False
 
 # %% ../nbs/20_ethics.ipynb #e45f6685
+@check_arguments(draws=SIZE, seed=SEED)
 def weat(
     vectors: dict,  # word -> vector
     targets: tuple[Sequence[str], Sequence[str]],  # X and Y, equally long
@@ -248,6 +252,7 @@ def marks(table: dict[str, dict[str, Score]]) -> dict[str, dict[str, dict]]:
     return found
 
 # %% ../nbs/20_ethics.ipynb #fa21ad49
+@check_arguments(secret=COUNT)
 def exposure(
     logprobs: Sequence[float] | np.ndarray,  # log p of every secret that could have been planted
     secret: int,  # which of them was

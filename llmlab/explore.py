@@ -13,7 +13,7 @@ import ipywidgets
 import torch
 from .attention import record
 from .causal import draw
-from .checks import require
+from .checks import COUNT, SEED, check_arguments, number, require
 from .maps import kinds
 from .metrics import evaluating
 from .stills import looks
@@ -54,6 +54,7 @@ def context_of(model) -> int:
     return getattr(cfg, "context", None) or cfg.max_position_embeddings
 
 # %% ../nbs/95_explore.ipynb #3667ad73
+@check_arguments(n=COUNT, temperature=number(low=0), seed=SEED)
 def write_on(model, ids: list, n: int, temperature: float, seed: int = 0) -> list[int]:
     "n more tokens, drawn one by one; equal seeds give equal tokens."
     ids, start, generator = list(ids), len(ids), torch.Generator().manual_seed(seed)

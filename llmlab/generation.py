@@ -18,10 +18,11 @@ from torch import Tensor
 
 # %% ../nbs/11_generation.ipynb #2cc0825f
 from .cache import Reader, open_reader
-from .checks import check_settings
+from .checks import COUNT, SEED, SIZE, check_arguments, check_settings
 from .metrics import device_of
 
 # %% ../nbs/11_generation.ipynb #c7466d68
+@check_arguments(k=SIZE)
 def cut_top_k(logits: Float[Tensor, "b v"], k: int) -> Float[Tensor, "b v"]:
     "Only the k likeliest tokens, all where there are no more than k; the others get -inf."
     return logits.masked_fill(logits < logits.topk(min(k, logits.shape[-1])).values[:, -1:], -math.inf)
@@ -99,6 +100,7 @@ def pick(probs: Float[Tensor, "b v"], u: Float[Tensor, " b"]) -> Int[Tensor, " b
     return at.clamp(max=probs.shape[-1] - 1)  # probabilities that are no numbers have no place
 
 # %% ../nbs/11_generation.ipynb #269f7172
+@check_arguments(seed=SEED, rows=COUNT, n=COUNT)
 def uniforms(seed: int, rows: int, n: int) -> Float[Tensor, "rows n"]:
     "Numbers in [0, 1) that depend on seed, row and place alone: not on the device, the batch or n."
     draws = [np.random.default_rng((seed, row)).integers(2**48, size=n) for row in range(rows)]
@@ -176,6 +178,7 @@ def check_finite(peaks: list[Tensor], step: int, prompts_apart: int = 1) -> None
     )
 
 # %% ../nbs/11_generation.ipynb #ba73fff0
+@check_arguments(n=COUNT)
 def stream(
     model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
@@ -229,6 +232,7 @@ def cut(row: list[int], ends: list[list[int]]) -> list[int]:
     return row[: next(stops, len(row))]
 
 # %% ../nbs/11_generation.ipynb #c33e2757
+@check_arguments(n=COUNT)
 def generate(
     model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
@@ -281,6 +285,7 @@ def end_of_text(tokenizer) -> int | None:
     return next((i for i in known if i is not None), None)
 
 # %% ../nbs/11_generation.ipynb #176cc396
+@check_arguments(n=COUNT)
 def write(
     model: Callable,
     tokenizer,  # of ours, of `tokenizers` or of `transformers`: encode(text), decode(ids)
@@ -379,6 +384,7 @@ def settled(live: list, ended: list, n: int, how: Beams) -> bool:
     return len(best) == how.width and best[-1] >= live[0][1] / longest**how.length_penalty
 
 # %% ../nbs/11_generation.ipynb #e5b10861
+@check_arguments(n=COUNT)
 def beam_search(
     model: Callable,
     prompts: Sequence,  # a list of ids for each text
@@ -396,6 +402,7 @@ def beam_search(
     return [sorted(texts, key=lambda pair: -pair[1])[: how.width] for texts in ended]
 
 # %% ../nbs/11_generation.ipynb #fae3ab3b
+@check_arguments(n=COUNT, k=SIZE)
 def speculate(
     model: Callable,
     draft: Callable,  # a cheaper model with the same vocabulary
@@ -413,8 +420,6 @@ def speculate(
     """
     if History(torch.tensor([[0]]), torch.tensor([0]), how).used:
         raise ValueError("speculation has no penalties and no n-gram rule: leave them out, or use generate")
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"k={k!r}: expected a whole number of at least 1, the ids that the draft proposes at once")
     (big, _, room), (small, _, less) = (open_reader(m, [prompt], n + k, overflow="stop") for m in (model, draft))
     text, accepted, noise = list(prompt), [], uniforms(how.seed, 1, 2 * (n + 1) * (k + 1))[0].to(big.ids.device)
     noise, end, readable = iter(noise), len(prompt) + min(n, room), len(prompt) + less

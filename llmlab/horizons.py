@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/21_horizons.ipynb #ece513b1
+from .checks import SEED, SIZE, check_arguments, number
 from .cost import bill, check, devices_needed, facts, forward_flops, gpu_hours, parameter_table, six_nd
 from .maps import require, strings
 from .metrics import device_of, evaluating
@@ -58,11 +59,10 @@ class Mixture(nn.Module):
         return out.view_as(x)
 
 # %% ../nbs/21_horizons.ipynb #81be231f
+@check_arguments(experts=SIZE, top_k=SIZE)
 def check_experts(experts: int, top_k: int) -> None:
     "At least one expert, and no more asked than there are."
-    if not (isinstance(experts, int) and experts > 0):
-        raise ValueError(f"experts={experts!r}: expected a whole number of at least 1")
-    if not (isinstance(top_k, int) and 0 < top_k <= experts):
+    if top_k > experts:
         raise ValueError(f"top_k={top_k!r} of {experts} experts: choose a whole number from 1 to {experts}")
 
 # %% ../nbs/21_horizons.ipynb #4288a532
@@ -154,6 +154,7 @@ def paint(
     return torch.where(inside[..., None], torch.tensor([*COLOURS.values()])[things // 3, None, None], images)
 
 # %% ../nbs/21_horizons.ipynb #65cbbc07
+@check_arguments(n=SIZE, seed=SEED)
 def pictures(
     n: int,                 # how many
     held_out: bool = False,  # combinations that training never sees
@@ -172,10 +173,11 @@ def pictures(
     return images.clamp(0, 1), torch.tensor([caption_ids(*c) for c in chosen.tolist()])
 
 # %% ../nbs/21_horizons.ipynb #438183f8
+@check_arguments(side=SIZE)
 def patches(images: Float[Tensor, "b h w c"], side: int) -> Float[Tensor, "b t d"]:
     "Square patches row by row, each as one vector of side · side · channels numbers."
     b, high, wide, c = images.shape
-    if not (isinstance(side, int) and side > 0) or high % side or wide % side or not b * high * wide:
+    if high % side or wide % side or not b * high * wide:
         raise ValueError(f"patches of side {side!r} do not tile {b} pictures of {high} × {wide}: choose a side that divides both")
     cut = images.unflatten(1, (-1, side)).unflatten(3, (-1, side))  # b rows side columns side c
     return cut.transpose(2, 3).flatten(3).flatten(1, 2)
@@ -210,6 +212,7 @@ class Captioner(nn.Module):
         return self.decoder.logits(self.decoder.hidden(ids, None, self.encoder(images)))
 
 # %% ../nbs/21_horizons.ipynb #03f264bd
+@check_arguments(temperature=number(low=0))
 def write(
     model: nn.Module,                          # a Captioner
     images: Float[Tensor, "b h w 3"],

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/19_interpretability.ipynb #4c45b5ce
 from .attention import Tape, merge_heads, record, split_heads
-from .checks import require
+from .checks import COUNT, SIZE, check_arguments, number, optional, require
 from .masked import MaskedLM
 from .metrics import evaluating
 from .transformer import Attention, Decoder
@@ -137,6 +137,7 @@ def logit_lens(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, "laye
         return torch.stack([unembed(model, tape[name]).log_softmax(-1) for name in places])
 
 # %% ../nbs/19_interpretability.ipynb #766a731d
+@check_arguments(n=SIZE, period=SIZE, vocab_size=SIZE, length=optional(SIZE))
 def repeated(
     n: int, period: int, vocab_size: int,      # rows, tokens in one round (all different), ids to choose from
     generator: torch.Generator | None = None,  # of the CPU; None: the global one
@@ -149,6 +150,7 @@ def repeated(
     return once.repeat(1, -(-length // period))[:, :length]
 
 # %% ../nbs/19_interpretability.ipynb #c87b7f77
+@check_arguments(distance=COUNT)
 def look_back(weights: Float[Tensor, "b h t t"], distance: int) -> Float[Tensor, " h"]:
     "How much attention each head puts on the token at this distance to the left, a share of 1."
     t = weights.shape[-1]
@@ -156,6 +158,7 @@ def look_back(weights: Float[Tensor, "b h t t"], distance: int) -> Float[Tensor,
     return weights.diagonal(-distance, -2, -1).mean((0, 2))
 
 # %% ../nbs/19_interpretability.ipynb #16f47bb0
+@check_arguments(distance=COUNT)
 def head_scores(model: nn.Module, ids: Int[Tensor, "b t"], distance: int) -> Float[Tensor, "layers h"]:
     "look_back for every head: distance 1 finds previous-token heads, period - 1 induction heads."
     with evaluating(model), record(model) as tape:
@@ -170,6 +173,7 @@ def head_means(model: nn.Module, ids: Int[Tensor, "b t"]) -> list[Float[Tensor, 
     return [tape[f"{name}.attention.z"].mean((0, 2))[:, None] for name in streams(model)[1:]]
 
 # %% ../nbs/19_interpretability.ipynb #9c8a8a43
+@check_arguments(layer=COUNT, head=COUNT)
 def without_head(model: nn.Module, layer: int, head: int, means: list | None = None):
     "An edit that replaces a head's output by zero, or by its mean from head_means."
     there = f"{model.cfg.layers} layers of {model.cfg.heads} heads, counted from 0"
@@ -210,6 +214,7 @@ def patching(
     return torch.stack(rows)
 
 # %% ../nbs/19_interpretability.ipynb #ea6d336c
+@check_arguments(token=COUNT)
 def readout(model: Decoder, x: Float[Tensor, " d"], token: int) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
     "The direction in which a part of the final stream x moves a token's logit, the norm's scale frozen; and the rest."
     u, norm = model.head_weight[token], model.norm
@@ -220,6 +225,7 @@ def readout(model: Decoder, x: Float[Tensor, " d"], token: int) -> tuple[Float[T
     return g - g.mean() * centred, x.new_zeros(()) if bias is None else bias @ u
 
 # %% ../nbs/19_interpretability.ipynb #f44aa9c5
+@check_arguments(position=COUNT, token=COUNT)
 def logit_parts(
     model: Decoder,
     ids: Int[Tensor, "1 t"],
@@ -259,6 +265,7 @@ def gradient_x_input(model: nn.Module, ids: Int[Tensor, "1 t"], metric: Callable
     return (gradients(model, ids, metric, x) * x).sum(-1)[0]
 
 # %% ../nbs/19_interpretability.ipynb #f04eb0bc
+@check_arguments(steps=SIZE)
 def integrated_gradients(
     model: nn.Module,
     ids: Int[Tensor, "1 t"],
@@ -267,7 +274,6 @@ def integrated_gradients(
     steps: int = 64,                            # points on the way
 ) -> Float[Tensor, " t"]:                       # their sum: metric at the end less metric at the beginning
     "The mean gradient on the way from the baseline, times the way."
-    require(steps > 0, f"{steps} steps: the way needs at least one point, and some 50 to be exact")
     table = token_vectors(model)
     start = table.weight.mean(0).expand(ids.shape[1], -1) if baseline is None else baseline
     way = (table(ids)[0] - start).detach()
@@ -275,6 +281,7 @@ def integrated_gradients(
     return (gradients(model, ids, metric, start + shares[:, None, None] * way).mean(0) * way).sum(-1)
 
 # %% ../nbs/19_interpretability.ipynb #8a4447f6
+@check_arguments(decay=number(low=0))
 def probe(
     x: Float[Tensor, "n d"],  # hidden vectors
     y: Int[Tensor, " n"],     # the class of each, from 0
@@ -296,6 +303,7 @@ def probe(
     return head
 
 # %% ../nbs/19_interpretability.ipynb #08cc73bd
+@check_arguments(classes=SIZE)
 def control_labels(types: Int[Tensor, " n"], classes: int, generator: torch.Generator | None = None) -> Int[Tensor, " n"]:
     "Hewitt and Liang's control: each word type gets one class at random, whatever it means."
     random = torch.randint(classes, (int(types.max()) + 1,), generator=generator)

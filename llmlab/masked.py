@@ -25,7 +25,7 @@ from .adapters import as_tokenizer
 from .metrics import device_of, evaluating
 from .segmentation import UNSPACED, split_gaps
 from .tokens import Tokenizer, words
-from .transformer import Config, Encoder, check_ids, init_weights, norm
+from .transformer import Config, Encoder, activation, check_ids, init_weights, norm
 
 # %% ../nbs/09_masked.ipynb #f8534ce6
 SPECIAL = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
@@ -77,6 +77,7 @@ class MaskTokenizer:
         return [self.base.strings([i])[0] if i < self.pad else SPECIAL[i - self.pad] for i in ids]
 
 # %% ../nbs/09_masked.ipynb #163b7226
+@check_arguments(context=SIZE)
 def rows(
     texts: Iterable[str],      # one document each
     tokenizer: MaskTokenizer,
@@ -183,7 +184,7 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.cfg, self.encoder = cfg, Encoder(cfg)
         self.transform, self.norm = nn.Linear(cfg.d_model, cfg.d_model), norm(cfg)
-        self.bend = nn.GELU("tanh" if cfg.feed_forward == "gelu" else "none")
+        self.bend = activation("gelu_exact" if cfg.gated else cfg.feed_forward)
         self.bias = nn.Parameter(torch.zeros(cfg.vocab_size))
         init_weights(self.transform, cfg)
 
@@ -234,6 +235,7 @@ def masked_loss(model: nn.Module, batch: Int[Tensor, "b 3 t"]) -> Float[Tensor, 
     return ChunkedCrossEntropy.apply(rows, weight, labels, 1024, 0.0, model.bias)
 
 # %% ../nbs/09_masked.ipynb #e4515a41
+@check_arguments(reach=COUNT)
 def around(row: Sequence[int], reach: int) -> list[list[tuple[int, ...]]]:
     "For each inner token of a row: its 0, 1, …, `reach` neighbours on each side, -1 beyond the ends."
     wide, n = [-1] * reach + list(row) + [-1] * reach, len(row)
@@ -243,6 +245,7 @@ def around(row: Sequence[int], reach: int) -> list[list[tuple[int, ...]]]:
 # %% ../nbs/09_masked.ipynb #85dd0c03
 class Neighbours:
     "Counts which token stands between given neighbours; an unknown place is asked again with fewer of them."
+    @check_arguments(reach=COUNT)
     def __init__(
         self,
         rows: Iterable[Sequence[int]],  # [CLS] text [SEP], without padding
@@ -269,6 +272,7 @@ def with_gaps(model, tokenizer, text) -> Int[Tensor, "1 t"]:
     return ids.to(device_of(model))
 
 # %% ../nbs/09_masked.ipynb #67425736
+@check_arguments(k=SIZE)
 def fill_mask(
     model: nn.Module,           # a MaskedLM
     tokenizer,                  # a MaskTokenizer, or one that pretrained.load gave
@@ -299,6 +303,7 @@ def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], In
     return ids.repeat(len(spots), 1).scatter_(1, spots[:, None], tokenizer.mask), spots
 
 # %% ../nbs/09_masked.ipynb #8d4d9c5e
+@check_arguments(batch_size=SIZE)
 def gap_logprobs(
     model: nn.Module,         # a MaskedLM
     tokenizer,                # a MaskTokenizer, or one that pretrained.load gave
@@ -316,6 +321,7 @@ def gap_logprobs(
     return torch.cat(parts).float().log_softmax(-1), ids.to(spots.device)[spots]
 
 # %% ../nbs/09_masked.ipynb #9f45f53c
+@check_arguments(batch_size=SIZE)
 def pseudo_logprobs(model: nn.Module, tokenizer, text: str, batch_size: int = 64) -> Float[Tensor, " n"]:
     "log p of each token given all others, in nats; their sum is the pseudo-log-likelihood of the text."
     logprobs, ids = gap_logprobs(model, tokenizer, text, batch_size)

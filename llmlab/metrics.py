@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from . import __version__
-from .checks import SEED, SIZE, check_arguments, check_ids, number, optional, require, whole
+from .checks import SEED, SIZE, check_arguments, number, optional, require, whole, whole_ids
 
 # %% ../nbs/06_metrics.ipynb #95f469b0
 class Score(float):
@@ -232,7 +232,7 @@ def token_logprobs(
     batch_size: int = 16,               # windows a forward pass
 ) -> Float[Tensor, " n"]:                # log p of every token but the first, in nats
     "Every token after the first scored once, with at least context - stride tokens in view where they exist."
-    ids = torch.as_tensor(check_ids(ids), dtype=torch.long, device=device_of(model))
+    ids = torch.as_tensor(whole_ids(ids), dtype=torch.long, device=device_of(model))
     context = context or context_of(model)
     if context is None:
         raise ValueError(f"{type(model).__name__} does not say how many tokens it reads: give context, such as 512")

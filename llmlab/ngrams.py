@@ -11,7 +11,7 @@ import numpy as np
 
 Ids = Sequence[int] | np.ndarray
 
-from .checks import COUNT, SEED, SIZE, check_arguments, check_ids
+from .checks import COUNT, SEED, SIZE, check_arguments, whole_ids
 
 # %% ../nbs/03_ngrams.ipynb #6528f369
 def discount(counts: np.ndarray) -> float:
@@ -78,7 +78,7 @@ def mix(table: Table, context: np.ndarray, gram: np.ndarray, lower: np.ndarray) 
 # %% ../nbs/03_ngrams.ipynb #9c614bde
 def checked(ids: Ids, vocab_size: int) -> np.ndarray:
     "The ids as an array; ValueError if one is no whole number or outside the vocabulary."
-    return np.asarray(check_ids(ids, vocab_size), np.int64).reshape(-1)
+    return np.asarray(whole_ids(ids, vocab_size), np.int64).reshape(-1)
 
 # %% ../nbs/03_ngrams.ipynb #9feed9fb
 class NGram:

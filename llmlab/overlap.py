@@ -155,7 +155,7 @@ def answer_pairs(
     refs: Sequence[str | Sequence[str]],
     words: Callable,
     rule: str,  # one of RULES
-) -> list[tuple[list[str], list[list[str]]]]:  # for each question the words of its answer and of each reference
+) -> list[tuple[Sequence[str], list[Sequence[str]]]]:  # for each question the words of its answer and of each reference
     "What a SQuAD script compares. By rule 2.0, references without words count only where no other has any."
     if rule not in RULES:
         raise ValueError(f"rule is {rule!r}: take '2.0', where a question may have no answer, or '1.1'")

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from .checks import require
+from .checks import SIZE, check_arguments, require
 from .maps import Stack, array, check_start, stacks
 
 # %% ../nbs/94_peers.ipynb #16f7aacd
@@ -31,6 +31,7 @@ def bertviz_page(name: str, params: dict) -> str:
     return (STATIC / "bertviz.html").read_text("utf-8") + "".join(f"<script>{code}</script>" for code in scripts)
 
 # %% ../nbs/94_peers.ipynb #ce475a71
+@check_arguments(height=SIZE, width=SIZE)
 def bertviz_frame(name: str, params: dict, height: int, width: int = 0):
     "One of bertviz's pictures in a sandboxed frame that cannot reach the network; on a narrower page it scrolls sideways."
     from IPython.display import HTML

@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['SHAPES', 'KINDS', 'GIVEN', 'LLAMA3', 'GPT2', 'BERT', 'LLAMA', 'TABLES', 'CLASSES', 'flat', 'check_given',
            'read_config', 'origin', 'their_names', 'stored', 'model_class', 'table_of', 'copy_rows', 'check_files',
-           'fill', 'whole_text', 'build', 'load', 'cached', 'find', 'eager_attention', 'attentions', 'spelled_out',
-           'family_of', 'their_config', 'their_tensors', 'export']
+           'fill', 'whole_text', 'build', 'load', 'cached', 'find', 'eager_attention', 'attentions', 'pooled',
+           'pooling_for', 'sentence_embeddings', 'spelled_out', 'family_of', 'their_config', 'their_tensors', 'export']
 
 # %% ../nbs/12_pretrained.ipynb #12c00005
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +17,25 @@ from pathlib import Path
 import safetensors.torch
 import tokenizers
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 # %% ../nbs/12_pretrained.ipynb #12c00006
 from . import families
-from .adapters import as_engine, special_names
+from .adapters import as_engine, as_tokenizer, check_texts, pad_rows, rows_of, special_names
 from .chat import CHAT_TEMPLATE
-from .checks import SETTINGS, check_value, read_json, require
+from .checks import SETTINGS, SIZE, check_arguments, check_value, choice, flag, optional, read_json, require
 from .families import TextClassifier, classifier_names, encoder_names, label_names, roberta_names
-from .hub import Origin, check_claims, check_fit, open_tensors, read_tokenizer, shapes_of
+from .families import derived, fitted, read_target_ids, restore_waves, t5_names
+from .hub import Origin, Pooling, check_fit, open_tensors, read_pooling, read_tokenizer, shapes_in, shapes_of
 from .masked import MaskedLM, MaskTokenizer
 from .metrics import evaluating
+from .progress import download_bars
 from .tokens import Tokenizer
-from .training import own_tensors, write_atomically
-from .transformer import Config, Decoder, Encoder
+from .storage import check_claims, one_layer, own_tensors, repeated
+from .training import write_atomically
+from .transformer import Config, Decoder, Encoder, EncoderDecoder
 
 # %% ../nbs/12_pretrained.ipynb #12c0000e
 _usual = dict(vocab_size="vocab_size", context="max_position_embeddings", layers="num_hidden_layers",
@@ -100,12 +105,12 @@ def read_config(folder: str | Path) -> tuple[str, Config]:
     require(isinstance(family, str) and family in SHAPES, f"{path} says model_type={family!r:.60}: llmlab knows {', '.join(SHAPES)}")
     check_given(path, family, theirs)
     found = {ours: theirs[name] for ours, name in SHAPES[family].items() if theirs.get(name) is not None}
-    if lacking := [SHAPES[family][ours] for ours in list(_usual)[:5] if ours not in found]:
+    if lacking := [SHAPES[family][ours] for ours in list(_usual)[:5] if ours not in found | KINDS[family]]:
         raise ValueError(f"{path} lacks {', '.join(lacking)}: copy it again")
     for ours, value in found.items():
         check_value(f"{path} describes no model: {SHAPES[family][ours]}", value, SETTINGS["Config"][ours])
     try:
-        cfg = Config(**KINDS[family] | found)
+        cfg = Config(**KINDS[family] | found | derived(path, family, theirs))
         return family, replace(cfg, context=cfg.context - families.POSITION_ROWS.get(family, 0))
     except ValueError as error:
         raise ValueError(f"{path} describes no model: {error}") from None
@@ -148,6 +153,8 @@ TABLES |= dict.fromkeys(_robertas, roberta_names(BERT)) | families.MORE_TABLES
 # %% ../nbs/12_pretrained.ipynb #12c0001e
 def origin(name: str, table: dict) -> Origin:
     "Where a tensor of ours comes from: names in the file, whether it stores them transposed, the first row that counts."
+    if name in table:  # a tensor that is no module's weight or bias
+        return Origin([table[name]], False, 0)
     module, _, end = name.rpartition(".")
     layer = re.search(r"blocks[.]([0-9]+)", module)
     exact, usual = re.sub(r"blocks[.][0-9]+", "*", module), re.sub(r".*blocks[.][0-9]+", "*", module)
@@ -176,6 +183,8 @@ def stored(folder: Path, table: dict) -> dict:
 # %% ../nbs/12_pretrained.ipynb #12c00027
 def model_class(family: str, names: Collection[str]) -> type[nn.Module]:
     "The class of ours that holds tensors of these names."
+    if family in families.SEQ2SEQ:
+        return EncoderDecoder
     if family not in families.CLASSIFIERS:
         return Decoder
     if TABLES[family]["transform"] + ".weight" in names:
@@ -183,8 +192,10 @@ def model_class(family: str, names: Collection[str]) -> type[nn.Module]:
     return TextClassifier if families.CLASSIFIERS[family]["out"] + ".weight" in names else Encoder
 
 # %% ../nbs/12_pretrained.ipynb #12c00028
-def table_of(family: str, kind: type[nn.Module]) -> dict[str, str]:
-    "The table of names for a family and a class of ours."
+def table_of(family: str, kind: type[nn.Module], gated: bool = False) -> dict[str, str]:
+    "The table of names for a family and a class of ours; a gated T5 has names of its own."
+    if family == "t5" and gated:
+        return t5_names(gated=True)
     if kind is Encoder:
         return encoder_names(TABLES[family])
     return classifier_names(TABLES[family], family) if kind is TextClassifier else TABLES[family]
@@ -196,9 +207,12 @@ def copy_rows(target: Tensor, parts: list[Tensor]) -> None:
         rows.copy_(part)
 
 # %% ../nbs/12_pretrained.ipynb #12c0002a
-def check_files(model: nn.Module, folder: Path, table: dict, files: dict) -> None:
-    "Raise ValueError unless the files hold exactly the model's tensors; the model may be on the meta device."
-    shapes = shapes_of(model)
+def check_files(model: nn.Module, folder: Path, table: dict, files: dict, cfg: Config | None = None) -> None:
+    """Raise ValueError unless the files hold exactly the model's tensors.
+
+    The model may be on the meta device, and may have one layer where `cfg` has more.
+    """
+    shapes = shapes_of(model) if cfg is None else repeated(shapes_of(model), cfg)
     check_fit(folder, files, {name: origin(name, table) for name in shapes}, shapes)
 
 # %% ../nbs/12_pretrained.ipynb #12c0002b
@@ -243,24 +257,33 @@ def load(
     name: str | Path,  # a folder, or an id on the hub such as "gpt2"
     device: torch.device | str = "cpu",  # where the weights shall live
     dtype: torch.dtype = torch.float32,  # of the weights in memory, whatever the file has
+    progress: bool | None = None,  # a bar while files are fetched; None: where somebody can see it
 ) -> tuple[nn.Module, tokenizers.Tokenizer]:  # the model, and what cuts text for it
     """Model and tokenizer of a folder; nothing in it is executed, and nothing it claims is believed unchecked.
 
-    The model is a Decoder, a MaskedLM, an Encoder (no head), or a TextClassifier (a head with labels). Its `family` says
-    which one it came from, so that `export` writes the same again. Raises ValueError for a folder that is broken, lies, or
+    The model is a Decoder, a MaskedLM, an Encoder (no head), a TextClassifier (a head with labels), or an EncoderDecoder,
+    whose `target_ids` say how its texts begin and end. Its `family` says which one it came from, so that `export` writes
+    the same again (an EncoderDecoder is read only); its `pooling` says how a folder of `sentence-transformers`
+    makes one vector of a text, and is None for others. Raises ValueError for a folder that is broken, lies, or
     holds a family or a setting that our models do not have, and ConnectionError where the hub does not answer.
     """
     require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, f"dtype={dtype}: weights need floats, such as torch.float32")
-    folder = find(name)
+    folder = find(name, progress)
     tokenizer = whole_text(read_tokenizer(folder / "tokenizer.json"))
     family, cfg = read_config(folder)
+    pooling = read_pooling(folder, cfg.d_model)
     files = stored(folder, TABLES[family])
-    check_claims(folder, cfg, files)
+    check_claims(folder / "config.json", cfg, shapes_in(files))
+    cfg = fitted(family, cfg, files)
+    small = build(family, one_layer(cfg), folder, files)
+    table = table_of(family, type(small), cfg.gated)
+    check_files(small, folder, table, files, cfg)
     model = build(family, cfg, folder, files)
-    table = table_of(family, type(model))
-    check_files(model, folder, table, files)
     model = fill(model.to(dtype).to_empty(device=device), folder, table).eval()
-    model.family = family
+    restore_waves(model)
+    model.family, model.pooling = family, pooling
+    if isinstance(model, EncoderDecoder):
+        model.target_ids = read_target_ids(folder, family, cfg.vocab_size)
     return model, tokenizer
 
 # %% ../nbs/12_pretrained.ipynb #12c0002f
@@ -276,7 +299,7 @@ def cached(name: str) -> bool:
         return True
 
 # %% ../nbs/12_pretrained.ipynb #12c00030
-def find(name: str | Path) -> Path:
+def find(name: str | Path, progress: bool | None = None) -> Path:
     "The folder itself, or the one in the hub's cache, fetched where it is missing."
     if str(name) and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
@@ -286,7 +309,8 @@ def find(name: str | Path) -> Path:
 
     wanted = dict(allow_patterns=["*.json", "model*.safetensors"], local_files_only=cached(str(name)))
     try:
-        return Path(snapshot_download(str(name), **wanted))
+        with download_bars(progress):
+            return Path(snapshot_download(str(name), **wanted))
     except Exception as error:
         help = "give a local folder instead, or set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror"
         raise ConnectionError(f"cannot fetch {name!r} from the hub ({type(error).__name__}): {help}") from error
@@ -319,6 +343,73 @@ def attentions(
     if not all(layers and layers[0] is not None for layers in found.values()):
         raise ValueError(f"{type(model).__name__} gives no attention weights: it may have no attention")
     return found
+
+# %% ../nbs/12_pretrained.ipynb #f87c2250
+def pooled(
+    hidden: Float[Tensor, "b t d"],  # the vectors of the tokens
+    mask: Bool[Tensor, "b t"],  # True: a token, False: padding
+    pooling: str = "mean",  # "mean": of all tokens | "cls": the first token's
+) -> Float[Tensor, "b d"]:
+    "One vector for each text, made of those of its tokens; padding does not count."
+    if pooling == "cls":
+        return hidden[:, 0]
+    kept = hidden.masked_fill(~mask[..., None], 0.0)
+    return kept.sum(1) / mask.sum(1, keepdim=True)
+
+# %% ../nbs/12_pretrained.ipynb #fabc074a
+def pooling_for(
+    model: nn.Module,
+    pooling: str | None,  # "mean" | "cls"; None: what the model's folder says
+    normalize: bool | None,  # None: likewise
+) -> Pooling:
+    "How vectors are made of texts: as asked for, else as the model's folder says, else the mean."
+    said = getattr(model, "pooling", None) or Pooling()
+    if said.problem:
+        todo = "choose pooling='mean' or 'cls' for the Transformer's own vectors, or use sentence-transformers"
+        require(pooling is not None, f"{said.problem}: {todo}")
+    lacks = f"{type(model).__name__} gives no vectors of tokens: expected an Encoder, MaskedLM, TextClassifier or Decoder of ours"
+    require(callable(getattr(model, "hidden", None)), lacks)
+    said = said._replace(mode=pooling or said.mode, normalize=said.normalize if normalize is None else normalize)
+    blind = isinstance(model, Decoder) and said.mode == "cls"
+    require(not blind, "pooling='cls': the first token of a Decoder sees no other one, choose 'mean'")
+    return said
+
+# %% ../nbs/12_pretrained.ipynb #36ef6b15
+@check_arguments(pooling=optional(choice("mean", "cls")), normalize=optional(flag()), truncate=flag(), batch_size=SIZE)
+def sentence_embeddings(
+    model: nn.Module,  # an Encoder, a MaskedLM, a TextClassifier or a Decoder
+    tokenizer: tokenizers.Tokenizer | Tokenizer | MaskTokenizer,  # the model's
+    texts: Iterable[str],
+    pooling: str | None = None,  # "mean" of all tokens | "cls": the first one; None: as the model's folder says, else the mean
+    normalize: bool | None = None,  # give each vector the length 1; None: as the model's folder says, else not
+    truncate: bool = False,  # use the beginning of a text that is too long; False: refuse it
+    batch_size: int = 32,  # texts at once
+) -> Float[Tensor, "n d"]:  # one row for each text, in their order, on the model's device
+    """One vector for each text, whatever texts stand beside it: a sentence embedding.
+
+    The tokens that the tokenizer adds, such as [CLS] and [SEP], count in the mean, as they do in sentence-transformers.
+    Raises ValueError for a text that is empty or too long, and for a model or a folder that pools in another way.
+    Source: Reimers and Gurevych 2019, section 3.
+    """
+    how = pooling_for(model, pooling, normalize)
+    if isinstance(tokenizer, tokenizers.Tokenizer):
+        tokenizer = whole_text(as_engine(tokenizer))
+    texts = check_texts(texts)
+    limit = min(model.cfg.context, how.max_length or model.cfg.context)
+    rows = rows_of(tokenizer, [text.lower() for text in texts] if how.lower else texts, limit, truncate)
+    if how.mode == "cls":
+        first = as_tokenizer(tokenizer).cls
+        begun = first is not None and all(row[0] == first for row in rows)
+        require(begun, "pooling='cls': the tokenizer puts no [CLS] or <s> before a text, choose 'mean'")
+    device = next(model.parameters()).device
+    vectors = torch.zeros(len(rows), model.cfg.d_model, device=device)
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            ids, mask = pad_rows([rows[place] for place in places], device)
+            vectors[places] = pooled(model.hidden(ids, mask).float(), mask, how.mode)
+    return F.normalize(vectors, dim=-1) if how.normalize else vectors
 
 # %% ../nbs/12_pretrained.ipynb #12c00063
 CLASSES = {("gpt2", Decoder): "GPT2LMHeadModel"}

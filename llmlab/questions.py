@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 # %% ../nbs/14_questions.ipynb #d952e706
+from .checks import SEED, SIZE, check_arguments
 from .metrics import Score, interval
 from .overlap import exact_match, squad_words
 from .segmentation import sentences, whole_words
@@ -136,6 +137,7 @@ def two_hops(teller: Teller, relation: str, q: int, said: int) -> Item:
     return teller.ask("two-hop", relation, q, f"the {kind} of {a}", answer)
 
 # %% ../nbs/14_questions.ipynb #4f4c197b
+@check_arguments(n=SIZE, seed=SEED)
 def write_items(
     n: int,          # questions, the kinds in turn
     test: bool,      # which side
@@ -171,7 +173,7 @@ def typed_entity(item: Item) -> str:
 def by_kind(
     items: Sequence[Item],
     answers: Sequence[str],      # one for each item; "" for no answer
-    score: Callable = exact_match,  # or f1
+    score: Callable = exact_match,  # or f1; partial(f1, rule="1.1") scores as the older SQuAD
 ) -> dict[str, Score]:           # with recipe["low"] and recipe["high"]
     "The score of each kind of question, with its interval."
     if len(answers) != len(items):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/10_recurrent.ipynb #ae0bec9e
 from .causal import check_targets
+from .checks import SEED, SIZE, check_arguments, whole_ids
 from .metrics import device_of, evaluating
 from .training import Recipe
 from .transformer import Config
@@ -218,9 +219,10 @@ def pad(
     rows,  # lists of ids, of any lengths
 ) -> Int[Tensor, "b t"]:
     "pad([[5, 6], [7]]) -> [[5, 6], [7, -100]]"
-    return nn.utils.rnn.pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=IGNORE)
+    return nn.utils.rnn.pad_sequence([torch.as_tensor(whole_ids(row)) for row in rows], batch_first=True, padding_value=IGNORE)
 
 # %% ../nbs/10_recurrent.ipynb #fb095624
+@check_arguments(vocab_size=SIZE)
 def pairs(
     ids: Int[Tensor, "b t"],  # texts, filled up with IGNORE at their ends
     vocab_size: int,          # ids end before it
@@ -246,6 +248,7 @@ def adamw(recipe: Recipe):
     return found
 
 # %% ../nbs/10_recurrent.ipynb #1d7fe146
+@check_arguments(every=SIZE)
 def diary(
     validate=None,      # model -> number, the smaller the better
     every: int = 50,    # steps between validations
@@ -268,6 +271,7 @@ def diary(
     return Diary()
 
 # %% ../nbs/10_recurrent.ipynb #ed4561f6
+@check_arguments(seed=SEED)
 def edit_reach(
     model,                    # ids [b t] to logits [b t v]
     rows: Int[Tensor, "n t"], # texts

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../nbs/15_summarization.ipynb #b6e4c20f
-from .checks import COUNT, SEED, SIZE, check_arguments
+from .checks import COUNT, SEED, SHARE, SIZE, check_arguments, number
 from .generation import Beams, beam_search
 from .losses import counted
 from .metrics import Score, device_of, evaluating, from_rows, interval, ratio
@@ -45,11 +45,10 @@ def checked(document: str, k: int) -> list[str]:
     found = sentences(document)
     if not found:
         raise ValueError(f"the document {document!r} is empty: give a text with at least one sentence")
-    if not isinstance(k, int) or k < 1:
-        raise ValueError(f"k={k!r} sentences: ask for 1 or more; where there are fewer, all are taken")
     return found
 
 # %% ../nbs/15_summarization.ipynb #4046645c
+@check_arguments(k=SIZE)
 def lead(document: str, k: int = 1) -> str:
     "The first k sentences, or all."
     return join_sentences(checked(document, k)[:k])
@@ -64,6 +63,7 @@ def similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
     return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0) * (1 - np.eye(len(bags)))
 
 # %% ../nbs/15_summarization.ipynb #dfce6e78
+@check_arguments(damping=number(low=0, below=1))
 def pagerank(
     weights: Float[np.ndarray, "n n"],  # from row to column, none below 0
     damping: float = 0.85,              # how often the reader follows them
@@ -77,6 +77,7 @@ def pagerank(
     return np.linalg.solve(np.eye(n) - damping * steps.T, np.full(n, (1 - damping) / n))
 
 # %% ../nbs/15_summarization.ipynb #1786a76c
+@check_arguments(k=SIZE)
 def textrank(document: str, k: int = 1) -> str:
     "The k sentences with the highest rank, or all, in the order of the document; of equals the first."
     found = checked(document, k)
@@ -116,10 +117,9 @@ def with_summary(story: str) -> Pair:
     return Pair(story, LINES[said[8]].format(*said))
 
 # %% ../nbs/15_summarization.ipynb #3945a1a1
+@check_arguments(n=SIZE, tests=SIZE, seed=SEED)
 def story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
     "n stories to learn from, and others to test with; a colour with its thing, such as red cup, stands on one side only."
-    if n < 1 or tests < 1:
-        raise ValueError(f"{n} stories to learn from and {tests} to test with: ask for at least one of each")
     sides, wanted = ([], []), (n, tests)
     for _, story in stories(seed):
         pair, thing = with_summary(story), " ".join(story.split(".")[0].split()[-2:])
@@ -186,6 +186,7 @@ def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Te
     return -logp.sum() / there.sum()
 
 # %% ../nbs/15_summarization.ipynb #4a11bf24
+@check_arguments(width=SIZE, n=COUNT)
 def summarize(
     model: EncoderDecoder,
     tokenizer: Tokenizer,
@@ -230,6 +231,7 @@ def marks(pair: Pair) -> set[str]:
     return {key(part).lower() for part in (*pair, *parts)}
 
 # %% ../nbs/15_summarization.ipynb #d2fbf332
+@check_arguments(share=SHARE)
 def split_pairs(pairs: Sequence[Pair], share: float = 0.2) -> tuple[list[Pair], list[Pair]]:
     "To learn from, and to test with: no document, summary or long sentence stands on both sides."
     tests = [pair for pair in pairs if held_out(key(pair.summary).lower(), share)]
@@ -291,6 +293,7 @@ def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries
     return View("phrases", dict(source=texts[0], summaries=rows), alt, who=0, at=0)
 
 # %% ../nbs/15_summarization.ipynb #b69ff8c8
+@check_arguments(share=SHARE)
 def learn_glue(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
     "Words that are missing in the source in at least this share of the references that use them."
     used, missing = Counter(), Counter()

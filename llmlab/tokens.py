@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from .chat import allowed_names, check_special, split_special
-from .checks import COUNT, SIZE, check_arguments, check_ids, read_json
+from .checks import COUNT, SIZE, check_arguments, read_json, whole_ids
 from .text import Corpus
 
 # %% ../nbs/02_tokens.ipynb #d9653a5c
@@ -143,13 +143,13 @@ class Vocabulary:
         skip_special_tokens: bool = True,  # False: write their names
     ) -> str:
         "The text of some ids, without special tokens. Bytes that are no whole character become �."
-        parts = [(i < self.eot, self[i]) for i in check_ids(ids).tolist()]
+        parts = [(i < self.eot, self[i]) for i in whole_ids(ids).tolist()]
         kept = [part for is_text, part in parts if is_text or not skip_special_tokens]
         return b"".join(kept).decode("utf-8", errors="replace")
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form: · for a space, ⏎ for a new line, hex for a part of a character."
-        return [visible(self[i]) for i in check_ids(ids).tolist()]
+        return [visible(self[i]) for i in whole_ids(ids).tolist()]
 
 # %% ../nbs/02_tokens.ipynb #60908871
 def visible(token: bytes) -> str:

@@ -2,11 +2,12 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'Recipe', 'learning_rate', 'Batches', 'window_starts', 'optimizer', 'Muon', 'takes_bf16', 'mixed_precision',
-           'part_weights', 'train_step', 'fit', 'look_up', 'pace', 'note', 'is_over', 'Objective', 'Run', 'explained',
-           'is_best']
+           'part_weights', 'train_step', 'fit', 'look_up', 'measure', 'asked_to_stop', 'pace', 'note', 'is_over',
+           'since_best', 'Objective', 'Run', 'explained', 'is_best']
 
 # %% ../nbs/07_training.ipynb #96c0e4c5
 import math
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -20,17 +21,26 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 # %% ../nbs/07_training.ipynb #b7e1f145
 from . import checkpoints as files
-from .checks import COUNT, SEED, SIZE, check_arguments, check_ids, check_settings, require
+from .checks import COUNT, SEED, SIZE, check_arguments, check_settings, plain, require, whole_ids
 from .checkpoints import load, own_tensors, save, shipped, write_atomically  # noqa: F401
-from .devices import feed, flops_per_token, launched, matrix_ceiling, memory_peak, recomputing, share
+from llmlab.devices import (
+    feed,
+    flops_per_token,
+    launched,
+    matrix_ceiling,
+    memory_peak,
+    random_states_kept,
+    recomputing,
+    share,
+)
 from .losses import counted, dealt, target_counts
 
 # %% ../nbs/07_training.ipynb #cce75279
 from .metrics import device_of
+from .progress import progress_bar
 from .transformer import Block
 
 # %% ../nbs/07_training.ipynb #ee53ec27
@@ -42,6 +52,8 @@ class Recipe:
     batch_size: int = 32        # windows a step, over all devices
     lr: float = 1e-3            # peak learning rate
     warmup: float = 0.05        # share of the steps in which the rate rises
+    schedule: str = "cosine"    # how it goes on: "cosine" or "linear" fall to min_lr, "constant" stays
+    min_lr: float = 0.0         # where the rate ends, and stays
     weight_decay: float = 0.1   # pull of the matrices towards zero; vectors feel none
     betas: tuple = (0.9, 0.95)  # how long Adam remembers gradients, and their squares
     clip: float = 1.0           # largest norm of the gradient; math.inf: never clip
@@ -51,23 +63,31 @@ class Recipe:
     recompute: bool = False     # forget what blocks computed and do it again for the gradient: less memory
     compile: str = "auto"       # torch.compile: "yes", "no", or "auto": on a GPU, if the run is long enough to pay
     seconds: float = math.inf   # stop when this much time has gone into training
+    patience: int | None = None # stop after this many validations in a row without a new best; None: never
     every: int = 100            # steps between validations, and between checkpoints
     keep: int = 2               # checkpoints that stay, apart from the best
     seed: int = 0               # of dropout; Batches has its own
 
     def __post_init__(self):
         check_settings(self)
+        require(self.min_lr <= self.lr, f"min_lr={self.min_lr} is above lr={self.lr}: the rate falls from lr to min_lr")
+        falls = self.schedule != "constant" or not self.min_lr
+        require(falls, f"min_lr={self.min_lr} with a constant schedule, which never falls: take min_lr=0, or another schedule")
 
 # %% ../nbs/07_training.ipynb #586d92fc
 @check_arguments(step=COUNT)
 def learning_rate(step: int, recipe: Recipe) -> float:
-    "After `step` updates: a straight line up to the peak, then half a cosine down to zero, where it stays."
+    """The rate of the update after `step` updates: a straight line up to the peak, then as recipe.schedule says.
+
+    "cosine" falls along half a cosine and "linear" along a straight line, both to recipe.min_lr, where the rate stays
+    after the last step; "constant" stays at the peak. Source: Loshchilov and Hutter 2017 for the cosine.
+    """
     warm = recipe.warmup * recipe.steps
     if step < warm:
         return recipe.lr * (step + 1) / (warm + 1)
-    if step >= recipe.steps:
-        return 0.0
-    return recipe.lr * (1 + math.cos(math.pi * (step - warm) / (recipe.steps - warm))) / 2
+    done = (step - warm) / (recipe.steps - warm) if step < recipe.steps else 1.0
+    left = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[recipe.schedule]
+    return recipe.min_lr + (recipe.lr - recipe.min_lr) * left
 
 # %% ../nbs/07_training.ipynb #047544d9
 class Batches:
@@ -82,7 +102,7 @@ class Batches:
         seed: int = 0,  # of the windows that are drawn
         starts=None,  # [k] where a window may begin; None: everywhere
     ):
-        ids = check_ids(ids)
+        ids = whole_ids(ids)
         require(ids.ndim == 1, f"ids of shape {[*ids.shape]}, expected one long list: flatten them")
         self.ids = ids if isinstance(ids, np.ndarray) else ids.cpu().numpy()
         self.length, self.batch_size, self.seed = length, batch_size, seed
@@ -109,7 +129,7 @@ def window_starts(n: int, length: int, starts=None) -> tuple[int, Tensor | None]
         raise ValueError(f"a window is {length} tokens, but the split has {n}: take more text or a shorter window")
     if starts is None:
         return n - length + 1, None
-    starts = torch.as_tensor(check_ids(starts, n, "starts")).long().flatten()
+    starts = torch.as_tensor(whole_ids(starts, n, "starts")).long().flatten()
     if not len(fitting := starts[starts <= n - length]):
         raise ValueError(f"no start leaves room for {length} tokens: give starts up to {n - length}")
     return len(fitting), fitting
@@ -191,47 +211,96 @@ def train_step(model, ids, loss, opt, recipe, world=None) -> dict:
 # %% ../nbs/07_training.ipynb #42a574ce
 def fit(
     model: nn.Module,                  # trained in place, on the device where it is
-    batches,                           # step -> ids [b t], such as Batches
+    batches,                           # step -> ids [b t], the same for the same step, such as Batches
     loss,                              # (model, ids) -> mean loss, in nats
     recipe: Recipe,                    # how long, how fast
     validate=None,                     # model -> number, the smaller the better; asked every recipe.every steps
     folder: str | Path | None = None,  # where checkpoints go; a run that stands there is continued
+    on_step: Callable[[dict], bool | None] | None = None,  # gets a copy of each step's row; True ends the run
+    progress: bool | None = None,      # a progress bar; None: where somebody can see it
 ) -> list[dict]:                       # a row a step: step, loss, norm, lr, seconds, tokens; valid where measured
-    "Train; seconds leave out validation."
-    run = Run(model, batches, loss, recipe, folder)
-    history = files.resume(run)
-    steps = range(len(history), len(history) if is_over(run, history) else recipe.steps)
-    bar = tqdm(total=recipe.steps, initial=steps.start, unit="step", **({"disable": True} if run.rank else {}))
-    with bar, recomputing(model, recipe.recompute):
-        for step, ids in zip(steps, feed(run.batch, steps, run.device), strict=False):
-            for group in run.opt.param_groups:
-                group["lr"] = learning_rate(step, recipe)
-            model.train()
-            with explained(run, step, ids):
-                row = train_step(run.objective, ids, run.ask, run.opt, recipe, run.world)
-            history.append(note(run, history, {"step": step + 1, **row, "lr": group["lr"]}, ids))
-            bar.update()
-            over = is_over(run, history)
-            if over or (step + 1) % recipe.every == 0:
-                look_up(run, history, validate)
-                bar.set_postfix({key: f"{value:.3g}" for key, value in history[-1].items() if key in SHOWN})
-            if over:
-                break
+    """Train the model in place and give back a row for each step; `seconds` leave out validation and on_step.
+
+    A run ends after recipe.steps steps. It ends earlier when recipe.seconds are spent, when recipe.patience validations in
+    a row brought no new best, or when on_step answers True; then the last row says so in `stopped`: "seconds", "patience"
+    or "on_step". The model has the weights of the last step, and `folder/best.safetensors` those of the best validation.
+    With a folder, a run that was stopped by on_step, by an error in it or by anything else goes on when fit is called again.
+    So that another loss is noticed then, `loss` is called once more at each checkpoint, without dropout.
+
+    Random numbers come from generators that are seeded with recipe.seed. Afterwards, also after an error, the caller's
+    generators (Python's, NumPy's, PyTorch's on the CPU and on all GPUs) stand where they stood before.
+
+    Raises ValueError for another run in the folder and for settings that do not fit together, FloatingPointError for a
+    loss or gradient that is no number.
+    """
+    require(validate or not recipe.patience, f"patience={recipe.patience} counts validations: give validate, too")
+    with random_states_kept():
+        run = Run(model, batches, loss, recipe, folder)
+        history = files.resume(run)
+        steps = range(len(history), len(history) if is_over(run, history) else recipe.steps)
+        bar = progress_bar(recipe.steps, steps.start, progress if run.rank == 0 else False)
+        with bar, recomputing(model, recipe.recompute):
+            for step, ids in zip(steps, feed(run.batch, steps, run.device), strict=False):
+                rate = learning_rate(step, recipe)
+                for group in run.opt.param_groups:
+                    group["lr"] = rate
+                model.train()
+                with explained(run, step, ids):
+                    row = train_step(run.objective, ids, run.ask, run.opt, recipe, run.world)
+                history.append(note(run, history, {"step": step + 1, **row, "lr": rate}, ids))
+                bar.update()
+                over = look_up(run, history, validate, on_step)
+                if "left" in history[-1]:
+                    bar.set_postfix({key: f"{value:.3g}" for key, value in history[-1].items() if key in SHOWN})
+                if over:
+                    break
     model.eval()
     return history
 
+
 # %% ../nbs/07_training.ipynb #bbc455d4
-def look_up(run, history, validate=None):
-    "Validate, note the pace, keep the state and the best weights."
+def look_up(run, history, validate=None, on_step=None) -> str | None:
+    "What happens after a step: every recipe.every steps and at the end validate and save -> why the run ends, if it does."
+    row, over = history[-1], is_over(run, history)
+    due = row["step"] % run.recipe.every == 0
+    if due or over:
+        measure(run, history, validate)
+        over = over or is_over(run, history)
+    if asked_to_stop(run, on_step, row) and not over:
+        over = "on_step"
+        if not due:
+            measure(run, history, validate)
+    if over and over != "steps":
+        row["stopped"] = over
+    if (due or over) and run.folder:
+        files.keep(run, history, is_best(history))
+    run.started = perf_counter()
+    return over
+
+
+# %% ../nbs/07_training.ipynb #44bb3ddb
+def measure(run, history, validate=None) -> None:
+    "Put the validation and the pace into the last row; a long run is compiled from here on."
     row = history[-1]
     if validate:
-        row["valid"] = float(validate(run.model))
+        with random_states_kept():
+            row["valid"] = float(validate(run.model))
     row.update(pace(run, history))
-    if run.folder:
-        files.keep(run, history, is_best(history))
     if run.recipe.compile == "auto" and run.device.type == "cuda" and row["left"] > 300 and not run.compiled:
         run.objective, run.compiled = torch.compile(run.objective), True
-    run.started = perf_counter()
+
+
+def asked_to_stop(run, on_step, row) -> bool:
+    "What on_step answers to a copy of the row; in several processes the first one asks, for all."
+    if on_step is None:
+        return False
+    answer = None
+    if run.rank == 0:
+        with random_states_kept():
+            answer = plain(on_step(dict(row)))
+    fits = answer is None or isinstance(answer, bool)
+    require(fits, f"on_step answered {answer!r}: expected True to stop, None or False to go on")
+    return run.agreed(bool(answer))
 
 # %% ../nbs/07_training.ipynb #e6b14688
 SHOWN = ("loss", "valid", "tokens_per_second", "mfu")  # beside the progress bar
@@ -259,14 +328,26 @@ def note(run, history, row, ids) -> dict:
     return {**row, "seconds": seconds, "tokens": before["tokens"] + len(ids) * run.t * run.size}
 
 # %% ../nbs/07_training.ipynb #346bee6a
-def is_over(run, history) -> bool:
-    "Whether all steps are done or the time is up; all processes agree."
+def is_over(run, history) -> str | None:
+    "Why the run ends here: its steps are done, its time is up or its patience; None: it goes on. All processes agree."
     spent, budget = history[-1]["seconds"] if history else 0.0, run.recipe.seconds
     if run.world and budget < math.inf:
         spent = run.world.reduce(torch.tensor(spent, device=run.device), "mean").item()
     if len(history) == 1 and spent > budget:
         raise ValueError(f"seconds={budget}: the first step alone took {spent:.3g} seconds, give it more")
-    return len(history) >= run.recipe.steps or spent >= budget
+    if len(history) >= run.recipe.steps:
+        return "steps"
+    if spent >= budget:
+        return "seconds"
+    worse = run.recipe.patience and history and "valid" in history[-1]
+    return "patience" if worse and run.agreed(since_best(history, run.recipe.every) >= run.recipe.patience) else None
+
+
+def since_best(history: list[dict], every: int) -> int:
+    "How many validations there were since the best, of those every so many steps; NaN and infinity are never best."
+    values = [row["valid"] for row in history if "valid" in row and row["step"] % every == 0]
+    finite = [value for value in values if math.isfinite(value)]
+    return len(values) - (values.index(min(finite)) + 1 if finite else 0)
 
 # %% ../nbs/07_training.ipynb #20af5d73
 class Objective(nn.Module):
@@ -285,8 +366,8 @@ class Run:
 
     def __init__(self, model, batches, loss, recipe, folder=None):
         self.model, self.batches, self.recipe = model, batches, recipe
-        self.folder, self.world = folder and Path(folder), launched()
-        self.first = files.fingerprint(batches(0)) if folder else None
+        self.folder, self.world = folder and Path(folder).expanduser(), launched()
+        self.prints = {}
         self.rank, self.size = (self.world.process_index, self.world.num_processes) if self.world else (0, 1)
         torch.manual_seed(recipe.seed + self.rank)
         self.loss, self.ask = loss, counted(partial(target_counts, loss))(lambda objective, ids: objective(ids))
@@ -299,12 +380,26 @@ class Run:
             self.objective = torch.compile(self.objective)
         self.started = perf_counter()
 
+    def agreed(self, wish: bool) -> bool:
+        "What the first process wishes, for all: one that stopped alone would leave the others waiting."
+        if not self.world:
+            return wish
+        said = torch.tensor(float(wish and self.rank == 0), device=self.device)
+        return self.world.reduce(said, "sum").item() > 0
+
     def batch(self, step: int) -> Tensor:
         "This process's share of the windows of a step."
         batch, cells = self.batches(step), self.size * self.recipe.accumulate
+        if self.folder:
+            lately = {i: found for i, found in self.prints.items() if i & (i - 1) == 0 or i >= step - 2}
+            self.prints = lately | {step: files.fingerprint(batch)}
         if cells > 1:
             batch = dealt(batch, target_counts(self.loss, batch), cells)
         return share(batch, self.rank, self.size, self.recipe.accumulate)
+
+    def print_of(self, step: int) -> str:
+        "The fingerprint of the whole batch of a step: as it was used, or made anew."
+        return self.prints.get(step) or files.fingerprint(self.batches(step))
 
 # %% ../nbs/07_training.ipynb #8bafedb0
 @contextmanager

@@ -28,7 +28,7 @@ from torch import Tensor
 
 # %% ../nbs/13_translation.ipynb #6de5444b
 from .bleu import bleu
-from .checks import COUNT, SEED, SIZE, check_arguments, require
+from .checks import COUNT, SEED, SHARE, SIZE, check_arguments, require
 from .losses import counted
 from .generation import Beams, Sampling, beam_search, generate
 from .metrics import Score, interval
@@ -161,6 +161,7 @@ class Phrase(NamedTuple):
     target: str
 
 # %% ../nbs/13_translation.ipynb #3d92a6f7
+@check_arguments(n=SIZE, seed=SEED)
 def phrases(
     n: int,
     languages: Sequence[str],  # drawn from for each phrase
@@ -205,6 +206,7 @@ class PhraseTokenizer:
         self.vocab_size = base.vocab_size + len(languages)
 
     @classmethod
+    @check_arguments(vocab_size=SIZE)
     def train(cls, phrases: Sequence[Phrase], vocab_size: int = 900) -> "PhraseTokenizer":
         "Learn the merges of both sides."
         text = "\n".join(f"{p.source}\n{p.target}" for p in phrases)
@@ -262,6 +264,7 @@ def written_targets(batch: Int[Tensor, "b 2 t"]) -> Int[Tensor, " b"]:
     return (batch[:, 1, 1:] >= 0).sum(-1)
 
 
+@check_arguments(smoothing=SHARE)
 @counted(written_targets)
 def translation_loss(
     model: EncoderDecoder,

@@ -23,9 +23,13 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    "A headless Chromium; the test is skipped (in CI: fails) where there is none."
+    """A headless Chromium; the test is skipped (in CI: fails) where there is none.
+
+    Each file has its own: as long as Playwright lives, a running event loop stands in this thread, and what else a
+    worker runs must not find it.
+    """
     from playwright.sync_api import sync_playwright
 
     path = chromium()

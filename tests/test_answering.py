@@ -166,7 +166,7 @@ def test_grid_pencil():
     inside, no = torch.tensor([[False, True, True, True]]), -math.inf
     wanted = [[no, no, no, no], [no, 11, 21, no], [no, no, 22, 42], [no, no, no, 44]]
     assert span_grid(scores, inside, 2)[0].tolist() == wanted
-    with pytest.raises(ValueError, match="longest=0: an answer has at least 1 token"):
+    with pytest.raises(ValueError, match="longest=0: expected a whole number of at least 1"):
         span_grid(scores, inside, 0)
 
 

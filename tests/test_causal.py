@@ -146,7 +146,7 @@ def test_attention_on_a_recorded_model():
     (lambda m: causal_loss(m, ids(2, 1)), "1 token a row: a target needs a token before it"),
     (lambda m: causal_loss(m, ids(2, 14)), "13 tokens, but the context is 12"),
     (lambda m: sample(m, [], 3), "the prompt is empty: start with a token"),
-    (lambda m: sample(m, [1], 3, temperature=-1.0), "temperature -1.0: take 0 for the likeliest"),
+    (lambda m: sample(m, [1], 3, temperature=-1.0), "temperature=-1.0: expected a finite number of at least 0"),
     (lambda m: sample(m, [30], 3), "the vocabulary ends at 29"),
     (lambda m: attention_on([torch.zeros(2, 3, 3)], []), "no pairs"),
 ])

@@ -149,6 +149,36 @@ def test_a_card_says_all_and_asks_for_the_rest():
     assert card.count("to fill in") == 3
 
 
+def test_a_card_without_a_gpu_says_how_much_memory():
+    row = MODELS["Qwen2.5 72B"]
+    card = choosing.choice_card("Qwen2.5 72B", row, Need(context=8192), {"code": 2}, {})
+    size = 2 * 72_706_203_648 + 2 * 2 * 80 * 8 * 128 * 8192  # weights, then keys and values
+    assert f"{size / 1e9:.0f} GB of GPU memory (3 × H100 80GB), bf16, 8,192 tokens" in card
+    unknown = choosing.choice_card("Mine", row, Need(), {"code": 2}, {})
+    assert "any GPU" not in card and "GPU memory to fill in" in unknown
+    assert choosing.hardware("Qwen2.5 7B", Need()) == "15 GB of GPU memory (1 × H100 80GB)"
+    assert choosing.hardware("Qwen2.5 7B", Need(gpu="T4 16GB", gpus=2)) == "2 × T4 16GB"
+
+
+# --- rented models ----------------------------------------------------------------------------------------------------
+
+BY_HAND = choosing.Rented("at will", 3, 15, (0.5, 2.0), (50.0, 100.0), "me", "2026")
+
+
+def test_an_answer_by_hand():
+    assert choosing.answer_price(BY_HAND, 1000, 200) == pytest.approx(0.003 + 0.003)
+    assert choosing.answer_price(BY_HAND, 1000, 200, thought=1800) == pytest.approx(0.003 + 0.030)
+    assert choosing.answer_seconds(BY_HAND, 200) == (0.5 + 2, 2 + 4)
+    assert choosing.answer_seconds(BY_HAND._replace(speed=None), 200) is None
+
+
+def test_rented_models_have_prices_and_ranges():
+    for name, model in choosing.rented().items():
+        assert model.thinks in ("no", "yes", "at will") and 0 < model.price_in < model.price_out, name
+        assert all(low <= high for low, high in filter(None, (model.first, model.speed)))
+    assert choosing.rented()["Claude Opus 5.5"].first is None
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 ROW = {c: "1" for c in choosing.COLUMNS}
@@ -171,6 +201,9 @@ ROW = {c: "1" for c in choosing.COLUMNS}
         (lambda: ranking(HAND, {"x": 1}), "give a number of at least 0 for each of x, y"),
         (lambda: ranking(HAND, {"x": -1, "y": 1}), "give a number of at least 0 for each of x, y"),
         (lambda: ranking(HAND, {"x": 0, "y": 0}), "not all 0"),
+        (lambda: choosing.answer_price(BY_HAND, 0, 1), "read=0: expected a number above 0"),
+        (lambda: choosing.answer_price(BY_HAND, 1, 1, thought=-1), "thought=-1: expected a number of tokens"),
+        (lambda: choosing.answer_seconds(BY_HAND, math.nan), "written=nan: expected"),
         (lambda: choosing.evaluate([], len), "no items: write at least one"),
         (lambda: wilson(4, 3), "4 right of 3: expected a number from 0 to n"),
         (lambda: sign_test(np.ones(2), np.ones(3)), r"answers of shape \[2\] and \[3\]"),

@@ -1,6 +1,7 @@
 "Colab's image: what llmlab installs there leaves every version as it is, and chapters find what they import."
 
 import ast
+import subprocess
 import sys
 from importlib.metadata import requires
 
@@ -125,6 +126,21 @@ def test_the_tested_versions_go_together(python):
     "Debian 12 has Python 3.11.2: pins that need a later one carry a marker."
     pins = ROOT / "constraints.txt"
     assert len(answer(lambda: resolve.resolve(resolve.wanted(resolve.EVERY), python, pins))) > 200
+
+
+SMOKE = "04", "12", "95"  # figures, transformers in the image's version, widgets of Colab's ipywidgets
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_the_notebooks_line_installs_and_some_chapters_run_with_the_image_s_versions():
+    "A small `make colab`, in this Python and with the PyTorch at hand; the whole one runs every week."
+    pins = ROOT / "constraints.txt"
+    answer(lambda: resolve.resolve(["pip"], resolve.PYTHONS[-1], pins))  # is there a registry?
+    command = [sys.executable, str(ROOT / "tools" / "check_colab.py"), "--python", sys.executable, *SMOKE]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    assert ran.stdout.count(".ipynb ") == len(SMOKE)
 
 
 # --- the list itself --------------------------------------------------------------------------------------------------

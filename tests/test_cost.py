@@ -1,4 +1,5 @@
 "Counts against built models, PyTorch's counter and measured memory; published figures; the law against known laws."
+
 import csv
 import hashlib
 import json
@@ -30,6 +31,9 @@ SHAPES = {
     "rms qk norm": dict(qk_norm=True, norm="rms"),
     "layer qk norm, rope": dict(qk_norm=True, position="rope"),
     "grouped": dict(kv_heads=2),
+    "post without a norm on the embeddings": dict(norm_place="post", embed_norm=False, feed_forward="silu"),
+    "halves": dict(position="sinusoidal_halves", feed_forward="relu"),
+    "geglu": dict(feed_forward="geglu", norm="rms", bias=False),
 }
 each = pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
 
@@ -52,7 +56,7 @@ def test_parameters_are_those_of_the_built_model_part_by_part(change):
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 3), st.sampled_from([1, 2, 4]), st.sampled_from([8, 24, 64]), st.sampled_from([None, 1]),
-    st.sampled_from(["gelu", "swiglu"]), st.sampled_from([True, False, "qkv"]), st.booleans(),
+    st.sampled_from(["gelu", "relu", "swiglu", "geglu"]), st.sampled_from([True, False, "qkv"]), st.booleans(),
 )  # fmt: skip
 def test_any_shape_is_counted(layers, heads, d, kv, feed_forward, bias, tied):
     cfg = Config(99, 16, layers, heads, d, kv, feed_forward=feed_forward, bias=bias, tied=tied)
@@ -192,6 +196,16 @@ def test_lora_as_published_and_as_built():
     assert every == 2 * sum(3 * (a + b) for a, b in ends)
 
 
+def test_four_bits_are_four_and_a_half_with_their_scales():
+    "18 bytes for 32 weights in llama.cpp's Q4_0; 64 weights and one fp32 in QLoRA without its second step."
+    assert 8 * cost.width("int4") == cost.quantised_bits() == 8 * 18 / 32 == 4.5
+    scales = facts("quantisation")
+    for row in (scales["scales of blocks of 64 in fp32"], scales["scales of blocks of 32 in fp16"]):
+        assert row["overhead"].low == 0.5
+    llama = published()["Llama 3.1 8B"]
+    assert cost.inference_memory(llama, 1, dtype="int4") == pytest.approx(8_030_261_248 * 4.5 / 8, rel=1e-4)
+
+
 def test_quantised_bits_as_published():
     assert cost.quantised_bits() == 4.5 and round(cost.quantised_bits(double=True), 3) == 4.127
 
@@ -272,8 +286,8 @@ def test_isoflop_finds_the_laws_optimum():
     "call, text",
     [
         (lambda: cost.forward_flops(SMALL, 33), "t=33: expected a number above 0 and at most 32; crop the sequence"),
-        (lambda: cost.forward_flops(SMALL, -1), "t=-1: expected a number above 0"),
-        (lambda: cost.kv_cache(SMALL, 8, batch=0), "batch=0: expected a number above 0"),
+        (lambda: cost.forward_flops(SMALL, -1), "t=-1: expected a whole number of at least 1"),
+        (lambda: cost.kv_cache(SMALL, 8, batch=0), "batch=0: expected a whole number of at least 1"),
         (lambda: cost.training_flops(SMALL, -5), "tokens=-5: expected a number above 0"),
         (lambda: cost.six_nd(1e9, 1e30), "tokens=1e+30: expected .* at most 1e+18; look for a wrong unit"),
         (lambda: cost.six_nd(float("nan"), 1e9), "n=nan: expected a number"),
@@ -283,7 +297,7 @@ def test_isoflop_finds_the_laws_optimum():
         (lambda: cost.bill(1, "H100 80GB", "Mars"), "no grid 'Mars' in the table: choose one of Norway, France"),
         (lambda: cost.smallest_gpu(144e9), "144 GB fit no listed GPU, the largest is H100 80GB: split over 2 of it"),
         (lambda: cost.kv_cache(SMALL, 8, dtype="int7"), "dtype='int7': choose one of fp32, bf16"),
-        (lambda: cost.lora_parameters(SMALL, 0), "rank=0: expected a number above 0 and at most 32"),
+        (lambda: cost.lora_parameters(SMALL, 0), "rank=0: expected a whole number of at least 1"),
         (lambda: cost.lora_parameters(SMALL, 1, ("q", "w")), r"targets \['w'\]: choose among q, k, v"),
         (lambda: cost.quantised_bits(-4), "bits=-4: expected"),
         (lambda: cost.isoflop([1, 2, 2], [3, 2, 2]), "2 different sizes: a parabola needs at least 3"),
@@ -302,7 +316,7 @@ def test_errors_say_what_to_do(call, text):
 # --- tables and figure ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cost_facts.csv", "model_shapes.csv"])
+@pytest.mark.parametrize("name", ["cost_facts.csv", "model_shapes.csv", "model_choices.csv", "api_choices.csv"])
 def test_every_row_has_a_source_and_a_date(name):
     raw = (ROOT / "llmlab/data" / name).read_bytes()
     for row in csv.DictReader(raw.decode().splitlines()):

@@ -1,4 +1,5 @@
 "What a device can do, batches ahead, shares of a batch, token files."
+import random
 import subprocess
 import sys
 
@@ -9,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.cost import training_flops
-from llmlab.devices import feed, flops_per_token, matrix_ceiling, memory_peak, recomputing, share, write_tokens
+from llmlab.devices import (
+    feed,
+    flops_per_token,
+    matrix_ceiling,
+    memory_peak,
+    random_states_kept,
+    recomputing,
+    share,
+    write_tokens,
+)
 from llmlab.training import Batches
 from llmlab.transformer import Config, Decoder, Encoder
 
@@ -158,6 +168,43 @@ def test_a_broken_stream_leaves_no_token_file(tmp_path):
 def test_an_id_that_would_come_back_as_another_is_refused(tmp_path, unchecked, ids, vocab_size, said):
     with pytest.raises(ValueError, match=said):
         write_tokens(tmp_path / "t.npy", [[1, 2], ids], vocab_size)
+    assert not [*tmp_path.iterdir()]
+
+
+# the caller's random numbers
+
+
+def drawn():
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_the_generators_stand_where_they_stood_also_after_an_error():
+    drawn()
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    with pytest.raises(OSError), random_states_kept():
+        random.seed(7), np.random.seed(7), torch.manual_seed(7)
+        drawn()
+        raise OSError
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+def test_the_generators_of_all_gpus_are_put_back(monkeypatch):
+    states, back = [torch.tensor([1]), torch.tensor([2])], []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", back.append)
+    with random_states_kept():
+        assert not back
+    assert back == [states]
+
+
+def test_a_full_disk_leaves_no_token_file(tmp_path, monkeypatch):
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ValueError, match=r"cannot write .*t.npy \(No space left on device\)"):
+        write_tokens(tmp_path / "t.npy", [[1]], 9)
     assert not [*tmp_path.iterdir()]
 
 

@@ -377,7 +377,7 @@ def test_speculation_stops_where_the_context_is_full():
         (dict(top_p=1.1), "top_p=1.1: expected a number above 0"),
         (dict(min_p=-0.1), "min_p=-0.1: expected a number from 0 to 1; 0 keeps all"),
         (dict(repetition_penalty=0.0), "repetition_penalty=0.0: expected a finite number above 0; 1 changes nothing"),
-        (dict(seed=-1), "seed=-1: expected a whole number of at least 0"),
+        (dict(seed=-1), "seed=-1: expected a whole number from 0 to 4294967295"),
     ],
 )
 def test_choices_outside_their_range(options, words):

@@ -436,7 +436,7 @@ def test_scores_are_the_diagonals_of_transformerlens():
     assert torch.equal(head_scores(model, IDS, 3), torch.stack([look_back(x, 3) for x in tape.attention()]))
     assert torch.allclose(look_back(w, 0), w.diagonal(0, -2, -1).mean((0, 2))), "0: each token itself"
     for distance in (8, -1):
-        with pytest.raises(ValueError, match=f"{distance} tokens back, in a text of 8: take a distance from 0 to 7"):
+        with pytest.raises(ValueError, match="8 tokens back, in a text of 8: take|distance=-1: expected a"):
             look_back(w, distance)
 
 
@@ -449,9 +449,10 @@ def test_repeated_rounds_repeat_and_have_no_twins(period, more, length):
 
 
 def test_a_period_longer_than_the_vocabulary_is_refused():
-    for period in (9, 0):
-        with pytest.raises(ValueError, match=f"{period} different tokens of a vocabulary of 8: take a period"):
-            repeated(1, period, 8)
+    with pytest.raises(ValueError, match="period=0: expected a whole number of at least 1"):
+        repeated(1, 0, 8)
+    with pytest.raises(ValueError, match="9 different tokens of a vocabulary of 8: take a period"):
+        repeated(1, 9, 8)
 
 
 def test_repeated_rounds_depend_on_the_seed_alone_and_are_two_by_default():
@@ -493,7 +494,7 @@ def test_all_ablations_are_differences():
         one = metric(model(IDS)) - metric(MODEL(IDS))
     assert found.shape == (3, 4) and found[2, 3].item() == pytest.approx(one.item(), abs=1e-5)
     for layer, head in ((3, 0), (0, 4), (-1, 0)):
-        with pytest.raises(ValueError, match=f"no head {head} in layer {layer}: the model has 3 layers of 4 heads"):
+        with pytest.raises(ValueError, match=f"no head {head} in layer {layer}: the model has 3|=-1: expected a"):
             without_head(model, layer, head)
 
 
@@ -589,7 +590,7 @@ def test_gradients_equal_finite_differences_and_leave_the_mode():
         assert grad[0, t, d].item() == pytest.approx(slope.item(), rel=1e-3, abs=1e-6)
     expected = (grad * table[IDS]).sum(-1)[0]
     assert torch.allclose(gradient_x_input(model, IDS, answer), expected)
-    with pytest.raises(ValueError, match="0 steps: the way needs at least one point"):
+    with pytest.raises(ValueError, match="steps=0: expected a whole number of at least 1"):
         integrated_gradients(model, IDS, answer, steps=0)
 
 

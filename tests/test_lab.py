@@ -2,13 +2,18 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from test_live import free_port
 
 from llmlab import lab
+from llmlab.doctor import Finding
 
 
 def test_copies_every_chapter_byte_for_byte(tmp_path):
@@ -54,9 +59,11 @@ def test_command_reports_and_says_what_to_install(tmp_path, capsys, monkeypatch)
     assert f"{len(lab.chapters())} chapters new in {tmp_path}" in capsys.readouterr().out
     (tmp_path / "99_notation.ipynb").write_text("mine")
     monkeypatch.setattr(lab, "find_spec", lambda name: None)
+    missing = [Finding("note", "jupyterlab is missing", 'pip install "jupyterlab>=4.2"')]
+    monkeypatch.setattr(lab, "look_at_packages", lambda: missing)
     assert lab.main(["lab", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert "99_notation.ipynb: kept yours" in said.out and 'pip install "llmlab-course[course]"' in said.err
+    assert "99_notation.ipynb: kept yours" in said.out and 'pip install "jupyterlab>=' in said.err
 
 
 STAND_IN = """import os, signal, sys
@@ -97,6 +104,8 @@ def test_root_and_containers_get_what_they_need_and_nobody_else(monkeypatch):
     monkeypatch.setattr(lab.os, "geteuid", lambda: 0, raising=False)
     monkeypatch.setattr(lab, "_container", lambda: True)
     assert lab._lab_options(["--no-browser"]) == ["--allow-root", "--ip=0.0.0.0", "--no-browser"]
+    for address in ("--ip=127.0.0.1", "--ServerApp.ip=127.0.0.1"):
+        assert lab._lab_options([address]) == ["--allow-root", "--no-browser", address]
 
 
 def test_an_interrupted_copy_leaves_whole_files_and_heals(tmp_path, monkeypatch):
@@ -132,21 +141,95 @@ def test_version_and_the_doctors_verdict(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         lab.main(["--version"])
     assert stop.value.code == 0 and capsys.readouterr().out == f"llmlab {lab._version()}\n"
-    monkeypatch.setattr(lab, "_machine", lambda: [("note", "no browser", "open the address elsewhere")])
-    monkeypatch.setattr(lab, "_packages", lambda: [("ok", "torch 3", "")])
-    assert lab.main(["doctor"]) == 0 and "→ open the address elsewhere" in capsys.readouterr().out
-    monkeypatch.setattr(lab, "_packages", lambda: [("broken", "torch is missing", "pip install torch")])
-    assert lab.main(["doctor"]) == 1 and "→ pip install torch" in capsys.readouterr().out
-
-
-def test_the_doctor_names_what_is_missing_and_what_is_too_old(monkeypatch):
-    monkeypatch.setattr(lab, "requires", lambda name: ["numpy>=99", "nosuch>=1", 'other; extra == "course"'])
-    rows = lab._packages()
-    assert [state for state, *_ in rows] == ["broken", "broken", "note"]
-    assert rows[0][2] == 'pip install "numpy>=99"' and rows[1][1] == "nosuch is missing"
+    for verdict in (0, 1):
+        monkeypatch.setattr(lab, "report", lambda verdict=verdict: verdict)
+        assert lab.main(["doctor"]) == verdict
 
 
 def test_the_last_measurements_are_at_hand():
     assert {"date", "device", "shapes"} <= set(lab.measured("train_step"))
     with pytest.raises(ValueError, match="no benchmark 'speed' was measured: take one of attention, bleu"):
         lab.measured("speed")
+
+
+# --- JupyterLab itself ------------------------------------------------------------------------------------------------
+
+OURS = ["-m", "llmlab", "lab", "mine", "--"]
+ALONE = ["-m", "jupyterlab", "--allow-root"]
+
+
+class Server:
+    "JupyterLab in a process group of its own, as a terminal starts it, and what it has said so far."
+
+    def __init__(self, words: list[str], folder: Path, port: int):
+        options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--LabApp.news_url=None"]
+        options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+        self.log = folder / f"log-{words[1]}-{port}"
+        env = os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config")}
+        self.terminal, inside = os.openpty()  # JupyterLab asks a terminal, and nobody else, whether it shall stop
+        with self.log.open("w") as log:
+            self.run = subprocess.Popen(
+                [sys.executable, *words, *options], cwd=folder, env=env, stdin=inside,
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        os.close(inside)
+
+    def wait_for(self, words: str, seconds: int = 300) -> str:
+        "Until it has said so, or has ended; the limit is there to end a hang."
+        for _ in range(seconds * 10):
+            if words in self.log.read_text() or self.run.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert words in self.log.read_text(), self.log.read_text()[-3000:]
+        return self.log.read_text()
+
+    def stopped(self, number: int) -> int:
+        "The exit status after a signal to the whole group; Ctrl-C is pressed twice, as JupyterLab asks for."
+        self.wait_for("is running at")
+        os.killpg(self.run.pid, number)
+        if number == signal.SIGINT:
+            self.wait_for("(y/[n])?")
+            os.killpg(self.run.pid, number)
+        return self.run.wait(300)
+
+
+@pytest.fixture
+def servers(tmp_path):
+    "Starts servers, and leaves none behind."
+    started = []
+
+    def start(words, port=None):
+        started.append(Server(words, tmp_path, port or free_port()))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.run.poll() is None:
+            os.killpg(server.run.pid, signal.SIGKILL)
+            server.run.wait()
+        os.close(server.terminal)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_jupyterlab_stops_as_it_does_alone(servers, number):
+    ours, alone = servers(OURS), servers(ALONE)
+    assert ours.stopped(number) == alone.stopped(number)
+    for server in (ours, alone):
+        assert "Traceback" not in server.log.read_text()
+        with pytest.raises(ProcessLookupError):
+            os.killpg(server.run.pid, 0)  # nobody of the group is left
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_busy_port_is_left_to_its_owner(servers):
+    port = free_port()
+    with socket.socket() as owner:
+        owner.bind(("127.0.0.1", port))
+        owner.listen()
+        said = servers(OURS, port).wait_for("is running at")
+    assert f"The port {port} is already in use" in said and f"127.0.0.1:{port}/" not in said

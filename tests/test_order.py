@@ -7,17 +7,18 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
+    "checks", "progress", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
     "attention", "transformer", "metrics", "bleu", "overlap",
-    "losses", "checkpoints",
+    "losses", "storage", "checkpoints",
     "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
     "translation", "questions", "answering", "summarization", "code", "completion",
     "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
 ]
 PICTURES = ["checks", "maps", "stills", "peers", "views", "panels"]  # import nothing of ours but these, in this order
 DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
-ALONE = [*PICTURES, "exercises", "lab"]  # import nothing of ours
-LIGHT = ["segmentation", "text", "chat", "tokens", "ngrams", *PICTURES, "exercises", "lab"]  # import no torch
+COMMAND = ["doctor", "lab"]  # likewise
+ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
+LIGHT = ["segmentation", "text", "chat", "tokens", "ngrams", *PICTURES, *COMMAND, "exercises"]  # import no torch
 HUB = {"pretrained"}  # the only module that may import transformers
 DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}
 MODULES = sorted(f.stem for f in (ROOT / "llmlab").glob("[!_]*.py"))
@@ -58,7 +59,7 @@ def test_every_module_has_its_place():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_before_it(module):
-    row = next((row for row in (ORDER, PICTURES) if module in row), [module])
+    row = next((row for row in (ORDER, PICTURES, COMMAND) if module in row), [module])
     before = set(row[: row.index(module)]) | (set(PICTURES) if module in DRAWING else set())
     assert ours(imports(source(module))) - {module} <= before
 

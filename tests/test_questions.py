@@ -3,6 +3,7 @@ import random
 import re
 import string
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -124,9 +125,12 @@ def test_seeded_and_in_turn():
     assert {item.kind for item in write_items(4, False, kinds=["two-hop"])} == {"two-hop"}
 
 
-@pytest.mark.parametrize("n, kinds", [(0, KINDS), (5, []), (5, ["easy"])])
-def test_what_cannot_be_written(n, kinds):
-    with pytest.raises(ValueError, match="give at least one question, and kinds among"):
+NONE = "give at least one question, and kinds among"
+
+
+@pytest.mark.parametrize("n, kinds, text", [(0, KINDS, "n=0: expected"), (5, [], NONE), (5, ["easy"], NONE)])
+def test_what_cannot_be_written(n, kinds, text):
+    with pytest.raises(ValueError, match=text):
         write_items(n, True, kinds=kinds)
 
 
@@ -178,6 +182,7 @@ def test_by_kind_counts_each_kind_apart():
     scores = by_kind(TEST, said)
     assert {k: float(v) for k, v in scores.items()} == {k: float(k != "two-hop") for k in KINDS}
     half = by_kind(TEST, ["" for _ in TEST], f1)["no answer"]
+    assert half == 1 and by_kind(TEST, ["" for _ in TEST], partial(f1, rule="1.1"))["no answer"] == 0
     assert half == 1 and half.recipe["low"] == 1 and half.recipe["units"] == 100
     mixed = by_kind(TEST, [item.answer if i % 2 else "x" for i, item in enumerate(TEST)])["simple"]
     assert mixed.recipe["low"] < mixed == 0.5 < mixed.recipe["high"]

@@ -91,7 +91,7 @@ def test_k_sentences_in_the_order_of_the_document(summarizer):
 @pytest.mark.parametrize(
     "document, k, words",
     [("", 1, "document '' is empty: give a text"), (" \n ", 1, "is empty"),
-     (NEWS, 0, "k=0 sentences: ask for 1 or more"),
+     (NEWS, 0, "k=0: expected a whole number of at least 1"),
      (NEWS, -2, "k=-2")],
 )  # fmt: skip
 def test_extraction_needs_a_text_and_a_number(summarizer, document, k, words):
@@ -121,7 +121,7 @@ def test_pagerank_is_that_of_networkx(weights, damping):
 
 @pytest.mark.parametrize("weights, damping", [(np.zeros((0, 0)), 0.85), (-np.ones((2, 2)), 0.85), (np.eye(2), 1.0)])
 def test_pagerank_refuses(weights, damping):
-    with pytest.raises(ValueError, match="give a square of numbers from 0 on"):
+    with pytest.raises(ValueError, match="give a square of numbers from 0 on|damping=1.0: expected a number"):
         pagerank(weights, damping)
 
 
@@ -170,7 +170,7 @@ def test_no_coloured_thing_stands_on_both_sides():
 
 @pytest.mark.parametrize("n, tests", [(0, 5), (5, 0)])
 def test_story_pairs_need_both_sides(n, tests):
-    with pytest.raises(ValueError, match=f"{n} stories to learn from and {tests} to test with"):
+    with pytest.raises(ValueError, match="=0: expected a whole number of at least 1"):
         story_pairs(n, tests)
 
 

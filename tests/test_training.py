@@ -2,12 +2,17 @@
 import itertools
 import math
 import os
+import random
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -166,6 +171,12 @@ def test_batches_start_where_told():
     (lambda: Recipe(batch_size=0), "batch_size=0"),
     (lambda: Recipe(lr=-1.0), "lr=-1.0"),
     (lambda: Recipe(clip=0), "clip=0"),
+    (lambda: Recipe(schedule="step"), "schedule='step': expected one of cosine, linear, constant"),
+    (lambda: Recipe(min_lr=2e-3), "min_lr=0.002 is above lr=0.001: the rate falls from lr to min_lr"),
+    (lambda: Recipe(min_lr=-1e-5), "min_lr=-1e-05: expected a finite number of at least 0"),
+    (lambda: Recipe(schedule="constant", min_lr=1e-4), "min_lr=0.0001 with a constant schedule, which never falls"),
+    (lambda: Recipe(patience=0), "patience=0: expected a whole number of at least 1, or None"),
+    (lambda: run(Recipe(steps=1, batch_size=4), progress="yes"), "progress='yes': expected True or False, or None"),
     (lambda: Recipe(warmup=2), "warmup=2: expected a number from 0 to 1; it is a share"),
     (lambda: Recipe(precision="fp8"), "precision='fp8': expected one of auto, fp32, bf16"),
     (lambda: Recipe(compile="maybe"), "compile='maybe': expected one of auto, yes, no"),
@@ -257,7 +268,7 @@ def test_compiling_waits_until_it_pays(monkeypatch):
     made.device = torch.device("cuda")
     monkeypatch.setattr(training, "pace", lambda run, history: {"left": history[-1]["left"]})
     for left, times in ((299, 1), (301, 2), (900, 2)):
-        training.look_up(made, [{"step": 2, "left": left}])
+        training.measure(made, [{"step": 2, "left": left}])
         assert len(asked) == times
 
 
@@ -285,7 +296,7 @@ def stopping(at):
     count = iter(range(10**9))
 
     def stops(model, ids):
-        if next(count) == at:
+        if model.training and next(count) == at:
             raise Stop
         return loss(model, ids)
 
@@ -349,7 +360,7 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path):
         "embed.tokens.weight: [20, 16] in the file, [20, 8] in the model",
         "heads: 2 in the checkpoint, 1 now",
         "lr: 0.001 in the checkpoint, 0.5 now",
-        "first batch: ",
+        "batch 0: ",
         "choose an empty folder, or the same model, data and recipe",
     ):
         assert difference in text
@@ -430,6 +441,181 @@ def test_a_checkpoint_under_another_step_s_name_is_not_believed(tmp_path):
     assert len(history) == 4
 
 
+def rewritten(change):
+    "Harm: a checkpoint with another header or other tensors, and a checksum that is right."
+
+    def harm(path):
+        about, tensors = checkpoints.read_file(path)
+        change(about, tensors)
+        path.write_bytes(checkpoints.pack(tensors, about))
+
+    return harm
+
+
+def flipped(path):
+    contents = bytearray(path.read_bytes())
+    contents[-3] ^= 16
+    path.write_bytes(contents)
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+HARM = {
+    "one bit": (flipped, "is damaged: its checksum is"),
+    "a folder of that name": (a_folder, "is no file"),
+    "an empty file": (lambda path: path.write_bytes(b""), "cut short or no safetensors file"),
+    "another library's": (lambda path: safetensors.torch.save_file({"a": IDS}, path), "has no header of llmlab"),
+    "no step of a run": (rewritten(lambda about, _: about.pop("run")), r"is damaged \(KeyError: 'run'\)"),
+    "no recipe": (rewritten(lambda about, _: about["run"].pop("recipe")), r"is damaged \(KeyError: 'recipe'\)"),
+    "batches that are none": (
+        rewritten(lambda about, _: about["run"].update(batches=3)),
+        "has no recipe or no batches",
+    ),
+    "steps that are none": (rewritten(lambda about, _: about["run"].update(batches={"x": "y"})), "numbers no batches"),
+    "no random states": (rewritten(lambda about, _: about["run"].update(random=[{}])), "KeyError: 'python'"),
+    "random states cut": (
+        rewritten(lambda about, _: about["run"]["random"][0].update(torch="00ff")),
+        "is damaged|RNG state",
+    ),
+    "an average of another shape": (
+        rewritten(lambda _, tensors: tensors.update({"optimizer/exp_avg/norm.weight": torch.zeros(3)})),
+        r"has \[3\] as optimizer/exp_avg/norm.weight, expected \[16\]",
+    ),
+    "an average of nothing": (
+        rewritten(lambda _, tensors: tensors.update({"optimizer/exp_avg/mine": torch.zeros(3)})),
+        r"is damaged \(KeyError: 'mine'\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_whatever_is_wrong_with_the_newest_checkpoint_the_one_before_it_is_taken(tmp_path, name):
+    harm, said = HARM[name]
+    recipe = Recipe(steps=6, batch_size=4, every=2)
+    plain, expected = run(recipe)
+    run(recipe, folder=tmp_path)
+    harm(step_files(tmp_path)[-1])
+    with pytest.warns(UserWarning, match=f"{said}.*goes on from step-00000004.safetensors, the newest whole"):
+        model, history = run(recipe, folder=tmp_path)
+    assert losses(history) == losses(expected) and same(model, plain)
+    assert (tmp_path / "step-00000006.safetensors.broken").exists(), "what is broken is set aside, not lost"
+
+
+def test_a_checkpoint_from_before_batches_were_compared_by_step_goes_on(tmp_path):
+    recipe = Recipe(steps=4, batch_size=4, every=2)
+    plain, _ = run(replace(recipe, steps=6))
+    run(recipe, folder=tmp_path)
+    old = fingerprint(Batches(IDS, 9, 4)(0)).partition(" ")[0]
+
+    def aged(about, tensors):
+        about["run"]["batches"] = old
+        about["run"].pop("loss")
+        states = about["run"]["random"][0]
+        states["torch"] = list(bytes.fromhex(states["torch"]))
+
+    rewritten(aged)(step_files(tmp_path)[-1])
+    with pytest.raises(ValueError, match=f"batch 0: {old} in the checkpoint"):
+        run(recipe, seed=1, folder=tmp_path)
+    assert len(run(recipe, folder=tmp_path)[1]) == 4
+
+
+# --- another run is noticed -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    "A run of 12 steps that stopped in step 12, with a checkpoint of step 10."
+    recipe = Recipe(steps=12, batch_size=4, every=5)
+    with pytest.raises(Stop):
+        fit(decoder(), Batches(IDS, 9, 4), stopping(11), recipe, folder=tmp_path)
+    (tmp_path / ".step-00000011.safetensors.1.tmp").write_bytes(b"half")
+    return recipe, {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_the_batches_that_are_compared():
+    assert checkpoints.steps_to_compare(1, 12) == [0, 1]
+    assert checkpoints.steps_to_compare(11, 12) == [0, 1, 2, 4, 8, 10, 11]
+    assert checkpoints.steps_to_compare(12, 12) == [0, 1, 2, 4, 8, 11]
+    assert len(checkpoints.steps_to_compare(10**6, 10**7)) == 23
+
+
+@pytest.mark.parametrize("first", range(12))
+def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, stopped, first):
+    recipe, kept = stopped
+    same_data, other_data = Batches(IDS, 9, 4), Batches(IDS, 9, 4, seed=1)
+    model = decoder(seed=5)
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def batches(step):
+        return (other_data if step >= first else same_data)(step)
+
+    if first == 11:  # nobody can know: what comes later was never seen
+        assert len(fit(model, batches, loss, recipe, folder=tmp_path)) == 12
+        return
+    step = next(s for s in (0, 1, 2, 4, 8, 9, 10) if s >= first)
+    with pytest.raises(ValueError, match=rf"is of another run \(batch {step}: .* \[4, 9\] int64 in the checkpoint"):
+        fit(model, batches, loss, recipe, folder=tmp_path)
+    assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}, "a refused run changes nothing"
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("change", [lambda ids: ids.int(), lambda ids: ids.reshape(9, 4), lambda ids: ids.flip(0)])
+def test_the_same_numbers_in_another_form_are_other_data(tmp_path, stopped, change):
+    source = Batches(IDS, 9, 4)
+    with pytest.raises(ValueError, match="batch 0: "):
+        fit(decoder(), lambda step: change(source(step)), loss, stopped[0], folder=tmp_path)
+
+
+def test_a_source_that_ends_earlier_is_other_data(tmp_path, stopped):
+    source = [Batches(IDS, 9, 4)(step) for step in range(9)]
+    with pytest.raises(ValueError, match="batch 9: .* in the checkpoint, no batch now"):
+        fit(decoder(), source.__getitem__, loss, stopped[0], folder=tmp_path)
+
+
+OTHER_LOSSES = {
+    "smoothed": lambda model, ids: F.cross_entropy(
+        model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), label_smoothing=0.1
+    ),
+    "doubled": lambda model, ids: 2 * loss(model, ids),
+    "of the last token": lambda model, ids: F.cross_entropy(model(ids[:, :-1])[:, -1], ids[:, -1]),
+    "with a penalty": lambda model, ids: loss(model, ids) + 0.01 * sum(p.square().sum() for p in model.parameters()),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LOSSES)
+def test_another_loss_is_noticed_and_the_model_stays_as_it_was(tmp_path, stopped, name):
+    recipe, kept = stopped
+    model = decoder(seed=5)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=r"is of another run \(the loss of 4 rows: .* in the checkpoint, .* now\)"):
+        fit(model, Batches(IDS, 9, 4), OTHER_LOSSES[name], recipe, folder=tmp_path)
+    assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_a_loss_that_cannot_be_asked_of_four_rows_is_not_compared(tmp_path):
+    def whole_batch(model, ids):
+        assert len(ids) == 8, "all or none"
+        return loss(model, ids)
+
+    recipe = Recipe(steps=4, batch_size=8, every=2)
+    first = fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, folder=tmp_path)
+    assert fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, folder=tmp_path) == first
+    assert checkpoints.read_file(step_files(tmp_path)[-1])[0]["run"]["loss"] is None
+
+
+def test_files_of_other_names_are_somebody_else_s(tmp_path):
+    recipe = Recipe(steps=4, batch_size=4, every=1, keep=1)
+    (tmp_path / "step-final.safetensors").write_text("mine")
+    run(recipe, folder=tmp_path)
+    run(recipe, folder=tmp_path)
+    assert (tmp_path / "step-final.safetensors").read_text() == "mine"
+    assert [checkpoints.step_of(path) for path in step_files(tmp_path)] == [4]
+
+
 def test_a_validation_that_begins_with_nan_still_finds_its_best(tmp_path):
     values = iter([math.nan, math.inf, 3.0, 5.0])
     seen = []
@@ -478,7 +664,7 @@ def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(tmp_path,
     batches, count = Batches(IDS, 9, 4), iter(range(100))
 
     def poisoned(model, ids):
-        return loss(model, ids) * (bad if next(count) == 5 else 1.0)
+        return loss(model, ids) * (bad if model.training and next(count) == 5 else 1.0)
 
     model = decoder()
     with pytest.raises(FloatingPointError) as error:
@@ -496,6 +682,271 @@ def test_a_full_gpu_says_which_setting_halves_it():
     text = "step 1: 4 windows of 9 tokens at once fill the GPU. accumulate=4 halves them"
     with pytest.raises(torch.OutOfMemoryError, match=text):
         fit(decoder(), Batches(IDS, 9, 8), full, Recipe(steps=2, accumulate=2))
+
+
+# --- schedules: the rate of each step, equal to the field's own -----------------------------------------------------
+
+
+def rates_of(make, lr=0.02, n=31):
+    "The rates that a scheduler of PyTorch gives for n steps."
+    opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    scheduler, rates = make(opt), []
+    for _ in range(n):
+        rates.append(opt.param_groups[0]["lr"])
+        opt.step()
+        scheduler.step()
+    return rates
+
+
+SCHEDULES = {
+    "cosine": lambda opt: transformers.get_cosine_schedule_with_warmup(opt, 6, 26),
+    "cosine to a floor": lambda opt: transformers.get_cosine_with_min_lr_schedule_with_warmup(opt, 6, 26, min_lr=0.004),
+    "linear": lambda opt: transformers.get_linear_schedule_with_warmup(opt, 6, 26),
+    "linear to a floor": lambda opt: transformers.get_polynomial_decay_schedule_with_warmup(opt, 6, 26, 0.004, power=1),
+    "constant": lambda opt: transformers.get_constant_schedule_with_warmup(opt, 6),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_are_those_of_transformers(name):
+    "Theirs starts from a step with rate zero, which ours leaves out: our step s is their step s + 1."
+    recipe = Recipe(steps=25, warmup=0.2, lr=0.02, schedule=name.split()[0], min_lr=0.004 if "floor" in name else 0.0)
+    theirs = rates_of(SCHEDULES[name])[1:27]
+    assert [learning_rate(s, recipe) for s in range(26)] == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule, make", [
+    ("cosine", lambda opt: torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=20, eta_min=0.004)),
+    ("linear", lambda opt: torch.optim.lr_scheduler.LinearLR(opt, start_factor=1.0, end_factor=0.2, total_iters=20)),
+])
+def test_schedules_without_warm_up_are_those_of_pytorch(schedule, make):
+    recipe = Recipe(steps=20, warmup=0.0, lr=0.02, schedule=schedule, min_lr=0.004)
+    assert [learning_rate(s, recipe) for s in range(21)] == pytest.approx(rates_of(make, n=21), abs=1e-12)
+
+
+@given(st.integers(1, 60), st.floats(0, 1), st.sampled_from(["cosine", "linear", "constant"]), st.floats(0, 1))
+def test_every_schedule_stays_between_floor_and_peak_and_ends_where_it_says(steps, warmup, schedule, share):
+    floor = 0.0 if schedule == "constant" else 2.0 * share
+    recipe = Recipe(steps=steps, warmup=warmup, lr=2.0, schedule=schedule, min_lr=floor)
+    rates = [learning_rate(s, recipe) for s in range(steps)]
+    falling = [rate for s, rate in enumerate(rates) if s >= warmup * steps]
+    assert falling == sorted(falling, reverse=True) and all(floor <= rate <= 2.0 for rate in falling)
+    end = 2.0 if schedule == "constant" else floor
+    assert [learning_rate(s, recipe) for s in (steps, steps + 1, 10 * steps)] == [end] * 3
+
+
+def test_linear_pencil():
+    "No warm-up, 4 steps from 1.0 to 0.2: a fifth less each time, and 0.2 for ever."
+    recipe = Recipe(steps=4, warmup=0.0, lr=1.0, schedule="linear", min_lr=0.2)
+    assert [round(learning_rate(s, recipe), 12) for s in range(6)] == [1.0, 0.8, 0.6, 0.4, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("schedule, rate", [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
+def test_a_longer_run_goes_on_with_the_rate_of_the_longer_schedule(tmp_path, schedule, rate):
+    "Four steps of four, then of eight: the falling schedules jump to the middle, the constant one goes on."
+    recipe = Recipe(steps=4, batch_size=4, every=2, warmup=0.0, lr=1e-3, schedule=schedule)
+    run(recipe, folder=tmp_path)
+    with pytest.warns(UserWarning, match="a run of 4 steps goes on to 8; from here on the learning rate is that"):
+        model, history = run(replace(recipe, steps=8), folder=tmp_path)
+    assert history[4]["lr"] == pytest.approx(rate * 1e-3)
+    assert [row["lr"] for row in history[:4]] == [learning_rate(s, recipe) for s in range(4)]
+    assert [row["lr"] for row in history[4:]] == [learning_rate(s, replace(recipe, steps=8)) for s in range(4, 8)]
+    if schedule == "constant":  # then it is the run that had eight steps from the start
+        plain, expected = run(replace(recipe, steps=8))
+        assert losses(history) == losses(expected) and same(model, plain)
+
+
+def test_another_schedule_is_another_run(tmp_path):
+    recipe = Recipe(steps=4, batch_size=4)
+    run(recipe, folder=tmp_path)
+    text = "min_lr: 0.0 in the checkpoint, 0.0001 now; schedule: cosine in the checkpoint, linear now"
+    with pytest.raises(ValueError, match=text):
+        run(replace(recipe, schedule="linear", min_lr=1e-4), folder=tmp_path)
+
+
+# --- early stopping ---------------------------------------------------------------------------------------------------
+
+
+def scored(values):
+    "A validation that gives these values, one after another."
+    values = iter(values)
+    return lambda model: next(values)
+
+
+@pytest.mark.parametrize("values, patience, steps", [
+    ([5, 4, 3, 3, 3, 3], 2, 5),  # an equal value is no better
+    ([5, 4, 5, 3, 4, 4], 2, 6),
+    ([5, 6], 1, 2),
+    ([math.nan, math.nan, 1], 2, 2),
+    ([math.inf, 9, 8, math.nan, 8.5, math.nan], 3, 6),
+    ([1, 2, 3, 4, 5, 6], None, 6),
+])
+def test_patience_counts_validations_since_the_best(tmp_path, values, patience, steps):
+    recipe = Recipe(steps=6, batch_size=4, every=1, patience=patience)
+    model, history = run(recipe, validate=scored(values), folder=tmp_path)
+    assert len(history) == steps
+    assert history[-1].get("stopped") == ("patience" if steps < 6 else None)
+    assert checkpoints.read_rows(tmp_path)[-1].get("stopped") == history[-1].get("stopped")
+    assert all("stopped" not in row for row in history[:-1])
+
+
+def test_early_stopping_keeps_the_best_weights_and_a_stopped_run_stays_stopped(tmp_path):
+    recipe = Recipe(steps=40, batch_size=4, every=2, patience=2)
+    model, history = run(recipe, validate=scored([5, 3, 4, 4]), folder=tmp_path)
+    assert len(history) == 8 and history[-1]["stopped"] == "patience"
+    best, facts = load(tmp_path / "best.safetensors")
+    assert facts["step"] == 4 and facts["valid"] == 3
+    fit_for_four, _ = run(replace(recipe, patience=None), on_step=lambda row: row["step"] == 4)
+    assert same(best, fit_for_four) and not same(best, model)
+    again = fit(decoder(3), Batches(IDS, 9, 4), stopping(0), recipe, scored([]), tmp_path)
+    assert len(again) == 8, "nothing is trained and nothing is validated"
+
+
+def test_more_patience_goes_on_and_makes_the_undisturbed_run(tmp_path):
+    recipe = Recipe(steps=12, batch_size=4, every=2, patience=2)
+    values = [5, 3, 4, 4, 2, 6]
+    run(recipe, validate=scored(values), folder=tmp_path)
+    model, history = run(replace(recipe, patience=3), validate=scored(values[4:]), folder=tmp_path)
+    plain, expected = run(replace(recipe, patience=3), validate=scored(values))
+    assert losses(history) == losses(expected) and same(model, plain) and len(history) == 12
+    assert [row["step"] for row in history if "stopped" in row] == [8]
+
+
+def test_a_run_stopped_in_between_does_not_lose_patience_earlier(tmp_path):
+    "A stop at step 3 validates there, too; but patience counts every second step only."
+    recipe = Recipe(steps=8, batch_size=4, every=2, patience=2)
+    run(recipe, validate=scored([5, 9]), folder=tmp_path, on_step=lambda row: row["step"] == 3)
+    _, history = run(recipe, validate=scored([6, 4, 4]), folder=tmp_path)
+    assert len(history) == 8
+
+
+def test_patience_without_validation_is_refused():
+    with pytest.raises(ValueError, match="patience=2 counts validations: give validate, too"):
+        run(Recipe(steps=2, batch_size=4, patience=2))
+
+
+# --- a function after each step ---------------------------------------------------------------------------------------
+
+
+def test_on_step_sees_every_row_once_and_cannot_change_it(tmp_path):
+    seen = []
+
+    def look(row):
+        seen.append(dict(row))
+        row.clear()
+        row["loss"] = 0.0
+
+    recipe = Recipe(steps=5, batch_size=4, every=2)
+    model, history = run(recipe, validate=lambda m: 1.5, folder=tmp_path, on_step=look)
+    assert seen == history == checkpoints.read_rows(tmp_path)
+    assert {"step", "loss", "norm", "lr", "seconds", "tokens"} <= {*seen[0]} and seen[1]["valid"] == 1.5
+    assert same(model, run(recipe)[0])
+
+
+@pytest.mark.parametrize("at", [2, 3, 6])
+def test_on_step_ends_the_run_which_goes_on_when_asked_again(tmp_path, at):
+    recipe = Recipe(steps=6, batch_size=4, every=2)
+    plain, expected = run(recipe)
+    _, history = run(recipe, folder=tmp_path, validate=lambda m: 1.0, on_step=lambda row: row["step"] == at)
+    assert len(history) == at and history == checkpoints.read_rows(tmp_path)
+    assert history[-1].get("stopped") == ("on_step" if at < 6 else None) and "valid" in history[-1]
+    model, history = run(recipe, folder=tmp_path, validate=lambda m: 1.0)
+    assert losses(history) == losses(expected) and same(model, plain)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_an_error_in_on_step_leaves_a_run_that_goes_on(tmp_path, at):
+    def failing(row):
+        if row["step"] == at:
+            raise KeyError("mine")
+
+    recipe = Recipe(steps=5, batch_size=4, every=2)
+    plain, expected = run(recipe)
+    with pytest.raises(KeyError, match="mine"):
+        run(recipe, folder=tmp_path, on_step=failing)
+    model, history = run(recipe, folder=tmp_path)
+    assert losses(history) == losses(expected) and same(model, plain)
+
+
+ANSWERS = [(None, 3), (False, 3), (True, 1), (torch.tensor(True), 1), (np.bool_(False), 3)]
+
+
+@pytest.mark.parametrize("answer, steps", ANSWERS)
+def test_on_step_may_answer_with_any_kind_of_bool(answer, steps):
+    assert len(run(Recipe(steps=3, batch_size=4), on_step=lambda row: answer)[1]) == steps
+
+
+@pytest.mark.parametrize("answer", [1, 0, "stop", 0.5, []])
+def test_another_answer_of_on_step_is_refused(answer):
+    with pytest.raises(ValueError, match="expected True to stop, None or False to go on"):
+        run(Recipe(steps=3, batch_size=4), on_step=lambda row: answer)
+
+
+def test_time_that_is_up_is_told(ticking):
+    history = fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=1000, seconds=7.5))
+    assert [row.get("stopped") for row in history] == [None] * 7 + ["seconds"]
+
+
+def test_seconds_leave_out_what_on_step_and_validation_take(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training, "perf_counter", lambda: now[0])
+
+    def slow(model, ids):
+        now[0] += 1
+        return loss(model, ids)
+
+    def spend(_):
+        now[0] += 100
+
+    def validate(model):
+        now[0] += 100
+        return 1.0
+
+    history = fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=4, every=2), validate, on_step=spend)
+    assert [row["seconds"] for row in history] == [1, 2, 3, 4]
+
+
+# --- random numbers, progress -----------------------------------------------------------------------------------------
+
+
+def drawn():
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_fit_leaves_the_callers_generators_as_they_were(tmp_path, fails, unchecked):
+    "Without the checks of types: beartype draws from Python's generator to choose which item of a list it looks at."
+
+    def wild(model, ids):
+        drawn()
+        return loss(model, ids) if not fails else 1 / 0
+
+    for folder in (None, tmp_path, tmp_path):  # alone, with checkpoints, continued
+        model = decoder()
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        expected = drawn(), drawn()
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        before = drawn()
+        with suppress(ZeroDivisionError):
+            look = {"validate": lambda m: sum(drawn()), "on_step": lambda row: drawn()[0] > 2}
+            fit(model, Batches(IDS, 9, 4), wild, Recipe(steps=3, every=2), folder=folder, **look)
+        assert (before, drawn()) == expected
+
+
+def test_looking_changes_nothing_in_the_run_whatever_it_draws():
+    recipe = Recipe(steps=6, batch_size=4, every=2)
+    look = {"validate": lambda m: sum(drawn()), "on_step": lambda row: drawn()[0] > 2}
+    assert same(run(recipe)[0], run(recipe, **look)[0])
+    torch.manual_seed(99)  # nor does it matter where the caller's generators stand
+    assert same(run(recipe)[0], run(recipe, **look)[0])
+
+
+@pytest.mark.parametrize("progress, shown", [(None, False), (False, False), (True, True)])
+def test_a_bar_is_written_where_it_is_asked_for_or_seen(capfd, monkeypatch, progress, shown):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    run(Recipe(steps=3, batch_size=4), progress=progress)
+    written = capfd.readouterr()
+    assert ("3/3" in written.err) == shown and not written.out and bool(written.err) == shown
 
 
 # killed
@@ -568,11 +1019,11 @@ stop = int(sys.argv[3])
 counted = iter(range(10**6))
 
 def stopping(model, ids):
-    if stop and next(counted) == 2 * stop:
+    if stop and model.training and next(counted) == 2 * stop:
         sys.exit("stopped")
     return loss(model, ids)
 
-history = fit(model, Batches(ids, 9, 4), stopping, recipe, lambda m: 1.0, sys.argv[1])
+history = fit(model, Batches(ids, 9, 4), stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
 print("rows", len(history))
 """
 

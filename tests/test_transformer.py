@@ -32,8 +32,8 @@ SMALL = Config(50, context=16, layers=2, heads=4, d_model=32)
 CHOICES = dict(
     norm=["layer", "rms"],
     norm_place=["pre", "post"],
-    position=["learned", "sinusoidal", "rope", "alibi", "relative"],
-    feed_forward=["gelu", "gelu_exact", "swiglu"],
+    position=["learned", "sinusoidal", "sinusoidal_halves", "rope", "alibi", "relative"],
+    feed_forward=["gelu", "gelu_exact", "swiglu", "relu", "silu", "geglu"],
     kv_heads=[None, 2],
     tied=[True, False],
     bias=[True, False, "qkv"],
@@ -256,6 +256,69 @@ def test_sinusoids_by_their_formula():
         assert table[p, 2 * i : 2 * i + 2].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-5)
 
 
+def test_sinusoids_in_halves_are_the_same_columns_in_another_order():
+    whole, halves = sinusoids(40, 10), sinusoids(40, 10, halves=True)
+    assert torch.equal(halves, torch.cat([whole[:, ::2], whole[:, 1::2]], -1))
+    assert torch.equal(Embed(replace(SMALL, position="sinusoidal_halves")).waves, sinusoids(16, 32, halves=True))
+
+
+FEED_FORWARDS = {
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_exact": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
+    "relu": lambda x: x.clamp(min=0),
+    "silu": lambda x: x * x.sigmoid(),
+    "swiglu": lambda x: x[..., :40] * x[..., :40].sigmoid() * x[..., 40:],
+    "geglu": lambda x: F.gelu(x[..., :40], approximate="tanh") * x[..., 40:],
+}
+
+
+@pytest.mark.parametrize("kind", FEED_FORWARDS)
+def test_feed_forward_by_its_formula(kind):
+    part, x = FeedForward(replace(SMALL, d_ff=40, feed_forward=kind)), torch.randn(2, 3, 32)
+    by_hand = FEED_FORWARDS[kind](x @ part.up.weight.T + part.up.bias) @ part.down.weight.T + part.down.bias
+    torch.testing.assert_close(part(x), by_hand)
+
+
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "sinusoidal_halves", "rope"])
+@pytest.mark.parametrize("scale", [None, 1.0, 3.0])
+def test_embed_scale_is_a_factor_of_the_token_vectors_alone(position, scale):
+    embed, x = Embed(replace(SMALL, position=position, embed_scale=scale)), ids(2, 7)
+    usual = 32**0.5 if position.startswith("sinusoidal") else 1.0
+    places = {"learned": lambda: embed.positions.weight[:7], "rope": lambda: 0}.get(position, lambda: embed.waves[:7])()
+    torch.testing.assert_close(embed(x), embed.tokens(x) * (scale or usual) + places)
+
+
+def test_embed_norm_is_left_out_with_post_norm_only():
+    post = Encoder(replace(SMALL, norm_place="post", embed_norm=False))
+    assert isinstance(post.norm, nn.Identity)
+    x = ids(2, 5)
+    torch.testing.assert_close(post(x), post.blocks[1](post.blocks[0](post.embed(x))))
+    assert isinstance(Encoder(replace(SMALL, embed_norm=False)).norm, nn.LayerNorm)
+
+
+def test_fields_of_an_encoder_decoder():
+    fields = dict(layers=3, decoder_layers=2, shared_tokens=True, head_scale=0.25, head_bias=True)
+    model = EncoderDecoder(replace(SMALL, **fields))
+    assert (len(model.encoder.blocks), len(model.decoder.blocks), model.decoder.cfg.layers) == (3, 2, 2)
+    assert model.encoder.embed.tokens is model.decoder.embed.tokens
+    assert model.encoder.embed.positions is not model.decoder.embed.positions
+    assert "decoder.head_bias" in model.state_dict() and "decoder.head_bias" not in dict(model.named_parameters())
+    model.decoder.head_bias.normal_()
+    hidden = torch.randn(2, 3, 32)
+    by_hand = hidden / 4 @ model.encoder.embed.tokens.weight.T + model.decoder.head_bias[0]
+    torch.testing.assert_close(model.decoder.logits(hidden), by_hand)
+    own = EncoderDecoder(SMALL)
+    assert own.encoder.embed.tokens is not own.decoder.embed.tokens and len(own.decoder.blocks) == 2
+
+
+@pytest.mark.parametrize(
+    "field, value", [("decoder_layers", 1), ("shared_tokens", True), ("head_scale", 0.5), ("head_bias", True)]
+)
+def test_a_decoder_alone_refuses_them(field, value, unchecked):
+    with pytest.raises(ValueError, match=f"{field} set for a Decoder: these fields are for an EncoderDecoder"):
+        Decoder(replace(SMALL, **{field: value}))
+
+
 # parameters
 
 
@@ -286,7 +349,7 @@ def test_count_by_hand(choices):
     cfg = replace(SMALL, **choices)
     d, v, b, head = 32, 50, int(cfg.bias is True), cfg.d_head or 8
     qkv = 4 * head + 2 * (cfg.kv_heads or 4) * head
-    units, ways = (88, 2) if cfg.feed_forward == "swiglu" else (128, 1)
+    units, ways = (88, 2) if cfg.feed_forward in ("swiglu", "geglu") else (128, 1)
     norm = d if cfg.norm == "rms" else d + b * d
     attention = qkv * (d + bool(cfg.bias)) + d * (4 * head + b)
     if cfg.qk_norm:
@@ -554,11 +617,17 @@ BAD_CONFIGS = {
     "5 heads do not divide the width 32: choose d_model a multiple of heads, or give d_head": dict(heads=5),
     "3 kv_heads do not divide 4 heads: choose a divisor of 4": dict(kv_heads=3),
     "norm='batch': expected one of layer, rms": dict(norm="batch"),
-    "position='rotary': expected one of learned, sinusoidal, rope": dict(position="rotary"),
+    "position='rotary': expected one of learned, sinusoidal, sinusoidal_halves, rope": dict(position="rotary"),
     "6 relative_buckets up to 128 tokens: take a multiple of 4": dict(position="relative", relative_buckets=6),
     "32 relative_buckets up to 16 tokens: take .* a distance above": dict(position="relative", relative_distance=16),
     "softcap=0: expected a finite number above 0": dict(softcap=0),
-    "feed_forward='relu': expected one of gelu, gelu_exact, swiglu": dict(feed_forward="relu"),
+    "feed_forward='mish': expected one of gelu, gelu_exact, relu, silu, swiglu, geglu": dict(feed_forward="mish"),
+    "embed_scale=0: expected a finite number above 0": dict(embed_scale=0),
+    "embed_norm=1: expected True or False": dict(embed_norm=1),
+    "decoder_layers=0: expected a whole number of at least 1": dict(decoder_layers=0),
+    "shared_tokens='yes': expected True or False": dict(shared_tokens="yes"),
+    "head_scale=nan: expected a finite number above 0": dict(head_scale=math.nan),
+    "head_bias=None: expected True or False": dict(head_bias=None),
     "layers=0: expected a whole number of at least 1": dict(layers=0),
     "vocab_size=-1: expected a whole number of at least 1": dict(vocab_size=-1),
     "rope_base=0: expected a finite number above 0; such as 10000.0": dict(rope_base=0),

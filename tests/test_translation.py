@@ -142,7 +142,7 @@ def test_about_one_in_ten_is_held_out():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (dict(n=0, languages=["zh"]), "0 phrases of 6 kinds in 1 languages: ask for one of each at least"),
+        (dict(n=0, languages=["zh"]), "n=0: expected a whole number of at least 1"),
         (dict(n=3, languages=[]), "in 0 languages"),
         (dict(n=3, languages=["zh"], kinds={}), "of 0 kinds"),
         (dict(n=3, languages=["xx"]), "language 'xx' is unknown: take one of zh, de, fr, or add its tokenizer to LANG"),

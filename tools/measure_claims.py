@@ -27,17 +27,54 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
     ),
     "code": ("16_code", {"seeds": "[row(seed) for seed in range(5)]"}),
     "completion": ("16_completion", {"seeds": "[row(seed) for seed in range(3)]"}),
+    "cost": ("18_cost", {"ladders": "[scaling_row(seed) for seed in range(5)]"}),
     "interpretability": ("19_interpretability", {"copiers": "[copier_row(seed) for seed in range(5)]"}),
     "ethics": ("20_ethics", {"trainings": "[training_row(seed) for seed in range(5)]"}),
+    "recurrent": (
+        "10_recurrent",
+        {
+            "runs": "[long_run(kind, seed) for kind in STEPS for seed in range(3)]",
+            "shipped": "[ship('lstm', trained['LSTM', 0]), ship('gpt', trained['GPT', 0]),"
+            " ship('attentive-lstm', trained['LSTM with attention', 0])]",
+        },
+    ),
+    "masked": (
+        "09_masked",
+        {
+            "runs": "[long_run(seed, *how) for how in ((0.3, 1500), (0.3, 400), (0.9, 400)) for seed in range(3)]",
+            "shipped": "[ship('masked', trained[0, 0.3, 1500])]",
+        },
+    ),
 }
+
+
+def ship(name, model):
+    "A chapter's model as a file of the package, noted in its manifest; the kernel calls it."
+    from make_checkpoints import DATA, facts_of, made_with, note
+    from safetensors.numpy import save_file
+
+    from llmlab.checkpoints import save
+
+    path = DATA / f"stories-{name}.safetensors"
+    if hasattr(model, "read"):  # a guest from Keras has no weights of PyTorch
+        arrays = model.read.func.get_weights()
+        save_file({f"{i:02d}": array.astype("float16") for i, array in enumerate(arrays)}, path)
+    else:
+        save(model, path, torch.float16)
+    licence = "Apache-2.0; trained on the stories that llmlab generates"
+    about = {"licence": licence, "made_by": "tools/measure_claims.py", "dtype": "float16", "seed": 0}
+    note(DATA, {path.name: facts_of(path) | about | made_with()})
+    return path.name
 
 
 def measure(chapter: str, parts: dict[str, str]) -> dict:
     "The values of the expressions in a kernel that has run the chapter, in the folder of the checkout."
     book = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", 4)
     inside = ", ".join(f"{name!r}: {expression}" for name, expression in parts.items())
-    last = nbformat.v4.new_code_cell(f"import json\nprint('\\n' + json.dumps({{{inside}}}))")
-    book.cells.append(last)
+    # imported at the start: a long run must not meet files that changed meanwhile
+    tools = "import json, sys\nsys.path.insert(0, 'tools')\nimport make_checkpoints\nfrom measure_claims import ship"
+    last = nbformat.v4.new_code_cell(f"print('\\n' + json.dumps({{{inside}}}))")
+    book.cells = [nbformat.v4.new_code_cell(tools), *book.cells, last]
     # cells that read or check the old table may fail: only the last one counts
     options = {"timeout": None, "kernel_name": "python3", "allow_errors": True}
     NotebookClient(book, resources={"metadata": {"path": str(ROOT)}}, **options).execute()

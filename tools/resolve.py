@@ -81,15 +81,15 @@ def write_image(source: Path, python: str, day: str) -> None:
     "Of the whole list of an image, keep what llmlab depends on."
     whole = {n: v for n, v in listed(source.read_text(encoding="utf-8")).items() if not COMPANIONS.match(n)}
     pins = COLAB.with_suffix(".tmp")
-    pins.write_text("".join(f"{name}=={version}\n" for name, version in whole.items()), encoding="utf-8")
     try:
+        pins.write_text("".join(f"{name}=={version}\n" for name, version in whole.items()), encoding="utf-8")
         absent = {"jupyterlab"}  # Colab is the front end
         ours = [
             r for r in wanted((*ON_COLAB, "course_requirements")) if re.split(r"[<>=!]", r)[0] not in absent
         ]
         needed = resolve([*ours, *KERNEL], python, pins)
     finally:
-        pins.unlink()
+        pins.unlink(missing_ok=True)
     kept = sorted(name for name in needed if name in whole)
     head = (
         f"# Colab's image of {day}, Python {python}: its versions of what llmlab depends on, transitively.\n"
