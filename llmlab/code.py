@@ -161,6 +161,8 @@ def run_program(
     inside it. With `calls`, the values come back as plain Python and are compared out here, where it cannot reach.
     """
     check_limits(seconds, megabytes)
+    if isinstance(calls, str) or not all(parses(call) for call in calls):
+        raise ValueError(f"calls={calls!r}: expected a tuple of expressions, such as ('f([1, 2])',)")
     if not parses(program):
         return Outcome("invalid", "Python's grammar does not accept it")
     nonce = secrets.token_hex(8)
@@ -223,7 +225,6 @@ def plain_value(node: ast.expr):
         return make(plain_value(inner) for inner in node.args[0].elts)
     if isinstance(node, ast.Dict):
         return {plain_value(key): plain_value(value) for key, value in zip(node.keys, node.values, strict=True)}
-
     return ast.literal_eval(node)
 
 

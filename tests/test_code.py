@@ -309,3 +309,9 @@ NOT_PLAIN = ["f()", "__import__('os')", "open('x')", "[1", "(" * 9000, "list(1)"
 @pytest.mark.parametrize("text", NOT_PLAIN)
 def test_an_answer_is_read_and_not_run(text):
     assert code.read_plain(text) == []
+
+
+@pytest.mark.parametrize("calls", ["f()", ("f(",), ("x = (",)])
+def test_calls_are_a_tuple_of_expressions(calls):
+    with pytest.raises(ValueError, match="expected a tuple of expressions"):
+        run_program("def f(): pass", calls=calls)
