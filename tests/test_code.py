@@ -312,6 +312,6 @@ def test_an_answer_is_read_and_not_run(text):
 
 
 @pytest.mark.parametrize("calls", ["f()", ("f(",), ("x = (",)])
-def test_calls_are_a_tuple_of_expressions(calls):
+def test_calls_are_a_tuple_of_expressions(calls, unchecked):
     with pytest.raises(ValueError, match="expected a tuple of expressions"):
         run_program("def f(): pass", calls=calls)
