@@ -139,7 +139,7 @@ def save(
     "Weights as safetensors, with class, configuration, facts and a checksum in the file's header."
     floats = (None, torch.float64, torch.float32, torch.float16, torch.bfloat16)
     require(dtype in floats, f"dtype={dtype}: weights are stored as float64, float32, float16 or bfloat16")
-    write_atomically(Path(path), pack(model_tensors(model, dtype), describe(model, facts)))
+    write_atomically(Path(path).expanduser(), pack(model_tensors(model, dtype), describe(model, facts)))
 
 # %% ../nbs/97_checkpoints.ipynb #4dea6136
 MODELS = ("Decoder", "Encoder", "EncoderDecoder")  # what a header can describe; any other model is made by its owner

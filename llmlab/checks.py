@@ -327,7 +327,7 @@ def read_text(
     limit: int = 4_000_000,  # bytes, at most
 ) -> bytes:
     "The bytes of a small file; a folder, a device or a file above the limit is a ValueError, none is FileNotFoundError."
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     require(path.is_file(), f"{path} is no file: give the path of a file")

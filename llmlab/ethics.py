@@ -292,7 +292,7 @@ def fill_in(
 # %% ../nbs/20_ethics.ipynb #080338b2
 def write_card(path: str | Path, text: str, overwrite: bool = False) -> Path:
     "Writes a sheet; a file that is there is left alone unless you say overwrite=True."
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already and may hold answers: choose another name or say overwrite=True")
     path.write_text(text, encoding="utf-8")

@@ -197,7 +197,7 @@ def read_pooling(
 
     Raises ValueError for files that are broken. What is well said but not among ours stands in `problem`.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     steps = read_steps(folder)
     if steps is None:
         return None

@@ -66,7 +66,7 @@ def open_weights(path: str | Path) -> safetensors.safe_open:
 
     Raises ValueError for a file that is none, FileNotFoundError where there is no file.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     require(path.is_file(), f"{path} is no file: give the path of a file")

@@ -256,7 +256,7 @@ class Tokenizer(Vocabulary):
     def save(self, path: str | Path):
         "Write the merges and the names of the special tokens as JSON."
         saved = {"kind": KIND, "merges": self.merges, "special_tokens": [*self.special_tokens][1:]}
-        Path(path).write_text(json.dumps(saved))
+        Path(path).expanduser().write_text(json.dumps(saved))
 
     def with_special_tokens(
         self,

@@ -10,6 +10,8 @@ import torch
 
 from llmlab import checkpoints
 from llmlab.checkpoints import load, random_states, save, set_random_states
+from llmlab.ethics import write_card
+from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
 CFG = Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16, dropout=0.1)
@@ -168,3 +170,18 @@ def test_the_manifest_knows_every_shipped_file():
     assert {*there} == {*listed, "manifest.json"}
     for name, entry in listed.items():
         assert (entry["bytes"], entry["sha256"]) == (len(there[name]), hashlib.sha256(there[name]).hexdigest()), name
+
+
+# --- a path may begin with ~ ------------------------------------------------------------------------------------------
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    save(Decoder(Config(8, 8, 1, 1, 8)), "~/model.safetensors")
+    Tokenizer.train("abab", 258).save("~/tokens.json")
+    write_card("~/card.md", "yes")
+    assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", "tokens.json", "card.md"}
+    assert load("~/model.safetensors")[0].cfg == Config(8, 8, 1, 1, 8)
+    assert Tokenizer.load("~/tokens.json").vocab_size == 258
