@@ -38,6 +38,13 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
             " ship('attentive-lstm', trained['LSTM with attention', 0])]",
         },
     ),
+    "pretrained": (
+        "12_pretrained",
+        {
+            "runs": "[tuned_row(kind, seed) for kind in KINDS_OF_RUN for seed in range(3)]"
+            " + [trainer_row(seed) for seed in range(3)]",
+        },
+    ),
     "masked": (
         "09_masked",
         {
