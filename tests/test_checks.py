@@ -171,7 +171,8 @@ def test_a_wrong_number_is_refused_by_its_name_before_anything_else(name):
 
 def good(function):
     "A value that each rule of the function lets in."
-    return {key: next(value for value in (1, 0.5, 64, None, True) if rule.fits(value)) for key, rule in function.rules.items()}
+    values = (1, 0.5, 64, None, True)
+    return {key: next(value for value in values if rule.fits(value)) for key, rule in function.rules.items()}
 
 
 ENTRIES = """text.corpus text.stories tokens.learn tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
