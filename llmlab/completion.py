@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/16_completion.ipynb #f1110007
 from .causal import causal_loss
-from .checks import COUNT, SEED, SHARE, SIZE, check_arguments
+from .checks import COUNT, SEED, SHARE, SIZE, check_arguments, optional
 from .code import parses
 from .generation import Sampling, generate
 from .losses import counted
@@ -79,7 +79,7 @@ class CodeTokenizer:
         return [names.get(i) or self.base.strings([i])[0] for i in ids]
 
 # %% ../nbs/16_completion.ipynb #f1110016
-@check_arguments(n=COUNT)
+@check_arguments(n=COUNT, memory=optional(SIZE))
 def complete_lines(
     model: Callable,
     tokenizer: CodeTokenizer,
