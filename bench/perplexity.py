@@ -44,7 +44,7 @@ def measure(args):
     loaded, began = memory_peak(DEVICE), time.perf_counter()
     score = perplexity(way(model, ids, args.stride, args.batch))
     return {"perplexity": float(score), "parameters": n_params(model), "loaded_mb": round(loaded),
-            "seconds": round(time.perf_counter() - began, 2), "peak_mb": round(memory_peak(DEVICE))}
+            "seconds": time.perf_counter() - began, "peak_mb": round(memory_peak(DEVICE))}
 
 
 def main():
