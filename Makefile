@@ -3,7 +3,7 @@
 #   make lab    open the chapters in JupyterLab
 #   make test   is everything right? export, lint, javascript, the book without warnings (it runs the chapters), pytest
 #   make test-all  make test, and what takes long and changes rarely: JupyterLab live, kills, wheel, resolver
-#   make recurrent  chapter 10's tests, on TensorFlow and on PyTorch
+#   make recurrent  chapter 13's tests, on TensorFlow and on PyTorch
 #   make check  the fast part of it: what must pass before each commit
 #   make export write llmlab/ from the notebooks, and Colab's line into them
 #   make bench  llmlab beside its peers
@@ -61,7 +61,7 @@ lab: setup
 
 export: setup
 	@$(PY) tools/colab_line.py
-	@PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_export
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) tools/export.py
 
 # --- tests ------------------------------------------------------------------------------------------------------------
 
@@ -75,10 +75,10 @@ check: setup export-check lint js fast recurrent
 	@echo "The fast part passed; make test runs the rest."
 
 export-check:
-	$(STEP) export $(NBS) $(LIB) tools/check_export.py -- $(PY) tools/check_export.py
+	$(STEP) export $(NBS) $(LIB) tools/export.py tools/check_export.py -- $(PY) tools/check_export.py
 
 lint:
-	$(STEP) lint $(NBS) $(LIB) $(TESTS) "*.py" "bench/*" -- ruff check .
+	$(STEP) lint $(NBS) $(LIB) $(TESTS) "*.py" "bench/*" -- sh -c "ruff check . && ruff format --check ."
 
 js:
 	@if command -v node >/dev/null; then :; else echo "– js: skipped, no node on this machine"; fi

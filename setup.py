@@ -144,7 +144,7 @@ setup(
             {*lines("course_requirements"), *lines("tensorflow_requirements"), *lines("dev_requirements")}
         ),
     },
-    entry_points={"console_scripts": ["llmlab=llmlab.lab:main"]},
+    entry_points={"console_scripts": ["llmlab=llmlab.course.lab:main"]},
     options={"build": {"build_base": scratch}, "egg_info": {"egg_base": scratch}},
     cmdclass={"sdist": ReproducibleSdist, "build_py": ReproducibleBuild},
     zip_safe=False,

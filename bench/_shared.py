@@ -1,4 +1,5 @@
 "What the benchmarks share: arguments, interleaved rounds, and a note of where and on what they ran."
+
 import argparse
 import json
 import os
@@ -55,8 +56,11 @@ def ratio(theirs, ours):
 
 def commit():
     "Which state of the repository is measured."
-    ran = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"],
-                         capture_output=True, text=True)
+    ran = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"],
+        capture_output=True,
+        text=True,
+    )
     return ran.stdout.strip() or "unknown"
 
 
@@ -71,10 +75,17 @@ def version_of(package):
 def write(args, tables, *packages, **more):
     "The result as JSON, where a file is named; may be called after each part, for a run may be cut short."
     gpu = DEVICE.type == "cuda"
-    where = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, {platform.system()}",
-             "device": torch.cuda.get_device_name() if gpu else "CPU", "commit": commit(),
-             "python": platform.python_version(), "llmlab": llmlab.__version__, **({"tiny": True} if TINY else {}),
-             **{name: version_of(name) for name in ("torch", *packages)},
-             **{key: value for key, value in vars(args).items() if isinstance(value, int | float | str)}, **more}
+    where = {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "device": torch.cuda.get_device_name() if gpu else "CPU",
+        "commit": commit(),
+        "python": platform.python_version(),
+        "llmlab": llmlab.__version__,
+        **({"tiny": True} if TINY else {}),
+        **{name: version_of(name) for name in ("torch", *packages)},
+        **{key: value for key, value in vars(args).items() if isinstance(value, int | float | str)},
+        **more,
+    }
     if args.json:
         write_atomically(args.json, (json.dumps({**where, **tables}, indent=1) + "\n").encode())

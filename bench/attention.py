@@ -3,6 +3,7 @@
 Speed: interleaved rounds, medians of the ratios. The map: each way in a process of its own, for its memory peak and its
 seconds, beside the fused path, which shows no weights at all.
 """
+
 import json
 import statistics
 import subprocess
@@ -26,12 +27,16 @@ SHAPES = {" × ".join(map(str, shape)): shape for shape in SIZES}
 def race(shape, rounds):
     "Seconds, forward and backward, of ours over the bare function's."
     q, k, v = (torch.randn(shape, device=DEVICE, dtype=DTYPE, requires_grad=True) for _ in range(3))
-    ways = {"attention": lambda: attention(q, k, v, causal=True),
-            "bare": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)}
+    ways = {
+        "attention": lambda: attention(q, k, v, causal=True),
+        "bare": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+    }
     steps = {name: lambda way=way: way().sum().backward() for name, way in ways.items()}
     seconds = interleave(steps, rounds)
-    return {"bare_ms": round(1e3 * statistics.median(seconds["bare"]), 3),
-            "attention_over_bare": ratio(seconds["attention"], seconds["bare"])}
+    return {
+        "bare_ms": round(1e3 * statistics.median(seconds["bare"]), 3),
+        "attention_over_bare": ratio(seconds["attention"], seconds["bare"]),
+    }
 
 
 def textbook(q, k, bins):
@@ -72,11 +77,15 @@ def main():
     dtype = str(DTYPE).removeprefix("torch.")
     for name, shape in SHAPES.items():
         row = speed[name] = race(shape, args.rounds)
-        print(f"{name:22} attention takes {row['attention_over_bare']:.3f} × the bare function's {row['bare_ms']} ms")
+        print(
+            f"{name:22} attention takes {row['attention_over_bare']:.3f} × the bare function's {row['bare_ms']} ms"
+        )
         write(args, {"speed": speed}, dtype=dtype)
     size = ["--threads", args.threads, "--tokens", args.tokens, "--heads", args.heads]
     for way in WAYS:
-        ran = subprocess.run([sys.executable, __file__, *map(str, size), "--one", way], capture_output=True, check=True)
+        ran = subprocess.run(
+            [sys.executable, __file__, *map(str, size), "--one", way], capture_output=True, check=True
+        )
         pooled[way] = {key: round(value, 2) for key, value in json.loads(ran.stdout).items()}
         print(f"{args.tokens} tokens, {args.heads} heads: {way:14} {pooled[way]}", flush=True)
         write(args, {"speed": speed, "map": pooled}, dtype=dtype, map_dtype="float32")

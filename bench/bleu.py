@@ -4,11 +4,12 @@ Both get the same ids: sacrebleu as strings for tokenize="none", token_bleu as l
 are interleaved, so that a slow moment of the machine hits everybody. Read the ratios; seconds belong to this machine
 and hour. sacrebleu is one thread, so PyTorch gets one, too; --threads gives it more. A GPU is used where there is one.
 """
+
 import numpy as np
 import torch
 from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 
-from llmlab.bleu import token_bleu
+from llmlab.translation_scores import token_bleu
 
 try:
     from sacrebleu.metrics import BLEU

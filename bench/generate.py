@@ -32,11 +32,20 @@ PROMPT, NEW = (4, 8) if TINY else (32, 256)
 def twin(model):
     "The same weights as transformers' GPT-2."
     cfg = model.cfg
-    off = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=None, pad_token_id=0)
-    shape = dict(
-        vocab_size=cfg.vocab_size, n_embd=cfg.d_model, n_layer=cfg.layers, n_head=cfg.heads, n_positions=cfg.context
+    off = dict(
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=None, pad_token_id=0
     )
-    theirs, ours = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, **off)).eval(), model.state_dict()
+    shape = dict(
+        vocab_size=cfg.vocab_size,
+        n_embd=cfg.d_model,
+        n_layer=cfg.layers,
+        n_head=cfg.heads,
+        n_positions=cfg.context,
+    )
+    theirs, ours = (
+        transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, **off)).eval(),
+        model.state_dict(),
+    )
     names = {
         "embed.tokens": "wte",
         "embed.positions": "wpe",
@@ -78,7 +87,9 @@ def runners(cfg):
     def peer(**cache):
         def write_on(ids):
             ids = ids.to(theirs.device)
-            return theirs.generate(ids, attention_mask=torch.ones_like(ids), **options, **cache)[:, PROMPT:].tolist()
+            return theirs.generate(ids, attention_mask=torch.ones_like(ids), **options, **cache)[
+                :, PROMPT:
+            ].tolist()
 
         return write_on
 
@@ -104,10 +115,18 @@ def race(cfg, batch, rounds, keep):
     def table(seconds):
         best = "llmlab, CUDA graphs" if "llmlab, CUDA graphs" in seconds else "llmlab"
         for name, times in seconds.items():
-            same = [a == b for x, y in zip(texts[best], texts[name], strict=True) for a, b in zip(x, y, strict=True)]
-            rows[name] = {"tokens_per_second": round(batch * NEW / statistics.median(times)), "parameters": size,
-                          "llmlab_over_this": ratio(times, seconds[best]),
-                          "share_of_equal_tokens": round(sum(same) / len(same), 4), "rounds": len(times)}
+            same = [
+                a == b
+                for x, y in zip(texts[best], texts[name], strict=True)
+                for a, b in zip(x, y, strict=True)
+            ]
+            rows[name] = {
+                "tokens_per_second": round(batch * NEW / statistics.median(times)),
+                "parameters": size,
+                "llmlab_over_this": ratio(times, seconds[best]),
+                "share_of_equal_tokens": round(sum(same) / len(same), 4),
+                "rounds": len(times),
+            }
         keep(rows)
 
     for name, run in ways.items():
@@ -129,7 +148,9 @@ def main():
 
             def keep(rows, title=title):
                 found[title] = rows
-                write(args, {"shapes": found}, "transformers", dtype="bfloat16" if GPU else "float32", work=work)
+                write(
+                    args, {"shapes": found}, "transformers", dtype="bfloat16" if GPU else "float32", work=work
+                )
 
             for name, row in race(cfg, batch, args.rounds, keep).items():
                 equal = f"{row['share_of_equal_tokens']:.0%} equal tokens"

@@ -3,6 +3,7 @@
 llmlab's modules are imported one at a time, as a reader needs them; `llmlab.transformer` is a whole GPT. Most of the
 time is PyTorch's own. Rounds are interleaved, after one that fills the disk's cache.
 """
+
 import statistics
 import subprocess
 import sys
@@ -23,8 +24,13 @@ def main():
     args = arguments(__doc__, rounds=5, threads=None).parse_args()
     fresh = lambda line: subprocess.run([sys.executable, "-c", line], check=True)  # noqa: E731
     ways = {name: lambda line=line: fresh(line) for name, line in LINES.items()}
-    seconds = {name: statistics.median(times) for name, times in interleave(ways, args.rounds, warm=1).items()}
-    rows = {name: {"seconds": round(s, 3), "over_torch": round(s / seconds["torch"], 2)} for name, s in seconds.items()}
+    seconds = {
+        name: statistics.median(times) for name, times in interleave(ways, args.rounds, warm=1).items()
+    }
+    rows = {
+        name: {"seconds": round(s, 3), "over_torch": round(s / seconds["torch"], 2)}
+        for name, s in seconds.items()
+    }
     for name, row in rows.items():
         print(f"{name:24} {row['seconds']:6.2f} s   {row['over_torch']:.2f} × torch")
     write(args, {"imports": rows}, "transformers")

@@ -4,6 +4,7 @@ The linear layers of 6 × 384 (42 MB in fp32, more than the caches hold) multipl
 them, turned, packed by oneDNN, and as int8. `gb_per_second` counts the bytes that this format reads;
 `share_of_reading` compares it with adding up a tensor far larger than the caches, in the same run.
 """
+
 import statistics
 import warnings
 
@@ -44,7 +45,9 @@ def contestants() -> dict:
         return [layer(row) for layer, row in zip(layers, rows, strict=True)]
 
     def transposed():
-        return [torch.addmm(bias, row, weight) for bias, row, weight in zip(biases, rows, turned, strict=True)]
+        return [
+            torch.addmm(bias, row, weight) for bias, row, weight in zip(biases, rows, turned, strict=True)
+        ]
 
     def onednn():
         pointwise = torch.ops.mkldnn._linear_pointwise

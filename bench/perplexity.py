@@ -6,6 +6,7 @@ Both read the same overlapping windows in the same batches and score the same to
 of all windows of a batch, then log-softmax, then picks; token_logprobs computes the logits of scored tokens only, some
 rows at a time. Weights are random: they change neither memory nor time. Memory is the peak resident set (CPU).
 """
+
 import json
 import subprocess
 import sys
@@ -18,7 +19,11 @@ from llmlab.devices import memory_peak
 from llmlab.metrics import evaluating, perplexity, scored_windows, token_logprobs
 from llmlab.transformer import Config, Decoder, n_params
 
-GPT2 = Config(64, 32, 2, 2, 16) if TINY else Config(vocab_size=50257, context=1024, layers=12, heads=12, d_model=768)
+GPT2 = (
+    Config(64, 32, 2, 2, 16)
+    if TINY
+    else Config(vocab_size=50257, context=1024, layers=12, heads=12, d_model=768)
+)
 
 
 def textbook(model, ids, stride, batch_size):
@@ -43,8 +48,13 @@ def measure(args):
     way = {"textbook": textbook, "llmlab": ours}[args.way]
     loaded, began = memory_peak(DEVICE), time.perf_counter()
     score = perplexity(way(model, ids, args.stride, args.batch))
-    return {"perplexity": float(score), "parameters": n_params(model), "loaded_mb": round(loaded),
-            "seconds": time.perf_counter() - began, "peak_mb": round(memory_peak(DEVICE))}
+    return {
+        "perplexity": float(score),
+        "parameters": n_params(model),
+        "loaded_mb": round(loaded),
+        "seconds": time.perf_counter() - began,
+        "peak_mb": round(memory_peak(DEVICE)),
+    }
 
 
 def main():
@@ -58,15 +68,22 @@ def main():
         return print(json.dumps(measure(args)))
     rows = {}
     for way in ("llmlab", "textbook"):
-        ran = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--way", way], capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--way", way], capture_output=True, text=True
+        )
         if ran.returncode:
             sys.exit(f"{way}: {ran.stderr or f'ended with {ran.returncode}; was there memory enough?'}")
         rows[way] = row = json.loads(ran.stdout)
-        print(f"{way:10} {row['seconds']:7.1f} s   peak {row['peak_mb']:6,} MB, {row['loaded_mb']:,} at the start")
+        print(
+            f"{way:10} {row['seconds']:7.1f} s   peak {row['peak_mb']:6,} MB, {row['loaded_mb']:,} at the start"
+        )
     a, b = rows["llmlab"], rows["textbook"]
     assert abs(a["perplexity"] / b["perplexity"] - 1) < 1e-4
-    ratios = {"memory": b["peak_mb"] / a["peak_mb"], "seconds": b["seconds"] / a["seconds"],
-              "memory_beyond_the_model": (b["peak_mb"] - b["loaded_mb"]) / max(a["peak_mb"] - a["loaded_mb"], 1)}
+    ratios = {
+        "memory": b["peak_mb"] / a["peak_mb"],
+        "seconds": b["seconds"] / a["seconds"],
+        "memory_beyond_the_model": (b["peak_mb"] - b["loaded_mb"]) / max(a["peak_mb"] - a["loaded_mb"], 1),
+    }
     ratios = {name: round(ratio, 2) for name, ratio in ratios.items()}
     print("textbook / llmlab:", ", ".join(f"{name} {ratio}" for name, ratio in ratios.items()))
     write(args, {"ways": rows, "textbook_over_llmlab": ratios}, dtype="float32")

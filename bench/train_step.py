@@ -9,6 +9,7 @@ each: model, optimizer and three steps; on a GPU that of one step, beyond what l
 With `--limit SECONDS` contestants are prepared one after another, llmlab first, each is timed alone as soon as it is
 ready and written down, and those that the time does not reach are left out. Then come the interleaved rounds.
 """
+
 import importlib.util
 import shutil
 import statistics
@@ -61,8 +62,13 @@ class TorchModules(nn.Module):
         layer = nn.TransformerEncoderLayer(
             cfg.d_model, cfg.heads, 4 * cfg.d_model, 0.0, "gelu", batch_first=True, norm_first=True
         )
-        self.tokens, self.places = nn.Embedding(cfg.vocab_size, cfg.d_model), nn.Embedding(cfg.context, cfg.d_model)
-        self.blocks = nn.TransformerEncoder(layer, cfg.layers, nn.LayerNorm(cfg.d_model), enable_nested_tensor=False)
+        self.tokens, self.places = (
+            nn.Embedding(cfg.vocab_size, cfg.d_model),
+            nn.Embedding(cfg.context, cfg.d_model),
+        )
+        self.blocks = nn.TransformerEncoder(
+            layer, cfg.layers, nn.LayerNorm(cfg.d_model), enable_nested_tensor=False
+        )
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(cfg.context))
 
     def forward(self, ids):
@@ -82,7 +88,9 @@ class NanoBlock(nn.Module):
 
     def forward(self, x):
         b, t, d = x.shape
-        q, k, v = (y.view(b, t, self.heads, -1).transpose(1, 2) for y in self.c_attn(self.ln_1(x)).split(d, dim=2))
+        q, k, v = (
+            y.view(b, t, self.heads, -1).transpose(1, 2) for y in self.c_attn(self.ln_1(x)).split(d, dim=2)
+        )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.c_proj(y.transpose(1, 2).contiguous().view(b, t, d))
         return x + self.mlp(self.ln_2(x))
@@ -93,7 +101,10 @@ class NanoGPT(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        self.tokens, self.places = nn.Embedding(cfg.vocab_size, cfg.d_model), nn.Embedding(cfg.context, cfg.d_model)
+        self.tokens, self.places = (
+            nn.Embedding(cfg.vocab_size, cfg.d_model),
+            nn.Embedding(cfg.context, cfg.d_model),
+        )
         self.blocks = nn.Sequential(*(NanoBlock(cfg) for _ in range(cfg.layers)))
         self.norm, self.head = nn.LayerNorm(cfg.d_model), nn.Linear(cfg.d_model, cfg.vocab_size, bias=False)
         self.head.weight = self.tokens.weight
@@ -106,8 +117,15 @@ class NanoGPT(nn.Module):
 def gpt2(cfg, kind="sdpa"):
     "The same model of transformers."
     shape = dict(vocab_size=cfg.vocab_size, n_embd=cfg.d_model, n_layer=cfg.layers, n_head=cfg.heads)
-    off = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0, eos_token_id=0,
-               activation_function="gelu")
+    off = dict(
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+        activation_function="gelu",
+    )
     config = transformers.GPT2Config(**shape, **off, n_positions=cfg.context, attn_implementation=kind)
     return transformers.GPT2LMHeadModel(config)
 
@@ -117,8 +135,14 @@ def litgpt(cfg):
     import litgpt
 
     config = litgpt.Config(
-        block_size=cfg.context, vocab_size=cfg.vocab_size, padded_vocab_size=cfg.vocab_size, n_layer=cfg.layers,
-        n_head=cfg.heads, n_embd=cfg.d_model, intermediate_size=4 * cfg.d_model, gelu_approximate="none",
+        block_size=cfg.context,
+        vocab_size=cfg.vocab_size,
+        padded_vocab_size=cfg.vocab_size,
+        n_layer=cfg.layers,
+        n_head=cfg.heads,
+        n_embd=cfg.d_model,
+        intermediate_size=4 * cfg.d_model,
+        gelu_approximate="none",
     )
     return litgpt.GPT(config)
 
@@ -131,14 +155,22 @@ def textbook_loss(model, ids):
 
 def encoder(kind, cfg):
     "BERT or ModernBERT of transformers, the head at every place; `sparse`: ModernBERT, the head at targets alone."
-    size = dict(vocab_size=cfg.vocab_size, hidden_size=cfg.d_model, num_hidden_layers=cfg.layers,
-                num_attention_heads=cfg.heads, intermediate_size=4 * cfg.d_model, max_position_embeddings=cfg.context,
-                attn_implementation="sdpa")
+    size = dict(
+        vocab_size=cfg.vocab_size,
+        hidden_size=cfg.d_model,
+        num_hidden_layers=cfg.layers,
+        num_attention_heads=cfg.heads,
+        intermediate_size=4 * cfg.d_model,
+        max_position_embeddings=cfg.context,
+        attn_implementation="sdpa",
+    )
     if kind != "bert":  # gated: two thirds of the width has as many weights
         names = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
         size["intermediate_size"] = 8 * cfg.d_model // 3
         return transformers.ModernBertForMaskedLM(
-            transformers.ModernBertConfig(**size, **dict.fromkeys(names, 0), sparse_prediction=kind == "sparse")
+            transformers.ModernBertConfig(
+                **size, **dict.fromkeys(names, 0), sparse_prediction=kind == "sparse"
+            )
         )
     off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return transformers.BertForMaskedLM(transformers.BertConfig(**size, **off))
@@ -167,7 +199,9 @@ if not transformers:
     CAUSAL_MODELS = {name: pair for name, pair in CAUSAL_MODELS.items() if "transformers" not in name}
 if importlib.util.find_spec("litgpt"):
     CAUSAL_MODELS["litgpt"] = (litgpt, textbook_loss)
-if not GPU and not TINY and shutil.which("g++"):  # torch.compile needs a compiler; on a GPU everybody is compiled
+if (
+    not GPU and not TINY and shutil.which("g++")
+):  # torch.compile needs a compiler; on a GPU everybody is compiled
     CAUSAL_MODELS |= {f"{name}, compiled": CAUSAL_MODELS[name] for name in ("llmlab", "nanoGPT-style")}
 MASKED_MODELS = {
     "llmlab": (MaskedLM, masked_loss),
@@ -177,8 +211,10 @@ MASKED_MODELS = {
 }
 if not transformers:
     MASKED_MODELS = {"llmlab": MASKED_MODELS["llmlab"]}
-RACES = {**{shape: (*pair, CAUSAL_MODELS) for shape, pair in CAUSAL.items()},
-         **{shape: (*pair, MASKED_MODELS) for shape, pair in MASKED.items()}}
+RACES = {
+    **{shape: (*pair, CAUSAL_MODELS) for shape, pair in CAUSAL.items()},
+    **{shape: (*pair, MASKED_MODELS) for shape, pair in MASKED.items()},
+}
 
 
 def data(shape, cfg, batch):
@@ -206,10 +242,14 @@ def row(shape, name, model, seconds):
     cfg, batch, _ = RACES[shape]
     step, flops = statistics.median(seconds[name]), flops_per_token(model, cfg.context)
     ceiling = matrix_ceiling(DEVICE.type, torch.bfloat16 if takes_bf16(DEVICE) else torch.float32)
-    return {"tokens_per_second": round(batch * cfg.context / step), "ms_per_step": round(1e3 * step, 2),
-            "llmlab_over_this": ratio(seconds[name], seconds["llmlab"]),
-            "share_of_ceiling": round(flops * batch * cfg.context / step / ceiling, 3),
-            "ceiling_tflops": round(ceiling / 1e12, 2), "parameters": n_params(model)}
+    return {
+        "tokens_per_second": round(batch * cfg.context / step),
+        "ms_per_step": round(1e3 * step, 2),
+        "llmlab_over_this": ratio(seconds[name], seconds["llmlab"]),
+        "share_of_ceiling": round(flops * batch * cfg.context / step / ceiling, 3),
+        "ceiling_tflops": round(ceiling / 1e12, 2),
+        "parameters": n_params(model),
+    }
 
 
 def prepared(shape, limit, note):
@@ -279,19 +319,40 @@ def loop(shape, rounds, steps=2 if TINY else 30):
     cfg, batch, _ = RACES[shape]
     torch.manual_seed(0)
     ids = torch.randint(cfg.vocab_size, (batch * steps, cfg.context))
-    ours, theirs, recipe = Decoder(cfg).to(DEVICE), gpt2(cfg), Recipe(steps=steps, batch_size=batch, every=steps)
+    ours, theirs, recipe = (
+        Decoder(cfg).to(DEVICE),
+        gpt2(cfg),
+        Recipe(steps=steps, batch_size=batch, every=steps),
+    )
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(
-            folder, per_device_train_batch_size=batch, max_steps=steps, learning_rate=recipe.lr, save_strategy="no",
-            weight_decay=recipe.weight_decay, report_to="none", disable_tqdm=True, logging_strategy="no", bf16=GPU,
-            optim="adamw_torch_fused", use_cpu=not GPU)
+            folder,
+            per_device_train_batch_size=batch,
+            max_steps=steps,
+            learning_rate=recipe.lr,
+            save_strategy="no",
+            weight_decay=recipe.weight_decay,
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+            bf16=GPU,
+            optim="adamw_torch_fused",
+            use_cpu=not GPU,
+        )
         part = lambda step: ids[step * batch :][:batch]  # noqa: E731
         trainer = lambda: transformers.Trainer(theirs, settings, train_dataset=Windows(ids))  # noqa: E731
-        ways = {"llmlab fit": lambda: fit(ours, part, causal_loss, recipe),
-                "transformers Trainer": lambda: trainer().train()}
+        ways = {
+            "llmlab fit": lambda: fit(ours, part, causal_loss, recipe),
+            "transformers Trainer": lambda: trainer().train(),
+        }
         seconds = interleave(ways, rounds, warm=1)
-    return {name: {"tokens_per_second": round(len(ids) * cfg.context / statistics.median(times)),
-                   "llmlab_over_this": ratio(times, seconds["llmlab fit"])} for name, times in seconds.items()}
+    return {
+        name: {
+            "tokens_per_second": round(len(ids) * cfg.context / statistics.median(times)),
+            "llmlab_over_this": ratio(times, seconds["llmlab fit"]),
+        }
+        for name, times in seconds.items()
+    }
 
 
 def main():
@@ -320,7 +381,10 @@ def main():
                     note(f"{shape}, loop", name, facts)
     for shape, rows in shapes.items():
         for name, facts in rows.items():
-            print(f"{shape:48} {name:30} " + "  ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
+            print(
+                f"{shape:48} {name:30} " + "  ".join(f"{key} {value}" for key, value in facts.items()),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

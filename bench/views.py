@@ -5,6 +5,7 @@ page; its CDN addresses are answered from this checkout, so that it draws withou
 beyond --bertviz-up-to tokens: at 512 it makes almost two gigabytes. Seconds belong to this machine and hour: read the
 ratios.
 """
+
 import statistics
 import tempfile
 import time
@@ -16,11 +17,13 @@ import torch
 from _shared import arguments, write
 from playwright.sync_api import sync_playwright
 
-from llmlab.views import STATIC, attention_view
+from llmlab.figures.views import STATIC, attention_view
 
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-LIBRARIES = "".join((STATIC / f).read_text("utf-8") + "\n" for f in (
-    "jquery.slim.min.js", "d3-selection.min.js", "d3-color.min.js", "bertviz.js"))
+LIBRARIES = "".join(
+    (STATIC / f).read_text("utf-8") + "\n"
+    for f in ("jquery.slim.min.js", "d3-selection.min.js", "d3-color.min.js", "bertviz.js")
+)
 PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 HOVER = """async () => {
   const canvas = document.querySelector('.matrix canvas'), times = [];
@@ -67,7 +70,9 @@ def opened(browser, path, drawn, hover=False):
     times, hovers = [], []
     for _ in range(3):
         page = browser.new_page(viewport={"width": 1200, "height": 900})
-        page.route("**/require.min.js", lambda route: route.fulfill(body=LIBRARIES, content_type="text/javascript"))
+        page.route(
+            "**/require.min.js", lambda route: route.fulfill(body=LIBRARIES, content_type="text/javascript")
+        )
         page.set_default_timeout(300_000)
         began = time.perf_counter()
         page.goto(path.as_uri())
@@ -84,7 +89,9 @@ def race(browser, n, limit, folder):
     "A row a contestant at n tokens."
     x, tokens, rows = weights(n), [f"t{i}" for i in range(n)], {}
     page = folder / f"ours{n}.html"
-    rows["attention_view"] = ours(x, tokens, page) | opened(browser, page, ".llmlab .say:not(:empty)", hover=True)
+    rows["attention_view"] = ours(x, tokens, page) | opened(
+        browser, page, ".llmlab .say:not(:empty)", hover=True
+    )
     for name, draw in (("bertviz head_view", bertviz.head_view), ("bertviz model_view", bertviz.model_view)):
         if n > limit or ("model" in name and n > 64):
             continue

@@ -8,6 +8,7 @@ Three things could leave a stale page behind, so each is fingerprinted by conten
 (they decide what a cell shows: all notebooks run again), the book's own files (all pages are read again), and the
 chapters (MyST-NB's cache and Sphinx see to those, one by one).
 """
+
 import argparse
 import hashlib
 import json
@@ -32,12 +33,14 @@ CODE = ["llmlab/**/*", "constraints.txt"]
 BOOK = ["book/*.*", "book/_ext/*.py", "book/_static/**/*", "settings.ini"]
 PAGES = ["nbs/*.ipynb", "nbs/workshop/*.ipynb", "nbs/**/*.md"]
 ENVIRONMENT = {"LLMLAB_BOOK": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
-THREADS = [f"{name}_THREADS" for name in ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")]
+THREADS = [
+    f"{name}_THREADS" for name in ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")
+]
 SECONDS = 60  # a chapter's budget on one quiet core: above it we warn, and no more, for machines differ
 # before any chapter was timed here, those that took longest when they were last measured
 FIRST = """
-16_code 16_completion 07_training 13_translation 00_tour 11_generation 14_answering 15_summarization 20_ethics
-10_recurrent 08_causal 09_masked 21_horizons 19_interpretability 18_cost
+20_code 21_completion 10_training 17_translation 00_tour 15_generation 18_answering 19_summarization 32_ethics
+13_recurrent 11_causal 12_masked 33_horizons 31_interpretability 30_cost
 """.split()
 
 
@@ -104,7 +107,9 @@ def execute(toc: Path, build: Path) -> list[str]:
     cache, names = get_cache(build / ".jupyter_cache"), []
     for name in listed(toc):
         try:
-            cache.match_cache_notebook(nbdev_layout.read((ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8")))
+            cache.match_cache_notebook(
+                nbdev_layout.read((ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8"))
+            )
         except KeyError:
             names.append(name)
     if not names:
@@ -119,7 +124,9 @@ def execute(toc: Path, build: Path) -> list[str]:
         asked = {pool.submit(run, ROOT / "nbs" / f"{name}.ipynb", timeout): name for name in order}
         for n, done in enumerate(as_completed(asked), 1):
             name, (notebook, now[asked[done]], wrong) = asked[done], done.result()
-            print(f"{'✗' if wrong else '✓'} {n:2d} of {len(names)}  {name:24s} {now[name]:4.0f} s", flush=True)
+            print(
+                f"{'✗' if wrong else '✓'} {n:2d} of {len(names)}  {name:24s} {now[name]:4.0f} s", flush=True
+            )
             if wrong:
                 failed.append(name)
                 print(wrong, file=sys.stderr, flush=True)
@@ -139,7 +146,9 @@ def sphinx(toc: Path, out: Path) -> int:
     env = os.environ | ENVIRONMENT
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "nbs", "--config", "book/_config.yml"]
     command += ["--toc", str(toc), "--path-output", str(out), "-W", "-n", "--keep-going"]
-    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, errors="replace") as run:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as run:
         for line in run.stderr:
             if "Kernel is running over TCP" not in line:  # true of every kernel on one machine, and no news
                 print(line, end="", file=sys.stderr, flush=True)
@@ -148,7 +157,9 @@ def sphinx(toc: Path, out: Path) -> int:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description="Build the book.")
-    arguments.add_argument("--toc", type=Path, default=ROOT / "book/_toc.yml", help="other contents: a part of it")
+    arguments.add_argument(
+        "--toc", type=Path, default=ROOT / "book/_toc.yml", help="other contents: a part of it"
+    )
     arguments.add_argument("--out", type=Path, default=ROOT / "book", help="folder that gets _build/")
     chosen = arguments.parse_args()
     build, began = chosen.out / "_build", time.monotonic()
@@ -172,7 +183,10 @@ def main() -> int:
             print(f"\nThese chapters failed, see above: {', '.join(sorted(failed))}", file=sys.stderr)
             return 1
         if status := sphinx(chosen.toc.resolve(), chosen.out.resolve()):
-            print(f"\nThe book has faults: see the warnings above. ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+            print(
+                f"\nThe book has faults: see the warnings above. ({time.monotonic() - began:.0f} s)",
+                file=sys.stderr,
+            )
             return status
         mark.write_text(json.dumps(new))
         print(f"\nBuilt in {time.monotonic() - began:.0f} s.")

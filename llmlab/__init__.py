@@ -1,17 +1,159 @@
-"Large language models, one runnable chapter at a time: each module is exported by the chapter of the same name."
+"""The front door of llmlab: `from llmlab import Config, Decoder, fit, generate`. A name is imported when it is first asked for.
+
+Whatever is not listed here is the inside of the library, and may change with any version.
+"""
+
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+GROUPS = {  # what the names are for: {name: the module that defines it}; the reference has a page for each
+    "Text and tokens": {
+        "corpus": "text",
+        "documents": "text",
+        "stories": "text",
+        "split": "text",
+        "graphemes": "segmentation",
+        "sentences": "segmentation",
+        "Tokenizer": "tokens",
+        "as_tokenizer": "adapters",
+        "apply_chat_template": "chat",
+        "NGram": "ngrams",
+    },
+    "Models": {
+        "attention_map": "attention",
+        "causal_mask": "attention",
+        "record": "attention",
+        "Config": "transformer",
+        "Decoder": "transformer",
+        "Encoder": "transformer",
+        "EncoderDecoder": "transformer",
+        "RecurrentLM": "recurrent",
+        "keras_lm": "recurrent",
+        "mixed": "horizons",
+        "Captioner": "horizons",
+    },
+    "Training": {
+        "Recipe": "training",
+        "Batches": "training",
+        "fit": "training",
+        "causal_loss": "causal",
+        "MaskTokenizer": "masked",
+        "Masking": "masked",
+        "MaskedLM": "masked",
+        "masked_loss": "masked",
+        "fill_mask": "masked",
+        "save": "checkpoints",
+        "load": "checkpoints",
+        "shipped": "checkpoints",
+        "write_tokens": "devices",
+    },
+    "Generation": {
+        "Sampling": "generation",
+        "generate": "generation",
+        "stream": "generation",
+        "write": "generation",
+        "Beams": "generation",
+        "beam_search": "generation",
+        "speculate": "generation",
+    },
+    "Pretrained models": {
+        "sentence_embeddings": "pretrained",
+        "attentions": "pretrained",
+        "export": "pretrained",
+    },
+    "Scores": {
+        "Score": "metrics",
+        "cross_entropy": "metrics",
+        "perplexity": "metrics",
+        "bits_per_byte": "metrics",
+        "accuracy": "metrics",
+        "token_logprobs": "metrics",
+        "interval": "metrics",
+        "paired_test": "metrics",
+        "bleu": "translation_scores",
+        "token_bleu": "translation_scores",
+        "chrf": "translation_scores",
+        "rouge": "overlap",
+        "exact_match": "overlap",
+        "f1": "overlap",
+        "pass_at_k": "overlap",
+    },
+    "Tasks": {
+        "Translator": "tasks.translation",
+        "translate": "tasks.translation",
+        "SpanReader": "tasks.answering",
+        "answer": "tasks.answering",
+        "summarize": "tasks.summarization",
+        "textrank": "tasks.summarization",
+        "run_program": "tasks.code",
+        "complete_lines": "tasks.completion",
+        "fill": "tasks.completion",
+    },
+    "Cost and choice": {
+        "count_parameters": "cost",
+        "forward_flops": "cost",
+        "training_flops": "cost",
+        "training_memory": "cost",
+        "inference_memory": "cost",
+        "fit_law": "cost",
+        "decision_matrix": "choosing",
+    },
+    "Inside a model": {
+        "trace": "interpretability",
+        "edit": "interpretability",
+        "logit_lens": "interpretability",
+        "head_scores": "interpretability",
+        "ablations": "interpretability",
+        "patching": "interpretability",
+        "integrated_gradients": "interpretability",
+        "weat": "ethics",
+    },
+    "Figures": {
+        "attention_view": "figures.views",
+        "formula_view": "figures.views",
+        "next_token_view": "figures.views",
+        "tokens_view": "figures.views",
+        "curves_view": "figures.views",
+        "loss_view": "figures.views",
+        "neuron_view": "figures.views",
+        "mask_view": "figures.panels",
+        "cost_view": "figures.panels",
+        "decoding_view": "figures.panels",
+        "beams_view": "figures.panels",
+        "bias_view": "figures.panels",
+        "grid_view": "figures.panels",
+        "bertviz_head": "figures.peers",
+        "bertviz_model": "figures.peers",
+        "bertviz_neuron": "figures.peers",
+        "plot_attention": "figures.peers",
+        "explore": "figures.explore",
+        "spans_view": "tasks.answering",
+        "phrases_view": "tasks.summarization",
+        "patches_view": "horizons",
+    },
+    "The course": {
+        "Exercise": "course.exercises",
+        "predict": "course.exercises",
+        "copy_chapters": "course.lab",
+        "measured": "course.lab",
+    },
+}
+PUBLIC = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 
 def __dir__() -> list[str]:
-    from pkgutil import iter_modules
-
-    return ["__version__", *sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))]
+    return ["__version__", *sorted(PUBLIC)]
 
 
 def __getattr__(name: str):
-    "A module, imported when it is first asked for: `llmlab.attention`."
-    if name not in __dir__():
-        raise AttributeError(f"module 'llmlab' has no attribute {name!r}; its modules are {', '.join(__dir__()[1:])}")
-    from importlib import import_module
+    if name in PUBLIC:
+        return getattr(import_module(f"{__name__}.{PUBLIC[name]}"), name)
+    from difflib import get_close_matches
+    from importlib.util import find_spec
 
-    return import_module(f"llmlab.{name}")
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):  # `llmlab.attention`, a module
+        return import_module(f"{__name__}.{name}")
+    near = get_close_matches(name, PUBLIC)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ": dir(llmlab) lists its names"
+    raise AttributeError(f"llmlab has no {name!r}{hint}")

@@ -1,7 +1,8 @@
 "`python -m llmlab` is the command `llmlab`."
+
 import sys
 
-from llmlab.lab import main
+from llmlab.course.lab import main
 
 if __name__ == "__main__":
     sys.exit(main())

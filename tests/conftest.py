@@ -1,4 +1,5 @@
 "What several tests share: the checkout's root, and a headless browser where the machine has one."
+
 import os
 import shutil
 from pathlib import Path

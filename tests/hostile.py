@@ -72,7 +72,9 @@ class Opener:
         milliseconds, megabytes = 1e3 * answer["seconds"], answer["bytes"] / 1e6
         TABLE.append((name or Path(path).name, answer["text"], milliseconds, megabytes))
         assert answer["error"] == "ValueError", answer
-        assert answer["text"] and re.search(match, answer["text"]), f"{match!r} does not fit {answer['text']!r}"
+        assert answer["text"] and re.search(match, answer["text"]), (
+            f"{match!r} does not fit {answer['text']!r}"
+        )
         assert answer["bytes"] < LIMIT, f"{megabytes:.1f} MB"
         return answer["text"]
 

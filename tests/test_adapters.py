@@ -36,7 +36,9 @@ def wordpieces():
     names = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat".split()
     made = tokenizers.Tokenizer(models.WordPiece({w: i for i, w in enumerate(names)}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     made.add_special_tokens(names[:5])
     return made
 
@@ -68,7 +70,9 @@ def test_gaps_are_filled_and_scored():
         right = model(ids)[0, 2].softmax(-1)
     best = fill_mask(model, wordpieces(), "the [MASK] sat", 8)
     names = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat".split()
-    assert best == [(names[i], pytest.approx(right[i].item())) for i in right.argsort(descending=True).tolist()]
+    assert best == [
+        (names[i], pytest.approx(right[i].item())) for i in right.argsort(descending=True).tolist()
+    ]
     assert len(pseudo_logprobs(model, wordpieces(), "the cat sat")) == 3
 
 
@@ -83,7 +87,10 @@ def test_write_goes_on_from_a_text(ours):
     model = Decoder(Config(ours.vocab_size, 32, layers=1, heads=2, d_model=8)).eval()
     engine = as_engine(ours)
     pieces = list(write(model, engine, "the cat", 6))
-    assert "".join(pieces) == "".join(write(model, ours, "the cat", 6)) and EngineTokenizer(engine).eot == ours.eot
+    assert (
+        "".join(pieces) == "".join(write(model, ours, "the cat", 6))
+        and EngineTokenizer(engine).eot == ours.eot
+    )
 
 
 # ours in transformers
@@ -138,7 +145,9 @@ def peer():
 def test_a_model_of_transformers_is_scored_as_it_is(peer):
     ids = torch.arange(20) * 7 % 50
     assert context_of(peer) == 8
-    torch.testing.assert_close(token_logprobs(peer, ids), token_logprobs(lambda x: peer(x).logits, ids, context=8))
+    torch.testing.assert_close(
+        token_logprobs(peer, ids), token_logprobs(lambda x: peer(x).logits, ids, context=8)
+    )
     assert logits_of(peer, ids[None, :8]).shape == (1, 8, 50)
 
 

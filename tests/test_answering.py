@@ -1,4 +1,5 @@
 "Rows against the text, spans against brute force, windows, a trained reader, a rival that writes, transformers."
+
 import itertools
 import math
 from dataclasses import replace
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.answering import (
+from llmlab.checkpoints import load, read_checkpoint, shipped
+from llmlab.masked import MaskTokenizer
+from llmlab.tasks.answering import (
     AnswerBatches,
     AnswerWriter,
     Row,
@@ -34,13 +37,11 @@ from llmlab.answering import (
     stack_rows,
     write_answers,
 )
-from llmlab.checkpoints import load, read_checkpoint, shipped
-from llmlab.masked import MaskTokenizer
-from llmlab.questions import Item, by_kind, write_items
+from llmlab.tasks.questions import Item, by_kind, write_items
+from llmlab.tasks.translation import split_batch
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config
-from llmlab.translation import split_batch
 
 ITEMS = write_items(100, False)
 TOKENIZER = MaskTokenizer(Tokenizer.train(" ".join(i.passage + " " + i.question for i in ITEMS), 500))
@@ -77,7 +78,9 @@ def test_part_2_marks_the_tokens_that_the_question_has_too():
     asked = set(row.ids[1 : row.ids.index(TOKENIZER.sep)])
     for i, part in zip(row.ids, row.parts, strict=True):
         assert (part == 2) == (i in asked) or part in (0, 3)
-    assert [row.parts[row.ids.index(TOKENIZER.sep) + k] for k in (1, 2)] == [2, 2], "the first word of the passage, too"
+    assert [row.parts[row.ids.index(TOKENIZER.sep) + k] for k in (1, 2)] == [2, 2], (
+        "the first word of the passage, too"
+    )
 
 
 @given(st.integers(0, 200), st.integers(20, 60), st.integers(0, 8))
@@ -98,7 +101,11 @@ def test_windows_cover_the_passage_and_overlap(n, context, overlap):
     "question, context, words",
     [
         ("", 64, "a question of 0 tokens, context 64, overlap 16: ask something"),
-        ("why " * 60, 64, r"context 64, overlap 16: the passage gets -\d+: shorten the question, or raise context"),
+        (
+            "why " * 60,
+            64,
+            r"context 64, overlap 16: the passage gets -\d+: shorten the question, or raise context",
+        ),
         ("why?", 21, "the passage gets 1"),
     ],
 )
@@ -111,12 +118,17 @@ def test_a_question_that_is_empty_or_leaves_no_room(question, context, words):
 
 def test_an_answer_that_is_no_piece_of_the_passage():
     (row,) = lay_out(TOKENIZER, "who?", "The cat sat.", 64)
-    with pytest.raises(ValueError, match="'dog' is no piece of 'The cat sat.': an extractive model cannot learn it"):
+    with pytest.raises(
+        ValueError, match="'dog' is no piece of 'The cat sat.': an extractive model cannot learn it"
+    ):
         locate(TOKENIZER, row, "The cat sat.", "dog")
 
 
 def test_stack_rows_pencil():
-    assert stack_rows([Row([5, 6], [0, 1]), Row([7], [0])], 9).tolist() == [[[5, 6], [0, 1]], [[7, 9], [0, -1]]]
+    assert stack_rows([Row([5, 6], [0, 1]), Row([7], [0])], 9).tolist() == [
+        [[5, 6], [0, 1]],
+        [[7, 9], [0, -1]],
+    ]
 
 
 def test_batches_hold_the_answers_and_depend_on_seed_and_step():
@@ -262,7 +274,10 @@ def test_margin_decides_between_a_span_and_none():
 
 def test_a_passage_without_text_and_a_batch_without_questions():
     assert answer(model(), TOKENIZER, [("Where?", "")], margin=-1e9) == [""]
-    assert answer(model(), TOKENIZER, []) == [] and best_spans(torch.zeros(0, 3, 2), torch.zeros(0, 3).bool()) == []
+    assert (
+        answer(model(), TOKENIZER, []) == []
+        and best_spans(torch.zeros(0, 3, 2), torch.zeros(0, 3).bool()) == []
+    )
 
 
 def test_batching_changes_no_answer_and_leaves_the_mode():
@@ -327,7 +342,10 @@ def test_the_writer_learns_to_write_and_to_stop():
 def shipped_models():
     path = shipped("answering-marks.safetensors")
     cfg = Config(**read_checkpoint(path)[0]["config"])
-    models = load(path, SpanReader(cfg))[0], load(shipped("answering-writes.safetensors"), AnswerWriter(cfg))[0]
+    models = (
+        load(path, SpanReader(cfg))[0],
+        load(shipped("answering-writes.safetensors"), AnswerWriter(cfg))[0],
+    )
     return *models, MaskTokenizer(Tokenizer.load(shipped("answering.tokenizer.json")))
 
 
@@ -387,7 +405,9 @@ def theirs(tmp_path_factory):
 def by_hand(model, tokenizer, question, passage, longest):
     "Each window alone, all spans tried."
     cut = dict(truncation="only_second", max_length=24, stride=8, padding=True, return_tensors="pt")
-    rows = tokenizer([question], [passage], return_overflowing_tokens=True, return_offsets_mapping=True, **cut)
+    rows = tokenizer(
+        [question], [passage], return_overflowing_tokens=True, return_offsets_mapping=True, **cut
+    )
     best, none = (-math.inf, ""), math.inf
     for k in range(len(rows["input_ids"])):
         out = model(**{name: rows[name][k : k + 1] for name in tokenizer.model_input_names})
@@ -443,7 +463,11 @@ def test_on_a_gpu_the_same_answers():
 
 def test_an_answer_is_found_as_a_word_of_its_own():
     "The first 'art' is a part of 'start'; in Chinese there is no space to look for."
-    for passage, told, at in (("A start is art.", "art", 11), ("他在北京。", "北京", 2), ("It costs 60M.", "60", 9)):
+    for passage, told, at in (
+        ("A start is art.", "art", 11),
+        ("他在北京。", "北京", 2),
+        ("It costs 60M.", "60", 9),
+    ):
         row = lay_out(TOKENIZER, "what?", passage, 128)[0]
         first, last = locate(TOKENIZER, row, passage, told)
         texts = [TOKENIZER.base[i] if i < TOKENIZER.base.vocab_size else b"" for i in row.ids]

@@ -123,21 +123,27 @@ def test_four_ways_agree_with_gradients(shape, kind):
     }
     expected = out_and_gradients(lambda q, k, v: textbook(q, k, v, allowed), *inputs)
     for name, way in ways.items():
-        for part, ours, right in zip(("out", "dq", "dk", "dv"), out_and_gradients(way, *inputs), expected, strict=True):
+        for part, ours, right in zip(
+            ("out", "dq", "dk", "dv"), out_and_gradients(way, *inputs), expected, strict=True
+        ):
             torch.testing.assert_close(
                 ours, right, atol=1e-5, rtol=1e-5, msg=lambda m, n=name, p=part: f"{n}, {p}: {m}"
             )
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(("d", "heads", "tq", "tk"), [(8, 1, 4, 4), (16, 4, 6, 6), (32, 2, 9, 9), (16, 8, 3, 7)])
+@pytest.mark.parametrize(
+    ("d", "heads", "tq", "tk"), [(8, 1, 4, 4), (16, 4, 6, 6), (32, 2, 9, 9), (16, 8, 3, 7)]
+)
 def test_equals_multihead_attention(d, heads, tq, tk, causal):
     peer = nn.MultiheadAttention(d, heads, batch_first=True)
     x, memory = torch.randn(2, tq, d, requires_grad=True), torch.randn(2, tk, d, requires_grad=True)
     hidden = ~causal_mask(tq, tk) if causal else None
 
     def ours(x, memory):
-        parts = zip((x, memory, memory), peer.in_proj_weight.chunk(3), peer.in_proj_bias.chunk(3), strict=True)
+        parts = zip(
+            (x, memory, memory), peer.in_proj_weight.chunk(3), peer.in_proj_bias.chunk(3), strict=True
+        )
         q, k, v = (split_heads(F.linear(a, w, b), heads) for a, w, b in parts)
         return peer.out_proj(merge_heads(attention(q, k, v, causal=causal)))
 
@@ -201,7 +207,9 @@ def test_causal_mask_is_aligned_at_the_bottom_right(tq, tk):
 def test_causal_queries_are_the_last_positions():
     q, k, v = (x.detach() for x in qkv(1, 2, 2, 6, 6, 8))
     whole = attention(q, k, v, causal=True)
-    torch.testing.assert_close(attention(q[:, :, 4:], k, v, causal=True), whole[:, :, 4:], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        attention(q[:, :, 4:], k, v, causal=True), whole[:, :, 4:], atol=1e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
@@ -431,7 +439,9 @@ def dense(rule, b, h, tq, tk):
     late = tk - tq
     ask = lambda *at: bool(rule(*map(torch.tensor, at)))  # noqa: E731
     rows = range(late, tk)
-    return torch.tensor([[[[ask(x, y, i, j) for j in range(tk)] for i in rows] for y in range(h)] for x in range(b)])
+    return torch.tensor(
+        [[[[ask(x, y, i, j) for j in range(tk)] for i in rows] for y in range(h)] for x in range(b)]
+    )
 
 
 RULES = {
@@ -454,7 +464,9 @@ def test_a_rule_equals_its_mask_written_out(rule, tq, causal):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(attention(q, k, v, rule, causal), theirs[0], atol=1e-5, rtol=1e-5)
     shown = attention(q, k, v, rule, causal, need_weights=True)[1]
-    torch.testing.assert_close(shown, attention(q, k, v, mask, causal, need_weights=True)[1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        shown, attention(q, k, v, mask, causal, need_weights=True)[1], atol=1e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("tq", [11, 5])
@@ -481,7 +493,9 @@ def test_the_gpu_path_gives_what_the_cpu_gives(tq, causal, monkeypatch):
 def test_a_window_reads_only_the_keys_in_view(monkeypatch):
     real, widths = F.scaled_dot_product_attention, []
     monkeypatch.setattr(
-        F, "scaled_dot_product_attention", lambda q, k, *a, **o: widths.append(k.shape[-2]) or real(q, k, *a, **o)
+        F,
+        "scaled_dot_product_attention",
+        lambda q, k, *a, **o: widths.append(k.shape[-2]) or real(q, k, *a, **o),
     )
     attention(*(torch.randn(1, 1, 2048, 4) for _ in range(3)), sliding_window(100))
     assert len(widths) == 8 and max(widths) == 256 + 99
@@ -527,7 +541,9 @@ def test_the_map_holds_a_block_of_weights_at_a_time(monkeypatch):
 
 @pytest.mark.parametrize("bins", [0, 9, -1])
 def test_more_bins_than_tokens(bins):
-    with pytest.raises(ValueError, match=rf"9 bins for 8 queries and 9 keys: take from 1|bins={bins}: expected"):
+    with pytest.raises(
+        ValueError, match=rf"9 bins for 8 queries and 9 keys: take from 1|bins={bins}: expected"
+    ):
         attention_map(torch.zeros(1, 8, 4), torch.zeros(1, 9, 4), bins)
 
 
@@ -549,7 +565,14 @@ def by_hand(q, k, v, mask, bias, softcap, scale):
     return w, w @ v
 
 
-BIASES = {"none": None, "full": (2, 4, 5, 9), "heads": (4, 1, 9), "rows": (1, 5, 1), "one axis": (9,), "number": ()}
+BIASES = {
+    "none": None,
+    "full": (2, 4, 5, 9),
+    "heads": (4, 1, 9),
+    "rows": (1, 5, 1),
+    "one axis": (9,),
+    "number": (),
+}
 
 
 @pytest.mark.parametrize("shape", BIASES.values(), ids=BIASES)
@@ -562,7 +585,9 @@ def test_bias_softcap_and_scale_on_every_path(shape, softcap, scale, masked):
     pairs[1, 0, 2] = False
     mask = {"rule": sliding_window(3), "tensor": pairs}.get(masked)
     options = dict(mask=mask, causal=masked == "causal", bias=bias, softcap=softcap, scale=scale)
-    allowed = {"none": torch.ones(5, 9, dtype=torch.bool), "causal": causal_mask(5, 9), "tensor": pairs}.get(masked)
+    allowed = {"none": torch.ones(5, 9, dtype=torch.bool), "causal": causal_mask(5, 9), "tensor": pairs}.get(
+        masked
+    )
     allowed = dense(mask, 2, 4, 5, 9) if allowed is None else allowed
     w, out = by_hand(q, k, v, allowed, bias, softcap, scale)
     inputs = [x for x in (q, k, v, bias) if x is not None]
@@ -582,8 +607,16 @@ def test_a_bias_as_a_rule_equals_its_table():
     rule = lambda b, h, i, j: 0.1 * h * (j - i) + b  # noqa: E731
     b, h, i, j = (torch.arange(n).view(-1, *[1] * m) for n, m in ((2, 3), (4, 2), (5, 1), (9, 0)))
     table = rule(b, h, i + 4, j)
-    for options in ({}, {"causal": True}, {"mask": sliding_window(2)}, {"softcap": 2.0}, {"need_weights": True}):
-        torch.testing.assert_close(attention(q, k, v, bias=rule, **options), attention(q, k, v, bias=table, **options))
+    for options in (
+        {},
+        {"causal": True},
+        {"mask": sliding_window(2)},
+        {"softcap": 2.0},
+        {"need_weights": True},
+    ):
+        torch.testing.assert_close(
+            attention(q, k, v, bias=rule, **options), attention(q, k, v, bias=table, **options)
+        )
     torch.testing.assert_close(attention_map(q, k, 4, bias=rule), attention_map(q, k, 4, bias=table))
 
 
@@ -621,7 +654,9 @@ def test_buckets_are_those_of_t5(causal, buckets, furthest):
     from transformers.models.t5.modeling_t5 import T5Attention
 
     queries, keys = torch.arange(300, 310), torch.arange(600)
-    theirs = T5Attention._relative_position_bucket(keys[None] - queries[:, None], not causal, buckets, furthest)
+    theirs = T5Attention._relative_position_bucket(
+        keys[None] - queries[:, None], not causal, buckets, furthest
+    )
     ours = relative_buckets(queries, keys, causal, buckets, furthest)
     seen = keys[None] <= queries[:, None] if causal else torch.ones_like(theirs, dtype=torch.bool)
     assert torch.equal(ours[seen], theirs[seen])
@@ -660,7 +695,9 @@ def test_what_is_hidden_does_not_leak_even_if_it_is_no_number(bad, where, way, o
     mask = {"causal": None, "rule": lambda b, h, i, j: (j != 4) | (i < 0)}.get(way, mask)
     spoil = torch.zeros(1, 1, 6, 1, dtype=torch.bool)
     spoil[:, :, 4] = True
-    k2, v2 = (x.masked_fill(spoil, bad) if n in where or where == "both" else x for n, x in (("k", k), ("v", v)))
+    k2, v2 = (
+        x.masked_fill(spoil, bad) if n in where or where == "both" else x for n, x in (("k", k), ("v", v))
+    )
     rows = slice(0, 4) if way == "causal" else slice(None)
     right = attention(q, k, v, mask, way == "causal", **options)[:, :, rows]
     for need in (False, True):
@@ -681,16 +718,22 @@ def test_what_is_hidden_does_not_leak_even_if_it_is_no_number(bad, where, way, o
 def test_masks_of_no_axis_or_one(need):
     q, k, v = (x.detach() for x in qkv(2, 4, 2, 5, 9, 8))
     flat = torch.arange(9) % 2 == 0
-    for mask, whole in ((flat, flat.expand(5, 9)), *((torch.tensor(x), torch.full((5, 9), x)) for x in (True, False))):
+    for mask, whole in (
+        (flat, flat.expand(5, 9)),
+        *((torch.tensor(x), torch.full((5, 9), x)) for x in (True, False)),
+    ):
         for causal in (False, True):
             ours, right = (attention(q, k, v, m, causal, need) for m in (mask, whole))
             torch.testing.assert_close(ours, right)
-            torch.testing.assert_close(attention_map(q, k, 3, mask, causal), attention_map(q, k, 3, whole, causal))
+            torch.testing.assert_close(
+                attention_map(q, k, 3, mask, causal), attention_map(q, k, 3, whole, causal)
+            )
 
 
 @pytest.mark.parametrize("tq, tk", [(0, 5), (3, 0), (0, 0)])
 @pytest.mark.parametrize(
-    "options", [{}, {"mask": sliding_window(2)}, {"causal": True}, {"softcap": 2.0}, {"bias": torch.tensor(1.0)}]
+    "options",
+    [{}, {"mask": sliding_window(2)}, {"causal": True}, {"softcap": 2.0}, {"bias": torch.tensor(1.0)}],
 )
 def test_no_queries_or_no_keys(tq, tk, options):
     q, k, v = qkv(2, 4, 2, tq, tk, 8)
@@ -705,10 +748,13 @@ def test_documents_for_too_few_texts_or_tokens(unchecked):
     q, k, v = (x.detach() for x in qkv(2, 4, 2, 5, 5, 8))
     for documents in ([[0] * 5], [[0] * 4] * 2):
         with pytest.raises(
-            ValueError, match=r"documents \[\d, \d\] for 2 texts of 5 tokens: number every token of every text"
+            ValueError,
+            match=r"documents \[\d, \d\] for 2 texts of 5 tokens: number every token of every text",
         ):
             attention(q, k, v, same_document(documents))
-    with pytest.raises(ValueError, match=r"documents \[5\]: expected a number for each token of each text, \[b t\]"):
+    with pytest.raises(
+        ValueError, match=r"documents \[5\]: expected a number for each token of each text, \[b t\]"
+    ):
         same_document(torch.zeros(5))
     assert document_positions(torch.tensor([[5, 5, 5, 7, 7], [1, 2, 2, 1, 1]])).tolist() == [
         [0, 1, 2, 0, 1],
@@ -751,7 +797,11 @@ WRONG = {
     r"expected q .*got \[1, 4, 3, 8\], \[1, 2, 5, 8\], \[1, 2, 4, 8\]": (Q, K, K[:, :, :4]),
     r"expected q .*got \[1, 4, 3, 8\], \[2, 2, 5, 8\]": (Q, K.expand(2, -1, -1, -1), K.expand(2, -1, -1, -1)),
     r"query width 8, key width 6: both must be the head width": (Q, K[..., :6], K),
-    r"3 key heads do not divide 4 query heads: choose a divisor": (Q, torch.zeros(1, 3, 5, 8), torch.zeros(1, 3, 5, 8)),
+    r"3 key heads do not divide 4 query heads: choose a divisor": (
+        Q,
+        torch.zeros(1, 3, 5, 8),
+        torch.zeros(1, 3, 5, 8),
+    ),
     r"the mask is torch.float32, expected torch.bool": (Q, K, K, torch.zeros(3, 5)),
     r"queries are on cpu, the mask on meta": (Q, K, K, torch.zeros(3, 5, dtype=torch.bool, device="meta")),
     r"the mask \[5, 3\] does not broadcast to the scores \[1, 4, 3, 5\]": (

@@ -1,4 +1,5 @@
 "The benchmarks: every contestant does the same work, and BENCHMARKS.md keeps what people wrote."
+
 import importlib
 import json
 import math
@@ -48,7 +49,9 @@ def test_all_contestants_are_of_one_size_and_learn(bench):
     module = bench("train_step")
     for shape in [*module.CAUSAL][:1] + [*module.MASKED][:1]:
         sizes = []
-        for name in (n for n in module.RACES[shape][2] if "compiled" not in n):  # tests check types, which hinders it
+        for name in (
+            n for n in module.RACES[shape][2] if "compiled" not in n
+        ):  # tests check types, which hinders it
             model, step = module.runner(name, shape)
             losses = [step()["loss"] for _ in range(4)]
             assert math.isfinite(losses[0]) and losses[-1] < losses[0], (shape, name)
@@ -65,7 +68,11 @@ def test_rounds_are_interleaved_and_the_first_are_not_counted(bench):
 
 
 def test_new_tables_leave_the_words_around_them(bench):
-    result = {"threads": 2, "shapes": {"small": {"llmlab": {"tokens_per_second": 12345}}}, "ratios": {"memory": 4.0}}
+    result = {
+        "threads": 2,
+        "shapes": {"small": {"llmlab": {"tokens_per_second": 12345}}},
+        "ratios": {"memory": 4.0},
+    }
     page = "# Benchmarks\n\nOurs.\n\n<!-- x -->\nold\n<!-- end -->\n\nAlso ours.\n"
     new = bench("benchmarks").renewed(page, {"x": result, "gpu/y": result})
     assert new.startswith("# Benchmarks\n\nOurs.\n\n<!-- x -->\n\nThreads 2.") and "\n\nAlso ours.\n" in new
@@ -103,7 +110,12 @@ def test_the_gpu_s_script_runs_dry_on_a_machine_that_lacks_most_packages(tmp_pat
     "Its tests and its benchmarks, in tiny sizes on the CPU; each result is JSON, or JUnit's XML."
     (tmp_path / "sitecustomize.py").write_text(ABSENT)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    where = {"LLMLAB_DEVICE": "cpu", "PYTHONPATH": str(tmp_path), "PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    where = {
+        "LLMLAB_DEVICE": "cpu",
+        "PYTHONPATH": str(tmp_path),
+        "PATH": path,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     out = tmp_path / "out"
     script = [str(ROOT / "bench" / "gpu.sh"), str(out)]
     ran = subprocess.run(script, env=os.environ | where, capture_output=True, text=True)
@@ -121,14 +133,18 @@ def test_the_gpu_s_script_runs_dry_on_a_machine_that_lacks_most_packages(tmp_pat
 
 def test_the_gpu_s_script_leaves_out_what_comes_too_late(tmp_path):
     where = os.environ | {"LLMLAB_DEVICE": "cpu", "LLMLAB_SECONDS": "5"}
-    ran = subprocess.run([str(ROOT / "bench" / "gpu.sh"), str(tmp_path)], env=where, capture_output=True, text=True)
+    ran = subprocess.run(
+        [str(ROOT / "bench" / "gpu.sh"), str(tmp_path)], env=where, capture_output=True, text=True
+    )
     assert ran.returncode == 1 and ran.stdout.count("left out, 5 seconds are over") == 7
     assert [file.name for file in tmp_path.iterdir()] == ["run.txt"]
 
 
 @pytest.mark.slow
 def test_without_peers_llmlab_races_alone():
-    line = f"exec({ABSENT!r}); import train_step, generate, bleu; print([*train_step.CAUSAL_MODELS], bleu.BLEU)"
+    line = (
+        f"exec({ABSENT!r}); import train_step, generate, bleu; print([*train_step.CAUSAL_MODELS], bleu.BLEU)"
+    )
     where = os.environ | {"LLMLAB_TINY": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "bench")])}
     ran = subprocess.run([sys.executable, "-c", line], env=where, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "['llmlab', 'nanoGPT-style', 'torch.nn.TransformerEncoder'] None"

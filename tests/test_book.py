@@ -1,4 +1,5 @@
 "The built book: complete without a network, equations set, no raw notebook lines, no errors; and its configuration."
+
 import functools
 import http.server
 import os
@@ -11,6 +12,8 @@ import colab_line
 import pytest
 import yaml
 from conftest import ROOT, missing
+
+import llmlab
 
 BUILT = Path(os.environ.get("LLMLAB_BOOK_BUILD", ROOT / "book" / "_build"))
 HTML = BUILT / "html"
@@ -141,7 +144,9 @@ def test_no_chapter_shows_an_error_or_a_warning(html):
 def test_no_address_of_a_script_style_or_font_is_foreign(html):
     foreign = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//[^"']+""")
     allowed = re.compile(r'rel="(canonical|license|author)"')
-    found = {n: [m for m in foreign.findall((html / n).read_text()) if not allowed.search(m)] for n in pages(html)}
+    found = {
+        n: [m for m in foreign.findall((html / n).read_text()) if not allowed.search(m)] for n in pages(html)
+    }
     assert not {n: f for n, f in found.items() if f}
 
 
@@ -165,11 +170,11 @@ def test_the_contents_list_every_chapter():
     assert sorted(chapters()) == sorted(found)
 
 
-def test_the_reference_lists_every_module():
+def test_the_reference_has_a_page_for_each_group():
     listed = next(c for part in TOC["parts"] for c in part["chapters"] if c["file"] == "api")["sections"]
-    modules = {f.stem for f in (ROOT / "llmlab").glob("[!_]*.py")}
-    assert {s["file"] for s in listed} == {f"api/{m}" for m in modules}
-    assert {f.stem for f in (ROOT / "nbs" / "api").glob("*.md")} == modules
+    found = [(ROOT / "nbs" / f"{s['file']}.md").read_text() for s in listed]
+    assert [re.search(r":: (.+)", text)[1] for text in found] == list(llmlab.GROUPS)
+    assert len(found) == len([*(ROOT / "nbs" / "api").glob("*.md")])
 
 
 def test_repository_is_the_one_of_settings():

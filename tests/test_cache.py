@@ -18,7 +18,8 @@ KINDS = {
     "post-norm": dict(norm_place="post"),
     "kv heads": dict(kv_heads=2),
     "one kv head, rope, wide heads": dict(kv_heads=1, position="rope", d_head=12),
-    "llama": dict(norm="rms", position="rope", feed_forward="swiglu", bias=False, tied=False, kv_heads=2) | STRETCHED,
+    "llama": dict(norm="rms", position="rope", feed_forward="swiglu", bias=False, tied=False, kv_heads=2)
+    | STRETCHED,
     "qwen": dict(norm="rms", position="rope", feed_forward="swiglu", bias="qkv", qk_norm=True, kv_heads=2),
     "segments": dict(segments=2, feed_forward="gelu_exact"),
 }
@@ -36,12 +37,16 @@ def shaken(model, seed=0):
 
 def decoder(kind="learned", context=32):
     torch.manual_seed(0)
-    return shaken(Decoder(Config(vocab_size=40, context=context, layers=3, heads=4, d_model=32, **KINDS[kind])))
+    return shaken(
+        Decoder(Config(vocab_size=40, context=context, layers=3, heads=4, d_model=32, **KINDS[kind]))
+    )
 
 
 def two(kind="learned"):
     torch.manual_seed(0)
-    return shaken(EncoderDecoder(Config(vocab_size=40, context=24, layers=2, heads=4, d_model=32, **KINDS[kind])))
+    return shaken(
+        EncoderDecoder(Config(vocab_size=40, context=24, layers=2, heads=4, d_model=32, **KINDS[kind]))
+    )
 
 
 def random_rows(*lengths, seed=0):
@@ -221,7 +226,9 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning_or_is_refused():
     model, (row,) = decoder(context=8), random_rows(11)
     reader, ids, _ = open_reader(model, [row], 3)
     close(reader.read(ids)[0, 0], whole(model, row[-8:])[-1])
-    with pytest.raises(ValueError, match=r"11 tokens, but the context is 8: crop the ids or raise Config.context"):
+    with pytest.raises(
+        ValueError, match=r"11 tokens, but the context is 8: crop the ids or raise Config.context"
+    ):
         open_reader(model, [row], 3, overflow="stop")
 
 
@@ -246,9 +253,17 @@ def test_padding_by_pencil():
 @pytest.mark.parametrize(
     "prompts, options, words",
     [
-        ([], {}, r"prompts=\[\]: expected a list with a list of ids for each text, such as \[\[5, 3\], \[7\]\]"),
+        (
+            [],
+            {},
+            r"prompts=\[\]: expected a list with a list of ids for each text, such as \[\[5, 3\], \[7\]\]",
+        ),
         ([1, 2], {}, r"prompts=\[1, 2\]: expected a list with a list of ids for each text"),
-        ([[1], []], {}, r"row 1 of prompts is empty: start with a token, such as the end of a text, \[tokenizer.eot\]"),
+        (
+            [[1], []],
+            {},
+            r"row 1 of prompts is empty: start with a token, such as the end of a text, \[tokenizer.eot\]",
+        ),
         ([[40]], {}, "ids from 40 to 40, but the vocabulary ends at 39: use the model's tokenizer"),
         ([[1]], dict(overflow="slide"), "overflow='slide', cache=True: choose 'forget' or 'stop'"),
         ([[1]], dict(cache="static"), "cache='static': choose 'forget' or 'stop'; True, False or 'compiled'"),

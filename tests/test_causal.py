@@ -1,4 +1,5 @@
 "The loss against PyTorch's, the future against zero, samples against their distribution."
+
 from dataclasses import replace
 
 import pytest
@@ -117,9 +118,13 @@ def test_sample_sees_no_more_than_the_context():
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_draws_follow_the_distribution(temperature):
     logits, generator, n = torch.tensor([0.0, 1.0, 2.0, -1.0]), torch.Generator().manual_seed(0), 4000
-    counts = torch.bincount(torch.tensor([draw(logits, temperature, generator) for _ in range(n)]), minlength=4)
+    counts = torch.bincount(
+        torch.tensor([draw(logits, temperature, generator) for _ in range(n)]), minlength=4
+    )
     expected = n * (logits / temperature).softmax(-1)
-    assert ((counts - expected).square() / expected).sum() < 16.3  # chi-square, 3 degrees of freedom, p = 0.001
+    assert (
+        (counts - expected).square() / expected
+    ).sum() < 16.3  # chi-square, 3 degrees of freedom, p = 0.001
 
 
 def test_earlier_mentions():
@@ -142,14 +147,20 @@ def test_attention_on_a_recorded_model():
     torch.testing.assert_close(everything, torch.ones(2, 2))
 
 
-@pytest.mark.parametrize("call,text", [
-    (lambda m: causal_loss(m, ids(2, 1)), "1 token a row: a target needs a token before it"),
-    (lambda m: causal_loss(m, ids(2, 14)), "13 tokens, but the context is 12"),
-    (lambda m: sample(m, [], 3), "the prompt is empty: start with a token"),
-    (lambda m: sample(m, [1], 3, temperature=-1.0), "temperature=-1.0: expected a finite number of at least 0"),
-    (lambda m: sample(m, [30], 3), "the vocabulary ends at 29"),
-    (lambda m: attention_on([torch.zeros(2, 3, 3)], []), "no pairs"),
-])
+@pytest.mark.parametrize(
+    "call,text",
+    [
+        (lambda m: causal_loss(m, ids(2, 1)), "1 token a row: a target needs a token before it"),
+        (lambda m: causal_loss(m, ids(2, 14)), "13 tokens, but the context is 12"),
+        (lambda m: sample(m, [], 3), "the prompt is empty: start with a token"),
+        (
+            lambda m: sample(m, [1], 3, temperature=-1.0),
+            "temperature=-1.0: expected a finite number of at least 0",
+        ),
+        (lambda m: sample(m, [30], 3), "the vocabulary ends at 29"),
+        (lambda m: attention_on([torch.zeros(2, 3, 3)], []), "no pairs"),
+    ],
+)
 def test_errors(unchecked, call, text):
     with pytest.raises(ValueError, match=text):
         call(decoder())

@@ -1,4 +1,5 @@
 "Files: written whole or not at all, read without running anything, and everything that can be wrong with one."
+
 import hashlib
 import json
 import os
@@ -23,7 +24,9 @@ def decoder(seed=0, **change):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("make", [Decoder, Encoder, EncoderDecoder])
@@ -108,7 +111,9 @@ def test_foreign_files(tmp_path):
         load(path)
     for metadata in (None, {"format": "pt"}, {"llmlab": '{"class": "Decoder"}'}, {"llmlab": "[1]"}):
         safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata)
-        with pytest.raises(ValueError, match="no header of llmlab.training.save|holds a list, expected a dict"):
+        with pytest.raises(
+            ValueError, match="no header of llmlab.training.save|holds a list, expected a dict"
+        ):
             load(path)
 
 
@@ -120,7 +125,9 @@ def test_every_mismatch_is_named(tmp_path):
         load(tmp_path / "m", other)
     assert "embed.tokens.weight: [20, 16] in the file, [30, 16] in the model" in str(error.value)
     assert "blocks.1.attention.qkv.weight: nothing in the file, [48, 16] in the model" in str(error.value)
-    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), before, strict=True))  # nothing was half loaded
+    assert all(
+        torch.equal(p, q) for p, q in zip(other.parameters(), before, strict=True)
+    )  # nothing was half loaded
 
 
 def test_a_missing_checkpoint_is_file_not_found(tmp_path):
@@ -131,7 +138,9 @@ def test_a_missing_checkpoint_is_file_not_found(tmp_path):
 def test_a_class_that_is_not_ours_is_not_made(tmp_path):
     about = {"class": "Popen", "config": {"args": "true"}, "facts": {}}
     safetensors.torch.save_file({"w": torch.zeros(2, 2)}, tmp_path / "m", {"llmlab": json.dumps(about)})
-    with pytest.raises(ValueError, match=r"m holds a Popen: make the model yourself and call load\(path, model\)"):
+    with pytest.raises(
+        ValueError, match=r"m holds a Popen: make the model yourself and call load\(path, model\)"
+    ):
         load(tmp_path / "m")
     linear = torch.nn.Linear(2, 2, bias=False)
     safetensors.torch.save_file({"weight": torch.ones(2, 2)}, tmp_path / "m", {"llmlab": json.dumps(about)})
@@ -166,10 +175,15 @@ def test_random_states_survive_json():
 def test_the_manifest_knows_every_shipped_file():
     folder = checkpoints.shipped("manifest.json").parent
     listed = json.loads((folder / "manifest.json").read_text())
-    there = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    there = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
     assert {*there} == {*listed, "manifest.json"}
     for name, entry in listed.items():
-        assert (entry["bytes"], entry["sha256"]) == (len(there[name]), hashlib.sha256(there[name]).hexdigest()), name
+        assert (entry["bytes"], entry["sha256"]) == (
+            len(there[name]),
+            hashlib.sha256(there[name]).hexdigest(),
+        ), name
 
 
 # --- a path may begin with ~ ------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 "Needs, wishes and tipping points against brute force; intervals against their definition; error texts."
+
 import csv
 import math
 
@@ -27,7 +28,9 @@ def test_every_candidate_has_a_shape_a_source_and_a_date():
 
 def test_the_readers_own_table_is_read(tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text((ROOT / "llmlab/data/model_choices.csv").read_text() + "Mine,MIT,free,en,1,2,3,4,me,2026\n")
+    path.write_text(
+        (ROOT / "llmlab/data/model_choices.csv").read_text() + "Mine,MIT,free,en,1,2,3,4,me,2026\n"
+    )
     assert choosing.candidates(path)["Mine"]["maths"] == 2.0
 
 
@@ -143,7 +146,9 @@ def test_sign_test_by_hand():
 
 def test_a_card_says_all_and_asks_for_the_rest():
     row = MODELS["Qwen2.5 7B"]
-    card = choosing.choice_card("Qwen2.5 7B", row, Need(gpu="T4 16GB"), {"code": 2}, {"own items": "24 of 30"})
+    card = choosing.choice_card(
+        "Qwen2.5 7B", row, Need(gpu="T4 16GB"), {"code": 2}, {"own items": "24 of 30"}
+    )
     for part in ("Apache-2.0", "T4 16GB", "code 2", "own items: 24 of 30", "arXiv:2412.15115", "2024-12"):
         assert part in card
     assert card.count("to fill in") == 3

@@ -1,4 +1,5 @@
-"Chapter 16: the sandbox lets nothing through that it names, and the tasks are what they say."
+"Chapter 20: the sandbox lets nothing through that it names, and the tasks are what they say."
+
 import math
 import os
 import random
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import code
-from llmlab.code import (
+from llmlab.tasks import code
+from llmlab.tasks.code import (
     EACH,
     KEEP,
     KINDS,
@@ -87,7 +88,10 @@ def test_how_a_program_ends(program, status):
         ("import os; os.kill(os.getppid(), 9)", "process"),
         ("import ctypes", "foreign code"),
         ("import mmap", "foreign code"),
-        ("import _posixsubprocess as p; p.fork_exec([b'touch', b'{place}'], [b'/bin/touch'], *[None] * 20)", "process"),
+        (
+            "import _posixsubprocess as p; p.fork_exec([b'touch', b'{place}'], [b'/bin/touch'], *[None] * 20)",
+            "process",
+        ),
         ("import sys; del sys.modules['_posixsubprocess']; import _posixsubprocess", "process"),
         ("import socket; socket.socketpair()[0].connect('{victim}')", "network"),
         ("import socket; socket.socket(socket.AF_UNIX).bind('{place}')", "network"),
@@ -139,14 +143,18 @@ def test_a_report_counts_only_with_its_number():
     assert verdict("abc passed ", "abc", 0, 2) == Outcome("passed", "")
     assert verdict("abc failed ValueError: no", "abc", 0, 2) == Outcome("failed", "ValueError: no")
     assert verdict("abc passed \0list([1])", "abc", 0, 2, asked=1).values == ([1],)
-    assert verdict("abc passed \0list([1])", "abc", 0, 2, asked=2) == Outcome("failed", "1 readable answers to 2 calls")
+    assert verdict("abc passed \0list([1])", "abc", 0, 2, asked=2) == Outcome(
+        "failed", "1 readable answers to 2 calls"
+    )
     assert verdict("passed ", "abc", 0, 2).status == "failed"
     assert verdict("", "abc", None, 2) == verdict("", "abc", -9, 2) == Outcome("timeout", "more than 2 s")
 
 
 @pytest.mark.parametrize("limits", [dict(seconds=0), dict(seconds=-1), dict(megabytes=1), dict(seconds=True)])
 def test_limits_that_no_python_starts_with(limits):
-    with pytest.raises(ValueError, match="=.*: expected a whole number of at least (1|64; a Python needs them)"):
+    with pytest.raises(
+        ValueError, match="=.*: expected a whole number of at least (1|64; a Python needs them)"
+    ):
         run_program("x = 1", **limits)
 
 
@@ -242,7 +250,9 @@ def test_right_programs_that_look_themselves_up_pass(name):
 
 
 def test_the_program_does_not_see_the_harness():
-    seen = run_program("import __main__\nassert not {'nonce', 'pipe', 'refused', 'watch'} & set(vars(__main__))\n")
+    seen = run_program(
+        "import __main__\nassert not {'nonce', 'pipe', 'refused', 'watch'} & set(vars(__main__))\n"
+    )
     assert seen.status == "passed"
 
 
@@ -255,7 +265,24 @@ def test_time_zones_are_readable():
 
 # --- the values that a program is asked for ---------------------------------------------------------------------------
 
-VALUES = [0, -3, True, None, 1.5, -0.0, 2j, "é\n\0'", b"\0", [], (), set(), {}, (1,), [[1], {2: {3}}], {"a": (None,)}]
+VALUES = [
+    0,
+    -3,
+    True,
+    None,
+    1.5,
+    -0.0,
+    2j,
+    "é\n\0'",
+    b"\0",
+    [],
+    (),
+    set(),
+    {},
+    (1,),
+    [[1], {2: {3}}],
+    {"a": (None,)},
+]
 
 
 def test_values_come_back_as_they_are():
@@ -284,7 +311,10 @@ FLATTERERS = {
 def test_no_program_is_believed_that_does_not_give_the_value(name):
     task = Task(("", "", ""), "", "", (("f([1, 4, 6, -2])", 10),))
     assert passing(task, [FLATTERERS[name]]) == 0
-    right = ["def f(xs):\n    return sum(x for x in xs if x > 3)", "import sys\nf = lambda x: 10\nsys.exit(0)"]
+    right = [
+        "def f(xs):\n    return sum(x for x in xs if x > 3)",
+        "import sys\nf = lambda x: 10\nsys.exit(0)",
+    ]
     assert passing(task, right) == 2
 
 
@@ -303,7 +333,19 @@ def test_values_that_cannot_be_told(program, detail):
     assert outcome.status == "failed" and outcome.detail.startswith(detail) and outcome.values == ()
 
 
-NOT_PLAIN = ["f()", "__import__('os')", "open('x')", "[1", "(" * 9000, "list(1)", "[*x]", "x", "{**{}}", "", "float(x)"]
+NOT_PLAIN = [
+    "f()",
+    "__import__('os')",
+    "open('x')",
+    "[1",
+    "(" * 9000,
+    "list(1)",
+    "[*x]",
+    "x",
+    "{**{}}",
+    "",
+    "float(x)",
+]
 
 
 @pytest.mark.parametrize("text", NOT_PLAIN)

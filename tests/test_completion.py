@@ -1,4 +1,5 @@
 "Completion: pieces make the whole again, batches are what they say, and the shipped model reads both sides."
+
 import random
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load, shipped
-from llmlab.code import parses
-from llmlab.completion import (
+from llmlab.tasks.code import parses
+from llmlab.tasks.completion import (
     CodeBatches,
     CodeTokenizer,
     Gap,
@@ -28,7 +29,7 @@ from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, Decoder
 
-SOURCE = '''
+SOURCE = """
 class Shop:
     def price(self, item):
         "What it costs."
@@ -39,13 +40,15 @@ class Shop:
 async def wait(n):
     total = n + 1
     return total
-'''
+"""
 TOKENIZER = CodeTokenizer(Tokenizer.train(SOURCE * 3, 300))
 
 
 def tiny(**change):
     torch.manual_seed(0)
-    return Decoder(Config(TOKENIZER.vocab_size, **{**dict(context=96, layers=1, heads=2, d_model=32), **change}))
+    return Decoder(
+        Config(TOKENIZER.vocab_size, **{**dict(context=96, layers=1, heads=2, d_model=32), **change})
+    )
 
 
 # --- cutting ----------------------------------------------------------------------------------------------------------
@@ -124,7 +127,9 @@ def test_every_row_is_a_piece_of_the_text():
 def test_a_batch_depends_on_its_step_alone():
     make = lambda: CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8)  # noqa: E731
     assert torch.equal(make()(5), make()(5)) and not torch.equal(make()(5)[:, :9], make()(6)[:, :9])
-    assert not torch.equal(make()(5)[:, :9], CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8, seed=1)(5)[:, :9])
+    assert not torch.equal(
+        make()(5)[:, :9], CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8, seed=1)(5)[:, :9]
+    )
     assert make()(5).shape[1] <= 65
     short = CodeBatches([SOURCE], TOKENIZER, 24, 16)
     assert max(short(step).shape[1] for step in range(20)) <= 25
@@ -181,13 +186,17 @@ def test_a_short_memory_sees_no_more_than_its_tokens():
     ends = [line * 9 + "return x" for line in ("a = 1\n", "bb = [2]\n")]
     last = TOKENIZER.base.encode(ends[0])[-3:]
     assert TOKENIZER.base.encode(ends[1])[-3:] == last
-    assert complete_lines(model, TOKENIZER, ends[:1], memory=3) == complete_lines(model, TOKENIZER, ends[1:], memory=3)
+    assert complete_lines(model, TOKENIZER, ends[:1], memory=3) == complete_lines(
+        model, TOKENIZER, ends[1:], memory=3
+    )
     assert complete_lines(model, TOKENIZER, ends[:1]) != complete_lines(model, TOKENIZER, ends[1:])
 
 
 def test_it_learns_to_fill_and_to_stop():
     model, gap = tiny(), Gap("x =", " 12", "\nprint(x)")
-    ids = torch.tensor([[*TOKENIZER.gap(gap.before, gap.after), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]] * 8)
+    ids = torch.tensor(
+        [[*TOKENIZER.gap(gap.before, gap.after), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]] * 8
+    )
     fit(model, lambda step: ids, code_loss, Recipe(steps=60, lr=1e-2))
     assert fill(model, TOKENIZER, [gap, gap._replace(middle="")]) == [" 12", " 12"]
     assert fill(model, TOKENIZER, []) == []
@@ -223,7 +232,10 @@ def test_the_shipped_model_reads_what_stands_behind(coder):
     texts = [text for source in held.documents.values() for text in functions(source) if 80 < len(text) < 300]
     gaps = [gap for gap in (cut_gap(text, rng) for text in rng.sample(texts, 60)) if gap]
     gaps = [gap for gap in gaps if len(coder[1].gap(gap.before, gap.after)) < 130]
-    assert middle_nats(*coder, gaps).mean() < middle_nats(*coder, [gap._replace(after="") for gap in gaps]).mean()
+    assert (
+        middle_nats(*coder, gaps).mean()
+        < middle_nats(*coder, [gap._replace(after="") for gap in gaps]).mean()
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import cost
 from llmlab.cost import Law, facts, laws, published
-from llmlab.panels import cost_view
+from llmlab.figures.panels import cost_view
 from llmlab.transformer import Config, Decoder, Encoder, parameters
 
 SMALL = Config(vocab_size=50, context=32, layers=2, heads=4, d_model=32)
@@ -24,7 +24,9 @@ SHAPES = {
     "gpt": {},
     "llama": dict(norm="rms", position="rope", feed_forward="swiglu", kv_heads=2, bias=False, tied=False),
     "qwen2": dict(norm="rms", position="rope", feed_forward="swiglu", kv_heads=1, bias="qkv", d_ff=40),
-    "qwen3": dict(norm="rms", position="rope", feed_forward="swiglu", kv_heads=2, bias=False, qk_norm=True, d_head=16),
+    "qwen3": dict(
+        norm="rms", position="rope", feed_forward="swiglu", kv_heads=2, bias=False, qk_norm=True, d_head=16
+    ),
     "bert": dict(norm_place="post", feed_forward="gelu_exact", segments=2),
     "sinusoidal": dict(position="sinusoidal", d_head=6, tied=False),
     "layer qk norm": dict(qk_norm=True, bias=False, kv_heads=2),
@@ -99,7 +101,11 @@ def test_flops_without_logits_are_an_encoders():
 
 def test_gpt3_is_3_14e23():
     run = facts("run")["GPT-3"]
-    assert round(cost.six_nd(run["parameters"].low, run["tokens"].low) / 1e23, 2) == 3.14 == run["flops"].low / 1e23
+    assert (
+        round(cost.six_nd(run["parameters"].low, run["tokens"].low) / 1e23, 2)
+        == 3.14
+        == run["flops"].low / 1e23
+    )
     assert 1 < cost.training_flops(published()["GPT-3"], 3e11) / 3.14e23 < 1.05
 
 
@@ -141,7 +147,10 @@ def test_adam_keeps_what_is_said():
     model(torch.zeros(1, 4, dtype=torch.long)).sum().backward()
     opt.step()
     moments = [x for s in opt.state.values() for x in s.values() if x.numel() > 1]
-    assert sum(x.numel() * x.element_size() for x in moments) == cost.training_memory(SMALL, 1, 8, "fp32")["optimizer"]
+    assert (
+        sum(x.numel() * x.element_size() for x in moments)
+        == cost.training_memory(SMALL, 1, 8, "fp32")["optimizer"]
+    )
 
 
 def test_logits_are_a_chunk_at_a_time():
@@ -162,7 +171,9 @@ def test_llama_caches():
 
 
 def test_devices_and_the_smallest_gpu():
-    assert cost.devices_needed(80e9, "H100 80GB") == 2 and cost.devices_needed(80e9, "H100 80GB", usable=1) == 1
+    assert (
+        cost.devices_needed(80e9, "H100 80GB") == 2 and cost.devices_needed(80e9, "H100 80GB", usable=1) == 1
+    )
     assert cost.smallest_gpu(14e9) == "T4 16GB" and cost.smallest_gpu(15e9) == "RTX 4090 24GB"
 
 
@@ -233,7 +244,9 @@ def test_the_optimum_is_one_and_budget_inverts_it(law, flops):
 def test_table_a3_and_its_correction():
     for n, row in facts("approach 3").items():
         assert laws()["Hoffmann"].budget(float(n)) == pytest.approx(row["flops"].low, rel=0.2)
-    ratio = {name: math.prod(law.optimum(5.76e23)[i] ** (-1, 1)[i] for i in (0, 1)) for name, law in laws().items()}
+    ratio = {
+        name: math.prod(law.optimum(5.76e23)[i] ** (-1, 1)[i] for i in (0, 1)) for name, law in laws().items()
+    }
     assert ratio["Besiroglu"] == pytest.approx(18.4, abs=0.1)
     assert ratio["Hoffmann, rounded"] == pytest.approx(92.6, abs=0.1)
 
@@ -316,7 +329,9 @@ def test_errors_say_what_to_do(call, text):
 # --- tables and figure ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cost_facts.csv", "model_shapes.csv", "model_choices.csv", "api_choices.csv"])
+@pytest.mark.parametrize(
+    "name", ["cost_facts.csv", "model_shapes.csv", "model_choices.csv", "api_choices.csv"]
+)
 def test_every_row_has_a_source_and_a_date(name):
     raw = (ROOT / "llmlab/data" / name).read_bytes()
     for row in csv.DictReader(raw.decode().splitlines()):

@@ -1,4 +1,5 @@
 "What a device can do, batches ahead, shares of a batch, token files."
+
 import random
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from llmlab.transformer import Config, Decoder, Encoder
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("change", [{}, {"tied": False}, {"feed_forward": "swiglu", "kv_heads": 1, "position": "rope"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"tied": False}, {"feed_forward": "swiglu", "kv_heads": 1, "position": "rope"}]
+)
 def test_operations_are_those_that_pytorch_counts(change):
     "PyTorch counts matrix products as they run; its attention on the CPU is counted by hand."
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -157,9 +160,17 @@ def test_a_broken_stream_leaves_no_token_file(tmp_path):
     "ids, vocab_size, said",
     [
         ([70_000], 70_000, "id 70000 is outside the vocabulary: the ids of document 1 run from 0 to 69999"),
-        ([70_000], 300, "id 70000 is outside the vocabulary: the ids of document 1 run from 0 to 299"),  # was 4,464
+        (
+            [70_000],
+            300,
+            "id 70000 is outside the vocabulary: the ids of document 1 run from 0 to 299",
+        ),  # was 4,464
         ([-1], 300, "id -1 is outside the vocabulary"),  # was 65,535
-        ([2.7], 300, "the ids of document 1 are float64, expected whole numbers: they are never rounded"),  # was 2
+        (
+            [2.7],
+            300,
+            "the ids of document 1 are float64, expected whole numbers: they are never rounded",
+        ),  # was 2
         (["2"], 300, "the ids of document 1 are <U1, expected whole numbers"),
         ([1], 2**32 + 1, "vocab_size=4294967297: expected a whole number from 1 to 4294967296"),
         ([1], 300.0, "vocab_size=300.0: expected a whole number"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from llmlab import doctor
+from llmlab.course import doctor
 
 # --- packages ---------------------------------------------------------------------------------------------------------
 
@@ -23,7 +23,9 @@ def site(tmp_path):
     def ask(check, **env):
         code = f"from llmlab import doctor; import json; print(json.dumps([*doctor.{check}()]))"
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])} | env
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
+        ran = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path
+        )
         assert ran.returncode == 0, ran.stderr
         return [doctor.Finding(*row) for row in json.loads(ran.stdout)]
 
@@ -43,7 +45,9 @@ def installed(folder: Path, name: str, version: str | None, *requires: str) -> N
 
 def test_requirements_come_from_the_package_that_brought_llmlab(site):
     "A package of another name than ours; its requirements are too old, missing, half there, for a laptop."
-    installed(site.folder, "another-name", "3.0", "numpy>=99", "nosuch>=1", "half", 'other>=2; extra == "course"')
+    installed(
+        site.folder, "another-name", "3.0", "numpy>=99", "nosuch>=1", "half", 'other>=2; extra == "course"'
+    )
     installed(site.folder, "half", None)
     found = site("look_at_packages")
     assert [f.state for f in found] == ["broken", "broken", "broken", "note"]
@@ -85,7 +89,9 @@ def test_a_torch_that_is_there_and_cannot_be_imported(site, source, said):
 def test_what_breaks_several_packages_is_mended_at_its_source(site):
     for name in ("numpy", "torch"):
         (site.folder / name).mkdir()
-        (site.folder / name / "__init__.py").write_text("raise ImportError('\\n\\nPLEASE READ\\n\\nfile too short')")
+        (site.folder / name / "__init__.py").write_text(
+            "raise ImportError('\\n\\nPLEASE READ\\n\\nfile too short')"
+        )
     wrong = {f.what.split()[0]: f for f in site("look_at_imports") if f.state != "ok"}
     assert {"numpy", "torch"} <= set(wrong)
     assert wrong["torch"].what == "torch cannot be imported: ImportError: file too short"
@@ -236,7 +242,11 @@ def test_socks_needs_a_package(monkeypatch):
     [
         ([sys.executable, "-m", "ipykernel_launcher"], "ok", "starts this Python"),
         (["python", "-m", "ipykernel_launcher"], "ok", "starts this Python"),
-        (["/old/venv/bin/python", "-m", "ipykernel_launcher"], "broken", "'/old/venv/bin/python', which is not there"),
+        (
+            ["/old/venv/bin/python", "-m", "ipykernel_launcher"],
+            "broken",
+            "'/old/venv/bin/python', which is not there",
+        ),
         (["/bin/sh", "-c", "exit"], "note", "another Python, /bin/sh"),
         (None, "broken", "cannot be read"),
     ],
@@ -244,7 +254,9 @@ def test_socks_needs_a_package(monkeypatch):
 def test_a_kernel_of_the_user_that_wins_over_ours(tmp_path, argv, state, said, site):
     folder = tmp_path / "data" / "kernels" / "python3"
     folder.mkdir(parents=True)
-    text = "{" if argv is None else json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
+    text = (
+        "{" if argv is None else json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
+    )
     (folder / "kernel.json").write_text(text)
     found = site("look_at_kernel", JUPYTER_PATH=str(tmp_path / "data"))
     assert [f.state for f in found] == [state] and said in found[0].what
@@ -291,6 +303,8 @@ def test_whatever_is_amiss_says_what_to_do():
 
 def test_the_doctor_s_own_process_imports_nothing_that_may_be_broken():
     heavy = "{'torch', 'numpy', 'anywidget'}"
-    code = f"import sys; from llmlab.doctor import examine; examine(); print(*{heavy} & set(sys.modules))"
+    code = (
+        f"import sys; from llmlab.course.doctor import examine; examine(); print(*{heavy} & set(sys.modules))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""

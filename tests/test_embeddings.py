@@ -24,7 +24,9 @@ SIZES |= dict(max_position_embeddings=42)
 SHAPES = {
     "Bert": SIZES,
     "Roberta": SIZES | dict(pad_token_id=1, type_vocab_size=1),
-    "DistilBert": dict(vocab_size=61, dim=32, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=42),
+    "DistilBert": dict(
+        vocab_size=61, dim=32, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=42
+    ),
 }
 TEXTS = ["w5 w6 w7", "w8", " ".join(f"w{i}" for i in range(5, 40)), "", "w60 w5", "w9 " * 20]
 MEAN = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}
@@ -52,7 +54,9 @@ def folder_of(place, name="Bert", pooling=None, normalize=False, **more):
     words().save(str(place / "tokenizer.json"))
     if pooling is not None:
         write_steps(place, ["Transformer", "Pooling", *["Normalize"] * normalize])
-        (place / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | pooling))
+        (place / "1_Pooling" / "config.json").write_text(
+            json.dumps({"word_embedding_dimension": 32} | pooling)
+        )
     for file, about in more.items():
         (place / f"{file}.json").write_text(json.dumps(about))
     return peer, place
@@ -71,7 +75,9 @@ def write_steps(place, kinds):
 
 def by_transformers(peer, texts, pooling, normalize, longest=None):
     "The usual recipe: one padded batch, the mean over the attention mask or the first token."
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=words(), pad_token="[PAD]", cls_token="[CLS]")
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words(), pad_token="[PAD]", cls_token="[CLS]"
+    )
     if peer.config.model_type == "roberta":  # its code counts positions by the id of padding
         fast.pad_token = "<s>"
     batch = fast(texts, padding=True, truncation=longest is not None, max_length=longest, return_tensors="pt")
@@ -112,7 +118,11 @@ def test_equal_to_transformers(tmp_path, name, pooling, normalize):
 def test_the_shipped_model_equals_transformers():
     folder = shipped("stories-bert")
     model, tokenizer = load(folder)
-    texts = ["The cat sat on the mat.", "Mia lost the red cup.", "One day Mia went to the park with a dog and a cup."]
+    texts = [
+        "The cat sat on the mat.",
+        "Mia lost the red cup.",
+        "One day Mia went to the park with a dog and a cup.",
+    ]
     peer = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
     batch = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -168,13 +178,19 @@ def test_the_folder_decides_and_an_argument_goes_before(tmp_path, pooling, norma
     model, tokenizer = load(folder)
     assert model.pooling == Pooling(pooling, normalize)
     close(sentence_embeddings(model, tokenizer, TEXTS), by_transformers(peer, TEXTS, pooling, normalize))
-    close(sentence_embeddings(model, tokenizer, TEXTS, "mean", False), by_transformers(peer, TEXTS, "mean", False))
+    close(
+        sentence_embeddings(model, tokenizer, TEXTS, "mean", False),
+        by_transformers(peer, TEXTS, "mean", False),
+    )
 
 
 def test_a_folder_that_says_nothing_is_pooled_by_the_mean(tmp_path):
     model, tokenizer = load(folder_of(tmp_path)[1])
     assert model.pooling is None
-    close(sentence_embeddings(model, tokenizer, TEXTS), sentence_embeddings(model, tokenizer, TEXTS, "mean", False))
+    close(
+        sentence_embeddings(model, tokenizer, TEXTS),
+        sentence_embeddings(model, tokenizer, TEXTS, "mean", False),
+    )
 
 
 def test_the_longest_text_and_lower_case_as_the_folder_says(tmp_path):
@@ -191,7 +207,10 @@ def test_the_longest_text_and_lower_case_as_the_folder_says(tmp_path):
 
 OTHERS = {
     "pools by max_tokens, expected mean or cls": {"pooling_mode_max_tokens": True},
-    "pools by cls_token and mean_tokens, expected": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
+    "pools by cls_token and mean_tokens, expected": {
+        "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": True,
+    },
     "pools by nothing, expected": {"pooling_mode_mean_tokens": False},
     "pools by lasttoken, expected": {"pooling_mode": "lasttoken"},
     "pools by mean and cls, expected": {"pooling_mode": ["mean", "cls"]},
@@ -221,8 +240,15 @@ def test_a_prompt_before_each_text_is_named(tmp_path):
 
 BROKEN = {
     "modules.json": ["{", "{}", '["Pooling"]', '[{"type": 3, "path": ""}]'],
-    "1_Pooling/config.json": ["[]", "{", '{"word_embedding_dimension": 64, "pooling_mode_mean_tokens": true}'],
-    "sentence_bert_config.json": ["[1]", *(json.dumps({"max_seq_length": wrong}) for wrong in (0, True, 5.5))],
+    "1_Pooling/config.json": [
+        "[]",
+        "{",
+        '{"word_embedding_dimension": 64, "pooling_mode_mean_tokens": true}',
+    ],
+    "sentence_bert_config.json": [
+        "[1]",
+        *(json.dumps({"max_seq_length": wrong}) for wrong in (0, True, 5.5)),
+    ],
 }
 
 
@@ -262,7 +288,9 @@ def test_bad_input_is_named(tmp_path, texts, more, message):
         sentence_embeddings(model, tokenizer, texts, **more)
 
 
-@pytest.mark.parametrize(("texts", "message"), [(3, "texts=3: expected a list"), (["w5", None], r"texts\[1\]=None:")])
+@pytest.mark.parametrize(
+    ("texts", "message"), [(3, "texts=3: expected a list"), (["w5", None], r"texts\[1\]=None:")]
+)
 def test_what_is_no_text_is_named(texts, message):
     with pytest.raises(ValueError, match=message):
         check_texts(texts)

@@ -1,4 +1,5 @@
 "Measures of bias and memory against pencil, brute force and published examples; controls; what each refuses."
+
 import json
 import math
 from itertools import combinations, product
@@ -48,7 +49,10 @@ def leaning(strength, rare=0.0):
 
     def score(texts):
         at = [(any(a in t for a in A), any(p in t for p in P)) for t in texts]
-        return [strength * (a and p) - rare * ("Ada" in t) - 0.1 * len(t) for t, (a, p) in zip(texts, at, strict=True)]
+        return [
+            strength * (a and p) - rare * ("Ada" in t) - 0.1 * len(t)
+            for t, (a, p) in zip(texts, at, strict=True)
+        ]
 
     return score
 
@@ -80,13 +84,20 @@ def test_counterfactual_pencil():
 def test_a_rare_name_changes_nothing_and_the_lean_is_found(strength, rare):
     found = counterfactual(leaning(strength, rare), TEMPLATES, (A, B), (P, Q))
     assert found == pytest.approx(strength, abs=1e-9)
-    assert counterfactual(leaning(strength, rare), TEMPLATES, (B, A), (P, Q)) == pytest.approx(-strength, abs=1e-9)
-    assert counterfactual(leaning(strength, rare), TEMPLATES, (A, B), (Q, P)) == pytest.approx(-strength, abs=1e-9)
+    assert counterfactual(leaning(strength, rare), TEMPLATES, (B, A), (P, Q)) == pytest.approx(
+        -strength, abs=1e-9
+    )
+    assert counterfactual(leaning(strength, rare), TEMPLATES, (A, B), (Q, P)) == pytest.approx(
+        -strength, abs=1e-9
+    )
 
 
 def test_rows_are_pairs_and_units_hold_the_templates_together():
     def score(texts):
-        return [3.0 * ("Ada" in t and any(p in t for p in P)) + 0.5 * (t.startswith("B") and "。" in t) for t in texts]
+        return [
+            3.0 * ("Ada" in t and any(p in t for p in P)) + 0.5 * (t.startswith("B") and "。" in t)
+            for t in texts
+        ]
 
     found = counterfactual(score, TEMPLATES, (A, B), (P, Q))
     assert found.rows[:, 0].tolist() == [3, 0, 0, 3, 0, 0] and found.units == [0, 1, 2, 0, 1, 2]
@@ -105,14 +116,29 @@ def test_slots_may_stand_in_any_order():
     [
         ([], (A, B), (P, Q), r"templates=\[\]: give a list of at least one text"),
         ("{group} is {word}", (A, B), (P, Q), "templates='{group} is {word}': give a list"),
-        (["She is a {word}."], (A, B), (P, Q), r"template 'She is a \{word\}.': write \{group\} into it, exactly once"),
+        (
+            ["She is a {word}."],
+            (A, B),
+            (P, Q),
+            r"template 'She is a \{word\}.': write \{group\} into it, exactly once",
+        ),
         (["{group} is."], (A, B), (P, Q), r"write \{word\} into it"),
         (["He."], (A, B), (P, Q), r"write \{group\} and \{word\} into it"),
         (["{group} {group} {word}"], (A, B), (P, Q), r"write \{group\} into it, exactly once"),
-        (TEMPLATES, (A, B[:2]), (P, Q), "groups of 3 and 2: they are compared in pairs, so give as many on each side"),
+        (
+            TEMPLATES,
+            (A, B[:2]),
+            (P, Q),
+            "groups of 3 and 2: they are compared in pairs, so give as many on each side",
+        ),
         (TEMPLATES, ([], []), (P, Q), "groups of 0 and 0"),
         (TEMPLATES, (A, B), (P, Q[:1]), "words of 2 and 1: they are compared in pairs"),
-        (TEMPLATES, (A, ["Ida", "Ada", "Kai"]), (P, Q), "Ada on both sides of the groups: swapping it changes nothing"),
+        (
+            TEMPLATES,
+            (A, ["Ida", "Ada", "Kai"]),
+            (P, Q),
+            "Ada on both sides of the groups: swapping it changes nothing",
+        ),
     ],
 )
 def test_what_cannot_be_swapped(templates, groups, words, said):
@@ -134,7 +160,9 @@ def many(values):
 
 def test_p_is_that_of_all_signs():
     values = [1.0, 2.0, 3.0, 4.0, -0.5]
-    flips = [abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((1, -1), repeat=5)]
+    flips = [
+        abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((1, -1), repeat=5)
+    ]
     exact = np.mean(np.array(flips) >= sum(values) - 1e-9)
     found = sure(many(values))
     assert found.recipe["p"] == pytest.approx(exact, abs=0.015) and exact == 4 / 32
@@ -183,12 +211,21 @@ def test_the_example_of_the_paper():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.01, 0.5))
 def test_both_reject_what_their_papers_step_through(p, level):
     n, ranked = len(p), sorted(range(len(p)), key=lambda i: p[i])
-    assume(all(abs(p[i] * k - level * m) > 1e-9 for i in range(n) for k in range(1, n + 1) for m in range(1, n + 1)))
+    assume(
+        all(
+            abs(p[i] * k - level * m) > 1e-9
+            for i in range(n)
+            for k in range(1, n + 1)
+            for m in range(1, n + 1)
+        )
+    )
     down = next((k for k, i in enumerate(ranked) if p[i] > level / (n - k)), n)
     up = max((k for k, i in enumerate(ranked, 1) if p[i] <= level * k / n), default=0)
     assert {i for i in range(n) if holm(p)[i] <= level} == set(ranked[:down])
     assert {i for i in range(n) if benjamini_hochberg(p)[i] <= level} == set(ranked[:up])
-    assert (benjamini_hochberg(p) <= holm(p) + 1e-12).all() and (benjamini_hochberg(p) >= np.array(p) - 1e-12).all()
+    assert (benjamini_hochberg(p) <= holm(p) + 1e-12).all() and (
+        benjamini_hochberg(p) >= np.array(p) - 1e-12
+    ).all()
 
 
 @pytest.mark.parametrize("p", [[], [1.2], [-0.1, 0.5], [math.nan]])
@@ -222,7 +259,9 @@ def brute(vectors, x, y, a, b):
     s = {w: np.mean([cos(w, v) for v in a]) - np.mean([cos(w, v) for v in b]) for w in [*x, *y]}
     real = sum(s[w] for w in x)
     chance = [sum(s[w] for w in half) >= real - 1e-12 for half in combinations(s, len(x))]
-    return (np.mean([s[w] for w in x]) - np.mean([s[w] for w in y])) / np.std(list(s.values()), ddof=1), np.mean(chance)
+    return (np.mean([s[w] for w in x]) - np.mean([s[w] for w in y])) / np.std(
+        list(s.values()), ddof=1
+    ), np.mean(chance)
 
 
 @settings(max_examples=30)
@@ -326,7 +365,10 @@ def test_the_readers_own_table(tmp_path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("sent_more,less,bias_type\na,b,c\n", "1 rows, lacks the columns sent_less: write sent_more,sent_less,bias"),
+        (
+            "sent_more,less,bias_type\na,b,c\n",
+            "1 rows, lacks the columns sent_less: write sent_more,sent_less,bias",
+        ),
         ("a\n1\n", "lacks the columns sent_more, sent_less, bias_type"),
         ("sent_more,sent_less,bias_type\n", "0 rows, lacks the columns sent_more, sent_less, bias_type"),
         ("", "0 rows"),
@@ -350,7 +392,9 @@ def test_a_tokenizer_of_the_hub_gives_the_same_numbers_as_its_library():
         hidden = torch.tensor([[*ids[:at], inner.token_to_id("[MASK]"), *ids[at + 1 :]]])
         wanted.append(model(hidden)[0, at].log_softmax(-1)[ids[at]].item())
     assert pseudo_logprobs(model, tokenizer, text).tolist() == pytest.approx(wanted, abs=1e-4)
-    assert tokenizer.strings(ids)[0] == "[CLS]" and len(gap_logprobs(model, tokenizer, text)[1]) == len(ids) - 2
+    assert (
+        tokenizer.strings(ids)[0] == "[CLS]" and len(gap_logprobs(model, tokenizer, text)[1]) == len(ids) - 2
+    )
     with pytest.raises(ValueError, match=r"nothing to hide in \['\[CLS\]', '\[SEP\]'\]"):
         pseudo_logprobs(model, tokenizer, "")
 
@@ -362,9 +406,13 @@ def test_unknown_words_and_models_without_a_mask_are_refused():
     inner = Inner(models.WordLevel({"[UNK]": 0, "[MASK]": 1, "cat": 2}, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     assert HubTokenizer(inner).encode("cat") == [2]
-    with pytest.raises(ValueError, match=r"'cat zorp' holds a word that the vocabulary lacks, read as \[UNK\]"):
+    with pytest.raises(
+        ValueError, match=r"'cat zorp' holds a word that the vocabulary lacks, read as \[UNK\]"
+    ):
         HubTokenizer(inner).encode("cat zorp")
-    with pytest.raises(ValueError, match=r"this tokenizer has no \[MASK\]: pseudo-log-likelihoods need a masked model"):
+    with pytest.raises(
+        ValueError, match=r"this tokenizer has no \[MASK\]: pseudo-log-likelihoods need a masked model"
+    ):
         HubTokenizer(Inner(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")))
 
 
@@ -374,7 +422,10 @@ def test_unknown_words_and_models_without_a_mask_are_refused():
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_texts_of_any_length_score_as_alone(batch_size):
     model, texts = decoder(), ["Ada is a baker.", "阿甲是厨师。", "", "Ida is a doctor. Ada is a baker."]
-    alone = [token_logprobs(model, [TOKENIZER.eot, *TOKENIZER.encode(t), TOKENIZER.eot]).sum().item() for t in texts]
+    alone = [
+        token_logprobs(model, [TOKENIZER.eot, *TOKENIZER.encode(t), TOKENIZER.eot]).sum().item()
+        for t in texts
+    ]
     assert text_logprobs(model, TOKENIZER, texts, batch_size) == pytest.approx(alone, abs=1e-3)
     assert len(text_logprobs(model, TOKENIZER, [])) == 0
 
@@ -411,7 +462,10 @@ def test_groups_that_cannot_be_swapped():
 
 def test_exposure_pencil():
     assert exposure([-3.0, -1.0, -2.0, -4.0], 1) == 2 and exposure([-3.0, -1.0, -2.0, -4.0], 3) == 0
-    assert exposure([-3.0, -1.0, -2.0, -4.0], 2) == 1 and exposure([-3.0, -1.0, -2.0, -4.0], 2).recipe["rank"] == 2
+    assert (
+        exposure([-3.0, -1.0, -2.0, -4.0], 2) == 1
+        and exposure([-3.0, -1.0, -2.0, -4.0], 2).recipe["rank"] == 2
+    )
     assert exposure([0.0, 0.0, 0.0, 0.0], 0) == 0, "a model that knows nothing exposes nothing"
 
 
@@ -426,7 +480,9 @@ NO_SECRET = [([], 0), ([-1.0], 0), ([-1.0, -2.0], 2), ([-1.0, -2.0], -1), ([-1.0
 
 @pytest.mark.parametrize("logprobs, secret", NO_SECRET)
 def test_what_has_no_exposure(logprobs, secret):
-    with pytest.raises(ValueError, match=rf"secret {secret} among .* log-probabilities: give|secret=-1: expected"):
+    with pytest.raises(
+        ValueError, match=rf"secret {secret} among .* log-probabilities: give|secret=-1: expected"
+    ):
         exposure(logprobs, secret)
 
 
@@ -450,7 +506,9 @@ def test_a_sheet_keeps_answers_and_shows_gaps():
         "# Mine\n\n## Uses\n\n**For what?** Tests.\n\n**For what not?** to fill in\n\n"
         "## Data\n\n**Whose?** to fill in\n\n1 of 3 questions answered.\n"
     )
-    with pytest.raises(ValueError, match="no question 'For whom' on this sheet; the nearest is 'For what\\?'"):
+    with pytest.raises(
+        ValueError, match="no question 'For whom' on this sheet; the nearest is 'For what\\?'"
+    ):
         fill_in("Mine", {"Uses": ["For what?"]}, {"For whom": "x"})
 
 
@@ -480,7 +538,9 @@ def test_marks_correct_p_within_each_model():
     found = marks(table)
     plain = [table["one"][w].recipe["p"] for w in ("x", "y")]
     assert [found["one"][w]["p"] for w in ("x", "y")] == pytest.approx(holm(plain).tolist())
-    assert found["two"]["x"]["points"] == pytest.approx(values["x"]) and found["two"]["x"]["at"] == pytest.approx(1.1)
+    assert found["two"]["x"]["points"] == pytest.approx(values["x"]) and found["two"]["x"][
+        "at"
+    ] == pytest.approx(1.1)
     assert found["two"]["x"]["low"] == table["two"]["x"].recipe["low"]
 
 

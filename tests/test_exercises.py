@@ -1,11 +1,12 @@
 "Exercises: what a check says, what shows, and that every exercise of the course verifies itself."
+
 import ast
 import json
 
 import pytest
 from conftest import ROOT
 
-from llmlab.exercises import Exercise, predict
+from llmlab.course.exercises import Exercise, predict
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 
@@ -33,7 +34,9 @@ def test_whatever_goes_wrong_is_a_result():
         raise NotImplementedError
 
     assert "Nothing written yet" in exercise().check(unwritten).message
-    assert exercise().check(lambda x: 1 / 0).message == "Your code raised `ZeroDivisionError`: division by zero"
+    assert (
+        exercise().check(lambda x: 1 / 0).message == "Your code raised `ZeroDivisionError`: division by zero"
+    )
     assert "TypeError" in exercise().check(None).message
     assert "no message" in exercise(check=lambda f: (_ for _ in ()).throw(AssertionError)).check(0).message
 
@@ -41,16 +44,22 @@ def test_whatever_goes_wrong_is_a_result():
 def test_verify_passes_a_right_solution_and_refuses_a_wrong_one():
     exercise().verify()
     exercise(solution="double = lambda x: 2 * x").verify()
-    with pytest.raises(AssertionError, match="the solution of 'Double' fails its own check: Two twos are four"):
+    with pytest.raises(
+        AssertionError, match="the solution of 'Double' fails its own check: Two twos are four"
+    ):
         exercise(solution="def double(x):\n    return 3 * x").verify()
 
 
 def test_a_solution_may_use_helpers_and_the_chapters_names():
-    exercise(solution="def two():\n    return len(NOTEBOOKS) * 0 + 2\n\ndef double(x):\n    return two() * x").verify()
+    exercise(
+        solution="def two():\n    return len(NOTEBOOKS) * 0 + 2\n\ndef double(x):\n    return two() * x"
+    ).verify()
 
 
 def test_a_solution_must_end_in_what_is_checked():
-    with pytest.raises(ValueError, match="the solution ends in Expr: end it in the function or the assignment"):
+    with pytest.raises(
+        ValueError, match="the solution ends in Expr: end it in the function or the assignment"
+    ):
         exercise(solution="def double(x):\n    return 2 * x\ndouble(2)").verify()
 
 
@@ -65,7 +74,9 @@ def test_hints_open_one_inside_the_other_and_the_solution_last():
     parts = ("Double", "3 min", "Write <code>double(x)</code>", "Hint 1 of 2", "Hint 2 of 2", "Solution")
     places = [markup.index(part) for part in parts]
     assert places == sorted(places) and markup.count("<details") == 3
-    assert markup.index("</details>") > markup.index("return 2 * x"), "nested: no details closes before the solution"
+    assert markup.index("</details>") > markup.index("return 2 * x"), (
+        "nested: no details closes before the solution"
+    )
 
 
 def test_text_is_escaped():
@@ -99,9 +110,17 @@ def made_and_verified(cells):
 
 def code(path):
     "Code cells without their directives and magics; hidden ones included, exported ones not."
-    cells = ["".join(c["source"]) for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
-    kept = [c for c in cells if "#| export" not in c and not c.lstrip().startswith("%%") and "get_ipython" not in c]
-    return ["\n".join(line for line in c.split("\n") if not line.lstrip().startswith(("%", "!"))) for c in kept]
+    cells = [
+        "".join(c["source"]) for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "code"
+    ]
+    kept = [
+        c
+        for c in cells
+        if "#| export" not in c and not c.lstrip().startswith("%%") and "get_ipython" not in c
+    ]
+    return [
+        "\n".join(line for line in c.split("\n") if not line.lstrip().startswith(("%", "!"))) for c in kept
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[f.stem for f in NOTEBOOKS])

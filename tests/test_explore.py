@@ -1,4 +1,5 @@
 "explore: one pass for two kinds of models, a text box that waits, and answers that follow it."
+
 import asyncio
 import gc
 import sys
@@ -11,10 +12,10 @@ import torch
 from test_views import HOSTILE
 
 from llmlab.causal import sample
-from llmlab.explore import context_of, explore, look, pictures, text_ids, token_names, write_on
+from llmlab.figures.explore import context_of, explore, look, pictures, text_ids, token_names, write_on
+from llmlab.figures.views import WIDGET
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
-from llmlab.views import WIDGET
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,9 @@ def test_a_model_of_transformers_works_alike(hub):
 
 def test_writing_on_agrees_with_the_sampler_of_chapter_8(model, tokenizer):
     ids = text_ids(tokenizer, "the")
-    assert write_on(model, ids, 30, 0.8, seed=3) == sample(model, ids, 30, 0.8, seed=3), "also beyond the context"
+    assert write_on(model, ids, 30, 0.8, seed=3) == sample(model, ids, 30, 0.8, seed=3), (
+        "also beyond the context"
+    )
 
 
 def test_a_long_text_is_cropped_as_for_the_model(model, tokenizer):

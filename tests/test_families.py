@@ -21,7 +21,9 @@ transformers.utils.logging.disable_progress_bar()
 
 BART = dict(vocab_size=61, d_model=32, max_position_embeddings=40, encoder_layers=3, decoder_layers=2)
 BART |= {
-    f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in (("ffn_dim", 48), ("attention_heads", 4))
+    f"{side}_{name}": n
+    for side in ("encoder", "decoder")
+    for name, n in (("ffn_dim", 48), ("attention_heads", 4))
 }
 MARIAN = BART | dict(pad_token_id=60, decoder_start_token_id=60)
 T5 = dict(vocab_size=61, d_model=32, d_kv=12, d_ff=48, num_heads=4, num_layers=3, num_decoder_layers=2)
@@ -29,9 +31,17 @@ T5 |= dict(relative_attention_num_buckets=8, relative_attention_max_distance=16,
 GATED = T5 | dict(feed_forward_proj="gated-gelu")
 PEERS = {
     "bart": ("BartForConditionalGeneration", "BartConfig", BART),
-    "bart-scaled": ("BartForConditionalGeneration", "BartConfig", BART | dict(scale_embedding=True, decoder_layers=4)),
+    "bart-scaled": (
+        "BartForConditionalGeneration",
+        "BartConfig",
+        BART | dict(scale_embedding=True, decoder_layers=4),
+    ),
     "bart-relu": ("BartForConditionalGeneration", "BartConfig", BART | dict(activation_function="relu")),
-    "marian": ("MarianMTModel", "MarianConfig", MARIAN | dict(scale_embedding=True, activation_function="swish")),
+    "marian": (
+        "MarianMTModel",
+        "MarianConfig",
+        MARIAN | dict(scale_embedding=True, activation_function="swish"),
+    ),
     "marian-plain": ("MarianMTModel", "MarianConfig", MARIAN),
     "t5": ("T5ForConditionalGeneration", "T5Config", T5),
     "t5-gated": ("T5ForConditionalGeneration", "T5Config", GATED),
@@ -45,7 +55,9 @@ def roused(model):
     "Weights large enough that every part of the model matters, other gains, biases and constants everywhere."
     for p in model.parameters():
         if p.requires_grad:  # Marian's waves stay what they are
-            nn.init.normal_(p, std=0.3) if p.ndim == 2 else nn.init.normal_(p, 1.0 if p.mean() > 0.5 else 0.0, 0.2)
+            nn.init.normal_(p, std=0.3) if p.ndim == 2 else nn.init.normal_(
+                p, 1.0 if p.mean() > 0.5 else 0.0, 0.2
+            )
     if hasattr(model, "final_logits_bias"):
         model.final_logits_bias.normal_(0, 0.5)
     return model.eval()
@@ -147,14 +159,18 @@ def test_gradients_of_the_shared_table_equal(saved, name):
     (source, real), target = padded([9, 4]), ids(2, 6, seed=2)
     weights = torch.randn(2, 6, 61, generator=torch.Generator().manual_seed(3))
     peer.zero_grad()
-    (peer(input_ids=source, attention_mask=real.long(), decoder_input_ids=target).logits * weights).sum().backward()
+    (
+        peer(input_ids=source, attention_mask=real.long(), decoder_input_ids=target).logits * weights
+    ).sum().backward()
     (model(source, target, real) * weights).sum().backward()
     theirs = peer.get_input_embeddings().weight.grad
     padding = (
         peer.config.pad_token_id if name != "t5" else None
     )  # transformers gives padding's row no gradient as an input
     rows = [i for i in range(61) if i != padding]
-    torch.testing.assert_close(model.encoder.embed.tokens.weight.grad[rows], theirs[rows], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        model.encoder.embed.tokens.weight.grad[rows], theirs[rows], atol=1e-3, rtol=1e-3
+    )
     assert model.decoder.embed.tokens is model.encoder.embed.tokens
 
 
@@ -164,7 +180,10 @@ def test_every_tensor_of_the_file_has_its_place(saved, name):
     model, _ = load(folder)
     stored = safetensors.torch.load_file(folder / "model.safetensors")
     unread = 2 * 2 * 32 if name.startswith("bart") else 0  # rows 0 and 1 of BART's positions
-    assert sum(x.numel() for x in own_tensors(model).values()) == sum(x.numel() for x in stored.values()) - unread
+    assert (
+        sum(x.numel() for x in own_tensors(model).values())
+        == sum(x.numel() for x in stored.values()) - unread
+    )
 
 
 def test_other_number_formats(saved):
@@ -202,7 +221,9 @@ def test_forced_and_forbidden_ids(saved, name, tmp_path):
     peer = peer_of(name)
     model, _ = load(save(peer, tmp_path))
     usual = same_texts(peer, model, [9, 4], 6)
-    facts = dict(forced_bos_token_id=7, forced_eos_token_id=11, bad_words_ids=[[usual[0][1]]], eos_token_id=[11, 12])
+    facts = dict(
+        forced_bos_token_id=7, forced_eos_token_id=11, bad_words_ids=[[usual[0][1]]], eos_token_id=[11, 12]
+    )
     edit(tmp_path, "generation_config.json", **facts)
     peer.generation_config = transformers.GenerationConfig.from_pretrained(tmp_path)
     model, _ = load(tmp_path)
@@ -268,7 +289,11 @@ def test_a_file_may_store_the_shared_table_several_times(folder):
     both = {f"model.{side}.embed_tokens.weight": "model.shared.weight" for side in ("encoder", "decoder")}
     for where, base, twins in (
         (marian, "model.shared.weight", [*both, "lm_head.weight"]),
-        (t5, "shared.weight", ["lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]),
+        (
+            t5,
+            "shared.weight",
+            ["lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"],
+        ),
     ):
         restore(where, lambda x, base=base, twins=twins: x.update({name: x[base].clone() for name in twins}))
         assert load(where)[0].cfg.tied
@@ -278,7 +303,9 @@ def test_a_file_may_store_the_shared_table_several_times(folder):
 def test_tables_that_differ_are_refused(folder, name):
     marian = folder("marian")
     restore(marian, lambda x: x.update({f"{name}.weight": x["model.shared.weight"] + 1}))
-    with pytest.raises(ValueError, match=f"{name}.weight and model.shared.weight .* stored with other numbers"):
+    with pytest.raises(
+        ValueError, match=f"{name}.weight and model.shared.weight .* stored with other numbers"
+    ):
         load(marian)
 
 

@@ -1,4 +1,5 @@
 "Every figure in a browser: it draws, answers to mouse and keyboard, runs no token's text, and asks no other host."
+
 import http.server
 import json
 import re
@@ -11,9 +12,9 @@ import pytest
 from conftest import ROOT
 from test_views import figures, softmax
 
-from llmlab import panels, views
-from llmlab.exercises import Exercise, predict
-from llmlab.maps import Pooled
+from llmlab.course.exercises import Exercise, predict
+from llmlab.figures import panels, views
+from llmlab.figures.maps import Pooled
 
 ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1'>"
 # a drawn figure has taken its caption away, a failed one says so there
@@ -21,8 +22,21 @@ MOUNTED = """[...document.querySelectorAll('figure.llmlab-figure figcaption')]
     .every(caption => caption.textContent.includes('could not be drawn'))"""
 pytestmark = pytest.mark.slow
 KINDS = [
-    "attention", "formula", "next_token", "tokens", "curves", "mask", "cost", "neuron", "decoding", "beams",
-    "spans", "phrases", "bias", "grid", "patches",
+    "attention",
+    "formula",
+    "next_token",
+    "tokens",
+    "curves",
+    "mask",
+    "cost",
+    "neuron",
+    "decoding",
+    "beams",
+    "spans",
+    "phrases",
+    "bias",
+    "grid",
+    "patches",
 ]
 
 
@@ -68,7 +82,9 @@ def in_book(book, name, *shown):
     loader = '<script type="module" src="_static/llmlab/figure.js"></script>'
     head = f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">{loader}'
     themed = "cell_output output row container"  # class names of the book's theme
-    (folder / f"{name}.html").write_text(f'{head}<div class="{themed}">{"<p>between</p>".join(shown)}</div>', "utf-8")
+    (folder / f"{name}.html").write_text(
+        f'{head}<div class="{themed}">{"<p>between</p>".join(shown)}</div>', "utf-8"
+    )
     return f"{address}/{name}.html"
 
 
@@ -96,7 +112,9 @@ def seen_texts(buttons):
 
 def drawn(page, selector, side=0):
     "How many colours a canvas shows, or the square of this side in its lower right corner, where no label stands."
-    square = f"c.width - 4 - {side}, c.height - 4 - {side}, {side}, {side}" if side else "0, 0, c.width, c.height"
+    square = (
+        f"c.width - 4 - {side}, c.height - 4 - {side}, {side}, {side}" if side else "0, 0, c.width, c.height"
+    )
     count = f"c => new Set(new Uint32Array(c.getContext('2d').getImageData({square}).data.buffer)).size"
     return page.locator(selector).first.evaluate(count)
 
@@ -150,7 +168,9 @@ def test_hovering_the_matrix_shows_the_weight(page, home):
     side = 34
     page.mouse.move(box["x"] + box["width"] - 4 - 2.5 * side, box["y"] + box["height"] - 4 - 1.5 * side)
     heading = page.locator(".matrix .title").inner_text()
-    assert heading.startswith("“c” (2) → “b” (1): ") and abs(float(heading[-5:]) - weights[0, 0, 2, 1]) < 0.004
+    assert (
+        heading.startswith("“c” (2) → “b” (1): ") and abs(float(heading[-5:]) - weights[0, 0, 2, 1]) < 0.004
+    )
     page.mouse.down()
     page.mouse.up()
     assert "“c” (2) looks most at" in say(page)
@@ -165,7 +185,9 @@ def test_lines_search_zoom_and_comparison(page, home):
     page.get_by_placeholder("find a token").press("Enter")
     assert "“w10” (10) looks most at" in say(page) and page.locator(".chips .found").count() == 11
     page.get_by_role("button", name="zoom in").click()
-    page.wait_for_function("document.querySelector('.matrix .title').textContent.includes('tokens 3–17 at 3–17')")
+    page.wait_for_function(
+        "document.querySelector('.matrix .title').textContent.includes('tokens 3–17 at 3–17')"
+    )
     page.get_by_role("button", name="zoom out").click()
     page.get_by_role("button", name="compare with this head").click()
     page.get_by_role("radio", name="layer 1, head 1").click()
@@ -184,14 +206,18 @@ def test_lines_search_zoom_and_comparison(page, home):
 def test_sentence_pairs_show_one_quarter(page, home):
     page.goto(home(views.attention_view(softmax((1, 1, 6, 6)), list("abcdef"), second=2)))
     page.get_by_label("sentences").select_option("B looks at A")
-    page.wait_for_function("document.querySelector('.matrix .title').textContent.includes('tokens 2–5 at 0–1')")
+    page.wait_for_function(
+        "document.querySelector('.matrix .title').textContent.includes('tokens 2–5 at 0–1')"
+    )
 
 
 def test_mean_rollout_entropy_and_distance(page, home):
     weights = softmax((2, 2, 4, 4))
     page.goto(home(views.attention_view(weights, list("abcd"))))
     page.get_by_role("radio", name="layer 1, mean of its heads").click()
-    page.wait_for_function("document.querySelector('.say').textContent.startsWith('Layer 1, mean of its heads')")
+    page.wait_for_function(
+        "document.querySelector('.say').textContent.startsWith('Layer 1, mean of its heads')"
+    )
     numbers = [float(n) for n in page.locator(".chips small").all_inner_texts()]
     assert np.allclose(numbers, weights[1].mean(0)[3], atol=0.006)
     page.get_by_role("radio", name="layer 1, rollout").click()
@@ -206,7 +232,9 @@ def test_two_models_stand_side_by_side(page, home):
     page.goto(home(views.attention_view({"base": one, "tuned": two}, list("abc"))))
     page.get_by_role("button", name="compare with this head").click()
     page.get_by_role("radio", name="tuned").click()
-    page.wait_for_function("document.querySelector('.say').textContent.includes('minus base, layer 0, head 0')")
+    page.wait_for_function(
+        "document.querySelector('.say').textContent.includes('minus base, layer 0, head 0')"
+    )
     number = float(page.locator(".chips small").first.inner_text().replace("−", "-"))
     assert number == pytest.approx(two[0, 0, 2, 0] - one[0, 0, 2, 0], abs=0.006)
 
@@ -261,9 +289,16 @@ def test_cross_attention_and_ragged_heads(page, home):
 def test_formula_answers(page, home):
     q, k, v = np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 1], [0, 2]]), np.array([[1.0], [3]])
     page.goto(home(views.formula_view(q, k, v, ["a", "b"])))
-    cells = lambda name: [float(x.replace("−", "-")) for x in page.locator(f".{name} td:not(:empty)").all_inner_texts()]  # noqa: E731
+
+    def cells(name):
+        texts = page.locator(f".{name} td:not(:empty)").all_inner_texts()
+        return [float(text.replace("−", "-")) for text in texts]
+
     assert cells("scores") == [1, 0, 1, 2]
-    weights = lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True)  # noqa: E731
+
+    def weights(s):
+        return np.exp(s) / np.exp(s).sum(-1, keepdims=True)
+
     assert np.allclose(cells("weights"), weights(q @ k.T / np.sqrt(2)).ravel(), atol=0.005)
     page.get_by_label("divide by √2").uncheck()
     assert np.allclose(cells("weights"), weights(q @ k.T).ravel(), atol=0.005)
@@ -348,7 +383,9 @@ def test_mask_answers(page, home):
     page.goto(home(panels.mask_view(["[CLS]", " cat", " sat"], models)))
     bert = page.get_by_role("group", name="BERT: choose a token")
     assert seen_texts(bert.get_by_role("button")) == ["[CLS]", "[MASK]", "·sat"]
-    assert say(page).startswith("Position 1, “·cat”: BERT sees every other token, and says “·cat” with 60 %; GPT")
+    assert say(page).startswith(
+        "Position 1, “·cat”: BERT sees every other token, and says “·cat” with 60 %; GPT"
+    )
     assert page.get_by_role("list", name="BERT: candidates").inner_text().split("\n") == [
         "✓ ·cat", "60 %", "·dog", "30 %", "all other tokens", "10 %"]  # fmt: skip
     bert.get_by_role("button", name="·sat seen").click()
@@ -361,15 +398,19 @@ def test_mask_answers(page, home):
 
 
 def test_phrases_answer(page, home):
-    from llmlab.summarization import phrases_view
+    from llmlab.tasks.summarization import phrases_view
 
     summaries = {"model": "Mia saw a red cup, twice.", "lead": "One day Mia saw a cup."}
     page.goto(home(phrases_view("One day Mia saw a cup. The cup was red.", summaries)))
     model = page.get_by_role("group", name="model: choose a phrase")
     assert model.get_by_role("button").all_inner_texts() == ["Mia saw a", "red", "cup"]
-    assert page.locator("mark").inner_text() == "Mia saw a" and page.locator("del").all_inner_texts() == ["twice"]
+    assert page.locator("mark").inner_text() == "Mia saw a" and page.locator("del").all_inner_texts() == [
+        "twice"
+    ]
     model.get_by_role("button", name="red").click()
-    assert page.locator("mark").inner_text() == "red" and "“red” stands in the source from word 10 on" in say(page)
+    assert page.locator("mark").inner_text() == "red" and "“red” stands in the source from word 10 on" in say(
+        page
+    )
     model.get_by_role("button", name="red").press("ArrowRight")
     assert page.locator("mark").inner_text() == "cup" and "from word 6 on" in say(page)
     page.get_by_role("button", name="One day Mia saw a cup").click()
@@ -378,7 +419,9 @@ def test_phrases_answer(page, home):
 
 def test_curves_answer(page, home):
     series = {"train": [(1, 4), (10, 2), (100, 1)], "valid": [(1, 5), (100, 3)]}
-    page.goto(home(views.curves_view(series, log_x=True, snapshots={1: "early", 100: "late", 10: [[0, 1], [1, 0]]})))
+    page.goto(
+        home(views.curves_view(series, log_x=True, snapshots={1: "early", 100: "late", 10: [[0, 1], [1, 0]]}))
+    )
     assert page.locator(".chart path").count() == 2 and "late" in page.locator(".shot").inner_text()
     page.get_by_role("slider", name="step").press("ArrowLeft")
     assert say(page) == "loss at step 10: train 2, valid 5." and page.locator(".tiles i").count() == 4
@@ -405,7 +448,9 @@ def test_patches_answer(page, home):
     assert page.locator(".veil").nth(1).get_attribute("fill-opacity") == "0.000"
     assert page.get_by_role("img", name="row 1, column 2").count() == 1
     page.get_by_role("button", name="blue").press("ArrowLeft")
-    assert page.get_by_role("button", name="red").get_attribute("aria-pressed") == "true" and "“red”" in say(page)
+    assert page.get_by_role("button", name="red").get_attribute("aria-pressed") == "true" and "“red”" in say(
+        page
+    )
 
 
 def test_cost_answers(page, home):
@@ -437,7 +482,9 @@ def test_decoding_answers(page, home):
     page.get_by_role("slider", name="top-p").focus()
     for _ in range(30):
         page.keyboard.press("ArrowLeft")
-    assert "2 of 4 tokens stay, which held 80 %; cut: 2 by top-p. The likeliest, “a”, now has 63 %" in say(page)
+    assert "2 of 4 tokens stay, which held 80 %; cut: 2 by top-p. The likeliest, “a”, now has 63 %" in say(
+        page
+    )
     assert page.locator(".bars .gone").all_inner_texts() == ["c\n✕ top-p", "d\n✕ top-p"]
     page.get_by_role("button", name="as it is").click()
     page.get_by_role("slider", name="min-p").focus()
@@ -467,7 +514,7 @@ def test_beams_answer(page, home):
 def test_spans_answer(page, home):
     import torch
 
-    from llmlab.answering import spans_view
+    from llmlab.tasks.answering import spans_view
 
     scores = torch.tensor([[1.0, 1], [3, 0], [0, 2], [-1, 0]])
     page.goto(home(spans_view(["[CLS]", " old", " mat", "."], scores, torch.arange(4) > 0, 2)))
@@ -479,7 +526,9 @@ def test_spans_answer(page, home):
     page.get_by_role("group", name="start: choose a token").get_by_role("button", name="·mat").click()
     assert "no legal span: it ends before it starts" in say(page)
     page.get_by_role("button", name="best span").click()
-    page.get_by_role("group", name="start: choose a token").get_by_role("button", name="·old").press("ArrowLeft")
+    page.get_by_role("group", name="start: choose a token").get_by_role("button", name="·old").press(
+        "ArrowLeft"
+    )
     assert "an edge lies outside the passage" in say(page)
     grid = page.locator(".spans svg")
     grid.scroll_into_view_if_needed()
@@ -487,6 +536,8 @@ def test_spans_answer(page, home):
     page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 0.6 * box["height"])
     assert say(page).startswith("“mat.”: start 0.0 + end 0.0 = 0.0")
     assert page.locator(".spans .span").count() == 5 and page.locator(".spans .best").count() == 1
+
+
 def test_bias_answers(page, home):
     apart = dict(at=2.0, low=1.5, high=2.4, p=0.0004, points=[1.5, 2.5])
     near = dict(at=0.1, low=-0.2, high=0.4, p=0.5, points=[0.1])
@@ -505,6 +556,8 @@ def test_bias_answers(page, home):
     assert say(page).startswith("skewed, home: 0.10") and pressed == "true"
     page.get_by_role("button", name="home").press("ArrowLeft")
     assert say(page).startswith("skewed, work:")
+
+
 def test_grid_answers(page, home):
     tips = [["", "sat 99 %"], ["", ""]]
     values, rows, columns = [[0.25, 1.0], [-0.5, 0]], ["block 0", "block 1"], ["the", " cat"]
@@ -576,11 +629,15 @@ def test_a_figure_keeps_to_anywidgets_contract(page, kind):
     page.set_content("<!doctype html><title>host</title>")
     page.evaluate(HOST, {"esm": views.bundle(view.module), "traits": traits})
     page.wait_for_selector(".llmlab .say:not(:empty)")
-    page.evaluate("document.querySelectorAll('.llmlab button:enabled:not(.tools button)').forEach(b => b.click())")
+    page.evaluate(
+        "document.querySelectorAll('.llmlab button:enabled:not(.tools button)').forEach(b => b.click())"
+    )
     for slider in page.get_by_role("slider").all()[:2]:
         slider.press("ArrowLeft")
         slider.press("ArrowRight")
-    assert page.evaluate("[told.foreign, more, told.unsaved]") == [[], [], []], "six methods; every change is saved"
+    assert page.evaluate("[told.foreign, more, told.unsaved]") == [[], [], []], (
+        "six methods; every change is saved"
+    )
     assert page.evaluate("typeof told.end") in ("undefined", "function")
     assert page.evaluate("told.sets") > 0, "the reader's choice is in the model"
 
@@ -641,7 +698,9 @@ def test_text_is_readable_in_light_and_in_dark(page, home, kind):
     page.wait_for_selector(".llmlab .say:not(:empty)")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        ink, paper = (np.dot([0.2126, 0.7152, 0.0722], rgb(page, what)) / 255 for what in ("color", "backgroundColor"))
+        ink, paper = (
+            np.dot([0.2126, 0.7152, 0.0722], rgb(page, what)) / 255 for what in ("color", "backgroundColor")
+        )
         assert abs(ink - paper) > 0.6 and (ink > 0.5) == (scheme == "dark")
 
 
@@ -658,7 +717,9 @@ def test_the_books_own_theme_wins_over_the_system(page, book):
 
 
 def test_two_figures_on_one_page_keep_apart_and_share_their_module(page, book):
-    one, two = (views.figure_html(views.attention_view(softmax((2, 2, 3, 3), seed), list("abc"))) for seed in (0, 1))
+    one, two = (
+        views.figure_html(views.attention_view(softmax((2, 2, 3, 3), seed), list("abc"))) for seed in (0, 1)
+    )
     page.goto(in_book(book, "two", one, two))
     page.wait_for_function("document.querySelectorAll('.matrix canvas').length === 2")
     page.get_by_role("radio", name="layer 1, head 1").nth(1).click()
@@ -723,7 +784,9 @@ def test_bertviz_draws_without_a_network_and_without_harm(page, book, draw):
 
 
 def test_exercises_open_without_javascript(browser, book):
-    exercise = Exercise("Add", 2, 1, f"Write `add`. {ATTACK}", lambda f: None, ["first hint", "second hint"], "x = 1")
+    exercise = Exercise(
+        "Add", 2, 1, f"Write `add`. {ATTACK}", lambda f: None, ["first hint", "second hint"], "x = 1"
+    )
     question = predict("What?", {"one": "why one", ATTACK: "why not"}, answer="one")
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -744,7 +807,7 @@ def test_a_kernel_sends_the_view_and_its_state(tmp_path):
     from nbclient import NotebookClient
 
     code = (
-        "from llmlab.views import tokens_view\n"
+        "from llmlab.figures.views import tokens_view\n"
         "view = tokens_view([('letters', ['a', 'b']), ('a + b', ['ab'])])\n"
         "view.step = 1\nview"
     )

@@ -66,7 +66,9 @@ def same(a, b):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 40), st.floats(0.05, 0.99), st.floats(0.2, 3.0), st.floats(0.5, 2.0))
+@given(
+    st.integers(0, 10**6), st.integers(1, 40), st.floats(0.05, 0.99), st.floats(0.2, 3.0), st.floats(0.5, 2.0)
+)
 def test_each_equals_transformers(seed, k, p, temperature, penalty):
     generator = torch.Generator().manual_seed(seed)
     logits, ids = 3 * torch.randn(3, 40, generator=generator), torch.randint(40, (3, 7), generator=generator)
@@ -142,7 +144,11 @@ def test_random_numbers_depend_on_seed_row_and_place_alone():
 def test_seeds():
     model, how = decoder(), Sampling(seed=4)
     rows = generate(model, [[1, 2], [3]], 20, how)
-    assert rows == generate(model, [[1, 2], [3]], 20, how) != generate(model, [[1, 2], [3]], 20, Sampling(seed=5))
+    assert (
+        rows
+        == generate(model, [[1, 2], [3]], 20, how)
+        != generate(model, [[1, 2], [3]], 20, Sampling(seed=5))
+    )
     assert rows[:1] == generate(model, [[1, 2]], 20, how), "a row does not depend on its neighbours"
     assert rows[0][:9] == generate(model, [[1, 2]], 9, how)[0]
 
@@ -151,7 +157,9 @@ def test_seeds():
 
 
 @pytest.mark.parametrize(
-    "how", [Sampling(0), Sampling(seed=1), Sampling(0.8, 6, 0.9, 0.01, 1.4, 2)], ids=["greedy", "drawn", "all"]
+    "how",
+    [Sampling(0), Sampling(seed=1), Sampling(0.8, 6, 0.9, 0.01, 1.4, 2)],
+    ids=["greedy", "drawn", "all"],
 )
 @pytest.mark.parametrize("context", [64, 10], ids=["fits", "overflows"])
 def test_with_and_without_a_cache(how, context):
@@ -182,7 +190,9 @@ def test_greedy_equals_transformers():
         whole = theirs.generate(
             torch.tensor([[3, 5, 1]]), attention_mask=torch.ones(1, 3), repetition_penalty=penalty, **options
         )
-        ours = generate(lambda ids: theirs(ids).logits, [[3, 5, 1]], 20, Sampling(0, repetition_penalty=penalty))
+        ours = generate(
+            lambda ids: theirs(ids).logits, [[3, 5, 1]], 20, Sampling(0, repetition_penalty=penalty)
+        )
         assert ours == [whole[0, 3:].tolist()]
 
 
@@ -202,7 +212,10 @@ def counter(v=10):
 def test_rows_end_at_their_own_stops():
     rows = generate(counter(), [[0], [4]], 9, Sampling(0), stop=[5, [8, 9]])
     assert rows == [[1, 2, 3, 4, 5], [5]]
-    assert generate(counter(), [[0], [6]], 9, Sampling(0), stop=[[8, 9]]) == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 8, 9]]
+    assert generate(counter(), [[0], [6]], 9, Sampling(0), stop=[[8, 9]]) == [
+        [1, 2, 3, 4, 5, 6, 7, 8, 9],
+        [7, 8, 9],
+    ]
 
 
 def test_nothing_is_computed_after_all_have_stopped():
@@ -290,7 +303,9 @@ def test_wide_beams_find_the_best_of_all_texts(penalty):
 
 def test_one_beam_is_greedy():
     model = decoder()
-    assert beam_search(model, [[1, 2], [5]], 9, Beams(1))[1][0][0] == generate(model, [[5]], 9, Sampling(0))[0]
+    assert (
+        beam_search(model, [[1, 2], [5]], 9, Beams(1))[1][0][0] == generate(model, [[5]], 9, Sampling(0))[0]
+    )
 
 
 @pytest.mark.parametrize("width, penalty", [(2, 1.0), (4, 0.0), (4, 1.0), (5, 2.0)])
@@ -304,7 +319,9 @@ def test_beams_equal_transformers(width, penalty):
         whole = theirs.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, **options
         )
-        text, _ = beam_search(lambda ids: theirs(ids).logits, [prompt], 10, Beams(width, penalty), stop=[0])[0][0]
+        text, _ = beam_search(lambda ids: theirs(ids).logits, [prompt], 10, Beams(width, penalty), stop=[0])[
+            0
+        ][0]
         assert text == whole[0, len(prompt) :].tolist()[: len(text)]
 
 
@@ -322,7 +339,9 @@ def test_beams_with_a_cache_a_source_and_a_batch():
 def test_the_length_penalty_by_pencil():
     "Two texts: [1] ends at once with 0.4; [2, 1] has 0.6 · 0.5 = 0.3."
     table = torch.tensor([[0.0, 0.4, 0.6], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
-    best = [beam_search(lambda ids: table[ids].log(), [[0]], 2, Beams(3, a), stop=[1])[0][0] for a in (0.0, 2.0)]
+    best = [
+        beam_search(lambda ids: table[ids].log(), [[0]], 2, Beams(3, a), stop=[1])[0][0] for a in (0.0, 2.0)
+    ]
     assert best[0][0] == [1] and math.isclose(best[0][1], math.log(0.4), rel_tol=1e-5)
     assert len(best[1][0]) == 2 and math.isclose(best[1][1], math.log(0.3) / 4, rel_tol=1e-5)
 
@@ -349,7 +368,9 @@ def test_speculation_draws_from_the_models_own_distribution():
     )
     pairs = torch.zeros(3, 3, dtype=torch.double)
     for seed in range(1000):
-        (a, b, *_), _ = speculate(lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 4, Sampling(seed=seed), 2)
+        (a, b, *_), _ = speculate(
+            lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 4, Sampling(seed=seed), 2
+        )
         pairs[a, b] += 1
     assert chi_square(pairs.flatten(), (p[0][:, None] * p).flatten().double()) < 2.5
 
@@ -370,13 +391,19 @@ def test_speculation_stops_where_the_context_is_full():
 @pytest.mark.parametrize(
     "options, words",
     [
-        (dict(temperature=-1), "temperature=-1: expected a finite number of at least 0; 0 takes the likeliest token"),
+        (
+            dict(temperature=-1),
+            "temperature=-1: expected a finite number of at least 0; 0 takes the likeliest token",
+        ),
         (dict(temperature=math.nan), "temperature=nan: expected"),
         (dict(top_k=0), "top_k=0: expected a whole number of at least 1, or None"),
         (dict(top_p=0.0), "top_p=0.0: expected a number above 0 and of at most 1; 1 keeps all"),
         (dict(top_p=1.1), "top_p=1.1: expected a number above 0"),
         (dict(min_p=-0.1), "min_p=-0.1: expected a number from 0 to 1; 0 keeps all"),
-        (dict(repetition_penalty=0.0), "repetition_penalty=0.0: expected a finite number above 0; 1 changes nothing"),
+        (
+            dict(repetition_penalty=0.0),
+            "repetition_penalty=0.0: expected a finite number above 0; 1 changes nothing",
+        ),
         (dict(seed=-1), "seed=-1: expected a whole number from 0 to 4294967295"),
     ],
 )
@@ -396,7 +423,10 @@ def test_choices_outside_their_range(options, words):
         ),
         (lambda m: generate(m, [[1]], 3, stop=[[]]), r"stop=\[\[\]\]: expected ids or lists of ids"),
         (lambda m: write(m, bpe, "", 3), "row 0 of prompts is empty"),
-        (lambda m: write(m, bpe, "the", 3, stop="x"), "stop='x': expected a list of texts, none of them empty"),
+        (
+            lambda m: write(m, bpe, "the", 3, stop="x"),
+            "stop='x': expected a list of texts, none of them empty",
+        ),
         (lambda m: write(m, bpe, "the", 3, stop=[""]), "expected a list of texts, none of them empty"),
         (lambda m: generate(m, [[1] * 65], 3, overflow="stop"), "65 tokens, but the context is 64"),
         (lambda m: Beams(0), "width=0: expected a whole number of at least 1"),
@@ -419,7 +449,9 @@ def test_bad_input_is_said_in_words(call, words):
 POLICIES = {
     "greedy": lambda m, rows, **o: generate(m, rows, 20, Sampling(0), **o),
     "sampling": lambda m, rows, **o: generate(m, rows, 20, Sampling(0.9, top_p=0.9, seed=3), **o),
-    "penalties": lambda m, rows, **o: generate(m, rows, 20, Sampling(0, None, 1, 0, 1.2, 0, 0.3, 0.2, 4), **o),
+    "penalties": lambda m, rows, **o: generate(
+        m, rows, 20, Sampling(0, None, 1, 0, 1.2, 0, 0.3, 0.2, 4), **o
+    ),
     "beams": lambda m, rows, **o: beam_search(m, rows, 12, Beams(3), stop=[5], **o),
     "beams, no repeats": lambda m, rows, **o: beam_search(m, rows, 12, Beams(2, no_repeat_ngram_size=3), **o),
 }
@@ -512,7 +544,10 @@ def test_no_piece_is_repeated_whatever_the_prompt_and_the_batch():
     [
         [peer.NoRepeatNGramLogitsProcessor(2)],
         [peer.RepetitionPenaltyLogitsProcessor(1.5)],
-        [peer.SuppressTokensLogitsProcessor([0, 1, 2, 3], device="cpu"), peer.NoRepeatNGramLogitsProcessor(3)],
+        [
+            peer.SuppressTokensLogitsProcessor([0, 1, 2, 3], device="cpu"),
+            peer.NoRepeatNGramLogitsProcessor(3),
+        ],
     ],
 )
 def test_processors_of_transformers_fit(processors):
@@ -574,7 +609,9 @@ def spoiled_at(step, row, value, v=7):
 @pytest.mark.parametrize("step, row", [(0, 0), (2, 1)])
 @pytest.mark.parametrize("way", ["greedy", "sampling", "beams"])
 def test_logits_that_are_no_numbers_are_named(value, step, row, way):
-    with pytest.raises(ValueError, match=f"at step {step}, row {row}, no token can be chosen: the logits hold NaN"):
+    with pytest.raises(
+        ValueError, match=f"at step {step}, row {row}, no token can be chosen: the logits hold NaN"
+    ):
         if way == "beams":
             width = 2
             model = spoiled_at(step, slice(width * row if step else row, None), value)
@@ -625,7 +662,10 @@ def test_a_model_of_transformers_is_taken_as_it_is():
     assert generate(theirs, [[3, 5], [1]], 5, Sampling(0)) == generate(
         lambda x: theirs(x).logits, [[3, 5], [1]], 5, Sampling(0)
     )
-    long, rest = generate(theirs, [[3, 5]], 20, Sampling(0))[0], generate(theirs, [[3, 5]], 20, overflow="stop")[0]
+    long, rest = (
+        generate(theirs, [[3, 5]], 20, Sampling(0))[0],
+        generate(theirs, [[3, 5]], 20, overflow="stop")[0],
+    )
     assert len(long) == 20 and len(rest) == 6, "its context is 8"
     assert len(beam_search(theirs, [[3, 5]], 4, Beams(2))[0]) == 2
 
@@ -667,7 +707,9 @@ def test_the_tape_joins_the_steps_of_a_text():
     model, prompts = decoder(), [[1, 2, 3], [4]]
     with record(model) as tape:
         new = generate(model, prompts, 6, Sampling(0))
-    assert list(tape) == [f"blocks.{i}.attention.{part}" for i in range(2) for part in ("weights", "q", "k", "v")]
+    assert list(tape) == [
+        f"blocks.{i}.attention.{part}" for i in range(2) for part in ("weights", "q", "k", "v")
+    ]
     for row, (prompt, more) in enumerate(zip(prompts, new, strict=True)):
         with record(model) as whole:
             model(torch.tensor([prompt + more[:-1]]))

@@ -1,4 +1,5 @@
 "The mixture against a loop and against Mixtral, counts against PyTorch's counter, patches against a convolution."
+
 import re
 from dataclasses import replace
 from itertools import product
@@ -82,7 +83,9 @@ def test_a_loop_over_tokens_gives_the_same_answers_and_gradients(experts, top_k,
     weight = torch.randn(2, 7, 16)
     ours, theirs = ((y * weight).sum() for y in (ours, theirs))
     every = [*m.parameters()]
-    torch.testing.assert_close(*(torch.autograd.grad(y, every, materialize_grads=True) for y in (ours, theirs)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(y, every, materialize_grads=True) for y in (ours, theirs))
+    )
 
 
 def test_mixtral_gives_the_same_from_the_same_weights():
@@ -267,7 +270,9 @@ def test_patches_are_those_of_a_convolution():
     conv = nn.Conv2d(3, 5, side, stride=side)
     linear = conv.weight.permute(0, 2, 3, 1).flatten(1)
     ours = patches(x, side) @ linear.T + conv.bias
-    torch.testing.assert_close(ours, conv(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours, conv(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_patches_stand_row_by_row():
@@ -279,7 +284,9 @@ def test_patches_stand_row_by_row():
 def test_a_caption_says_what_the_pixels_show(held_out):
     images, said = pictures(120, held_out, seed=3)
     for image, row in zip(images, said.tolist(), strict=True):
-        first, second, place = re.fullmatch(r"a (\w+) \w+ (left of|above) a (\w+) \w+", read(row)).group(1, 3, 2)
+        first, second, place = re.fullmatch(r"a (\w+) \w+ (left of|above) a (\w+) \w+", read(row)).group(
+            1, 3, 2
+        )
         if first == second:
             continue
         near = [(image - torch.tensor(COLOURS[c])).abs().amax(-1) < 1e-6 for c in (first, second)]
@@ -311,8 +318,12 @@ def test_pictures_vary_in_light_grain_place_and_size_and_show_two_things():
     assert corners.mean(1).std() > 0.05, "light"
     assert 0.01 < corners[corners.mean(1) < 0.9].std(1).mean() < 0.05, "grain"
     shown = [(image - torch.tensor(COLOURS["red"])).abs().amax(-1) < 1e-6 for image in images]
-    squares = [m for m, row in zip(shown, said.tolist(), strict=True) if read(row).startswith("a red square above")]
-    assert len({int(m.sum()) for m in squares}) > 1 and len({int(m.nonzero()[:, 1].amin()) for m in squares}) > 1
+    squares = [
+        m for m, row in zip(shown, said.tolist(), strict=True) if read(row).startswith("a red square above")
+    ]
+    assert (
+        len({int(m.sum()) for m in squares}) > 1 and len({int(m.nonzero()[:, 1].amin()) for m in squares}) > 1
+    )
     words = [read(row).replace(" left of ", " above ").split(" above ") for row in said.tolist()]
     assert not [pair for pair in words if pair[0] == pair[1]]
 
@@ -348,7 +359,9 @@ def test_a_captioner_learns_eight_pictures_by_heart():
         return F.cross_entropy(model(images, said[:, :-1]).flatten(0, 1), said[:, 1:].flatten())
 
     model = captioner()
-    history = fit(model, lambda step: torch.zeros(8, 1).long(), loss, Recipe(steps=150, batch_size=8, lr=5e-3))
+    history = fit(
+        model, lambda step: torch.zeros(8, 1).long(), loss, Recipe(steps=150, batch_size=8, lr=5e-3)
+    )
     assert history[-1]["loss"] < 0.05 and torch.equal(write(model, images), said)
     assert not torch.equal(write(model, images.flip(0)), said), "it looks at the picture"
 
@@ -429,7 +442,10 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
         (lambda: Mixture(CFG, -3, 1), "experts=-3: expected"),
         (lambda: Mixture(CFG, 2.5, 1), "experts=2.5: expected"),
         (lambda: mixed(Decoder(CFG), 8, 9), "top_k=9 of 8 experts"),
-        (lambda: mixed(Decoder(CFG), 8, 5), "top_k=5 does not divide 24 hidden units: choose a divisor, or give d_ff"),
+        (
+            lambda: mixed(Decoder(CFG), 8, 5),
+            "top_k=5 does not divide 24 hidden units: choose a divisor, or give d_ff",
+        ),
         (lambda: mixed(Decoder(CFG), 8, 2, d_ff=-4), "d_ff=-4: expected a whole number of at least 1"),
         (lambda: mixture_parameters(CFG, 4, 5), "top_k=5 of 4 experts"),
         (lambda: mixture_flops(CFG, 0, 1, 8), "experts=0: expected"),
@@ -445,12 +461,24 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
         (lambda: PatchEncoder(CFG, 24, 6)(torch.zeros(1, 12, 12, 3)), "4 patches, but 16 positions: give"),
         (lambda: pictures(0), "n=0: expected a whole number of at least 1"),
         (lambda: pictures(-5), "n=-5: expected"),
-        (lambda: write(captioner(), pictures(1)[0], -1.0), "temperature=-1.0: expected a finite number of at least 0"),
-        (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(2, 4)), r"weights \[2, 4\] for 1 words on 4 × 4"),
+        (
+            lambda: write(captioner(), pictures(1)[0], -1.0),
+            "temperature=-1.0: expected a finite number of at least 0",
+        ),
+        (
+            lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(2, 4)),
+            r"weights \[2, 4\] for 1 words on 4 × 4",
+        ),
         (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.ones(1, 3) / 3), r"weights \[1, 3\]"),
-        (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], -torch.ones(1, 4)), "a weight is below 0 or no number"),
+        (
+            lambda: patches_view(torch.zeros(4, 4, 3), ["a"], -torch.ones(1, 4)),
+            "a weight is below 0 or no number",
+        ),
         (lambda: patches_view(torch.zeros(4, 4, 3), ["a"], torch.full((1, 4), torch.inf)), "or no number"),
-        (lambda: patches_view(torch.zeros(4, 9, 3), ["a"], torch.ones(1, 9)), r"weights \[1, 9\] for 1 words on 4 × 9"),
+        (
+            lambda: patches_view(torch.zeros(4, 9, 3), ["a"], torch.ones(1, 9)),
+            r"weights \[1, 9\] for 1 words on 4 × 9",
+        ),
         (lambda: plan(1e12, 2e12, 1e12), "active=2,000,000,000,000.0: expected .* at most 1,000"),
         (lambda: plan(-1e12, 1e9, 1e12), "total=-1,000,000,000,000.0: expected"),
         (lambda: plan(1e12, 1e12, 1e30), r"tokens=1e\+30|tokens=1,000"),

@@ -115,7 +115,9 @@ def test_other_settings_of_a_wrong_kind(refused, folder, changes):
     refused(folder)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "{}", '"' + "a" * 10, "\xff\xfe", "1" * 5_000])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 50_000, "{}", '"' + "a" * 10, "\xff\xfe", "1" * 5_000]
+)
 def test_a_config_that_is_no_config(refused, folder, text):
     (folder / "config.json").write_text(text)
     refused(folder)
@@ -135,7 +137,17 @@ def index(folder, value):
 
 @pytest.mark.parametrize(
     "places",
-    [None, [], {}, "model.safetensors", {"a": None}, {"a": 3}, {"a": ["model.safetensors"]}, {"a": ""}, {"a": "x\0y"}],
+    [
+        None,
+        [],
+        {},
+        "model.safetensors",
+        {"a": None},
+        {"a": 3},
+        {"a": ["model.safetensors"]},
+        {"a": ""},
+        {"a": "x\0y"},
+    ],
 )
 def test_an_index_without_files(refused, folder, places):
     index(folder, {"weight_map": places})
@@ -144,7 +156,9 @@ def test_an_index_without_files(refused, folder, places):
     refused(folder, "has no weight_map")
 
 
-@pytest.mark.parametrize("place", ["../other/model.safetensors", "/etc/passwd", "a/../../model.safetensors", ".."])
+@pytest.mark.parametrize(
+    "place", ["../other/model.safetensors", "/etc/passwd", "a/../../model.safetensors", ".."]
+)
 def test_an_index_leads_nowhere_out_of_the_folder(refused, folder, place):
     "The file it names is there, so only the path can be the reason."
     shutil.copytree(folder, folder.parent / "other")
@@ -224,8 +238,12 @@ def test_weights_that_are_floats_are_cast(folder, kind):
 
 def test_tied_weights_that_are_stored_with_two_values(refused, folder):
     config(folder, tie_word_embeddings=True)
-    refused(folder, "lm_head.weight and model.embed_tokens.weight in .* are tied, but stored with other numbers")
-    rewrite(folder, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()})
+    refused(
+        folder, "lm_head.weight and model.embed_tokens.weight in .* are tied, but stored with other numbers"
+    )
+    rewrite(
+        folder, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+    )
     assert load(folder)[0].cfg.tied
 
 
@@ -237,8 +255,12 @@ def test_a_model_is_asked_for_in_floats(made, dtype):
 
 # --- tokenizer.json ---------------------------------------------------------------------------------------------------
 
-TOKENIZER = dict(version="1.0", truncation=None, padding=None, added_tokens=[], normalizer=None, pre_tokenizer=None)
-TOKENIZER |= dict(post_processor=None, decoder=None, model=dict(type="WordLevel", vocab={"a": 0}, unk_token="a"))
+TOKENIZER = dict(
+    version="1.0", truncation=None, padding=None, added_tokens=[], normalizer=None, pre_tokenizer=None
+)
+TOKENIZER |= dict(
+    post_processor=None, decoder=None, model=dict(type="WordLevel", vocab={"a": 0}, unk_token="a")
+)
 BROKEN = {
     "brackets": '{"a":' + "[" * 200_000,
     "list": "[1]",
@@ -248,11 +270,18 @@ BROKEN = {
     "no merge": json.dumps(TOKENIZER | dict(model=dict(type="BPE", vocab={"a": 0}, merges=["a b"]))),
     "panic: prefix": json.dumps(
         TOKENIZER
-        | dict(model=dict(type="BPE", vocab={"é": 0, "b": 1}, merges=[["é", "b"]], continuing_subword_prefix="xx"))
+        | dict(
+            model=dict(
+                type="BPE", vocab={"é": 0, "b": 1}, merges=[["é", "b"]], continuing_subword_prefix="xx"
+            )
+        )
     ),
-    "panic: charsmap": json.dumps(TOKENIZER | dict(normalizer=dict(type="Precompiled", precompiled_charsmap="AAAA"))),
+    "panic: charsmap": json.dumps(
+        TOKENIZER | dict(normalizer=dict(type="Precompiled", precompiled_charsmap="AAAA"))
+    ),
     "regex": json.dumps(
-        TOKENIZER | dict(pre_tokenizer=dict(type="Split", pattern={"Regex": "("}, behavior="Isolated", invert=False))
+        TOKENIZER
+        | dict(pre_tokenizer=dict(type="Split", pattern={"Regex": "("}, behavior="Isolated", invert=False))
     ),
 }
 
@@ -266,7 +295,9 @@ def test_a_tokenizer_that_is_none(refused, folder, name):
 
 def test_padding_to_a_trillion_tokens_is_not_done(folder):
     "The library would abort the process."
-    fixed = dict(strategy={"Fixed": 10**12}, direction="Right", pad_to_multiple_of=None, pad_id=0, pad_type_id=0)
+    fixed = dict(
+        strategy={"Fixed": 10**12}, direction="Right", pad_to_multiple_of=None, pad_id=0, pad_type_id=0
+    )
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER | dict(padding=fixed | dict(pad_token="a"))))
     assert load(folder)[1].encode("a").ids == [0]
 
@@ -274,5 +305,12 @@ def test_padding_to_a_trillion_tokens_is_not_done(folder):
 def test_claims_know_every_size(made):
     "Each setting that a tensor's shape shows is asked for; a rotary context shows in none."
     named = claims(Config(61, **LLAMA))
-    assert {*named} >= {"vocab_size", "d_model", "heads", "kv_heads", "d_ff", "layers"} and "context" not in named
+    assert {*named} >= {
+        "vocab_size",
+        "d_model",
+        "heads",
+        "kv_heads",
+        "d_ff",
+        "layers",
+    } and "context" not in named
     assert "context" in claims(Config(61))

@@ -1,4 +1,5 @@
 "Edits that never stay, and every measure against a loop, a sum or a published definition written out again."
+
 import json
 import math
 import subprocess
@@ -81,7 +82,9 @@ def test_every_name_is_on_the_tape_and_the_stream_is_a_sum(change):
     assert set(tensor_names(model)) - unused == {n for n in tape if n.rpartition(".")[2] not in "qk"}
     for i in range(3):
         before = tape["embed"] if i == 0 else tape[f"blocks.{i - 1}"]
-        assert torch.allclose(tape[f"blocks.{i}"], before + tape[f"blocks.{i}.attention"] + tape[f"blocks.{i}.mlp"])
+        assert torch.allclose(
+            tape[f"blocks.{i}"], before + tape[f"blocks.{i}.attention"] + tape[f"blocks.{i}.mlp"]
+        )
         w, v, z = (tape[f"blocks.{i}.attention.{part}"] for part in ("weights", "v", "z"))
         assert torch.allclose(z, w @ v)
     assert torch.allclose(out, model(IDS)) and hooks(model) == 0 and attention_module._tapes == []
@@ -98,7 +101,9 @@ def test_a_second_run_gets_its_own_names():
 def test_an_attention_alone_is_a_model_too_and_only_its_z_is_its_heads():
     attention, x = MODEL.blocks[0].attention, torch.randn(1, 5, 32, dtype=torch.float64)
     _, tape = traced(attention, x)
-    assert {"weights", "v", "z"} < set(tensor_names(attention)) & set(tape) and "" not in tensor_names(attention)
+    assert {"weights", "v", "z"} < set(tensor_names(attention)) & set(tape) and "" not in tensor_names(
+        attention
+    )
     for name in ("weights", "v", "z"):
         with torch.no_grad(), edit(attention, name, torch.zeros_like):
             assert torch.allclose(attention(x), attention.out.bias)
@@ -124,7 +129,9 @@ class Boom(Exception):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([*CHANGES, "boom"])), min_size=1, max_size=4))
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([*CHANGES, "boom"])), min_size=1, max_size=4)
+)
 def test_the_model_is_always_restored(edits):
     def change(kind):
         def fn(x):
@@ -189,7 +196,10 @@ def test_five_near_names_are_told_or_the_first_five():
     near = str(told.value).split("near it: ")[1].split(". tensor")[0].split(", ")
     assert near[0] == "blocks.1.attention.out" and len(near) == 5 and set(near) <= set(NAMES)
     first = ", ".join(tensor_names(MODEL)[:5])
-    with pytest.raises(ValueError, match=f"near it: {first}. tensor_names"), edit(MODEL, "q" * 40, torch.zeros_like):
+    with (
+        pytest.raises(ValueError, match=f"near it: {first}. tensor_names"),
+        edit(MODEL, "q" * 40, torch.zeros_like),
+    ):
         pass
 
 
@@ -198,7 +208,11 @@ def test_five_near_names_are_told_or_the_first_five():
     [
         ("blocks.1.atention.z", lambda x: x, r"'blocks.1.atention.z'; near it: .*blocks\.1\.attention\.z"),
         ("zzz", lambda x: x, "no tensor is called 'zzz'; near it: embed"),
-        ("blocks.1", lambda x: x[:, 1:], r"of blocks.1 gave \[1, 8, 32\], torch.float64, on cpu, expected \[1, 9"),
+        (
+            "blocks.1",
+            lambda x: x[:, 1:],
+            r"of blocks.1 gave \[1, 8, 32\], torch.float64, on cpu, expected \[1, 9",
+        ),
         ("blocks.1.attention.v", lambda x: x[:, 1:], r"gave \[1, 3, 9, 8\].*keep shape, dtype and device"),
         ("blocks.1", lambda x: x.float(), "gave .*torch.float32.* expected .*torch.float64"),
         ("blocks.1", lambda x: x.to("meta"), "on meta, expected .*on cpu"),
@@ -226,7 +240,13 @@ def everything(model):
     "All that a visit could leave changed: hooks, modes, weights, gradients, which weights learn, the open tapes."
     weights = [(n, p.requires_grad, p.grad, p.detach().clone()) for n, p in model.named_parameters()]
     hooks = [(*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks) for m in model.modules()]
-    return weights, hooks, [m.training for m in model.modules()], list(attention_module._tapes), torch.is_grad_enabled()
+    return (
+        weights,
+        hooks,
+        [m.training for m in model.modules()],
+        list(attention_module._tapes),
+        torch.is_grad_enabled(),
+    )
 
 
 def untouched(before, after):
@@ -320,7 +340,12 @@ def test_an_error_inside_edit_and_trace_flies_out_unchanged():
     model = half_frozen()
     before = everything(model)
     for error in (Boom, KeyboardInterrupt):
-        with pytest.raises(error), trace(model), edit(model, "blocks.0", torch.zeros_like), without_head(model, 1, 1):
+        with (
+            pytest.raises(error),
+            trace(model),
+            edit(model, "blocks.0", torch.zeros_like),
+            without_head(model, 1, 1),
+        ):
             model(IDS)
             raise error
     with pytest.raises(ValueError, match="no tensor is called"), edit(model, "blocks.0", torch.zeros_like):
@@ -387,7 +412,9 @@ for way, name, early in CASES:  # early: compiled before the edit
 
 def test_a_compiled_model_is_edited_or_the_edit_is_refused_and_it_is_itself_again():
     "Compiled code does not look for new hooks; the type checks of the other tests cannot be compiled."
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILED], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert {"edited", "refused"} == set(done.stdout.split())
 
@@ -409,7 +436,9 @@ def test_a_masked_model_is_read_through_its_own_head():
     torch.manual_seed(0)
     model = MaskedLM(replace(CFG, **BERT)).eval()
     lens = logit_lens(model, IDS)
-    assert streams(model)[0] == "encoder.norm" and torch.allclose(lens[-1], model(IDS).log_softmax(-1), atol=1e-6)
+    assert streams(model)[0] == "encoder.norm" and torch.allclose(
+        lens[-1], model(IDS).log_softmax(-1), atol=1e-6
+    )
     at_first = model.logits(model.encoder.norm(model.encoder.embed(IDS))).log_softmax(-1)
     assert torch.allclose(lens[0], at_first, atol=1e-6)
 
@@ -494,7 +523,9 @@ def test_all_ablations_are_differences():
         one = metric(model(IDS)) - metric(MODEL(IDS))
     assert found.shape == (3, 4) and found[2, 3].item() == pytest.approx(one.item(), abs=1e-5)
     for layer, head in ((3, 0), (0, 4), (-1, 0)):
-        with pytest.raises(ValueError, match=f"no head {head} in layer {layer}: the model has 3|=-1: expected a"):
+        with pytest.raises(
+            ValueError, match=f"no head {head} in layer {layer}: the model has 3|=-1: expected a"
+        ):
             without_head(model, layer, head)
 
 
@@ -515,6 +546,7 @@ def test_patching_equals_plain_loops(change):
     best, worst = answer(model(IDS)), answer(model(corrupted))
     for row, name in enumerate(streams(model)):
         for t in (0, 3, 5, 8):
+
             def put(x, t=t, name=name):
                 return torch.cat([x[:, :t], clean[name][:, t : t + 1], x[:, t + 1 :]], 1)
 
@@ -528,7 +560,10 @@ def test_patching_equals_plain_loops(change):
 
 @pytest.mark.parametrize(
     "corrupted, words",
-    [(IDS[:, :-1], r"clean \[1, 9\], corrupted \[1, 8\]: give one"), (IDS, "for both texts: corrupt a token")],
+    [
+        (IDS[:, :-1], r"clean \[1, 9\], corrupted \[1, 8\]: give one"),
+        (IDS, "for both texts: corrupt a token"),
+    ],
 )
 def test_patching_refuses(unchecked, corrupted, words):
     with pytest.raises(ValueError, match=words):
@@ -663,7 +698,9 @@ def test_another_map_is_a_map_with_the_same_output(t, dh, seed, sharp):
     w = scores.masked_fill(torch.ones(t, t).triu(1).bool(), -1e9).softmax(-1)
     v = torch.randn(t, dh, generator=g, dtype=torch.float64)
     other = other_map(w, v)
-    assert torch.allclose(other @ v, w @ v, atol=1e-7) and torch.allclose(other.sum(-1), torch.ones(t, dtype=w.dtype))
+    assert torch.allclose(other @ v, w @ v, atol=1e-7) and torch.allclose(
+        other.sum(-1), torch.ones(t, dtype=w.dtype)
+    )
     assert (other >= 0).all() and (other.triu(1) == 0).all(), "nobody looks ahead"
     assert ((other > 0).sum(-1) <= dh + 1).all(), "Carathéodory: dh + 1 tokens suffice"
     assert torch.equal(other[: dh + 1], w[: dh + 1]), "few tokens leave no choice"
@@ -689,7 +726,9 @@ def same():
 
 
 def close(ours, theirs, atol=1e-5):
-    torch.testing.assert_close(torch.as_tensor(ours).double(), torch.tensor(theirs).double(), atol=atol, rtol=0)
+    torch.testing.assert_close(
+        torch.as_tensor(ours).double(), torch.tensor(theirs).double(), atol=atol, rtol=0
+    )
 
 
 def last(logits):
@@ -749,7 +788,9 @@ def test_our_scores_become_those_of_detect_head(same):
     close(head_scores(same, CLEAN, PERIOD) * PERIOD / t, theirs["duplicate_token_head mul"])
     with torch.no_grad(), record(same) as tape:
         same(CLEAN)
-    extra = torch.cat(tape.attention())[..., PERIOD - 1, 0].view(LAYERS, HEADS)  # the first round's last token
+    extra = torch.cat(tape.attention())[..., PERIOD - 1, 0].view(
+        LAYERS, HEADS
+    )  # the first round's last token
     close((head_scores(same, CLEAN, PERIOD - 1) * (PERIOD + 1) - extra) / t, theirs["induction_head mul"])
 
 
@@ -758,7 +799,10 @@ def ours_by_their_names(model, token):
     heads = {f"L{i}H{h}": parts[f"blocks.{i}.head.{h}"] for i in range(LAYERS) for h in range(HEADS)}
     found = heads | {"embed": parts["embed"], "b_U": parts["norm.bias"], "logit": sum(parts.values())}
     for i in range(LAYERS):
-        found |= {f"{i}_b_O": parts[f"blocks.{i}.attention.out.bias"], f"{i}_mlp_out": parts[f"blocks.{i}.mlp"]}
+        found |= {
+            f"{i}_b_O": parts[f"blocks.{i}.attention.out.bias"],
+            f"{i}_mlp_out": parts[f"blocks.{i}.mlp"],
+        }
         found[f"{i}_attn_out"] = found[f"{i}_b_O"] + sum(heads[f"L{i}H{h}"] for h in range(HEADS))
     return found
 
@@ -792,8 +836,12 @@ def test_its_usual_loading_moves_constants_between_parts(same):
         final = tape[streams(same)[-1]][0, -1]
         direction = readout(same, final, TOKEN)[0] - readout(same, final, PEER["other"])[0]
         for i, block in enumerate(same.blocks):
-            always = block.attention.qkv(block.norm1.bias)[-32:].unflatten(0, (HEADS, -1))  # the value of no token
-            adds = torch.einsum("hk,dhk,d->h", always, block.attention.out.weight.unflatten(1, always.shape), direction)
+            always = block.attention.qkv(block.norm1.bias)[-32:].unflatten(
+                0, (HEADS, -1)
+            )  # the value of no token
+            adds = torch.einsum(
+                "hk,dhk,d->h", always, block.attention.out.weight.unflatten(1, always.shape), direction
+            )
             names = [f"L{i}H{h}" for h in range(HEADS)]
             moved = torch.tensor([every[TOKEN][n] - every[PEER["other"]][n] - less[n] for n in names])
             assert adds.abs().min() > 1e-3
@@ -821,4 +869,6 @@ def test_a_gpt2_of_transformers_is_read_and_split(tmp_path):
     for ours, hidden in zip(streams(model)[:-1], out.hidden_states[:-1], strict=True):
         assert torch.allclose(tape[ours], hidden, atol=1e-5), ours
     assert torch.allclose(logit_lens(model, IDS)[-1], out.logits.log_softmax(-1), atol=1e-5)
-    assert sum(logit_parts(model, IDS, 8, 3).values()).item() == pytest.approx(out.logits[0, 8, 3].item(), abs=1e-4)
+    assert sum(logit_parts(model, IDS, 8, 3).values()).item() == pytest.approx(
+        out.logits[0, 8, 3].item(), abs=1e-4
+    )

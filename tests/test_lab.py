@@ -1,4 +1,5 @@
 "The command `llmlab lab` copies the chapters and never loses what a user made."
+
 import json
 import os
 import signal
@@ -12,8 +13,8 @@ import pytest
 from conftest import ROOT
 from test_live import free_port
 
-from llmlab import lab
-from llmlab.doctor import Finding
+from llmlab.course import lab
+from llmlab.course.doctor import Finding
 
 
 def test_copies_every_chapter_byte_for_byte(tmp_path):
@@ -57,13 +58,13 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path, capsys):
 def test_command_reports_and_says_what_to_install(tmp_path, capsys, monkeypatch):
     assert lab.main(["lab", str(tmp_path), "--no-open"]) == 0
     assert f"{len(lab.chapters())} chapters new in {tmp_path}" in capsys.readouterr().out
-    (tmp_path / "99_notation.ipynb").write_text("mine")
+    (tmp_path / "notation.ipynb").write_text("mine")
     monkeypatch.setattr(lab, "find_spec", lambda name: None)
     missing = [Finding("note", "jupyterlab is missing", 'pip install "jupyterlab>=4.2"')]
     monkeypatch.setattr(lab, "look_at_packages", lambda: missing)
     assert lab.main(["lab", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert "99_notation.ipynb: kept yours" in said.out and 'pip install "jupyterlab>=' in said.err
+    assert "notation.ipynb: kept yours" in said.out and 'pip install "jupyterlab>=' in said.err
 
 
 STAND_IN = """import os, signal, sys
@@ -166,7 +167,9 @@ class Server:
         options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
         self.log = folder / f"log-{words[1]}-{port}"
         env = os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config")}
-        self.terminal, inside = os.openpty()  # JupyterLab asks a terminal, and nobody else, whether it shall stop
+        self.terminal, inside = (
+            os.openpty()
+        )  # JupyterLab asks a terminal, and nobody else, whether it shall stop
         with self.log.open("w") as log:
             self.run = subprocess.Popen(
                 [sys.executable, *words, *options], cwd=folder, env=env, stdin=inside,

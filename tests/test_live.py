@@ -1,4 +1,5 @@
 "Figures in JupyterLab 4 and Notebook 7 with a kernel: they draw, state goes to Python and back, Python answers."
+
 import os
 import secrets
 import socket
@@ -14,14 +15,14 @@ from test_figures import KINDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 SOURCE = """import numpy as np
-from llmlab.views import attention_view, tokens_view
+from llmlab.figures.views import attention_view, tokens_view
 weights = np.random.default_rng(0).dirichlet(np.ones(80), size=(2, 2, 80)).astype("float32")
 view = attention_view(weights, ["</script><img src=x onerror='window.hit=1'>"] + ["w"] * 79, megabytes=0.001)
 view"""
 LONG = """import torch
 from llmlab.attention import attention, attention_map
-from llmlab.maps import Pooled
-from llmlab.views import attention_view
+from llmlab.figures.maps import Pooled
+from llmlab.figures.views import attention_view
 q, k = torch.randn(2, 2, 2, 2000, 8, generator=torch.Generator().manual_seed(0))
 
 def tile(layer, head, rows, keys):
@@ -38,7 +39,7 @@ for kind, figure in every.items():
     figure.observe(lambda change, kind=kind: told.add(kind), [n for n in figure.trait_names(sync=True) if n[0] != "_"])
 display(*every.values())"""
 TOLD = "open('told.txt', 'w').write(' '.join(told))"
-EXPLORE = """from llmlab.explore import explore
+EXPLORE = """from llmlab.figures.explore import explore
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 tokenizer = Tokenizer.train("the cat sat on the mat. " * 9, 270)
@@ -69,7 +70,11 @@ def lab(request, tmp_path_factory):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "x.ipynb")
-    settings = [f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}", f"--ServerApp.port={port}"]
+    settings = [
+        f"--ServerApp.root_dir={folder}",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.port={port}",
+    ]
     quiet = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--LabApp.news_url=None"]
     never = "check_for_updates_class=jupyterlab.NeverCheckForUpdate"
     quiet += [f"--{app}.{never}" for app in ("LabApp", "JupyterNotebookApp")]
@@ -106,7 +111,9 @@ def opened(browser, address):
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     page.set_default_timeout(600_000)
     page.on("request", lambda r: asked.append(r.url))
-    settings = "Cannot read properties of undefined (reading 'schema')"  # Notebook 7's own, without any figure
+    settings = (
+        "Cannot read properties of undefined (reading 'schema')"  # Notebook 7's own, without any figure
+    )
     page.on("pageerror", lambda e: wrong.append(str(e)) if str(e) != settings else None)
     page.goto(address)
     page.locator(".jp-Notebook .jp-CodeCell").nth(6).wait_for()
@@ -120,26 +127,36 @@ def test_a_figure_lives_in_jupyter(browser, lab):
     run_cell(page, 0)
     say = page.locator(".llmlab .say")
     say.wait_for()
-    page.wait_for_function("() => document.querySelector('.llmlab .matrix .title').textContent.includes('columns')")
+    page.wait_for_function(
+        "() => document.querySelector('.llmlab .matrix .title').textContent.includes('columns')"
+    )
     assert "Layer 0, head 0" in say.inner_text()
 
     page.get_by_role("radio", name="layer 1, head 1").click()  # not carried: Python sends it
-    page.wait_for_function("() => document.querySelector('.llmlab .say').textContent.startsWith('Layer 1, head 1')")
-    assert "in blocks" not in page.locator(".matrix .title").inner_text(), "exact weights have come from Python"
+    page.wait_for_function(
+        "() => document.querySelector('.llmlab .say').textContent.startsWith('Layer 1, head 1')"
+    )
+    assert "in blocks" not in page.locator(".matrix .title").inner_text(), (
+        "exact weights have come from Python"
+    )
     page.locator(".llmlab .chips button").nth(3).click()
     run_cell(page, 2)
     wait_for(lambda: (folder / "state.txt").exists() and (folder / "state.txt").read_text())
     assert (folder / "state.txt").read_text() == "1 1 3", "the state has gone to Python"
 
     run_cell(page, 1)
-    page.wait_for_function("() => document.querySelector('.llmlab .say').textContent.startsWith('Layer 1, head 0')")
+    page.wait_for_function(
+        "() => document.querySelector('.llmlab .say').textContent.startsWith('Layer 1, head 0')"
+    )
     assert page.evaluate("window.hit") is None and page.locator(".llmlab img").count() == 0
     assert "<img" in page.locator(".llmlab .chips").first.inner_text()
     page.evaluate("document.body.dataset.jpThemeLight = 'false'")
     ground = page.locator(".llmlab").evaluate("e => getComputedStyle(e).backgroundColor")
     assert sum(map(int, ground[4:-1].split(","))) < 150, "the figure follows the lab's theme"
     assert not wrong, wrong
-    assert not [url for url in asked if not url.startswith(("http://127.0.0.1", "data:", "blob:", "about:"))], asked
+    assert not [
+        url for url in asked if not url.startswith(("http://127.0.0.1", "data:", "blob:", "about:"))
+    ], asked
     page.close()
 
 
@@ -147,8 +164,12 @@ def test_every_figure_draws_and_tells_python_what_the_reader_chose(browser, lab)
     folder, address = lab
     page, _, wrong = opened(browser, address)
     run_cell(page, 5)
-    page.wait_for_function(f"() => document.querySelectorAll('.llmlab .say:not(:empty)').length >= {len(KINDS)}")
-    page.evaluate("document.querySelectorAll('.llmlab button:enabled:not(.tools button)').forEach(b => b.click())")
+    page.wait_for_function(
+        f"() => document.querySelectorAll('.llmlab .say:not(:empty)').length >= {len(KINDS)}"
+    )
+    page.evaluate(
+        "document.querySelectorAll('.llmlab button:enabled:not(.tools button)').forEach(b => b.click())"
+    )
     for slider in page.locator(".llmlab input[type=range]").all():
         slider.press("ArrowLeft")
         slider.press("ArrowRight")

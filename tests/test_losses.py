@@ -1,4 +1,5 @@
 "Losses over unequal rows: one definition by sums and counts, so that parts give the gradient of the whole batch."
+
 import os
 import subprocess
 import sys
@@ -10,21 +11,23 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.answering import answer_loss, span_loss
 from llmlab.causal import causal_loss
-from llmlab.completion import code_loss
 from llmlab.losses import counted, dealt, target_counts
 from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, rows
-from llmlab.summarization import summary_loss
+from llmlab.tasks.answering import answer_loss, span_loss
+from llmlab.tasks.completion import code_loss
+from llmlab.tasks.summarization import summary_loss
+from llmlab.tasks.translation import stacked, translation_loss
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit, train_step
 from llmlab.transformer import Config, Decoder, EncoderDecoder
-from llmlab.translation import stacked, translation_loss
 
 TOKENIZER = MaskTokenizer(Tokenizer.train("the cat sat on the mat and the dog sat on the log " * 5, 300))
 CFG = Config(TOKENIZER.vocab_size, 64, layers=1, heads=2, d_model=16)
 SENTENCE = "the cat sat on the mat and the dog sat on the log the cat sat"
-PAIRS = stacked([([5, 6], [1, 2]), ([5], [1, 7, 8, 9, 3, 4, 5, 6, 7, 2]), ([9] * 7, [1, 7, 2]), ([5, 5], [1, 8, 9, 2])])
+PAIRS = stacked(
+    [([5, 6], [1, 2]), ([5], [1, 7, 8, 9, 3, 4, 5, 6, 7, 2]), ([9] * 7, [1, 7, 2]), ([5, 5], [1, 8, 9, 2])]
+)
 
 
 class Span(torch.nn.Module):
@@ -116,8 +119,12 @@ def test_a_loss_without_a_count_takes_rows_alike_and_refuses_filled_rows():
     assert target_counts(lambda m, b: 0.0, torch.ones(3, 2, dtype=torch.long)).tolist() == [1, 1, 1]
     wrapped = lambda model, batch: translation_loss(model, batch, 0.0)  # noqa: E731
     with pytest.raises(ValueError, match="does not say how many targets a row has: decorate it"):
-        fit(model_of(EncoderDecoder), lambda step: PAIRS, wrapped, Recipe(steps=1, batch_size=4, accumulate=2))
-    fit(model_of(EncoderDecoder), lambda step: PAIRS, wrapped, Recipe(steps=1, batch_size=4))  # one part: no question
+        fit(
+            model_of(EncoderDecoder), lambda step: PAIRS, wrapped, Recipe(steps=1, batch_size=4, accumulate=2)
+        )
+    fit(
+        model_of(EncoderDecoder), lambda step: PAIRS, wrapped, Recipe(steps=1, batch_size=4)
+    )  # one part: no question
 
 
 # rows without a target
@@ -174,8 +181,17 @@ def test_two_processes_with_unequal_shares_make_the_run_of_one(tmp_path, name):
     (tmp_path / "program.py").write_text(PROGRAM)
     found = {}
     for processes in (1, 2):
-        many = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
-        command = [sys.executable, *many, str(tmp_path / "program.py"), os.path.dirname(__file__), name, str(processes)]
+        many = (
+            ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
+        )
+        command = [
+            sys.executable,
+            *many,
+            str(tmp_path / "program.py"),
+            os.path.dirname(__file__),
+            name,
+            str(processes),
+        ]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
         assert ran.returncode == 0, ran.stderr[-3000:]
@@ -202,7 +218,9 @@ def test_the_causal_loss_and_its_gradients_are_those_of_torch(smoothing, chunk, 
     )
     torch.testing.assert_close(ours, theirs)
     parameters = list(model.parameters())
-    for a, b in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
 
 

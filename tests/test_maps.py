@@ -1,4 +1,5 @@
 "Maps: what attention may come in, how it is pooled, packed and measured, and what is refused."
+
 import types
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_views import softmax, unpacked
 
-from llmlab.maps import (
+from llmlab.figures.maps import (
     EXACT,
     MAX_TOKENS,
     Pooled,
@@ -101,13 +102,18 @@ def test_an_encoder_decoder_gives_three_stacks_with_their_own_tokens():
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     size = dict(d_model=16, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=16, decoder_ffn_dim=16)
-    heads = dict(encoder_attention_heads=2, decoder_attention_heads=4, vocab_size=20, max_position_embeddings=16)
+    heads = dict(
+        encoder_attention_heads=2, decoder_attention_heads=4, vocab_size=20, max_position_embeddings=16
+    )
     config = transformers.BartConfig(**size, **heads, attn_implementation="eager")
     model = transformers.BartModel(config).eval()
     read, wrote = torch.tensor([[3, 4, 5, 6, 2]]), torch.tensor([[2, 7, 8]])
     with torch.no_grad():
         out = model(read, decoder_input_ids=wrote, output_attentions=True)
-    found = {name: Stack(name, layers, tokens) for name, layers, tokens in stacks(out, (list("xyz"), list("abcde")))}
+    found = {
+        name: Stack(name, layers, tokens)
+        for name, layers, tokens in stacks(out, (list("xyz"), list("abcde")))
+    }
     assert {name: (s.shape, len(s.layers)) for name, s in found.items()} == {
         "encoder": ((5, 5), 1),
         "decoder": ((3, 3), 2),
@@ -176,7 +182,9 @@ def test_pooled_maps_with_a_function_for_tiles():
 
 
 def test_a_hundred_thousand_tokens_are_refused():
-    with pytest.raises(ValueError, match=f"100,000 tokens, but a figure shows {MAX_TOKENS:,}: give a passage"):
+    with pytest.raises(
+        ValueError, match=f"100,000 tokens, but a figure shows {MAX_TOKENS:,}: give a passage"
+    ):
         Stack("", Pooled([softmax((2, 8, 8))]), ["a"] * 100_000)
 
 

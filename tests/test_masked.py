@@ -1,4 +1,5 @@
 "Masking against the field's own collator, the loss against PyTorch's, gaps against a loop, counts against brute force."
+
 import math
 import re
 from collections import Counter
@@ -117,7 +118,9 @@ def test_long_texts_go_on_in_further_rows_and_nothing_is_lost(context):
 
 @pytest.mark.parametrize("texts, context", [([], 10), (["", ""], 10), (["The"], 2)])
 def test_rows_need_text_and_room(texts, context):
-    with pytest.raises(ValueError, match=rf"rows of at most {context} tokens: give text, and room for \[CLS\]"):
+    with pytest.raises(
+        ValueError, match=rf"rows of at most {context} tokens: give text, and room for \[CLS\]"
+    ):
         rows(texts, TOKENIZER, context)
 
 
@@ -135,7 +138,9 @@ def test_corruption_keeps_its_promises(seed, rate, mask, pad):
     assert target.any(-1).all(), "no row without a target"
     assert torch.equal(labels[target], ids[target]) and torch.equal(inputs[~target], ids[~target])
     assert torch.equal(there, (ids != TOKENIZER.pad).long())
-    assert (~is_special(inputs, TOKENIZER) | (inputs == TOKENIZER.mask))[target].all(), "strangers are ordinary tokens"
+    assert (~is_special(inputs, TOKENIZER) | (inputs == TOKENIZER.mask))[target].all(), (
+        "strangers are ordinary tokens"
+    )
 
 
 def test_a_row_without_a_chosen_token_gets_one_and_a_row_of_padding_none():
@@ -156,7 +161,9 @@ def shares(inputs, labels, ids, mask, free):
     return n / int(free.sum()), kinds[0] / n, kinds[1] / n, kinds[2] / n, n
 
 
-@pytest.mark.parametrize("rate, mask, random", [(0.15, 0.8, 0.1), (0.3, 1.0, 0.0), (0.5, 0.2, 0.7), (0.15, 0.0, 0.5)])
+@pytest.mark.parametrize(
+    "rate, mask, random", [(0.15, 0.8, 0.1), (0.3, 1.0, 0.0), (0.5, 0.2, 0.7), (0.15, 0.0, 0.5)]
+)
 def test_shares(rate, mask, random):
     ids = some_rows(400, 64, pad=10)
     free = ~is_special(ids, TOKENIZER)
@@ -164,7 +171,9 @@ def test_shares(rate, mask, random):
     targets, masked, kept, strange, n = shares(inputs, labels, ids, TOKENIZER.mask, free)
     same = random / (V - 5)  # a stranger that happens to be the token itself
     assert near(targets, rate, int(free.sum()))
-    assert near(masked, mask, n) and near(kept, 1 - mask - random + same, n) and near(strange, random - same, n)
+    assert (
+        near(masked, mask, n) and near(kept, 1 - mask - random + same, n) and near(strange, random - same, n)
+    )
 
 
 @pytest.mark.parametrize("rate", [0.15, 0.4])
@@ -221,12 +230,28 @@ def test_masking_needs_shares(mask, random):
 @pytest.mark.parametrize(
     "ids, how, words",
     [
-        (torch.full((2, 5), TOKENIZER.pad), Masking(), "padding and special tokens alone, nothing to hide: give"),
-        (torch.tensor([[TOKENIZER.cls, TOKENIZER.sep, TOKENIZER.mask]]), Masking(), "padding and special tokens alone"),
-        (torch.tensor([[0, V]]), Masking(), rf"ids \[1, 2\], expected some from 0 to {V - 1}: use their own tokenizer"),
+        (
+            torch.full((2, 5), TOKENIZER.pad),
+            Masking(),
+            "padding and special tokens alone, nothing to hide: give",
+        ),
+        (
+            torch.tensor([[TOKENIZER.cls, TOKENIZER.sep, TOKENIZER.mask]]),
+            Masking(),
+            "padding and special tokens alone",
+        ),
+        (
+            torch.tensor([[0, V]]),
+            Masking(),
+            rf"ids \[1, 2\], expected some from 0 to {V - 1}: use their own tokenizer",
+        ),
         (torch.tensor([[-1, 3]]), Masking(), r"ids \[1, 2\], expected some from 0"),
         (torch.zeros(0, 5, dtype=torch.long), Masking(), r"ids \[0, 5\], expected some"),
-        (torch.tensor([[1, 2]]), Masking(whole_words=True), "whole_words=True, but no numbers of words: pass the"),
+        (
+            torch.tensor([[1, 2]]),
+            Masking(whole_words=True),
+            "whole_words=True, but no numbers of words: pass the",
+        ),
     ],
 )
 def test_what_cannot_be_hidden(ids, how, words):
@@ -271,7 +296,9 @@ def test_batches_of_padding_alone_are_refused():
 
 
 def test_bert_base_has_its_published_size():
-    bert = Config(30522, 512, 12, 12, 768, norm_place="post", norm_eps=1e-12, feed_forward="gelu_exact", segments=2)
+    bert = Config(
+        30522, 512, 12, 12, 768, norm_place="post", norm_eps=1e-12, feed_forward="gelu_exact", segments=2
+    )
     with torch.device("meta"):
         assert n_params(MaskedLM(bert)) == 109_514_298
 
@@ -283,7 +310,9 @@ def test_the_head_equals_that_of_transformers(ours, theirs):
 
     net, h = model(feed_forward=ours), 3 * torch.randn(7, 16, generator=generator())
     torch.nn.init.normal_(net.bias, generator=generator())
-    cfg = transformers.BertConfig(vocab_size=V, hidden_size=16, hidden_act=theirs, layer_norm_eps=net.norm.eps)
+    cfg = transformers.BertConfig(
+        vocab_size=V, hidden_size=16, hidden_act=theirs, layer_norm_eps=net.norm.eps
+    )
     head = BertLMPredictionHead(cfg)
     head.transform.dense, head.transform.LayerNorm, head.decoder.bias = net.transform, net.norm, net.bias
     head.decoder.weight = net.encoder.embed.tokens.weight
@@ -306,12 +335,17 @@ def test_both_sides_are_seen_and_padding_is_not(position, norm_place):
 def test_segments_matter_where_the_config_has_them():
     net, ids = model(segments=2), some_rows(2)
     first, second = torch.zeros_like(ids), torch.ones_like(ids)
-    assert torch.equal(net(ids), net(ids, segments=first)) and not torch.allclose(net(ids), net(ids, segments=second))
+    assert torch.equal(net(ids), net(ids, segments=first)) and not torch.allclose(
+        net(ids), net(ids, segments=second)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_loss_and_gradients_equal_those_of_all_logits(seed):
-    net, batch = model().double(), corrupt(some_rows(5, 20, seed, pad=4), TOKENIZER, Masking(0.3), generator(seed))
+    net, batch = (
+        model().double(),
+        corrupt(some_rows(5, 20, seed, pad=4), TOKENIZER, Masking(0.3), generator(seed)),
+    )
     inputs, labels, there = batch.unbind(1)
     ours = masked_loss(net, batch)
     theirs = F.cross_entropy(net(inputs, there.bool()).flatten(0, 1), labels.flatten(), ignore_index=-100)
@@ -324,11 +358,15 @@ def test_loss_and_gradients_equal_those_of_all_logits(seed):
 def test_the_head_is_computed_at_targets_alone(monkeypatch):
     net, batch, shapes, rows = model(), corrupt(some_rows(8, 30), TOKENIZER, ALL, generator()), [], []
     n, chunk_gradient = int((batch[:, 1] != -100).sum()), causal.chunk_gradient
-    monkeypatch.setattr(causal, "chunk_gradient", lambda h, *rest: rows.append(len(h)) or chunk_gradient(h, *rest))
+    monkeypatch.setattr(
+        causal, "chunk_gradient", lambda h, *rest: rows.append(len(h)) or chunk_gradient(h, *rest)
+    )
     with torch.autograd.graph.saved_tensors_hooks(lambda t: shapes.append(tuple(t.shape)) or t, lambda t: t):
         masked_loss(net, batch)
     assert sum(rows) == n
-    assert {s for s in shapes if V in s} <= {(V, 16), (V,)}, "no scores are kept, only what has the shape of a weight"
+    assert {s for s in shapes if V in s} <= {(V, 16), (V,)}, (
+        "no scores are kept, only what has the shape of a weight"
+    )
 
 
 def test_loss_pencil():
@@ -349,7 +387,9 @@ def test_a_row_of_padding_among_others_leaves_the_gradients_finite():
 def test_a_loss_needs_a_target():
     batch = corrupt(some_rows(), TOKENIZER, ALL, generator())
     batch[:, 1] = -100
-    with pytest.raises(ValueError, match="no target in this batch, and a mean of nothing is no loss: make it with"):
+    with pytest.raises(
+        ValueError, match="no target in this batch, and a mean of nothing is no loss: make it with"
+    ):
         masked_loss(model(), batch)
 
 
@@ -405,7 +445,9 @@ def test_what_cannot_be_filled(text, words):
 
 def test_a_tokenizer_larger_than_the_model_is_refused():
     for ask, text, largest in ((fill_mask, "a [MASK]", V - 1), (pseudo_logprobs, "a", V - 2)):
-        with pytest.raises(ValueError, match=rf"ids from \d+ to {largest}, but the vocabulary ends at {V - 5}"):
+        with pytest.raises(
+            ValueError, match=rf"ids from \d+ to {largest}, but the vocabulary ends at {V - 5}"
+        ):
             ask(model(vocab_size=V - 4), TOKENIZER, text)
 
 
@@ -414,7 +456,10 @@ def test_hide_each_pencil():
     copies, spots = hide_each(ids, TOKENIZER)
     assert spots.tolist() == [1, 3]
     m = TOKENIZER.mask
-    assert copies.tolist() == [[TOKENIZER.cls, m, m, 8, TOKENIZER.sep], [TOKENIZER.cls, 7, m, m, TOKENIZER.sep]]
+    assert copies.tolist() == [
+        [TOKENIZER.cls, m, m, 8, TOKENIZER.sep],
+        [TOKENIZER.cls, 7, m, m, TOKENIZER.sep],
+    ]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
@@ -429,14 +474,18 @@ def test_pseudo_logprobs_equal_a_loop(batch_size, text):
     ours = pseudo_logprobs(net, TOKENIZER, text, batch_size)
     assert ours.tolist() == pytest.approx(wanted, abs=1e-5)
     score = perplexity(ours)
-    assert score == pytest.approx(math.exp(-sum(wanted) / len(wanted)), rel=1e-4) and "hidden=each token" in repr(score)
+    assert score == pytest.approx(
+        math.exp(-sum(wanted) / len(wanted)), rel=1e-4
+    ) and "hidden=each token" in repr(score)
     logprobs, right = gap_logprobs(net, TOKENIZER, text, batch_size)
     torch.testing.assert_close(logprobs.exp().sum(-1), torch.ones(len(right)))
 
 
 @pytest.mark.parametrize("text", ["", "[MASK]"])
 def test_a_text_of_special_tokens_has_nothing_to_hide(text):
-    with pytest.raises(ValueError, match=r"nothing to hide in \['\[CLS\]'.*: give a text with an ordinary token"):
+    with pytest.raises(
+        ValueError, match=r"nothing to hide in \['\[CLS\]'.*: give a text with an ordinary token"
+    ):
         pseudo_logprobs(model(), TOKENIZER, text)
 
 
@@ -448,7 +497,9 @@ def test_a_text_longer_than_the_context_is_not_cut_in_silence():
 # --- counting -------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=5), st.integers(0, 2))
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=5), st.integers(0, 2)
+)
 def test_neighbours_equal_brute_force(texts, reach):
     texts = [[8, *text, 9] for text in texts]
     counted, asked = Neighbours(texts, reach), texts[-1]
@@ -465,7 +516,9 @@ def test_neighbours_equal_brute_force(texts, reach):
 
 def test_neighbours_back_off_pencil():
     counted = Neighbours([[0, 5, 6, 7, 1], [0, 5, 6, 7, 1], [0, 2, 2, 2, 1]], reach=1)
-    assert counted.guess([0, 5, 9, 7, 1]) == [2, 6, 2], "known neighbours 5 _ 7; elsewhere the commonest token"
+    assert counted.guess([0, 5, 9, 7, 1]) == [2, 6, 2], (
+        "known neighbours 5 _ 7; elsewhere the commonest token"
+    )
 
 
 # --- a GPU ----------------------------------------------------------------------------------------------------------
@@ -494,7 +547,9 @@ def test_several_gaps_are_a_list_for_each_in_their_order():
     assert [len(found) for found in both] == [3, 3] and both[0] != both[1]
     ids = torch.tensor([TOKENIZER.encode("The [MASK] sat on the [MASK].")])
     probs = net.eval().logits(net.hidden(ids)).softmax(-1)[0, ids[0] == TOKENIZER.mask]
-    assert [[p for _, p in found] for found in both] == [pytest.approx(row.topk(3).values.tolist()) for row in probs]
+    assert [[p for _, p in found] for found in both] == [
+        pytest.approx(row.topk(3).values.tolist()) for row in probs
+    ]
 
 
 UNSPACED = {
@@ -509,7 +564,10 @@ def test_whole_words_leave_context_where_there_are_no_spaces(text):
     ids, numbers = rows([text], TOKENIZER, 256)
     free = ~is_special(ids, TOKENIZER)
     how, draws = Masking(whole_words=True), torch.Generator().manual_seed(0)
-    shares = [float((corrupt(ids, TOKENIZER, how, draws, numbers)[:, 1] != -100).sum() / free.sum()) for _ in range(40)]
+    shares = [
+        float((corrupt(ids, TOKENIZER, how, draws, numbers)[:, 1] != -100).sum() / free.sum())
+        for _ in range(40)
+    ]
     assert 0.05 < sum(shares) / len(shares) < 0.3
 
 

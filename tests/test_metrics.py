@@ -1,4 +1,5 @@
 "Scores against PyTorch, NumPy and a brute-force sliding window."
+
 import copy
 import math
 import pickle
@@ -54,9 +55,18 @@ def brute(model, ids, context, stride):
     return torch.stack(out)
 
 
-@pytest.mark.parametrize("n,context,stride", [
-    (2, 8, 4), (5, 8, 8), (9, 8, 8), (10, 8, 3), (40, 8, 1), (40, 8, 8), (33, 5, 2),
-])
+@pytest.mark.parametrize(
+    "n,context,stride",
+    [
+        (2, 8, 4),
+        (5, 8, 8),
+        (9, 8, 8),
+        (10, 8, 3),
+        (40, 8, 1),
+        (40, 8, 8),
+        (33, 5, 2),
+    ],
+)
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_sliding_window_equals_brute_force(model, n, context, stride, batch_size):
     got = token_logprobs(model, ids(n), context, stride, batch_size)
@@ -65,7 +75,10 @@ def test_sliding_window_equals_brute_force(model, n, context, stride, batch_size
 
 
 def test_the_default_stride_is_half_the_context(model):
-    assert token_logprobs(model, ids(20)).recipe == {"context": model.cfg.context, "stride": model.cfg.context // 2}
+    assert token_logprobs(model, ids(20)).recipe == {
+        "context": model.cfg.context,
+        "stride": model.cfg.context // 2,
+    }
     assert token_logprobs(model, ids(4), context=1).recipe == {"context": 1, "stride": 1}
 
 
@@ -165,7 +178,9 @@ def test_accuracy_against_numpy(k):
     generator = torch.Generator().manual_seed(k)
     logits, targets = torch.randn(6, 7, 9, generator=generator), torch.randint(9, (6, 7), generator=generator)
     targets[0] = -100
-    ranks = (logits.numpy() > np.take_along_axis(logits.numpy(), targets.clamp(min=0).numpy()[..., None], -1)).sum(-1)
+    ranks = (
+        logits.numpy() > np.take_along_axis(logits.numpy(), targets.clamp(min=0).numpy()[..., None], -1)
+    ).sum(-1)
     got = accuracy(logits, targets, k)
     assert got == pytest.approx((ranks[1:] < k).mean()) and got.recipe["tokens"] == 35
 
@@ -274,39 +289,54 @@ def test_score_prints_its_recipe_and_is_a_number():
     assert repr(Score(2, "x", "nats")).startswith("x 2 nats (")
 
 
-@pytest.mark.parametrize("call,text", [
-    (lambda m: cross_entropy(torch.zeros(0)), "no log-probabilities"),
-    (lambda m: cross_entropy(torch.tensor([0.5])), "0.5 is above 0: pass log p"),
-    (lambda m: bits_per_byte(torch.tensor([-1.0]), 0), "n_bytes is 0, expected whole numbers"),
-    (lambda m: bits_per_byte(torch.tensor([-1.0, -1.0]), np.array([2, -1])), "n_bytes is .* expected whole numbers"),
-    (lambda m: bits_per_byte(torch.tensor([-1.0, -1.0]), np.array([1.5, 2])), "n_bytes is .* expected whole numbers"),
-    (lambda m: bits_per_byte(torch.tensor([-1.0]), 2.5), "n_bytes is 2.5, expected whole numbers"),
-    (lambda m: bits_per_byte(torch.tensor([-1.0]), True), "n_bytes is True, expected whole numbers"),
-    (lambda m: token_logprobs(m, [1, 2.5, 3]), "ids are float64, expected whole numbers: they are never rounded"),
-    (lambda m: accuracy(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
-    (lambda m: bits_per_byte(torch.tensor([]), 5), "no log-probabilities"),
-    (lambda m: perplexity(torch.tensor([-1.0, float("nan")])), "a log-probability is NaN"),
-    (lambda m: cross_entropy(np.array([float("nan")])), "a log-probability is NaN"),
-    (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, 3])), "targets from 0 to 3, but 3 candidates"),
-    (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, -1])), "targets from -1 to 0"),
-    (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, 1]), k=4), "k is 4: take 1 to 3"),
-    (lambda m: accuracy(torch.full((2, 3), math.nan), torch.tensor([0, 1])), "a logit is NaN"),
-    (lambda m: accuracy_per_class(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
-    (lambda m: interval(Score(1.0)), "has not two finite rows"),
-    (lambda m: interval(perplexity(np.array([-1.0]))), "has not two finite rows"),
-    (lambda m: interval(perplexity(np.array([-1.0, -math.inf]))), "has not two finite rows"),
-    (lambda m: interval(TWO, units=[0]), "1 units for 2 rows"),
-    (lambda m: interval(TWO, level=95), "level=95: expected a number above 0 and below 1"),
-    (lambda m: interval(TWO, n=0), "n=0: expected"),
-    (lambda m: paired_test(TWO, perplexity(np.array([-1.0] * 3))), "with 2 rows, .* with 3"),
-    (lambda m: paired_test(TWO, cross_entropy(np.array([-1.0] * 2))), "score the same things"),
-    (lambda m: paired_test(*[TWO] * 2, method="t"), "method 't': take 'swap'"),
-    (lambda m: token_logprobs(m, [1]), "1 tokens: a score needs a token and one before it"),
-    (lambda m: token_logprobs(m, []), "0 tokens"),
-    (lambda m: token_logprobs(m, [1, 2, 3], stride=0), "stride=0: expected a whole number of at least 1"),
-    (lambda m: token_logprobs(m, [1, 2, 3], context=4, stride=5), "stride 5 with context 4"),
-    (lambda m: token_logprobs(m, [1, 2, 50]), "ids from 1 to 50, but the vocabulary has 50"),
-])
+@pytest.mark.parametrize(
+    "call,text",
+    [
+        (lambda m: cross_entropy(torch.zeros(0)), "no log-probabilities"),
+        (lambda m: cross_entropy(torch.tensor([0.5])), "0.5 is above 0: pass log p"),
+        (lambda m: bits_per_byte(torch.tensor([-1.0]), 0), "n_bytes is 0, expected whole numbers"),
+        (
+            lambda m: bits_per_byte(torch.tensor([-1.0, -1.0]), np.array([2, -1])),
+            "n_bytes is .* expected whole numbers",
+        ),
+        (
+            lambda m: bits_per_byte(torch.tensor([-1.0, -1.0]), np.array([1.5, 2])),
+            "n_bytes is .* expected whole numbers",
+        ),
+        (lambda m: bits_per_byte(torch.tensor([-1.0]), 2.5), "n_bytes is 2.5, expected whole numbers"),
+        (lambda m: bits_per_byte(torch.tensor([-1.0]), True), "n_bytes is True, expected whole numbers"),
+        (
+            lambda m: token_logprobs(m, [1, 2.5, 3]),
+            "ids are float64, expected whole numbers: they are never rounded",
+        ),
+        (lambda m: accuracy(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
+        (lambda m: bits_per_byte(torch.tensor([]), 5), "no log-probabilities"),
+        (lambda m: perplexity(torch.tensor([-1.0, float("nan")])), "a log-probability is NaN"),
+        (lambda m: cross_entropy(np.array([float("nan")])), "a log-probability is NaN"),
+        (
+            lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, 3])),
+            "targets from 0 to 3, but 3 candidates",
+        ),
+        (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, -1])), "targets from -1 to 0"),
+        (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, 1]), k=4), "k is 4: take 1 to 3"),
+        (lambda m: accuracy(torch.full((2, 3), math.nan), torch.tensor([0, 1])), "a logit is NaN"),
+        (lambda m: accuracy_per_class(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
+        (lambda m: interval(Score(1.0)), "has not two finite rows"),
+        (lambda m: interval(perplexity(np.array([-1.0]))), "has not two finite rows"),
+        (lambda m: interval(perplexity(np.array([-1.0, -math.inf]))), "has not two finite rows"),
+        (lambda m: interval(TWO, units=[0]), "1 units for 2 rows"),
+        (lambda m: interval(TWO, level=95), "level=95: expected a number above 0 and below 1"),
+        (lambda m: interval(TWO, n=0), "n=0: expected"),
+        (lambda m: paired_test(TWO, perplexity(np.array([-1.0] * 3))), "with 2 rows, .* with 3"),
+        (lambda m: paired_test(TWO, cross_entropy(np.array([-1.0] * 2))), "score the same things"),
+        (lambda m: paired_test(*[TWO] * 2, method="t"), "method 't': take 'swap'"),
+        (lambda m: token_logprobs(m, [1]), "1 tokens: a score needs a token and one before it"),
+        (lambda m: token_logprobs(m, []), "0 tokens"),
+        (lambda m: token_logprobs(m, [1, 2, 3], stride=0), "stride=0: expected a whole number of at least 1"),
+        (lambda m: token_logprobs(m, [1, 2, 3], context=4, stride=5), "stride 5 with context 4"),
+        (lambda m: token_logprobs(m, [1, 2, 50]), "ids from 1 to 50, but the vocabulary has 50"),
+    ],
+)
 def test_errors(unchecked, model, call, text):
     with pytest.raises((ValueError, IndexError), match=text):
         call(model)

@@ -1,4 +1,5 @@
-"The n-gram models of chapter 3, against an independent Kneser–Ney written with dictionaries."
+"The n-gram models of chapter 4, against an independent Kneser–Ney written with dictionaries."
+
 from collections import Counter, defaultdict
 from itertools import product
 
@@ -17,21 +18,22 @@ texts = st.lists(st.integers(0, V - 1), min_size=1, max_size=30)
 
 class Slow:
     "Interpolated Kneser–Ney straight from the formula, token by token."
+
     def __init__(self, ids, order, v):
         self.order, self.v, self.counts = min(order, len(ids)), v, []
         for n in range(1, self.order + 1):
-            grams = [tuple(ids[i:i + n]) for i in range(len(ids) - n + 1)]
+            grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
             if n == self.order:
                 counts = Counter(grams)
             else:
                 left = defaultdict(set)
                 for i in range(1, len(ids) - n + 1):
-                    left[tuple(ids[i:i + n])].add(ids[i - 1])
+                    left[tuple(ids[i : i + n])].add(ids[i - 1])
                 counts = Counter({gram: len(before) for gram, before in left.items()})
             self.counts.append(counts)
 
     def p(self, word, context):
-        context = tuple(context)[-(self.order - 1):] if self.order > 1 else ()
+        context = tuple(context)[-(self.order - 1) :] if self.order > 1 else ()
         if len(context) == 0:
             return self.formula(word, (), 1 / self.v)
         return self.formula(word, context, self.p_lower(word, context[1:]))
@@ -138,10 +140,10 @@ def test_discount(counts, d):
 def test_numbers_of_n_grams():
     ids = np.random.default_rng(3).integers(0, 4, 100)
     for n, (keys, counts, ending) in enumerate(number(ids, 4, 4), 1):
-        grams = Counter(tuple(ids[i:i + n]) for i in range(len(ids) - n + 1))
+        grams = Counter(tuple(ids[i : i + n]) for i in range(len(ids) - n + 1))
         assert sorted(counts) == sorted(grams.values()) and len(keys) == len(grams)
-        assert np.all(ending[:n - 1] == -1)
-        named = {(int(ending[i]), tuple(ids[i - n + 1:i + 1])) for i in range(n - 1, len(ids))}
+        assert np.all(ending[: n - 1] == -1)
+        named = {(int(ending[i]), tuple(ids[i - n + 1 : i + 1])) for i in range(n - 1, len(ids))}
         assert len(named) == len(grams), "one number for one n-gram"
 
 
@@ -195,5 +197,7 @@ def test_errors_say_what_to_do(unchecked):
     model = NGram(2, 5).fit([0, 1])
     for call in (model.fit, model.probs, model.logprobs):
         for wrong in (5, -1):
-            with pytest.raises(ValueError, match=f"id {wrong} is outside the vocabulary: ids run from 0 to 4"):
+            with pytest.raises(
+                ValueError, match=f"id {wrong} is outside the vocabulary: ids run from 0 to 4"
+            ):
                 call([0, wrong])

@@ -1,4 +1,5 @@
 "The notebooks: clean in git, with a promise on top, and at home on Colab."
+
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 NOTEBOOKS = {f.relative_to(ROOT / "nbs").with_suffix("").as_posix(): f for f in colab_line.notebooks()}
-LESSONS = {name: f for name, f in NOTEBOOKS.items() if name < "90"}  # the rest is appendix and workshop
+LESSONS = {name: f for name, f in NOTEBOOKS.items() if name[0].isdigit()}  # the rest is workshop
 COLAB = colab_line.cell(colab_line.settings())
 
 
@@ -127,14 +128,17 @@ def on_colab(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "colab, installed, asked", [(True, False, True), (True, True, False), (False, False, False), (False, True, False)]
+    "colab, installed, asked",
+    [(True, False, True), (True, True, False), (False, False, False), (False, True, False)],
 )
 def test_the_colab_line_installs_only_there_and_only_if_absent(on_colab, colab, installed, asked):
     assert on_colab(colab, installed) == ([colab_line.requirement(colab_line.settings())] if asked else [])
 
 
 def test_a_failed_installation_stops_the_cell_and_says_what_to_do(on_colab, capsys):
-    with pytest.raises(RuntimeError, match=r"^The course could not be installed: run this cell again, .*/issues$"):
+    with pytest.raises(
+        RuntimeError, match=r"^The course could not be installed: run this cell again, .*/issues$"
+    ):
         on_colab(True, False, status=1)
     assert "no network" in capsys.readouterr().out
 
@@ -150,7 +154,13 @@ def test_what_colab_installs_follows_from_the_settings():
 def test_the_line_is_renewed_and_nothing_else(tmp_path):
     path = tmp_path / "x.ipynb"
     first = {"cell_type": "code", "source": ['"google.colab"; old']}
-    book = {"cells": [{"cell_type": "markdown", "source": ["# Title"]}, first, {"cell_type": "code", "source": ["1"]}]}
+    book = {
+        "cells": [
+            {"cell_type": "markdown", "source": ["# Title"]},
+            first,
+            {"cell_type": "code", "source": ["1"]},
+        ]
+    }
     path.write_text(json.dumps(book))
     assert colab_line.update(path, COLAB) and not colab_line.update(path, COLAB)
     assert cells(path, "code") == [COLAB, "1"] and cells(path, "markdown") == ["# Title"]

@@ -1,4 +1,5 @@
 "The way the data goes: a module imports only modules that stand before it."
+
 import ast
 import subprocess
 import sys
@@ -7,21 +8,70 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "checks", "progress", "segmentation", "text", "chat", "tokens", "adapters", "ngrams",
-    "attention", "transformer", "metrics", "bleu", "overlap",
-    "losses", "storage", "checkpoints",
-    "devices", "training", "causal", "masked", "recurrent", "cache", "generation", "hub", "families", "pretrained",
-    "translation", "questions", "answering", "summarization", "code", "completion",
-    "cost", "choosing", "interpretability", "ethics", "horizons", "explore",
+    "checks",
+    "progress",
+    "segmentation",
+    "text",
+    "chat",
+    "tokens",
+    "adapters",
+    "ngrams",
+    "attention",
+    "transformer",
+    "metrics",
+    "translation_scores",
+    "overlap",
+    "losses",
+    "storage",
+    "checkpoints",
+    "devices",
+    "training",
+    "causal",
+    "masked",
+    "recurrent",
+    "cache",
+    "generation",
+    "hub",
+    "families",
+    "pretrained",
+    "translation",
+    "questions",
+    "answering",
+    "summarization",
+    "code",
+    "completion",
+    "cost",
+    "choosing",
+    "interpretability",
+    "ethics",
+    "horizons",
+    "explore",
 ]
-PICTURES = ["checks", "maps", "stills", "peers", "views", "panels"]  # import nothing of ours but these, in this order
+PICTURES = [
+    "checks",
+    "maps",
+    "stills",
+    "peers",
+    "views",
+    "panels",
+]  # import nothing of ours but these, in this order
 DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
-LIGHT = ["segmentation", "text", "chat", "tokens", "ngrams", *PICTURES, *COMMAND, "exercises"]  # import no torch
+LIGHT = [
+    "segmentation",
+    "text",
+    "chat",
+    "tokens",
+    "ngrams",
+    *PICTURES,
+    *COMMAND,
+    "exercises",
+]  # import no torch
 HUB = {"pretrained"}  # the only module that may import transformers
 DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}
-MODULES = sorted(f.stem for f in (ROOT / "llmlab").glob("[!_]*.py"))
+FILES = {f.stem: f for f in (ROOT / "llmlab").rglob("[!_]*.py")}  # a stem is one module, whatever its room
+MODULES = sorted(FILES)
 
 
 def imports(source: str, top: bool = False) -> set[str]:
@@ -35,14 +85,15 @@ def imports(source: str, top: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = "llmlab" + (f".{node.module}" if node.module else "") if node.level else node.module
+            base = ".".join(filter(None, ["llmlab" if node.level else "", node.module]))
             found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return found
 
 
 def ours(names: set[str]) -> set[str]:
-    "Those of the names that are modules of llmlab."
-    return {n.split(".")[1] for n in names if n.startswith("llmlab.") and n.split(".")[1] in [*ORDER, *ALONE]}
+    "Those of the names that are modules of llmlab, by their stems."
+    inside = {part for name in names if name.split(".")[0] == "llmlab" for part in name.split(".")[1:3]}
+    return inside & {*ORDER, *ALONE}
 
 
 def roots(names: set[str]) -> set[str]:
@@ -50,7 +101,7 @@ def roots(names: set[str]) -> set[str]:
 
 
 def source(module: str) -> str:
-    return (ROOT / "llmlab" / f"{module}.py").read_text()
+    return FILES[module].read_text()
 
 
 def test_every_module_has_its_place():
@@ -76,7 +127,8 @@ def test_nothing_imports_what_it_must_not(module):
 @pytest.mark.parametrize("module", [m for m in LIGHT if m in MODULES])
 def test_light_modules_load_no_torch(module):
     heavy = {"torch", "transformers", "bertviz", "matplotlib"}
-    code = f"import sys, llmlab.{module}; print(*{heavy} & set(sys.modules))"
+    path = ".".join(FILES[module].relative_to(ROOT).with_suffix("").parts)
+    code = f"import sys, {path}; print(*{heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
 

@@ -1,4 +1,5 @@
 "ROUGE against rouge-score, answers against the SQuAD script, pass@k against counting."
+
 import collections
 import itertools
 import math
@@ -16,7 +17,9 @@ from llmlab import metrics
 from llmlab.metrics import interval, paired_test
 from llmlab.overlap import characters, exact_match, f1, lcs, pass_at_k, rouge, squad_words, stemmed_words
 
-WORDS = st.lists(st.sampled_from(["a", "The", "cat", "cat.", "naïve", "7", "猫", "-", "x_y"]), max_size=8).map(" ".join)
+WORDS = st.lists(
+    st.sampled_from(["a", "The", "cat", "cat.", "naïve", "7", "猫", "-", "x_y"]), max_size=8
+).map(" ".join)
 TEXT = WORDS | st.text(max_size=25)
 PAIRS = st.lists(st.tuples(TEXT, st.lists(TEXT, min_size=1, max_size=3)), min_size=1, max_size=4)
 
@@ -72,7 +75,10 @@ def test_rouge_is_rouge_scores(pairs):
 @example([("The", ["a"]), ("", ["the"]), ("an answer", [""])])
 def test_answers_are_the_squad_scripts(pairs):
     hyps, refs = map(list, zip(*pairs, strict=True))
-    exact = [max(normalize_answer(hyp) == normalize_answer(ref) for ref in gold_answers(some)) for hyp, some in pairs]
+    exact = [
+        max(normalize_answer(hyp) == normalize_answer(ref) for ref in gold_answers(some))
+        for hyp, some in pairs
+    ]
     share = [max(compute_f1(ref, hyp) for ref in gold_answers(some)) for hyp, some in pairs]
     assert exact_match(hyps, refs) == pytest.approx(np.mean(exact))
     assert f1(hyps, refs) == pytest.approx(np.mean(share), abs=1e-12)
@@ -120,30 +126,55 @@ def test_worked_answers_of_the_older_script(answer, golds, exact, share):
 
 def test_the_two_scripts_differ_only_where_no_word_is_left():
     newer = [(exact_match([answer], [golds]), f1([answer], [golds])) for answer, golds, _, _ in OLDER]
-    differ = [row[0] for row, found in zip(OLDER, newer, strict=True) if found != (row[2], pytest.approx(row[3]))]
+    differ = [
+        row[0] for row, found in zip(OLDER, newer, strict=True) if found != (row[2], pytest.approx(row[3]))
+    ]
     assert differ == ["the", "The", ""]
-    assert exact_match(["The"], [["the", "cat"]]) == 0 == f1(["The"], [["the", "cat"]]), "2.0 drops empty references"
+    assert exact_match(["The"], [["the", "cat"]]) == 0 == f1(["The"], [["the", "cat"]]), (
+        "2.0 drops empty references"
+    )
     assert f1(["the"], [["a"]]) == 1 == f1([""], [""])
-    assert "squad=1.1" in repr(f1(["a b"], ["b"], rule="1.1")) and "squad=2.0" in repr(exact_match(["a b"], ["b"]))
+    assert "squad=1.1" in repr(f1(["a b"], ["b"], rule="1.1")) and "squad=2.0" in repr(
+        exact_match(["a b"], ["b"])
+    )
 
 
-@pytest.mark.parametrize("answer, golds, exact, share", [
-    ("Denver Broncos", ["Denver Broncos", "Denver Broncos", "Denver Broncos"], 1, 1),  # SQuAD 1.1 dev, first question
-    ("the Denver Broncos!", ["Denver Broncos"], 1, 1),
-    ("Santa Clara", ["Santa Clara, California", "Levi's Stadium"], 0, 0.8),
-    ("Levis Stadium in Santa Clara", ["Levi's Stadium"], 0, 4 / 7),
-    ("1976", ["1976"], 1, 1),
-    ("", [""], 1, 1),  # SQuAD 2.0: no answer, and none given
-    ("France", [""], 0, 0),
-    ("", ["France"], 0, 0),
-])
+@pytest.mark.parametrize(
+    "answer, golds, exact, share",
+    [
+        (
+            "Denver Broncos",
+            ["Denver Broncos", "Denver Broncos", "Denver Broncos"],
+            1,
+            1,
+        ),  # SQuAD 1.1 dev, first question
+        ("the Denver Broncos!", ["Denver Broncos"], 1, 1),
+        ("Santa Clara", ["Santa Clara, California", "Levi's Stadium"], 0, 0.8),
+        ("Levis Stadium in Santa Clara", ["Levi's Stadium"], 0, 4 / 7),
+        ("1976", ["1976"], 1, 1),
+        ("", [""], 1, 1),  # SQuAD 2.0: no answer, and none given
+        ("France", [""], 0, 0),
+        ("", ["France"], 0, 0),
+    ],
+)
 def test_worked_answers(answer, golds, exact, share):
     assert exact_match([answer], [golds]) == exact and f1([answer], [golds]) == pytest.approx(share)
 
 
 def test_normalisation():
     assert squad_words("The  Eiffel-Tower, an A. theatre!") == ["eiffeltower", "theatre"]
-    assert characters("AI改变世界。 It's 42％ カナ") == ["ai", "改", "变", "世", "界", "it", "s", "42", "カ", "ナ"]
+    assert characters("AI改变世界。 It's 42％ カナ") == [
+        "ai",
+        "改",
+        "变",
+        "世",
+        "界",
+        "it",
+        "s",
+        "42",
+        "カ",
+        "ナ",
+    ]
     assert characters("नमस्ते, Straße") == ["नमस्ते", "straße"], "a vowel sign belongs to its word"
     assert characters("cafe\u0301") == characters("café") == ["café"]
     assert characters("น้ำดี") == ["น้ำ", "ดี"]
@@ -170,7 +201,9 @@ def test_lcs_by_brute_force(a, b):
 def test_pencil():
     "Lin 2004, section 3.1: ROUGE-L tells who killed whom, 3/4 against 2/4; ROUGE-2 gives both the same."
     true = ["police killed the gunman"]
-    assert rouge(["police kill the gunman"], true) == 3 / 4 and rouge(["the gunman kill police"], true) == 2 / 4
+    assert (
+        rouge(["police kill the gunman"], true) == 3 / 4 and rouge(["the gunman kill police"], true) == 2 / 4
+    )
     pairs = [rouge([told], true, 2) for told in ("police kill the gunman", "the gunman kill police")]
     assert pairs == pytest.approx([1 / 3, 1 / 3])
 
@@ -193,7 +226,9 @@ def test_pass_at_k_has_no_bias(p, n, k):
 
 
 def test_pass_at_k_survives_many_samples():
-    assert 0 < pass_at_k([1], 100_000, 10) < 1.1e-4 and pass_at_k([0], 5, 5) == 0 and pass_at_k([3], 5, 3) == 1
+    assert (
+        0 < pass_at_k([1], 100_000, 10) < 1.1e-4 and pass_at_k([0], 5, 5) == 0 and pass_at_k([3], 5, 3) == 1
+    )
 
 
 def test_all_of_them_can_be_resampled():
@@ -211,31 +246,39 @@ def test_all_of_them_can_be_resampled():
 def test_recipes():
     assert "ROUGE-2 recall" in repr(rouge(["a"], ["a"], 2, "recall"))
     assert "words=rouge_words" in repr(rouge(["a"], ["a"]))
-    assert "samples=4/5" in repr(pass_at_k([1, 2], [5, 4], 2)) and "tasks=2" in repr(pass_at_k([1, 2], [5, 4], 2))
+    assert "samples=4/5" in repr(pass_at_k([1, 2], [5, 4], 2)) and "tasks=2" in repr(
+        pass_at_k([1, 2], [5, 4], 2)
+    )
 
 
-@pytest.mark.parametrize("call, text", [
-    (lambda: rouge([], []), "0 hypotheses"),
-    (lambda: f1(["a"], ["a", "b"]), "1 hypotheses, 2 references"),
-    (lambda: exact_match("a", ["a"]), "one string is given"),
-    (lambda: exact_match(["a"], ["a"], rule="1"), "rule is '1': take '2.0', where a question may have no answer, or"),
-    (lambda: exact_match(["a"], [[]]), "pair 0"),
-    (lambda: f1([None], ["a"]), "pair 0 is None"),
-    (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 'Lsum', 1, 2"),
-    (lambda: rouge(["a"], ["a"], "l"), "kind 'l'"),
-    (lambda: rouge(["a"], ["a"], 1, "F"), "part 'F'"),
-    (lambda: pass_at_k([1], 5, 6), "k is 6, but a task has 5 samples"),
-    (lambda: pass_at_k([1, 1], [9, 3], 5), "k is 5, but a task has 3 samples"),
-    (lambda: pass_at_k([1], 5, 0), "k=0: expected a whole number of at least 1"),
-    (lambda: pass_at_k([1], 5, 1.5), "k=1.5: expected a whole number of at least 1"),
-    (lambda: pass_at_k([1], 5, True), "k=True: expected a whole number"),
-    (lambda: pass_at_k([6], 5, 1), "6 to 6 passed of 5 to 5"),
-    (lambda: pass_at_k([-1], 5, 1), "-1 to -1 passed"),
-    (lambda: pass_at_k([], 5, 1), "0 counts"),
-    (lambda: pass_at_k([1, 2], [5, 5, 5], 1), "2 counts for 3 tasks"),
-    (lambda: pass_at_k([0.5], 5, 1), "counts are float64"),
-    (lambda: pass_at_k([float("nan")], 5, 1), "counts are float64"),
-])
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: rouge([], []), "0 hypotheses"),
+        (lambda: f1(["a"], ["a", "b"]), "1 hypotheses, 2 references"),
+        (lambda: exact_match("a", ["a"]), "one string is given"),
+        (
+            lambda: exact_match(["a"], ["a"], rule="1"),
+            "rule is '1': take '2.0', where a question may have no answer, or",
+        ),
+        (lambda: exact_match(["a"], [[]]), "pair 0"),
+        (lambda: f1([None], ["a"]), "pair 0 is None"),
+        (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 'Lsum', 1, 2"),
+        (lambda: rouge(["a"], ["a"], "l"), "kind 'l'"),
+        (lambda: rouge(["a"], ["a"], 1, "F"), "part 'F'"),
+        (lambda: pass_at_k([1], 5, 6), "k is 6, but a task has 5 samples"),
+        (lambda: pass_at_k([1, 1], [9, 3], 5), "k is 5, but a task has 3 samples"),
+        (lambda: pass_at_k([1], 5, 0), "k=0: expected a whole number of at least 1"),
+        (lambda: pass_at_k([1], 5, 1.5), "k=1.5: expected a whole number of at least 1"),
+        (lambda: pass_at_k([1], 5, True), "k=True: expected a whole number"),
+        (lambda: pass_at_k([6], 5, 1), "6 to 6 passed of 5 to 5"),
+        (lambda: pass_at_k([-1], 5, 1), "-1 to -1 passed"),
+        (lambda: pass_at_k([], 5, 1), "0 counts"),
+        (lambda: pass_at_k([1, 2], [5, 5, 5], 1), "2 counts for 3 tasks"),
+        (lambda: pass_at_k([0.5], 5, 1), "counts are float64"),
+        (lambda: pass_at_k([float("nan")], 5, 1), "counts are float64"),
+    ],
+)
 def test_errors(unchecked, call, text):
     with pytest.raises(ValueError, match=text):
         call()
@@ -243,7 +286,9 @@ def test_errors(unchecked, call, text):
 
 # --- ROUGE-Lsum and stems ---------------------------------------------------------------------------------------------
 
-LINES = st.lists(st.lists(st.sampled_from("the cats cat sat running runs on a mat".split()), max_size=6), max_size=4)
+LINES = st.lists(
+    st.lists(st.sampled_from("the cats cat sat running runs on a mat".split()), max_size=6), max_size=4
+)
 
 
 @given(LINES, LINES)
@@ -254,14 +299,18 @@ def test_rouge_of_lines_is_rouge_score_s(hyp, ref):
         theirs = RougeScorer(["rougeLsum", "rougeL", "rouge1", "rouge2"], use_stemmer=stem).score(ref, hyp)
         options = {"words": words} if words else {}
         for kind, name in (("Lsum", "rougeLsum"), ("L", "rougeL"), (1, "rouge1"), (2, "rouge2")):
-            ours = [float(rouge([hyp], [ref], kind, part, **options)) for part in ("precision", "recall", "f1")]
+            ours = [
+                float(rouge([hyp], [ref], kind, part, **options)) for part in ("precision", "recall", "f1")
+            ]
             assert ours == pytest.approx([theirs[name].precision, theirs[name].recall, theirs[name].fmeasure])
 
 
 def test_lines_in_another_order_cost_nothing_in_lsum():
     hyp = "The cats sat on the mats.\nThe dogs were running fast."
     ref = "The dog ran fast.\nThe cat is sitting on the mat."
-    assert float(rouge([hyp], [ref], "Lsum")) == pytest.approx(5 / 11)  # the, on, the | the, fast: 5 of 11 and of 11
+    assert float(rouge([hyp], [ref], "Lsum")) == pytest.approx(
+        5 / 11
+    )  # the, on, the | the, fast: 5 of 11 and of 11
     assert float(rouge([hyp], [ref], "Lsum")) > float(rouge([hyp], [ref], "L"))
     with pytest.raises(ValueError, match="kind is 'L', 'Lsum', 1, 2"):
         rouge([hyp], [ref], "lsum")

@@ -1,5 +1,6 @@
 "The package as a whole: light to import, complete in the wheel, one version."
 
+import ast
 import json
 import re
 import subprocess
@@ -34,15 +35,28 @@ def test_import_loads_nothing_heavy():
     assert not {"torch", "numpy", "transformers", "tokenizers", "anywidget", "IPython"} & set(loaded)
 
 
-def test_modules_come_when_asked_for():
-    names = [f.stem for f in (ROOT / "llmlab").glob("[!_]*.py")]
-    assert set(names) <= set(dir(llmlab))
-    assert fresh("import llmlab; print(llmlab.lab.__name__)") == "llmlab.lab"
+def test_the_front_door_is_what_the_modules_make_public():
+    "A name is public once, in one module, and the front door lists it."
+    found = {}
+    for file in (ROOT / "llmlab").rglob("[!_]*.py"):
+        path = ".".join(file.relative_to(ROOT / "llmlab").with_suffix("").parts)
+        listed = re.search(r"^__all__ = (\[.*?\])", file.read_text(), re.M | re.S)
+        for name in ast.literal_eval(listed[1]):
+            assert name not in found, f"{name} is public in {path} and in {found[name]}"
+            found[name] = path
+    assert found == llmlab.PUBLIC
+    assert dir(llmlab) == ["__version__", *sorted(found)]
 
 
-def test_an_unknown_module_names_the_known_ones():
-    with pytest.raises(AttributeError, match="no attribute 'atention'; its modules are .*attention"):
-        llmlab.atention  # noqa: B018
+def test_a_name_comes_alone():
+    assert fresh("import llmlab; print(llmlab.course.lab.__name__)") == "llmlab.course.lab"
+    code = "import sys; from llmlab import Decoder; print(*(m for m in sys.modules if 'figures' in m or 'tasks' in m))"
+    assert fresh(code) == ""
+
+
+def test_an_unknown_name_says_what_is_near():
+    with pytest.raises(AttributeError, match="llmlab has no 'Decodr'; did you mean Decoder"):
+        llmlab.Decodr  # noqa: B018
 
 
 def test_one_version():

@@ -1,8 +1,9 @@
 "Panels: what the figures of single chapters accept, and what they refuse."
+
 import numpy as np
 import pytest
 
-from llmlab.panels import beams_view, bias_view, decoding_view, grid_view, mask_view
+from llmlab.figures.panels import beams_view, bias_view, decoding_view, grid_view, mask_view
 
 # --- mask -----------------------------------------------------------------------------------------------------------
 
@@ -16,7 +17,9 @@ def test_mask_keeps_the_eight_likeliest_and_the_truth():
 
 
 def test_mask_starts_where_somebody_is_asked():
-    view = mask_view("abc", {"m": (np.eye(3), [None, {"a": 1.0}, None]), "n": (np.eye(3), [None, None, {"b": 1.0}])})
+    view = mask_view(
+        "abc", {"m": (np.eye(3), [None, {"a": 1.0}, None]), "n": (np.eye(3), [None, None, {"b": 1.0}])}
+    )
     assert view.at == 1 and view.data["can"] == [False, True, True]
     assert mask_view("abc", {"m": (np.eye(3), None)}).data["can"] == [True] * 3
 
@@ -29,7 +32,11 @@ def test_mask_starts_where_somebody_is_asked():
         ("ab", {"m": (np.eye(2), [None])}, r"m: sight \[2, 2\] and 1 gaps, but 2 tokens"),
         ("ab", {"m": (np.eye(2), [None, None])}, "no gap has candidates"),
         ("ab", {"m": (np.eye(2), [{"a": 0.8, "b": 0.4}, None])}, "in the place of 'a': probabilities must"),
-        ("ab", {"m": (np.eye(2), [{"a": np.nan}, None])}, "in the place of 'a': probabilities must be at least 0"),
+        (
+            "ab",
+            {"m": (np.eye(2), [{"a": np.nan}, None])},
+            "in the place of 'a': probabilities must be at least 0",
+        ),
         ("", {"m": (np.eye(0), None)}, "zero tokens"),
     ],
 )
@@ -98,7 +105,10 @@ def test_a_grid_starts_at_its_largest_number():
 @pytest.mark.parametrize(
     "given, words",
     [
-        (dict(values=np.eye(3)), r"values \[3, 3\] for 2 rows and 2 columns: give a finite number for each cell"),
+        (
+            dict(values=np.eye(3)),
+            r"values \[3, 3\] for 2 rows and 2 columns: give a finite number for each cell",
+        ),
         (dict(values=[[1, np.nan], [0, 0]]), "give a finite number for each cell"),
         (dict(values=np.eye(2), labels=[["a", "b"]]), "labels has 1 rows, expected 2 with 2 texts each"),
         (dict(values=np.eye(2), tips=[["a"], ["b"]]), "tips has 2 rows, expected 2 with 2 texts each"),

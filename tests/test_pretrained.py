@@ -20,6 +20,7 @@ from torch import nn
 
 from llmlab.attention import record
 from llmlab.families import TextClassifier
+from llmlab.figures.views import attention_view
 from llmlab.horizons import mixed
 from llmlab.masked import MaskedLM
 from llmlab.pretrained import (
@@ -37,7 +38,6 @@ from llmlab.pretrained import (
 )
 from llmlab.training import own_tensors, shipped
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, n_params
-from llmlab.views import attention_view
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
@@ -49,16 +49,26 @@ GROUPED = USUAL | dict(num_key_value_heads=2)
 LONG = dict(rope_parameters=dict(rope_type="default", rope_theta=1e6))
 STRETCH = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 STRETCHED = dict(rope_parameters=dict(rope_type="llama3", rope_theta=5e5) | STRETCH)
-GPT = dict(vocab_size=61, n_positions=40, n_layer=3, n_head=4, n_embd=32, bos_token_id=None, eos_token_id=None)
+GPT = dict(
+    vocab_size=61, n_positions=40, n_layer=3, n_head=4, n_embd=32, bos_token_id=None, eos_token_id=None
+)
 DISTILLED = dict(vocab_size=61, dim=32, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=40)
 PEERS = {
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT),
-    "gpt2-narrow-untied": ("GPT2LMHeadModel", "GPT2Config", GPT | dict(n_inner=40, tie_word_embeddings=False)),
+    "gpt2-narrow-untied": (
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        GPT | dict(n_inner=40, tie_word_embeddings=False),
+    ),
     "bert": ("BertForMaskedLM", "BertConfig", USUAL),
     "llama": ("LlamaForCausalLM", "LlamaConfig", GROUPED),
     "llama-tied": ("LlamaForCausalLM", "LlamaConfig", USUAL | LONG | dict(tie_word_embeddings=True)),
     "llama-3.1": ("LlamaForCausalLM", "LlamaConfig", GROUPED | STRETCHED | dict(head_dim=32)),
-    "llama-one-kv-head": ("LlamaForCausalLM", "LlamaConfig", USUAL | dict(num_key_value_heads=1, head_dim=12)),
+    "llama-one-kv-head": (
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        USUAL | dict(num_key_value_heads=1, head_dim=12),
+    ),
     "mistral": ("MistralForCausalLM", "MistralConfig", GROUPED | LONG | dict(sliding_window=None)),
     "mistral-window": ("MistralForCausalLM", "MistralConfig", GROUPED | dict(sliding_window=40, head_dim=12)),
     "roberta": ("RobertaForMaskedLM", "RobertaConfig", USUAL | dict(pad_token_id=1, type_vocab_size=1)),
@@ -74,7 +84,9 @@ every = pytest.mark.parametrize("name", PEERS)
 def roused(model):
     "Weights large enough that every part of the model matters, other gains and biases in every layer."
     for p in model.parameters():
-        nn.init.normal_(p, std=0.3) if p.ndim == 2 else nn.init.normal_(p, 1.0 if p.mean() > 0.5 else 0.0, 0.2)
+        nn.init.normal_(p, std=0.3) if p.ndim == 2 else nn.init.normal_(
+            p, 1.0 if p.mean() > 0.5 else 0.0, 0.2
+        )
     return model.eval()
 
 
@@ -122,7 +134,9 @@ def close(ours, theirs):
 
 def edit(folder, **changes):
     path = folder / "config.json"
-    path.write_text(json.dumps({k: v for k, v in (json.loads(path.read_text()) | changes).items() if v != "drop"}))
+    path.write_text(
+        json.dumps({k: v for k, v in (json.loads(path.read_text()) | changes).items() if v != "drop"})
+    )
 
 
 # parity, by family
@@ -234,11 +248,23 @@ def test_real_shapes_count_as_transformers_counts(family, tmp_path):
 
 def test_old_config_files_are_read(tmp_path):
     "As on the hub: rope_theta beside the rest, no head_dim, no tie_word_embeddings."
-    old = dict(model_type="llama", vocab_size=9, max_position_embeddings=8, num_hidden_layers=1, num_attention_heads=2)
+    old = dict(
+        model_type="llama",
+        vocab_size=9,
+        max_position_embeddings=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
     old |= dict(hidden_size=8, intermediate_size=6, rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=None)
     (tmp_path / "config.json").write_text(json.dumps(old))
     cfg = read_config(tmp_path)[1]
-    assert (cfg.rope_base, cfg.tied, cfg.head_width, cfg.norm_eps, cfg.kv_heads) == (5e5, False, 4, 1e-5, None)
+    assert (cfg.rope_base, cfg.tied, cfg.head_width, cfg.norm_eps, cfg.kv_heads) == (
+        5e5,
+        False,
+        4,
+        1e-5,
+        None,
+    )
     assert cfg.rope_factor == 1
     old["rope_scaling"] = STRETCH | dict(factor=32.0, rope_type="llama3")
     (tmp_path / "config.json").write_text(json.dumps(old))
@@ -341,7 +367,10 @@ FAMILIES = {
 def test_any_shape_of_a_family_survives_the_folder(tmp_path, data, family):
     heads = data.draw(st.sampled_from([1, 2, 4]))
     free = dict(
-        layers=data.draw(st.integers(1, 2)), heads=heads, d_model=8 * heads, d_ff=data.draw(st.sampled_from([None, 12]))
+        layers=data.draw(st.integers(1, 2)),
+        heads=heads,
+        d_model=8 * heads,
+        d_ff=data.draw(st.sampled_from([None, 12])),
     )
     if family not in ("gpt2", "bert"):
         free |= dict(
@@ -354,7 +383,10 @@ def test_any_shape_of_a_family_survives_the_folder(tmp_path, data, family):
     model = roused((MaskedLM if family == "bert" else Decoder)(cfg))
     assert their_config(model)[0] == family
     again, _ = load(export(model, tmp_path, words(), overwrite=True))
-    assert all(torch.equal(a, b) for a, b in zip(own_tensors(model).values(), own_tensors(again).values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(own_tensors(model).values(), own_tensors(again).values(), strict=True)
+    )
     close(again(ids(1, 7)), model(ids(1, 7)))
 
 
@@ -400,7 +432,9 @@ def test_a_length_that_training_left_cuts_and_pads_no_text(folder):
 def test_dropout_that_training_left_cuts_no_word_by_chance(folder):
     letters = {letter: i for i, letter in enumerate("abcdefgh")} | {"ab": 8, "abc": 9, "abcd": 10}
     merges = [("a", "b"), ("ab", "c"), ("abc", "d")]
-    tokenizers.Tokenizer(tokenizers.models.BPE(letters, merges, dropout=0.9)).save(str(folder / "tokenizer.json"))
+    tokenizers.Tokenizer(tokenizers.models.BPE(letters, merges, dropout=0.9)).save(
+        str(folder / "tokenizer.json")
+    )
     tokenizer = load(folder)[1]
     assert all(tokenizer.encode("abcd").ids == [10] for _ in range(20))
 
@@ -463,14 +497,18 @@ def test_an_encoder_without_a_head(family, tmp_path):
 @encoder
 def test_a_classifier(family, tmp_path):
     names = {str(i): label for i, label in LABELS.items()}
-    peer, folder = folder_of(tmp_path / "in", family, "ForSequenceClassification", id2label=names, num_labels=3)
+    peer, folder = folder_of(
+        tmp_path / "in", family, "ForSequenceClassification", id2label=names, num_labels=3
+    )
     model, tokenizer = load(folder)
     x, there = padded()
     assert type(model) is TextClassifier and model.labels == ("no", "perhaps", "yes")
     with torch.no_grad():
         theirs = peer(input_ids=x, attention_mask=there.long()).logits
         close(model(x, there), theirs)
-        again, found = type(peer).from_pretrained(export(model, tmp_path / "out", tokenizer), output_loading_info=True)
+        again, found = type(peer).from_pretrained(
+            export(model, tmp_path / "out", tokenizer), output_loading_info=True
+        )
         assert not any(found.values()) and again.config.id2label == LABELS
         close(again.eval()(input_ids=x, attention_mask=there.long()).logits, theirs)
 
@@ -500,7 +538,9 @@ def test_bert_for_next_sentences_has_no_masked_head(tmp_path):
 def test_a_window_smaller_than_the_context_is_refused(saved, tmp_path):
     folder = shutil.copytree(saved("mistral")[1], tmp_path / "mistral")
     edit(folder, sliding_window=39)
-    with pytest.raises(ValueError, match="sliding_window=39, but our mistral looks at all 40 tokens: use transformers"):
+    with pytest.raises(
+        ValueError, match="sliding_window=39, but our mistral looks at all 40 tokens: use transformers"
+    ):
         load(folder)
 
 
@@ -514,7 +554,9 @@ def shape(**more):
 @pytest.mark.parametrize("kind", [Encoder, EncoderDecoder])
 def test_export_writes_what_the_model_is_or_refuses_it_by_name(kind, tmp_path):
     "An encoder of GPT-2's shape is no GPT-2: that one would hide the future."
-    with pytest.raises(ValueError, match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: export knows"):
+    with pytest.raises(
+        ValueError, match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: export knows"
+    ):
         export(kind(shape()), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -525,7 +567,12 @@ class Doubled(Decoder):
 
 
 def test_export_refuses_models_that_compute_something_else(tmp_path):
-    for model in (Doubled(shape()), Decoder(shape(), cross=True), nn.Linear(2, 2), mixed(Decoder(shape()), 4, 2)):
+    for model in (
+        Doubled(shape()),
+        Decoder(shape(), cross=True),
+        nn.Linear(2, 2),
+        mixed(Decoder(shape()), 4, 2),
+    ):
         with pytest.raises(ValueError, match="export knows|has no line in the table|has a Mixture"):
             export(model, tmp_path / "out")
         assert not (tmp_path / "out").exists()
@@ -591,7 +638,9 @@ def test_a_lacking_shard_is_named(saved, tmp_path):
 def test_a_cut_file_is_said_to_be_cut(folder, keep):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"model.safetensors is cut short or no safetensors file .*: copy it again"):
+    with pytest.raises(
+        ValueError, match=r"model.safetensors is cut short or no safetensors file .*: copy it again"
+    ):
         load(folder)
 
 
@@ -621,7 +670,9 @@ REFUSED = {
     "gpt2": dict(activation_function="relu"),
     "bert": dict(position_embedding_type="relative_key"),
     "llama": dict(rope_parameters=dict(rope_type="yarn", rope_theta=5e5, factor=8.0)),
-    "llama-3.1": dict(rope_parameters=dict(rope_type="llama3", rope_theta=5e5) | STRETCH | dict(low_freq_factor=2.0)),
+    "llama-3.1": dict(
+        rope_parameters=dict(rope_type="llama3", rope_theta=5e5) | STRETCH | dict(low_freq_factor=2.0)
+    ),
     "qwen2": dict(use_sliding_window=True),
     "qwen3": dict(attention_bias=True),
 }
@@ -656,7 +707,9 @@ def test_pickled_weights_are_refused_unread(folder, tmp_path, file):
     mark = str(tmp_path / "ran")
     (folder / "model.safetensors").unlink()
     (folder / file).write_bytes(pickle.dumps(Marks(mark)))
-    with pytest.raises(ValueError, match=f"it has {file}, but loading a pickle can run any code: ask for safetensors"):
+    with pytest.raises(
+        ValueError, match=f"it has {file}, but loading a pickle can run any code: ask for safetensors"
+    ):
         load(folder)
     assert not os.path.exists(mark)
     pickle.loads((folder / file).read_bytes())
@@ -726,13 +779,17 @@ def test_the_cache_serves_without_a_network(saved, tmp_path):
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "", "two words"])
 def test_a_folder_that_is_not_there(name):
-    with pytest.raises(ValueError, match="there is no folder .*, and an id on the hub looks like gpt2 or Qwen/"):
+    with pytest.raises(
+        ValueError, match="there is no folder .*, and an id on the hub looks like gpt2 or Qwen/"
+    ):
         find(name)
 
 
 def test_reading_weights_needs_no_transformers(saved):
     code = "import sys; from llmlab.pretrained import load; load(sys.argv[1]); print('transformers' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code, saved("llama")[1]], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code, saved("llama")[1]], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.strip() == "False"
 
 
@@ -745,7 +802,9 @@ def test_nothing_asks_for_remote_code():
 
 
 def both():
-    small = dict(vocab_size=61, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=48, decoder_ffn_dim=48)
+    small = dict(
+        vocab_size=61, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=48, decoder_ffn_dim=48
+    )
     bart = transformers.BartConfig(
         **small, encoder_attention_heads=4, decoder_attention_heads=2, max_position_embeddings=20
     )
@@ -762,7 +821,8 @@ def test_attentions_of_an_encoder_decoder(n):
     assert shapes == {"encoder": [(7, 7)] * 2, "decoder": [(4, 4)] * 2, "cross": [(4, 7)] * 2}
     for layers in found.values():
         assert all(
-            torch.allclose(x.sum(-1), torch.ones(x.shape[:-1]), atol=1e-5) and not x.requires_grad for x in layers
+            torch.allclose(x.sum(-1), torch.ones(x.shape[:-1]), atol=1e-5) and not x.requires_grad
+            for x in layers
         )
     assert all((x.triu(1) == 0).all() for x in found["decoder"])
     assert model.config._attn_implementation == before == "sdpa" and model.training

@@ -1,4 +1,5 @@
 "Progress bars only where somebody looks."
+
 import io
 import sys
 import types

@@ -1,4 +1,5 @@
 "Questions: what is held out is held out, answers follow from the passage, scores against an independent computation."
+
 import random
 import re
 import string
@@ -10,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.overlap import exact_match, f1
-from llmlab.questions import FRAMES, KINDS, WORDINGS, Item, Teller, by_kind, entities, nearest_entity, side, write_items
+from llmlab.tasks.questions import (
+    FRAMES,
+    KINDS,
+    WORDINGS,
+    Item,
+    Teller,
+    by_kind,
+    entities,
+    nearest_entity,
+    side,
+    write_items,
+)
 
 TRAIN, TEST = write_items(1500, False), write_items(500, True)
 PATTERNS = {(r, w): pattern for r, three in WORDINGS.items() for w, (pattern, *_) in enumerate(three)}
@@ -20,11 +32,15 @@ def facts(passage):
     "An independent reader of the grammar: (relation, wording, who, what) and (kind of kin, who, of whom)."
     found, kin = [], []
     for sentence in re.findall(r"[^.]+\.", passage):
-        if m := re.search(r"(\w+ \w+) is the (sister|brother|friend|teacher|neighbour) of (\w+ \w+)\.$", sentence):
+        if m := re.search(
+            r"(\w+ \w+) is the (sister|brother|friend|teacher|neighbour) of (\w+ \w+)\.$", sentence
+        ):
             kin.append((m[2], m[1], m[3]))
             continue
         for (relation, w), pattern in PATTERNS.items():
-            shape = re.escape(pattern).replace(r"\{a\}", r"(?P<a>\w+ \w+)").replace(r"\{b\}", r"(?P<b>\w+ \w+)")
+            shape = (
+                re.escape(pattern).replace(r"\{a\}", r"(?P<a>\w+ \w+)").replace(r"\{b\}", r"(?P<b>\w+ \w+)")
+            )
             if m := re.search(rf"(?i:{shape})\.$", sentence):
                 found.append((relation, w, m["a"], m["b"]))
                 break
@@ -78,7 +94,9 @@ def test_names_of_the_test_stand_in_no_training_text():
 
 def test_every_word_of_the_test_is_known_from_training():
     known = {w.lower() for item in TRAIN for w in re.findall(r"\w+", item.passage + " " + item.question)}
-    assert {w.lower() for item in TEST for w in re.findall(r"\w+", item.passage + " " + item.question)} <= known
+    assert {
+        w.lower() for item in TEST for w in re.findall(r"\w+", item.passage + " " + item.question)
+    } <= known
 
 
 def test_each_kind_is_what_it_says():
@@ -106,7 +124,9 @@ def pairs(items):
     for item in items:
         if item.kind == "paraphrase":
             relation, q, subject = asked(item.question)
-            out.add((next(w for r, w, who, _ in facts(item.passage)[0] if (r, who) == (relation, subject)), q))
+            out.add(
+                (next(w for r, w, who, _ in facts(item.passage)[0] if (r, who) == (relation, subject)), q)
+            )
     return out
 
 
@@ -145,7 +165,9 @@ def test_the_baseline_pencil():
 
 def test_a_teller_uses_no_town_twice():
     for seed in range(30):
-        teller = Teller(random.Random(seed), {"people": list("abcd"), "towns": ["x", "y"], "things": []}, False)
+        teller = Teller(
+            random.Random(seed), {"people": list("abcd"), "towns": ["x", "y"], "things": []}, False
+        )
         assert {teller.fact("home", "a"), teller.fact("birth", "b")} == {"x", "y"}
 
 
@@ -154,6 +176,7 @@ def test_a_teller_uses_no_town_twice():
 
 def official(said, right):
     "EM and F1 as the SQuAD 2.0 script has them (evaluate-v2.0.py), written again from its text."
+
     def normal(text):
         text = "".join(c for c in text.lower() if c not in set(string.punctuation))
         return " ".join(re.compile(r"\b(a|an|the)\b", re.UNICODE).sub(" ", text).split())
@@ -166,7 +189,9 @@ def official(said, right):
     return int(normal(said) == normal(right)), 2 * precision * recall / (precision + recall) if same else 0
 
 
-answers = st.lists(st.sampled_from(["the", "A", "red", "lamp", "Dover.", "Old", "red!"]), max_size=4).map(" ".join)
+answers = st.lists(st.sampled_from(["the", "A", "red", "lamp", "Dover.", "Old", "red!"]), max_size=4).map(
+    " ".join
+)
 
 
 @given(st.lists(st.tuples(answers, answers), min_size=2, max_size=6))

@@ -1,8 +1,9 @@
 """The LSTM in Keras and in PyTorch. Keras has one backend a process: `make recurrent` runs this file on each of them.
 
-    KERAS_BACKEND=tensorflow pytest tests/test_recurrent.py
-    KERAS_BACKEND=torch pytest tests/test_recurrent.py
+KERAS_BACKEND=tensorflow pytest tests/test_recurrent.py
+KERAS_BACKEND=torch pytest tests/test_recurrent.py
 """
+
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from llmlab import recurrent
 from llmlab.causal import sample
+from llmlab.figures.views import attention_view, next_token_view
 from llmlab.generation import generate
 from llmlab.metrics import perplexity, token_logprobs
 from llmlab.recurrent import (
@@ -40,7 +42,6 @@ from llmlab.recurrent import (
 )
 from llmlab.training import Batches, Recipe, fit, learning_rate, optimizer, train_step
 from llmlab.transformer import Config
-from llmlab.views import attention_view, next_token_view
 
 CFG = Config(vocab_size=11, context=8, layers=2, heads=1, d_model=6)
 keras = load_keras()
@@ -90,7 +91,9 @@ def test_import_loads_no_keras():
 
 
 def test_without_keras_the_module_imports_and_one_sentence_says_what_is_missing():
-    code = "import sys; sys.modules['keras'] = None\nimport llmlab.recurrent as r\ntry: r.keras_lm(r.Config(9))"
+    code = (
+        "import sys; sys.modules['keras'] = None\nimport llmlab.recurrent as r\ntry: r.keras_lm(r.Config(9))"
+    )
     ran = fresh(code + "\nexcept ImportError as e: print(e)")
     assert ran.stdout.startswith('Keras is not installed: pip install "llmlab-course[course]"'), ran.stderr
 
@@ -111,12 +114,16 @@ def test_the_readers_choice_of_backend_stays(monkeypatch):
 
 def test_tensorflow_asked_for_but_absent(monkeypatch):
     monkeypatch.setattr(recurrent, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'tensorflow, which is not installed: pip install "llmlab-course\[tens'):
+    with pytest.raises(
+        ImportError, match=r'tensorflow, which is not installed: pip install "llmlab-course\[tens'
+    ):
         check_backend("tensorflow")
 
 
 def test_another_backend():
-    with pytest.raises(ValueError, match='Keras runs on "jax", .* set KERAS_BACKEND .* before Keras is first imported'):
+    with pytest.raises(
+        ValueError, match='Keras runs on "jax", .* set KERAS_BACKEND .* before Keras is first imported'
+    ):
         check_backend("jax")
 
 
@@ -150,7 +157,8 @@ def test_a_gpu_is_shared(monkeypatch):
 def test_a_step_by_hand_is_that_of_pytorch_and_of_keras(b, d, u, seed):
     generator = torch.Generator().manual_seed(seed)
     x, h, c, w, r, bias = (
-        torch.randn(*shape, generator=generator) for shape in [(b, d), (b, u), (b, u), (d, 4 * u), (u, 4 * u), (4 * u,)]
+        torch.randn(*shape, generator=generator)
+        for shape in [(b, d), (b, u), (b, u), (d, 4 * u), (u, 4 * u), (4 * u,)]
     )
     mine_h, mine_c = lstm_step(x, h, c, w, r, bias)
     cell = torch.nn.LSTM(d, u, batch_first=True)
@@ -161,7 +169,9 @@ def test_a_step_by_hand_is_that_of_pytorch_and_of_keras(b, d, u, seed):
     layer = keras.layers.LSTM(u, return_state=True)
     layer.build((b, 1, d))
     layer.set_weights([w.numpy(), r.numpy(), bias.numpy()])
-    _, keras_h, keras_c = layer(x[:, None].numpy(), initial_state=[keras.ops.array(s.numpy()) for s in (h, c)])
+    _, keras_h, keras_c = layer(
+        x[:, None].numpy(), initial_state=[keras.ops.array(s.numpy()) for s in (h, c)]
+    )
     for other_h, other_c in [(torch_h[0].numpy(), torch_c[0].numpy()), (numpy(keras_h), numpy(keras_c))]:
         np.testing.assert_allclose(mine_h.numpy(), other_h, atol=1e-5)
         np.testing.assert_allclose(mine_c.numpy(), other_c, atol=1e-5)
@@ -200,7 +210,9 @@ def test_and_back_again(twins, ids):
 @pytest.mark.parametrize("carry", [lambda a, b: to_keras(a, b), lambda a, b: from_keras(b, a)])
 def test_weights_of_another_shape(carry):
     small = Config(vocab_size=11, layers=1, heads=1, d_model=4)
-    with pytest.raises(ValueError, match=r"weights of shapes \[.*\], but the model has \[.*: build both .* one Config"):
+    with pytest.raises(
+        ValueError, match=r"weights of shapes \[.*\], but the model has \[.*: build both .* one Config"
+    ):
         carry(RecurrentLM(small), keras_lm(CFG))
 
 
@@ -235,7 +247,9 @@ def test_ids_outside_the_vocabulary(twins, bad):
     model, other = twins
     wrong = torch.tensor([[1, bad]])
     for f in (model, FromKeras(other, 8), lambda x: pairs(x, 11)):
-        with pytest.raises(ValueError, match="ids from .*, but the vocabulary ends at 10: use the model's tokenizer"):
+        with pytest.raises(
+            ValueError, match="ids from .*, but the vocabulary ends at 10: use the model's tokenizer"
+        ):
             f(wrong)
 
 
@@ -248,7 +262,9 @@ def test_pairs_shift_by_one():
 
 
 def test_a_text_of_one_token_has_no_target():
-    with pytest.raises(ValueError, match="1 token a row: a target needs a token before it, so give at least 2"):
+    with pytest.raises(
+        ValueError, match="1 token a row: a target needs a token before it, so give at least 2"
+    ):
         pairs(torch.tensor([[5]]), 11)
 
 
@@ -337,7 +353,9 @@ def test_metrics_and_sampler_see_no_difference(twins, ids):
     mine, theirs = (float(perplexity(token_logprobs(f, text))) for f in (model, guest))
     assert mine == pytest.approx(theirs, abs=1e-3)
     assert sample(guest, [1, 2], 12, seed=4) == sample(model, [1, 2], 12, seed=4)
-    assert generate(guest, [[1, 2], [3]], 12) == generate(model, [[1, 2], [3]], 12), "ragged, beyond the context"
+    assert generate(guest, [[1, 2], [3]], 12) == generate(model, [[1, 2], [3]], 12), (
+        "ragged, beyond the context"
+    )
 
 
 def test_views_take_logits_and_attention_scores_of_keras(twins, ids):

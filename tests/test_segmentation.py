@@ -7,7 +7,15 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.segmentation import count_words, graphemes, join_sentences, sentences, split_gaps, split_words, whole_words
+from llmlab.segmentation import (
+    count_words,
+    graphemes,
+    join_sentences,
+    sentences,
+    split_gaps,
+    split_words,
+    whole_words,
+)
 
 SCRIPTS = [
     "abc xyz é", "e\u0301\u0308a", "हिन्दी क्षत्र", "ภาษาไทยน้ำ", "가각\u1100\u1161\u11a8", "👨‍👩‍👧👍🏽🇫🇷🇩🇪❤️",
@@ -151,7 +159,10 @@ def test_sentences_without_spaces(text):
 
 def test_small_letters_begin_a_sentence_where_there_are_no_capitals():
     assert sentences("the cat sat. the dog ran.") == ["the cat sat.", "the dog ran."]
-    assert sentences("It stood at approx. two metres. It fell.") == ["It stood at approx. two metres.", "It fell."]
+    assert sentences("It stood at approx. two metres. It fell.") == [
+        "It stood at approx. two metres.",
+        "It fell.",
+    ]
 
 
 def test_blank_lines_end_a_sentence_and_line_breaks_do_not():

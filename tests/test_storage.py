@@ -103,7 +103,9 @@ def test_tensors_that_fsdp_spreads_are_told_apart():
 
 @pytest.mark.parametrize("make", [Decoder, Encoder, EncoderDecoder])
 @pytest.mark.parametrize("position", ["learned", "sinusoidal", "rope", "alibi", "relative"])
-@pytest.mark.parametrize("change", [{}, dict(tied=False, norm="rms", feed_forward="swiglu", kv_heads=1, segments=2)])
+@pytest.mark.parametrize(
+    "change", [{}, dict(tied=False, norm="rms", feed_forward="swiglu", kv_heads=1, segments=2)]
+)
 def test_a_plan_has_the_forms_of_the_model_and_a_file_comes_back(tmp_path, make, position, change):
     model = decoder(make, position=position, layers=3, **change)
     assert planned_forms(make, model.cfg) == storage.model_forms(model)
@@ -112,7 +114,10 @@ def test_a_plan_has_the_forms_of_the_model_and_a_file_comes_back(tmp_path, make,
     storage.planned_forms(make, model.cfg)
     assert torch.equal(torch.get_rng_state(), before), "nothing is drawn for a plan"
     back = load(tmp_path / "m")[0]
-    assert all(torch.equal(a, b) for a, b in zip(back.state_dict().values(), model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(back.state_dict().values(), model.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -173,14 +178,18 @@ def test_a_damaged_file_says_so_and_leaves_the_model_as_it_was(tmp_path):
         lambda: load(tmp_path / "m"),
         lambda: read_checkpoint(tmp_path / "m"),
     ):
-        with pytest.raises(ValueError, match="is damaged: its checksum is .*, its contents give .*; take another copy"):
+        with pytest.raises(
+            ValueError, match="is damaged: its checksum is .*, its contents give .*; take another copy"
+        ):
             call()
     assert all(torch.equal(p, q) for p, q in zip(other.parameters(), before, strict=True))
 
 
 def test_a_file_from_before_there_were_checksums_is_read_with_a_warning(tmp_path):
     model = decoder()
-    safetensors.torch.save_file(own_tensors(model), tmp_path / "m", {"llmlab": json.dumps(describe(model, {}))})
+    safetensors.torch.save_file(
+        own_tensors(model), tmp_path / "m", {"llmlab": json.dumps(describe(model, {}))}
+    )
     with pytest.warns(UserWarning, match="m has no checksum, as an older llmlab wrote it"):
         back = load(tmp_path / "m")[0]
     assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
@@ -236,11 +245,16 @@ MATTERS = {"relative_buckets": dict(position="relative"), "d_model": dict(heads=
 @pytest.mark.parametrize("what", ["checkpoint", "header"])
 @pytest.mark.parametrize("size", [10**7, 10**12, 10**400])
 @pytest.mark.parametrize("name", SIZES)
-def test_a_size_that_the_file_cannot_have_is_refused_before_memory_is_taken(tmp_path, opener, name, size, what):
+def test_a_size_that_the_file_cannot_have_is_refused_before_memory_is_taken(
+    tmp_path, opener, name, size, what
+):
     path = written(tmp_path / "m", header(**MATTERS.get(name, {}) | {name: size}))
     assert path.stat().st_size < 33_000
     opener.refused(
-        what, path, "they do not belong together|describes no model", f"{what}: {name}={float(min(size, 10**300)):.0e}"
+        what,
+        path,
+        "they do not belong together|describes no model",
+        f"{what}: {name}={float(min(size, 10**300)):.0e}",
     )
 
 
@@ -249,7 +263,9 @@ def test_a_size_that_the_file_cannot_have_is_refused_before_memory_is_taken(tmp_
 @pytest.mark.parametrize("name", ["vocab_size", "layers"])
 def test_the_other_models_too(tmp_path, opener, cls, name):
     about = header(**{name: 10**7}) | {"class": cls}
-    opener.refused("checkpoint", written(tmp_path / "m", about), "do not belong together", f"{cls}: {name}=1e+07")
+    opener.refused(
+        "checkpoint", written(tmp_path / "m", about), "do not belong together", f"{cls}: {name}=1e+07"
+    )
 
 
 @pytestmark_hostile
@@ -277,7 +293,9 @@ def test_many_layers_with_a_tensor_for_each_are_not_built(tmp_path, opener):
 
 
 @pytestmark_hostile
-@pytest.mark.parametrize("value", ["8", [8], {"a": 8}, True, None, -1, 1.5, 1.5e308, float("nan"), "x" * 100_000])
+@pytest.mark.parametrize(
+    "value", ["8", [8], {"a": 8}, True, None, -1, 1.5, 1.5e308, float("nan"), "x" * 100_000]
+)
 @pytest.mark.parametrize("name", ["vocab_size", "layers", "norm_eps", "position", "tied"])
 def test_settings_of_a_wrong_type_are_named(tmp_path, opener, name, value):
     if (name, value) == ("tied", True) or (name == "norm_eps" and value == 1.5e308):
@@ -340,7 +358,9 @@ RAW = {
     "a header of 2^63 bytes": (2**63).to_bytes(8, "little") + b"{}",
     "a header longer than the file": (2**23).to_bytes(8, "little") + b"{}",
     "brackets for a header": raw(b"[" * 100_000),
-    "offsets beyond the file": raw(OURS | {"w": ENTRY | {"data_offsets": [0, 4 * 10**12], "shape": [10**12]}}),
+    "offsets beyond the file": raw(
+        OURS | {"w": ENTRY | {"data_offsets": [0, 4 * 10**12], "shape": [10**12]}}
+    ),
     "offsets turned round": raw(OURS | {"w": ENTRY | {"data_offsets": [8, 0]}}) + bytes(8),
     "offsets that overlap": raw(OURS | {"a": ENTRY, "b": ENTRY}) + bytes(8),
     "offsets with a gap": raw(OURS | {"w": ENTRY | {"data_offsets": [4, 12]}}) + bytes(12),

@@ -15,7 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from llmlab.checkpoints import load, shipped
 from llmlab.overlap import characters, rouge_words
-from llmlab.summarization import (
+from llmlab.tasks.summarization import (
     LINES,
     Pair,
     PairBatches,
@@ -119,7 +119,9 @@ def test_pagerank_is_that_of_networkx(weights, damping):
     assert np.allclose(pagerank(weights, damping), [theirs[i] for i in range(len(weights))], atol=1e-8)
 
 
-@pytest.mark.parametrize("weights, damping", [(np.zeros((0, 0)), 0.85), (-np.ones((2, 2)), 0.85), (np.eye(2), 1.0)])
+@pytest.mark.parametrize(
+    "weights, damping", [(np.zeros((0, 0)), 0.85), (-np.ones((2, 2)), 0.85), (np.eye(2), 1.0)]
+)
 def test_pagerank_refuses(weights, damping):
     with pytest.raises(ValueError, match="give a square of numbers from 0 on|damping=1.0: expected a number"):
         pagerank(weights, damping)
@@ -148,7 +150,9 @@ def test_facts_are_what_the_grammar_chose():
         return chosen[-1][1]
 
     tell(choose)
-    assert facts("".join(text + option for text, option in chosen)) == [option for _, option in chosen if option]
+    assert facts("".join(text + option for text, option in chosen)) == [
+        option for _, option in chosen if option
+    ]
 
 
 def test_every_turn_has_its_line_and_no_story_another():
@@ -284,7 +288,11 @@ def test_it_learns_a_few_pairs_by_heart_and_says_them():
 )
 @pytest.mark.parametrize(
     "document, words",
-    [("", "document '' is empty"), ("\n", "is empty"), (NEWS, r"\d+ tokens, but the encoder takes 8: use first_part")],
+    [
+        ("", "document '' is empty"),
+        ("\n", "is empty"),
+        (NEWS, r"\d+ tokens, but the encoder takes 8: use first_part"),
+    ],
 )
 def test_a_document_must_be_there_and_fit(call, document, words):
     with pytest.raises(ValueError, match=words):
@@ -308,7 +316,9 @@ def test_the_first_part_fits_and_is_as_long_as_can_be(context):
 
 def test_the_shipped_model_summarizes_stories_with_things_it_never_saw():
     tokenizer, held = Tokenizer.load(shipped("summarization.tokenizer.json")), story_pairs(1, 80, seed=9)[1]
-    written = summarize(load(shipped("summarization.safetensors"))[0], tokenizer, [pair.document for pair in held])
+    written = summarize(
+        load(shipped("summarization.safetensors"))[0], tokenizer, [pair.document for pair in held]
+    )
     assert sum(a == pair.summary for a, pair in zip(written, held, strict=True)) >= 0.95 * len(held)
 
 
@@ -335,11 +345,16 @@ def test_rouge_needs_references(hyps, refs):
 
 def test_detection_counts():
     found = detection([True, True, False, True], [True, False, True, True])
-    assert [float(x) for x in found.values()] == pytest.approx([2 / 3, 2 / 3]) and set(found) == {"precision", "recall"}
+    assert [float(x) for x in found.values()] == pytest.approx([2 / 3, 2 / 3]) and set(found) == {
+        "precision",
+        "recall",
+    }
     assert 0 <= found["recall"].recipe["low"] <= 2 / 3 <= found["recall"].recipe["high"] <= 1
 
 
-@pytest.mark.parametrize("flags, truth", [([], []), ([False], [True]), ([True], [False]), ([True, True], [True])])
+@pytest.mark.parametrize(
+    "flags, truth", [([], []), ([False], [True]), ([True], [False]), ([True, True], [True])]
+)
 def test_detection_needs_one_of_each(flags, truth):
     with pytest.raises(ValueError, match="precision and recall need one of each"):
         detection(flags, truth)
@@ -383,7 +398,9 @@ def test_fragments_are_those_of_the_paper(source, summary):
 
 def test_copying_by_pencil():
     found = copying("The cat sat on the mat.", "the cat SLEPT on a mat")
-    assert found == pytest.approx({"coverage": 4 / 6, "density": 6 / 6, "new 1-grams": 2 / 6, "new 2-grams": 4 / 5})
+    assert found == pytest.approx(
+        {"coverage": 4 / 6, "density": 6 / 6, "new 1-grams": 2 / 6, "new 2-grams": 4 / 5}
+    )
     assert copying(NEWS, lead(NEWS, 2)) == pytest.approx(
         {"coverage": 1, "density": 11, "new 1-grams": 0, "new 2-grams": 0}
     )

@@ -1,4 +1,5 @@
-"Corpora, splits and the grammar of chapter 1."
+"Corpora, splits and the grammar of chapter 2."
+
 import hashlib
 import inspect
 import math
@@ -49,9 +50,13 @@ def all_told(tell, said=()):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_corpus_reports_what_it_is(name):
     c = whole(name)
-    assert c.n_bytes == len(c.text.encode()) and c.n_words == len(c.text.split()) and len(c) == len(c.documents)
+    assert (
+        c.n_bytes == len(c.text.encode()) and c.n_words == len(c.text.split()) and len(c) == len(c.documents)
+    )
     assert c.licence in {"PSF-2.0", "Apache-2.0"} and len(c.fingerprint) == 16
-    assert all(fact in repr(c) for fact in (name, f"{c.n_bytes:,}", f"{c.n_words:,}", c.licence, c.fingerprint))
+    assert all(
+        fact in repr(c) for fact in (name, f"{c.n_bytes:,}", f"{c.n_words:,}", c.licence, c.fingerprint)
+    )
     assert corpus(name, 50_000).fingerprint == corpus(name, 50_000).fingerprint
 
 
@@ -61,7 +66,9 @@ def test_stories_are_the_same_everywhere():
 
 
 def test_fingerprint_sees_titles_and_texts():
-    prints = [Corpus("x", d, "-").fingerprint for d in ({"a": "b"}, {"b": "a"}, {"a": "b "}, {"a": "b", "c": ""})]
+    prints = [
+        Corpus("x", d, "-").fingerprint for d in ({"a": "b"}, {"b": "a"}, {"a": "b "}, {"a": "b", "c": ""})
+    ]
     assert len(set(prints)) == 4
 
 
@@ -73,7 +80,7 @@ def test_stories_are_many():
 @pytest.mark.parametrize("name", NAMES)
 def test_max_bytes_keeps_whole_documents(name):
     more, cut = whole(name), corpus(name, 100_000)
-    assert list(more.documents.items())[:len(cut)] == list(cut.documents.items())
+    assert list(more.documents.items())[: len(cut)] == list(cut.documents.items())
     following = list(more.documents.values())[len(cut)]
     assert cut.n_bytes <= 100_000 < cut.n_bytes + 2 + len(following.encode())
 
@@ -92,8 +99,12 @@ def test_split_shares_no_title_and_no_paragraph(name):
     assert train.fingerprint == everything.split()[0].fingerprint
 
 
-@given(st.dictionaries(st.text(max_size=3), st.lists(st.sampled_from("abcd"), max_size=4).map("\n\n".join), min_size=1),
-       st.floats(0.05, 0.95))
+@given(
+    st.dictionaries(
+        st.text(max_size=3), st.lists(st.sampled_from("abcd"), max_size=4).map("\n\n".join), min_size=1
+    ),
+    st.floats(0.05, 0.95),
+)
 def test_split_never_leaks(documents, share):
     try:
         train, valid = split(Corpus("x", documents, "-"), share)
@@ -107,8 +118,10 @@ def test_split_never_leaks(documents, share):
 @pytest.mark.parametrize("name", NAMES)
 def test_which_titles_of_a_whole_corpus_are_held_out_is_the_hash_alone(name):
     "So a checkpoint trained under one Python has not seen the validation titles of another."
+
     def low(title):
         return int(hashlib.sha256(title.encode()).hexdigest()[:16], 16) < 0.1 * 16**16
+
     everything = whole(name)
     assert set(everything.split()[1].documents) == {title for title in everything.documents if low(title)}
 
@@ -169,6 +182,7 @@ def test_pencil_case():
         choose("The ", ("cat", "dog"))
         choose(" sat on the ", ("mat", "rug"))
         choose(".")
+
     assert math.isclose(story_nats("The cat sat on the mat.", coin), 2 * math.log(2))
     assert math.isclose(story_entropy(coin), 2 * math.log(2))
 
@@ -185,11 +199,13 @@ def test_words_do_not_change_how_many_options_follow():
 
 def test_no_option_begins_another():
     "So a text tells which option was chosen, and text and choices correspond one to one."
+
     def choose(before, options=("",), turn=False):
         options = list(options)
         assert not [(a, b) for a, b in product(options, options) if a != b and b.startswith(a)], options
         assert len(set(options)) == len(options)
         return rng.choice(options)
+
     for seed in range(50):
         rng = random.Random(seed)
         text.tell(choose)
@@ -209,7 +225,9 @@ def test_a_sentence_of_the_kind_the_cat_sat_on_the_mat():
     assert "The cat sat on the mat." in whole("stories").text
 
 
-@pytest.mark.parametrize("foreign", ["", "One day", "The cat sat on the mat.", story(random.Random(0)) + " ", "\ud800"])
+@pytest.mark.parametrize(
+    "foreign", ["", "One day", "The cat sat on the mat.", story(random.Random(0)) + " ", "\ud800"]
+)
 def test_foreign_text_has_no_probability(foreign):
     with pytest.raises(ValueError, match="not a story of this grammar"):
         story_nats(foreign)
@@ -226,14 +244,18 @@ def test_one_wrong_word_makes_a_story_foreign():
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="no corpus 'wiki': choose one of reference, stdlib, stories"):
         corpus("wiki")
-    with pytest.raises(ValueError, match="max_bytes=10 is less than the first document of 'stories': allow more"):
+    with pytest.raises(
+        ValueError, match="max_bytes=10 is less than the first document of 'stories': allow more"
+    ):
         corpus("stories", 10)
     for share in (0.0, 1.0, -0.1):
         with pytest.raises(ValueError, match="must be a share of the titles, between 0 and 1"):
             corpus("stories", 5000).split(share)
     for documents in ({}, {"a": "b"}):
         n = len(documents)
-        with pytest.raises(ValueError, match=f"{n} documents of 'x' leave a side empty at valid=0.1: load more"):
+        with pytest.raises(
+            ValueError, match=f"{n} documents of 'x' leave a side empty at valid=0.1: load more"
+        ):
             Corpus("x", documents, "-").split()
 
 

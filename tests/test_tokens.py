@@ -1,4 +1,5 @@
-"The tokenizer of chapter 2: readable and fast path, round trips, errors."
+"The tokenizer of chapter 3: readable and fast path, round trips, errors."
+
 import inspect
 import json
 import random
@@ -60,7 +61,9 @@ def test_any_text_comes_back(trained, text):
 
 def test_characters_of_all_unicode_comes_back(trained):
     "All of the first 12,288, and one in 97 of the rest."
-    everything = "".join(chr(i) for i in range(0x110000) if i < 0x3000 or i % 97 == 0 and not 0xD800 <= i < 0xE000)
+    everything = "".join(
+        chr(i) for i in range(0x110000) if i < 0x3000 or i % 97 == 0 and not 0xD800 <= i < 0xE000
+    )
     fast, plain = trained
     assert fast.decode(fast.encode(everything)) == everything
     assert plain.encode(everything[:0x3000]) == fast.encode(everything[:0x3000])
@@ -68,8 +71,12 @@ def test_characters_of_all_unicode_comes_back(trained):
 
 @given(unicode)
 def test_words_cut_without_loss_and_as_tokenizers_does(text):
-    parts = [part for part, _ in tokenizers.pre_tokenizers.Split(tokenizers.Regex(tokens.WORDS), "isolated")
-             .pre_tokenize_str(text)]
+    parts = [
+        part
+        for part, _ in tokenizers.pre_tokenizers.Split(
+            tokenizers.Regex(tokens.WORDS), "isolated"
+        ).pre_tokenize_str(text)
+    ]
     assert words(text) == parts and "".join(parts) == text
 
 
@@ -81,9 +88,19 @@ def test_every_ascii_pair_is_cut_alike():
             assert words(text) == [part for part, _ in split.pre_tokenize_str(text)]
 
 
-@pytest.mark.parametrize(("text", "parts"), [
-    ("", []), ("  a", [" ", " a"]), ("a  ", ["a", "  "]), ("12345", ["123", "45"]), ("isn't", ["isn", "'t"]),
-    ("a\n\n  b", ["a", "\n\n ", " b"]), ("x==1", ["x", "==", "1"]), ("été\u00a0là", ["été\u00a0là"])])
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        ("  a", [" ", " a"]),
+        ("a  ", ["a", "  "]),
+        ("12345", ["123", "45"]),
+        ("isn't", ["isn", "'t"]),
+        ("a\n\n  b", ["a", "\n\n ", " b"]),
+        ("x==1", ["x", "==", "1"]),
+        ("été\u00a0là", ["été\u00a0là"]),
+    ],
+)
 def test_words(text, parts):
     assert words(text) == parts
 
@@ -98,7 +115,9 @@ def test_pencil_case():
 
 def test_ties_go_to_the_smallest_pair():
     a, b, c, d = (ID[ord(x)] for x in "abcd")
-    assert bpe_merges("cd cd ab ab"[::-1][::-1], 1)[0] == min((a, b), (c, d), (ID[32], a), (ID[32], c)) == (a, b)
+    assert (
+        bpe_merges("cd cd ab ab"[::-1][::-1], 1)[0] == min((a, b), (c, d), (ID[32], a), (ID[32], c)) == (a, b)
+    )
 
 
 def test_two_merges_may_spell_one_token():
@@ -140,7 +159,9 @@ def test_training_stops_when_no_pair_occurs_twice():
 
 
 def test_a_merge_joins_ids_that_exist():
-    with pytest.raises(ValueError, match=r"merge \(256, 1\) joins ids that do not exist yet: so far they run"):
+    with pytest.raises(
+        ValueError, match=r"merge \(256, 1\) joins ids that do not exist yet: so far they run"
+    ):
         Vocabulary([(256, 1)])
 
 
@@ -180,16 +201,28 @@ def test_save_and_load(tmp_path, trained):
         assert again.merges == trained[0].merges and again.encode(FEW) == trained[0].encode(FEW)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "nonsense", json.dumps({"kind": "other", "merges": []}),
-                                     json.dumps({"kind": tokens.KIND, "merges": [[1]]}),
-                                     json.dumps({"kind": tokens.KIND, "merges": [[1, 999]]}), "[" * 100_000,
-                                     json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": [3]}),
-                                     json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": ["a"]}),
-                                     json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": 7})])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        "nonsense",
+        json.dumps({"kind": "other", "merges": []}),
+        json.dumps({"kind": tokens.KIND, "merges": [[1]]}),
+        json.dumps({"kind": tokens.KIND, "merges": [[1, 999]]}),
+        "[" * 100_000,
+        json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": [3]}),
+        json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": ["a"]}),
+        json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": 7}),
+    ],
+)
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=re.escape(f"{path} is no tokenizer of ours: write one with Tokenizer.save")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path} is no tokenizer of ours: write one with Tokenizer.save")
+    ):
         Tokenizer.load(path)
 
 
@@ -209,14 +242,30 @@ def test_errors_say_what_to_do(fast):
 @pytest.mark.parametrize("fast", [True, False])
 def test_lone_surrogates_are_no_text(fast):
     for call in (Tokenizer([], fast).encode, lambda text: Tokenizer.train(text, 300, fast)):
-        with pytest.raises(ValueError, match=r"lone surrogate '\\ud83d' at 2: this is not Unicode text, remove or"):
+        with pytest.raises(
+            ValueError, match=r"lone surrogate '\\ud83d' at 2: this is not Unicode text, remove or"
+        ):
             call("ab\ud83d")
 
 
 # ---- special tokens
 
 SPECIALS = ["<|user|>", "<|assistant|>", "<|a|>", "<|a|>b", "猫<猫", "é\u0301", "\n\n<x>", "[*+(]"]
-pieces = [*SPECIALS, tokens.END, "<|", "|>", "user", "<|a|", "ก็ำ", "क्षि", "日本語", "🐈‍⬛", " ", "e\u0301", "\x00"]
+pieces = [
+    *SPECIALS,
+    tokens.END,
+    "<|",
+    "|>",
+    "user",
+    "<|a|",
+    "ก็ำ",
+    "क्षि",
+    "日本語",
+    "🐈‍⬛",
+    " ",
+    "e\u0301",
+    "\x00",
+]
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 spelt = st.lists(st.sampled_from(pieces) | anything, max_size=8).map("".join)
 
@@ -246,7 +295,9 @@ def test_no_text_spells_a_special_token_unless_it_is_allowed(trained, chatty, te
 def test_allowed_special_tokens_are_found_as_tokenizers_finds_added_tokens(chatty, text, allowed):
     "An engine that knows only the allowed names as added tokens says the same (leftmost, longest)."
     other = tokens.engine(Vocabulary(chatty[0].merges))
-    other.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in sorted(allowed)])
+    other.add_special_tokens(
+        [tokenizers.AddedToken(name, special=True, normalized=False) for name in sorted(allowed)]
+    )
     names = {other.token_to_id(name): chatty[0].special_tokens[name] for name in allowed}
     wanted = [names.get(i, i) for i in other.encode(text).ids]
     for tokenizer in chatty:
@@ -281,7 +332,9 @@ def test_special_tokens_stand_behind_all_others(trained, chatty):
 def test_special_tokens_are_registered_at_training():
     tokenizer = Tokenizer.train(FEW, 300, special_tokens=["<|user|>", "<|assistant|>"])
     plain = Tokenizer.train(FEW, 298)
-    assert tokenizer.vocab_size == 300 and tokenizer.merges == plain.merges and tokenizer.eot == plain.eot == 297
+    assert (
+        tokenizer.vocab_size == 300 and tokenizer.merges == plain.merges and tokenizer.eot == plain.eot == 297
+    )
     assert tokenizer.special_tokens == {tokens.END: 297, "<|user|>": 298, "<|assistant|>": 299}
     with pytest.raises(ValueError, match=r"vocab_size=257, but 256 bytes and .*, <\|user\|> make 258: ask"):
         Tokenizer.train("a", 257, special_tokens=["<|user|>"])
@@ -304,21 +357,30 @@ def test_documents_never_hold_a_special_token_but_their_ends(chatty):
     assert [i for i in ids if i >= chatty[0].eot] == [chatty[0].eot] * 2
 
 
-@pytest.mark.parametrize(("names", "said"), [
-    (["<|x|>", "<|x|>"], r"special tokens <\|x\|> are there already: name each once"),
-    ([tokens.END], r"special tokens <\|endoftext\|> are there already: name each once"),
-    ([""], "special token '': a name is a text that is not empty"),
-    ([3], "special token 3: a name is a text that is not empty"),
-    (["a"], r"special token 'a' is a token of the text, too: put signs around it, such as '<\|a\|>'"),
-    (["Ġthe"], "special token 'Ġthe' is a token of the text, too"),
-    (["<\ud83d>"], r"special token '<\\ud83d>' holds half a character \(a lone surrogate\): use whole ones")])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["<|x|>", "<|x|>"], r"special tokens <\|x\|> are there already: name each once"),
+        ([tokens.END], r"special tokens <\|endoftext\|> are there already: name each once"),
+        ([""], "special token '': a name is a text that is not empty"),
+        ([3], "special token 3: a name is a text that is not empty"),
+        (["a"], r"special token 'a' is a token of the text, too: put signs around it, such as '<\|a\|>'"),
+        (["Ġthe"], "special token 'Ġthe' is a token of the text, too"),
+        (
+            ["<\ud83d>"],
+            r"special token '<\\ud83d>' holds half a character \(a lone surrogate\): use whole ones",
+        ),
+    ],
+)
 def test_names_that_no_special_token_can_have(unchecked, trained, names, said):
     with pytest.raises(ValueError, match=said):
         trained[0].with_special_tokens(names)
 
 
 def test_allowed_names_must_be_special_tokens(chatty):
-    with pytest.raises(ValueError, match=r"<\|x\|> is no special token of this tokenizer: it has <\|endoftext"):
+    with pytest.raises(
+        ValueError, match=r"<\|x\|> is no special token of this tokenizer: it has <\|endoftext"
+    ):
         chatty[0].encode("a", allowed_special={"<|x|>", "<|user|>"})
     with pytest.raises(ValueError, match=r"allowed_special='<\|user\|>': give a set of names"):
         chatty[0].encode("a", allowed_special="<|user|>")

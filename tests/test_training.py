@@ -1,4 +1,5 @@
 "The loop: seeds, schedule, clip, parts, pace; a run that goes on after it was stopped; everything that can be wrong."
+
 import itertools
 import math
 import os
@@ -40,7 +41,9 @@ def run(recipe, seed=0, **options):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_equal_seeds_give_equal_weights_bit_for_bit():
@@ -155,40 +158,73 @@ def test_batches_start_where_told():
     assert {int(batches(s)[i, 0]) for s in range(9) for i in range(3)} == {0, 30, 60}
 
 
-@pytest.mark.parametrize("call,text", [
-    (lambda: Batches(IDS, 201), "a window is 201 tokens, but the split has 200: take more text or a shorter window"),
-    (lambda: Batches(IDS, 50, starts=[180]), "no start leaves room for 50 tokens: give starts up to 150"),
-    (lambda: Batches(IDS, 5, starts=[3, -1]), "id -1 is outside the vocabulary: starts run from 0 to 199"),
-    (lambda: Batches(IDS, 5, starts=[3, 200]), "id 200 is outside the vocabulary: starts run from 0 to 199"),
-    (lambda: Batches(IDS, 5, starts=[3.0]), "starts are float64, expected whole numbers: they are never rounded"),
-    (lambda: Batches(IDS, 5, starts=IDS > 3), "starts are bool, expected whole numbers"),
-    (lambda: Batches(IDS.float(), 5), "ids are float32, expected whole numbers: they are never rounded"),
-    (lambda: Batches([1, 2.5, 3], 2, 1), "ids are float64, expected whole numbers"),
-    (lambda: Batches(IDS[None], 5), r"ids of shape \[1, 200\], expected one long list"),
-    (lambda: Batches(IDS, 5, 0), "batch_size=0: expected a whole number of at least 1"),
-    (lambda: Batches(IDS, 5, 2)(-1), "step=-1: expected a whole number of at least 0"),
-    (lambda: Recipe(steps=0), "steps=0: expected a whole number of at least 1"),
-    (lambda: Recipe(batch_size=0), "batch_size=0"),
-    (lambda: Recipe(lr=-1.0), "lr=-1.0"),
-    (lambda: Recipe(clip=0), "clip=0"),
-    (lambda: Recipe(schedule="step"), "schedule='step': expected one of cosine, linear, constant"),
-    (lambda: Recipe(min_lr=2e-3), "min_lr=0.002 is above lr=0.001: the rate falls from lr to min_lr"),
-    (lambda: Recipe(min_lr=-1e-5), "min_lr=-1e-05: expected a finite number of at least 0"),
-    (lambda: Recipe(schedule="constant", min_lr=1e-4), "min_lr=0.0001 with a constant schedule, which never falls"),
-    (lambda: Recipe(patience=0), "patience=0: expected a whole number of at least 1, or None"),
-    (lambda: run(Recipe(steps=1, batch_size=4), progress="yes"), "progress='yes': expected True or False, or None"),
-    (lambda: Recipe(warmup=2), "warmup=2: expected a number from 0 to 1; it is a share"),
-    (lambda: Recipe(precision="fp8"), "precision='fp8': expected one of auto, fp32, bf16"),
-    (lambda: Recipe(compile="maybe"), "compile='maybe': expected one of auto, yes, no"),
-    (lambda: Recipe(accumulate=0), "accumulate=0: expected"),
-    (lambda: Recipe(seconds=0), "seconds=0: expected a number above 0"),
-    (lambda: Recipe(keep=0), "keep=0: expected"),
-    (lambda: Batches(IDS, 199, 3), "a batch of 3 windows, but the text has 2: lower batch_size"),
-    (lambda: run(Recipe(steps=1, batch_size=9, accumulate=2)), "9 windows do not divide among 1 processes"),
-    (lambda: run(Recipe(steps=9, batch_size=4, seconds=1e-9)), "seconds=1e-09: the first step alone took"),
-    (lambda: optimizer(torch.nn.Linear(2, 2), Recipe(muon=True)), "muon=True needs PyTorch 2.9 and a model with"),
-    (lambda: fit(torch.nn.Linear(2, 2), None, None, Recipe(recompute=True)), "recompute=True works on llmlab's blocks"),
-])
+@pytest.mark.parametrize(
+    "call,text",
+    [
+        (
+            lambda: Batches(IDS, 201),
+            "a window is 201 tokens, but the split has 200: take more text or a shorter window",
+        ),
+        (lambda: Batches(IDS, 50, starts=[180]), "no start leaves room for 50 tokens: give starts up to 150"),
+        (
+            lambda: Batches(IDS, 5, starts=[3, -1]),
+            "id -1 is outside the vocabulary: starts run from 0 to 199",
+        ),
+        (
+            lambda: Batches(IDS, 5, starts=[3, 200]),
+            "id 200 is outside the vocabulary: starts run from 0 to 199",
+        ),
+        (
+            lambda: Batches(IDS, 5, starts=[3.0]),
+            "starts are float64, expected whole numbers: they are never rounded",
+        ),
+        (lambda: Batches(IDS, 5, starts=IDS > 3), "starts are bool, expected whole numbers"),
+        (lambda: Batches(IDS.float(), 5), "ids are float32, expected whole numbers: they are never rounded"),
+        (lambda: Batches([1, 2.5, 3], 2, 1), "ids are float64, expected whole numbers"),
+        (lambda: Batches(IDS[None], 5), r"ids of shape \[1, 200\], expected one long list"),
+        (lambda: Batches(IDS, 5, 0), "batch_size=0: expected a whole number of at least 1"),
+        (lambda: Batches(IDS, 5, 2)(-1), "step=-1: expected a whole number of at least 0"),
+        (lambda: Recipe(steps=0), "steps=0: expected a whole number of at least 1"),
+        (lambda: Recipe(batch_size=0), "batch_size=0"),
+        (lambda: Recipe(lr=-1.0), "lr=-1.0"),
+        (lambda: Recipe(clip=0), "clip=0"),
+        (lambda: Recipe(schedule="step"), "schedule='step': expected one of cosine, linear, constant"),
+        (lambda: Recipe(min_lr=2e-3), "min_lr=0.002 is above lr=0.001: the rate falls from lr to min_lr"),
+        (lambda: Recipe(min_lr=-1e-5), "min_lr=-1e-05: expected a finite number of at least 0"),
+        (
+            lambda: Recipe(schedule="constant", min_lr=1e-4),
+            "min_lr=0.0001 with a constant schedule, which never falls",
+        ),
+        (lambda: Recipe(patience=0), "patience=0: expected a whole number of at least 1, or None"),
+        (
+            lambda: run(Recipe(steps=1, batch_size=4), progress="yes"),
+            "progress='yes': expected True or False, or None",
+        ),
+        (lambda: Recipe(warmup=2), "warmup=2: expected a number from 0 to 1; it is a share"),
+        (lambda: Recipe(precision="fp8"), "precision='fp8': expected one of auto, fp32, bf16"),
+        (lambda: Recipe(compile="maybe"), "compile='maybe': expected one of auto, yes, no"),
+        (lambda: Recipe(accumulate=0), "accumulate=0: expected"),
+        (lambda: Recipe(seconds=0), "seconds=0: expected a number above 0"),
+        (lambda: Recipe(keep=0), "keep=0: expected"),
+        (lambda: Batches(IDS, 199, 3), "a batch of 3 windows, but the text has 2: lower batch_size"),
+        (
+            lambda: run(Recipe(steps=1, batch_size=9, accumulate=2)),
+            "9 windows do not divide among 1 processes",
+        ),
+        (
+            lambda: run(Recipe(steps=9, batch_size=4, seconds=1e-9)),
+            "seconds=1e-09: the first step alone took",
+        ),
+        (
+            lambda: optimizer(torch.nn.Linear(2, 2), Recipe(muon=True)),
+            "muon=True needs PyTorch 2.9 and a model with",
+        ),
+        (
+            lambda: fit(torch.nn.Linear(2, 2), None, None, Recipe(recompute=True)),
+            "recompute=True works on llmlab's blocks",
+        ),
+    ],
+)
 def test_errors(unchecked, call, text):
     with pytest.raises(ValueError, match=text):
         call()
@@ -243,7 +279,9 @@ def test_muon_makes_the_first_update_orthogonal():
     train_step(model, Batches(IDS, 9, 4)(0), loss, opt, Recipe())
     move = (model.blocks[0].mlp.up.weight.detach() - before) / (0.2 * math.sqrt(max(before.shape)))
     values = torch.linalg.svdvals(move)
-    assert 0.6 < values[:-1].min() and values.max() < 1.3  # a normed input has mean 0: one direction is missing
+    assert (
+        0.6 < values[:-1].min() and values.max() < 1.3
+    )  # a normed input has mean 0: one direction is missing
 
 
 def test_the_pace_is_in_the_rows_that_looked_up():
@@ -386,7 +424,9 @@ def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
 
 def test_a_finished_run_goes_on_for_more_steps_and_says_so(tmp_path):
     _, history = run(Recipe(steps=4, batch_size=4, every=2), folder=tmp_path)
-    with pytest.warns(UserWarning, match="a run of 4 steps goes on to 6; from here on the learning rate is that"):
+    with pytest.warns(
+        UserWarning, match="a run of 4 steps goes on to 6; from here on the learning rate is that"
+    ):
         _, longer = run(Recipe(steps=6, batch_size=4, every=2), folder=tmp_path)
     assert [row["step"] for row in longer] == [1, 2, 3, 4, 5, 6] and longer[:4] == history
     assert longer[4]["lr"] == learning_rate(4, Recipe(steps=6))
@@ -397,7 +437,10 @@ def test_a_finished_run_goes_on_for_more_steps_and_says_so(tmp_path):
 @pytest.mark.parametrize(
     "harm, said",
     [
-        (lambda lines: [], r"lacks the rows of steps 1 to 4, which the checkpoint has made: put the file back"),
+        (
+            lambda lines: [],
+            r"lacks the rows of steps 1 to 4, which the checkpoint has made: put the file back",
+        ),
         (lambda lines: lines[:3], r"lacks the rows of steps 4 to 4"),
         (lambda lines: lines[1:], r"line 1, is not the row of step 1"),
         (lambda lines: [*lines[:2], "{garbage", lines[3]], r"line 3, is not the row of step 3: '\{garbage'"),
@@ -422,7 +465,9 @@ def test_a_cut_checkpoint_gives_way_to_the_whole_one_before_it(tmp_path):
     run(recipe, folder=tmp_path)
     newest = step_files(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:-9])
-    with pytest.warns(UserWarning, match=r"cut short .*goes on from step-00000004.safetensors, the newest whole"):
+    with pytest.warns(
+        UserWarning, match=r"cut short .*goes on from step-00000004.safetensors, the newest whole"
+    ):
         model, history = run(recipe, folder=tmp_path)
     assert losses(history) == losses(expected) and same(model, plain)
     assert (tmp_path / "step-00000006.safetensors.broken").exists(), "what is broken is set aside, not lost"
@@ -467,14 +512,23 @@ HARM = {
     "one bit": (flipped, "is damaged: its checksum is"),
     "a folder of that name": (a_folder, "is no file"),
     "an empty file": (lambda path: path.write_bytes(b""), "cut short or no safetensors file"),
-    "another library's": (lambda path: safetensors.torch.save_file({"a": IDS}, path), "has no header of llmlab"),
+    "another library's": (
+        lambda path: safetensors.torch.save_file({"a": IDS}, path),
+        "has no header of llmlab",
+    ),
     "no step of a run": (rewritten(lambda about, _: about.pop("run")), r"is damaged \(KeyError: 'run'\)"),
-    "no recipe": (rewritten(lambda about, _: about["run"].pop("recipe")), r"is damaged \(KeyError: 'recipe'\)"),
+    "no recipe": (
+        rewritten(lambda about, _: about["run"].pop("recipe")),
+        r"is damaged \(KeyError: 'recipe'\)",
+    ),
     "batches that are none": (
         rewritten(lambda about, _: about["run"].update(batches=3)),
         "has no recipe or no batches",
     ),
-    "steps that are none": (rewritten(lambda about, _: about["run"].update(batches={"x": "y"})), "numbers no batches"),
+    "steps that are none": (
+        rewritten(lambda about, _: about["run"].update(batches={"x": "y"})),
+        "numbers no batches",
+    ),
     "no random states": (rewritten(lambda about, _: about["run"].update(random=[{}])), "KeyError: 'python'"),
     "random states cut": (
         rewritten(lambda about, _: about["run"]["random"][0].update(torch="00ff")),
@@ -556,13 +610,17 @@ def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, st
         assert len(fit(model, batches, loss, recipe, folder=tmp_path)) == 12
         return
     step = next(s for s in (0, 1, 2, 4, 8, 9, 10) if s >= first)
-    with pytest.raises(ValueError, match=rf"is of another run \(batch {step}: .* \[4, 9\] int64 in the checkpoint"):
+    with pytest.raises(
+        ValueError, match=rf"is of another run \(batch {step}: .* \[4, 9\] int64 in the checkpoint"
+    ):
         fit(model, batches, loss, recipe, folder=tmp_path)
     assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}, "a refused run changes nothing"
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 
-@pytest.mark.parametrize("change", [lambda ids: ids.int(), lambda ids: ids.reshape(9, 4), lambda ids: ids.flip(0)])
+@pytest.mark.parametrize(
+    "change", [lambda ids: ids.int(), lambda ids: ids.reshape(9, 4), lambda ids: ids.flip(0)]
+)
 def test_the_same_numbers_in_another_form_are_other_data(tmp_path, stopped, change):
     source = Batches(IDS, 9, 4)
     with pytest.raises(ValueError, match="batch 0: "):
@@ -581,7 +639,9 @@ OTHER_LOSSES = {
     ),
     "doubled": lambda model, ids: 2 * loss(model, ids),
     "of the last token": lambda model, ids: F.cross_entropy(model(ids[:, :-1])[:, -1], ids[:, -1]),
-    "with a penalty": lambda model, ids: loss(model, ids) + 0.01 * sum(p.square().sum() for p in model.parameters()),
+    "with a penalty": lambda model, ids: (
+        loss(model, ids) + 0.01 * sum(p.square().sum() for p in model.parameters())
+    ),
 }
 
 
@@ -590,7 +650,9 @@ def test_another_loss_is_noticed_and_the_model_stays_as_it_was(tmp_path, stopped
     recipe, kept = stopped
     model = decoder(seed=5)
     before = [p.detach().clone() for p in model.parameters()]
-    with pytest.raises(ValueError, match=r"is of another run \(the loss of 4 rows: .* in the checkpoint, .* now\)"):
+    with pytest.raises(
+        ValueError, match=r"is of another run \(the loss of 4 rows: .* in the checkpoint, .* now\)"
+    ):
         fit(model, Batches(IDS, 9, 4), OTHER_LOSSES[name], recipe, folder=tmp_path)
     assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
@@ -646,7 +708,9 @@ def test_a_full_disk_stops_the_run_and_leaves_what_was_there(tmp_path, monkeypat
         real(fd)
 
     monkeypatch.setattr(checkpoints.os, "fsync", full)
-    with pytest.raises(ValueError, match=r"cannot write .*step-00000004.safetensors \(No space left on device\)"):
+    with pytest.raises(
+        ValueError, match=r"cannot write .*step-00000004.safetensors \(No space left on device\)"
+    ):
         run(recipe, folder=tmp_path)
     monkeypatch.undo()
     assert [path.name for path in step_files(tmp_path)] == ["step-00000002.safetensors"]
@@ -671,7 +735,10 @@ def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(tmp_path,
         fit(model, batches, poisoned, Recipe(steps=8, every=2), folder=tmp_path)
     text = str(error.value)
     assert text.startswith(f"step 6: the loss is {bad}") and f"The batch is {fingerprint(batches(5))}" in text
-    assert f"The last good checkpoint is {tmp_path / 'step-00000004.safetensors'}" in text and "batches(5)" in text
+    assert (
+        f"The last good checkpoint is {tmp_path / 'step-00000004.safetensors'}" in text
+        and "batches(5)" in text
+    )
     assert all(p.isfinite().all() for p in model.parameters())
 
 
@@ -700,9 +767,13 @@ def rates_of(make, lr=0.02, n=31):
 
 SCHEDULES = {
     "cosine": lambda opt: transformers.get_cosine_schedule_with_warmup(opt, 6, 26),
-    "cosine to a floor": lambda opt: transformers.get_cosine_with_min_lr_schedule_with_warmup(opt, 6, 26, min_lr=0.004),
+    "cosine to a floor": lambda opt: transformers.get_cosine_with_min_lr_schedule_with_warmup(
+        opt, 6, 26, min_lr=0.004
+    ),
     "linear": lambda opt: transformers.get_linear_schedule_with_warmup(opt, 6, 26),
-    "linear to a floor": lambda opt: transformers.get_polynomial_decay_schedule_with_warmup(opt, 6, 26, 0.004, power=1),
+    "linear to a floor": lambda opt: transformers.get_polynomial_decay_schedule_with_warmup(
+        opt, 6, 26, 0.004, power=1
+    ),
     "constant": lambda opt: transformers.get_constant_schedule_with_warmup(opt, 6),
 }
 
@@ -710,21 +781,33 @@ SCHEDULES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_are_those_of_transformers(name):
     "Theirs starts from a step with rate zero, which ours leaves out: our step s is their step s + 1."
-    recipe = Recipe(steps=25, warmup=0.2, lr=0.02, schedule=name.split()[0], min_lr=0.004 if "floor" in name else 0.0)
+    recipe = Recipe(
+        steps=25, warmup=0.2, lr=0.02, schedule=name.split()[0], min_lr=0.004 if "floor" in name else 0.0
+    )
     theirs = rates_of(SCHEDULES[name])[1:27]
     assert [learning_rate(s, recipe) for s in range(26)] == pytest.approx(theirs, abs=1e-12)
 
 
-@pytest.mark.parametrize("schedule, make", [
-    ("cosine", lambda opt: torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=20, eta_min=0.004)),
-    ("linear", lambda opt: torch.optim.lr_scheduler.LinearLR(opt, start_factor=1.0, end_factor=0.2, total_iters=20)),
-])
+@pytest.mark.parametrize(
+    "schedule, make",
+    [
+        ("cosine", lambda opt: torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=20, eta_min=0.004)),
+        (
+            "linear",
+            lambda opt: torch.optim.lr_scheduler.LinearLR(
+                opt, start_factor=1.0, end_factor=0.2, total_iters=20
+            ),
+        ),
+    ],
+)
 def test_schedules_without_warm_up_are_those_of_pytorch(schedule, make):
     recipe = Recipe(steps=20, warmup=0.0, lr=0.02, schedule=schedule, min_lr=0.004)
     assert [learning_rate(s, recipe) for s in range(21)] == pytest.approx(rates_of(make, n=21), abs=1e-12)
 
 
-@given(st.integers(1, 60), st.floats(0, 1), st.sampled_from(["cosine", "linear", "constant"]), st.floats(0, 1))
+@given(
+    st.integers(1, 60), st.floats(0, 1), st.sampled_from(["cosine", "linear", "constant"]), st.floats(0, 1)
+)
 def test_every_schedule_stays_between_floor_and_peak_and_ends_where_it_says(steps, warmup, schedule, share):
     floor = 0.0 if schedule == "constant" else 2.0 * share
     recipe = Recipe(steps=steps, warmup=warmup, lr=2.0, schedule=schedule, min_lr=floor)
@@ -746,11 +829,15 @@ def test_a_longer_run_goes_on_with_the_rate_of_the_longer_schedule(tmp_path, sch
     "Four steps of four, then of eight: the falling schedules jump to the middle, the constant one goes on."
     recipe = Recipe(steps=4, batch_size=4, every=2, warmup=0.0, lr=1e-3, schedule=schedule)
     run(recipe, folder=tmp_path)
-    with pytest.warns(UserWarning, match="a run of 4 steps goes on to 8; from here on the learning rate is that"):
+    with pytest.warns(
+        UserWarning, match="a run of 4 steps goes on to 8; from here on the learning rate is that"
+    ):
         model, history = run(replace(recipe, steps=8), folder=tmp_path)
     assert history[4]["lr"] == pytest.approx(rate * 1e-3)
     assert [row["lr"] for row in history[:4]] == [learning_rate(s, recipe) for s in range(4)]
-    assert [row["lr"] for row in history[4:]] == [learning_rate(s, replace(recipe, steps=8)) for s in range(4, 8)]
+    assert [row["lr"] for row in history[4:]] == [
+        learning_rate(s, replace(recipe, steps=8)) for s in range(4, 8)
+    ]
     if schedule == "constant":  # then it is the run that had eight steps from the start
         plain, expected = run(replace(recipe, steps=8))
         assert losses(history) == losses(expected) and same(model, plain)
@@ -773,14 +860,17 @@ def scored(values):
     return lambda model: next(values)
 
 
-@pytest.mark.parametrize("values, patience, steps", [
-    ([5, 4, 3, 3, 3, 3], 2, 5),  # an equal value is no better
-    ([5, 4, 5, 3, 4, 4], 2, 6),
-    ([5, 6], 1, 2),
-    ([math.nan, math.nan, 1], 2, 2),
-    ([math.inf, 9, 8, math.nan, 8.5, math.nan], 3, 6),
-    ([1, 2, 3, 4, 5, 6], None, 6),
-])
+@pytest.mark.parametrize(
+    "values, patience, steps",
+    [
+        ([5, 4, 3, 3, 3, 3], 2, 5),  # an equal value is no better
+        ([5, 4, 5, 3, 4, 4], 2, 6),
+        ([5, 6], 1, 2),
+        ([math.nan, math.nan, 1], 2, 2),
+        ([math.inf, 9, 8, math.nan, 8.5, math.nan], 3, 6),
+        ([1, 2, 3, 4, 5, 6], None, 6),
+    ],
+)
 def test_patience_counts_validations_since_the_best(tmp_path, values, patience, steps):
     recipe = Recipe(steps=6, batch_size=4, every=1, patience=patience)
     model, history = run(recipe, validate=scored(values), folder=tmp_path)
@@ -961,7 +1051,9 @@ def life(folder, steps):
         return loss(model, ids)
 
     torch.set_num_threads(1)
-    fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=steps, batch_size=4, every=2), lambda m: 1.0, folder)
+    fit(
+        decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=steps, batch_size=4, every=2), lambda m: 1.0, folder
+    )
 
 
 @pytest.mark.long
@@ -1036,14 +1128,25 @@ def launch(tmp_path, processes, options="{}", stop=0, env=()):
     (tmp_path / "program.py").write_text(PROGRAM)
     many = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(many if processes > 1 else []), str(tmp_path / "program.py")]
-    ran = subprocess.run([*command, str(tmp_path / "run"), options, str(stop)], capture_output=True, text=True,
-                         env={**os.environ, "OMP_NUM_THREADS": "1", **dict(env)}, timeout=300)
+    ran = subprocess.run(
+        [*command, str(tmp_path / "run"), options, str(stop)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **dict(env)},
+        timeout=300,
+    )
     assert (ran.returncode == 0) == (not stop), ran.stderr[-3000:]
     return ran
 
 
 def alone(tmp_path):
-    return fit(decoder(dropout=0.0), Batches(IDS, 9, 4), loss, Recipe(steps=12, batch_size=4, every=3), folder=tmp_path)
+    return fit(
+        decoder(dropout=0.0),
+        Batches(IDS, 9, 4),
+        loss,
+        Recipe(steps=12, batch_size=4, every=3),
+        folder=tmp_path,
+    )
 
 
 @pytest.mark.long
@@ -1051,8 +1154,17 @@ def alone(tmp_path):
 @pytest.mark.parametrize("sharded", [False, True], ids=["DDP", "FSDP2"])
 def test_two_processes_make_the_run_of_one_and_one_goes_on(tmp_path, sharded):
     pytest.importorskip("accelerate")
-    env = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-           "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block", "FSDP_RESHARD_AFTER_FORWARD": "true"} if sharded else {}
+    env = (
+        {
+            "ACCELERATE_USE_FSDP": "true",
+            "FSDP_VERSION": "2",
+            "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+            "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block",
+            "FSDP_RESHARD_AFTER_FORWARD": "true",
+        }
+        if sharded
+        else {}
+    )
     expected = alone(tmp_path / "one")
     ran = launch(tmp_path, 2, env=env.items())
     history = checkpoints.read_rows(tmp_path / "run")
@@ -1070,4 +1182,6 @@ def test_two_processes_make_the_run_of_one_and_one_goes_on(tmp_path, sharded):
     launch(tmp_path, 2, stop=7, env=env.items())
     assert step_files(tmp_path / "run")[-1].name == "step-00000006.safetensors"
     launch(tmp_path, 1)
-    torch.testing.assert_close(losses(checkpoints.read_rows(tmp_path / "run")), losses(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        losses(checkpoints.read_rows(tmp_path / "run")), losses(expected), atol=1e-5, rtol=0
+    )

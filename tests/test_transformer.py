@@ -164,8 +164,12 @@ def test_rms_rope_swiglu_grouped_equals_hugging_face_llama(base):
         bias=False,
         tied=False,
     )
-    shape = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
-    shape |= dict(num_key_value_heads=2, rms_norm_eps=1e-5, rope_parameters=dict(rope_type="default", rope_theta=base))
+    shape = dict(
+        vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
+    )
+    shape |= dict(
+        num_key_value_heads=2, rms_norm_eps=1e-5, rope_parameters=dict(rope_type="default", rope_theta=base)
+    )
     peer = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
     assert peer.model.rotary_emb.inv_freq[1].item() == pytest.approx(base ** (-2 / 8))
     roused(peer)
@@ -177,7 +181,9 @@ def test_rms_rope_swiglu_grouped_equals_hugging_face_llama(base):
         copied |= {
             f"blocks.{i}.norm1.weight": layer.input_layernorm.weight,
             f"blocks.{i}.norm2.weight": layer.post_attention_layernorm.weight,
-            f"blocks.{i}.attention.qkv.weight": torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight]),
+            f"blocks.{i}.attention.qkv.weight": torch.cat(
+                [a.q_proj.weight, a.k_proj.weight, a.v_proj.weight]
+            ),
             f"blocks.{i}.attention.out.weight": a.o_proj.weight,
             f"blocks.{i}.mlp.up.weight": torch.cat([m.gate_proj.weight, m.up_proj.weight]),
             f"blocks.{i}.mlp.down.weight": m.down_proj.weight,
@@ -188,7 +194,9 @@ def test_rms_rope_swiglu_grouped_equals_hugging_face_llama(base):
 
 
 def test_post_norm_block_equals_torch_encoder_layer():
-    peer = roused(nn.TransformerEncoderLayer(32, 4, 128, 0.0, "gelu", batch_first=True, norm_first=False)).train()
+    peer = roused(
+        nn.TransformerEncoderLayer(32, 4, 128, 0.0, "gelu", batch_first=True, norm_first=False)
+    ).train()
     block = Block(replace(SMALL, norm_place="post", feed_forward="gelu_exact"))
     copy_layer(block, peer)
     x = torch.randn(2, 7, 32, requires_grad=True)
@@ -211,7 +219,9 @@ def test_segments_are_one_more_vector_a_token():
     model = roused(Encoder(replace(SMALL, segments=2, norm_place="post")))
     x, table = ids(1, 5), model.embed.segments.weight
     plain = model.embed(x) - table[0]
-    torch.testing.assert_close(model.embed(x, torch.tensor([[0, 0, 1, 1, 0]])), plain + table[[0, 0, 1, 1, 0]])
+    torch.testing.assert_close(
+        model.embed(x, torch.tensor([[0, 0, 1, 1, 0]])), plain + table[[0, 0, 1, 1, 0]]
+    )
     torch.testing.assert_close(model(x), model(x, segments=torch.zeros_like(x)))
     assert not torch.allclose(model(x), model(x, segments=torch.ones_like(x)), atol=1e-2)
 
@@ -236,7 +246,15 @@ def test_segments_without_a_table_are_named(unchecked):
 
 def test_an_old_header_still_makes_a_config():
     "Checkpoints hold asdict(Config) of their day: later fields keep their defaults."
-    old = {"vocab_size": 50, "context": 16, "layers": 2, "heads": 4, "d_model": 32, "kv_heads": None, "d_ff": None}
+    old = {
+        "vocab_size": 50,
+        "context": 16,
+        "layers": 2,
+        "heads": 4,
+        "d_model": 32,
+        "kv_heads": None,
+        "d_ff": None,
+    }
     old |= {"norm": "layer", "position": "learned", "rope_base": 1e4, "feed_forward": "gelu", "tied": True}
     assert Config(**old, bias=True, dropout=0.0) == SMALL
 
@@ -253,13 +271,17 @@ def test_sinusoids_by_their_formula():
     table = sinusoids(40, 10)
     for p, i in ((0, 0), (3, 2), (39, 4)):
         angle = p / 10000 ** (2 * i / 10)
-        assert table[p, 2 * i : 2 * i + 2].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-5)
+        assert table[p, 2 * i : 2 * i + 2].tolist() == pytest.approx(
+            [math.sin(angle), math.cos(angle)], abs=1e-5
+        )
 
 
 def test_sinusoids_in_halves_are_the_same_columns_in_another_order():
     whole, halves = sinusoids(40, 10), sinusoids(40, 10, halves=True)
     assert torch.equal(halves, torch.cat([whole[:, ::2], whole[:, 1::2]], -1))
-    assert torch.equal(Embed(replace(SMALL, position="sinusoidal_halves")).waves, sinusoids(16, 32, halves=True))
+    assert torch.equal(
+        Embed(replace(SMALL, position="sinusoidal_halves")).waves, sinusoids(16, 32, halves=True)
+    )
 
 
 FEED_FORWARDS = {
@@ -284,7 +306,9 @@ def test_feed_forward_by_its_formula(kind):
 def test_embed_scale_is_a_factor_of_the_token_vectors_alone(position, scale):
     embed, x = Embed(replace(SMALL, position=position, embed_scale=scale)), ids(2, 7)
     usual = 32**0.5 if position.startswith("sinusoidal") else 1.0
-    places = {"learned": lambda: embed.positions.weight[:7], "rope": lambda: 0}.get(position, lambda: embed.waves[:7])()
+    places = {"learned": lambda: embed.positions.weight[:7], "rope": lambda: 0}.get(
+        position, lambda: embed.waves[:7]
+    )()
     torch.testing.assert_close(embed(x), embed.tokens(x) * (scale or usual) + places)
 
 
@@ -302,7 +326,9 @@ def test_fields_of_an_encoder_decoder():
     assert (len(model.encoder.blocks), len(model.decoder.blocks), model.decoder.cfg.layers) == (3, 2, 2)
     assert model.encoder.embed.tokens is model.decoder.embed.tokens
     assert model.encoder.embed.positions is not model.decoder.embed.positions
-    assert "decoder.head_bias" in model.state_dict() and "decoder.head_bias" not in dict(model.named_parameters())
+    assert "decoder.head_bias" in model.state_dict() and "decoder.head_bias" not in dict(
+        model.named_parameters()
+    )
     model.decoder.head_bias.normal_()
     hidden = torch.randn(2, 3, 32)
     by_hand = hidden / 4 @ model.encoder.embed.tokens.weight.T + model.decoder.head_bias[0]
@@ -315,7 +341,9 @@ def test_fields_of_an_encoder_decoder():
     "field, value", [("decoder_layers", 1), ("shared_tokens", True), ("head_scale", 0.5), ("head_bias", True)]
 )
 def test_a_decoder_alone_refuses_them(field, value, unchecked):
-    with pytest.raises(ValueError, match=f"{field} set for a Decoder: these fields are for an EncoderDecoder"):
+    with pytest.raises(
+        ValueError, match=f"{field} set for a Decoder: these fields are for an EncoderDecoder"
+    ):
         Decoder(replace(SMALL, **{field: value}))
 
 
@@ -330,7 +358,9 @@ def test_gpt2_small_has_124_439_808():
 
 def test_llama_3_8b_has_8_030_261_248():
     "Meta's model card says 8.03 billion."
-    llama = dict(norm="rms", position="rope", rope_base=500_000.0, feed_forward="swiglu", tied=False, bias=False)
+    llama = dict(
+        norm="rms", position="rope", rope_base=500_000.0, feed_forward="swiglu", tied=False, bias=False
+    )
     with torch.device("meta"):
         model = Encoder(Config(128256, 8192, 1, 32, 4096, kv_heads=8, d_ff=14336, **llama))
     layer, table = n_params(model.blocks), n_params(model.embed)
@@ -375,7 +405,9 @@ def test_start_is_gpt2s_scaled_to_the_width(d_model, std):
 def test_first_loss_is_near_ln_v(d_model):
     model = Decoder(Config(1000, layers=4, heads=4, d_model=d_model))
     loss = F.cross_entropy(model(ids(8, 64, vocab=1000)).flatten(0, 1), ids(512, vocab=1000))
-    assert loss.item() == pytest.approx(math.log(1000) + 0.02**2 * 768 / 2, abs=0.1)  # logits of variance 0.02² · 768
+    assert loss.item() == pytest.approx(
+        math.log(1000) + 0.02**2 * 768 / 2, abs=0.1
+    )  # logits of variance 0.02² · 768
 
 
 # what the assemblies let through
@@ -392,7 +424,9 @@ def test_every_choice_runs_forward_and_backward(choices):
     ):
         out = model(*args)
         out.square().sum().backward()
-        assert out.isfinite().all() and all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        assert out.isfinite().all() and all(
+            p.grad is not None and p.grad.isfinite().all() for p in model.parameters()
+        )
 
 
 @settings(max_examples=12, deadline=None)
@@ -427,7 +461,9 @@ def test_padding_does_not_count(position):
 
 
 @pytest.mark.parametrize("position", CHOICES["position"])
-@pytest.mark.parametrize("choices", [{}, {"norm_place": "post"}, {"softcap": 2.0, "attention_scale": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "choices", [{}, {"norm_place": "post"}, {"softcap": 2.0, "attention_scale": 0.5}], ids=str
+)
 def test_padding_at_the_left_or_right_changes_no_token(position, choices):
     "A batch of texts padded on either side, or with positions given, is each text alone: encoder, decoder, and both."
     cfg = replace(SMALL, position=position, **choices)
@@ -461,7 +497,9 @@ def test_packed_texts_are_each_text_alone(position, kind):
             torch.testing.assert_close(part, model(x), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(model(packed, same_document(documents), positions=at[0]), out)
     if position in ("learned", "sinusoidal"):
-        assert not torch.allclose(model(packed, mask)[:, 5:13], model(texts[1]), atol=1e-2), "positions matter"
+        assert not torch.allclose(model(packed, mask)[:, 5:13], model(texts[1]), atol=1e-2), (
+            "positions matter"
+        )
 
 
 @pytest.mark.parametrize("position", ["alibi", "relative", "rope"])
@@ -490,7 +528,10 @@ def test_alibi_by_hand_and_relative_by_its_table():
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"positions": torch.zeros(2, 4, dtype=torch.long)}, r"positions \[2, 4\] of torch.int64 for ids \[2, 5\]"),
+        (
+            {"positions": torch.zeros(2, 4, dtype=torch.long)},
+            r"positions \[2, 4\] of torch.int64 for ids \[2, 5\]",
+        ),
         ({"positions": torch.zeros(2, 5)}, "positions .* of torch.float32 .*: expected whole numbers"),
         ({"positions": torch.full((5,), 16)}, "positions from 16 to 16: expected 0 to 15, the context"),
         ({"positions": torch.tensor([-1, 0, 1, 2, 3])}, "positions from -1 to 3: expected 0 to 15"),
@@ -508,7 +549,9 @@ def test_a_source_of_padding_only_gives_finite_numbers():
     both = roused(EncoderDecoder(SMALL))
     out = both(ids(2, 7), ids(2, 4), torch.zeros(2, 7, dtype=torch.bool))
     out.sum().backward()
-    assert out.isfinite().all() and all(p.grad.isfinite().all() for p in both.parameters() if p.grad is not None)
+    assert out.isfinite().all() and all(
+        p.grad.isfinite().all() for p in both.parameters() if p.grad is not None
+    )
 
 
 @pytest.mark.parametrize("position", [*CHOICES["position"], None])
@@ -526,7 +569,9 @@ def test_rope_scores_ignore_a_shift():
     model = roused(Encoder(replace(SMALL, position="rope")))
     x = ids(1, 6)
     mask = (torch.arange(10) >= 4)[None]
-    torch.testing.assert_close(model(torch.cat([ids(1, 4), x], 1), mask)[:, 4:], model(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        model(torch.cat([ids(1, 4), x], 1), mask)[:, 4:], model(x), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_cross_attention_reads_the_source():
@@ -546,7 +591,11 @@ def test_tape_leaves_outputs_equal(choices):
         taped = model(*args)
     torch.testing.assert_close(taped, model(*args), atol=1e-4, rtol=1e-4)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    for kind, shape in (("encoder", (2, 4, 7, 7)), ("decoder.attention", (2, 4, 5, 5)), ("cross", (2, 4, 5, 7))):
+    for kind, shape in (
+        ("encoder", (2, 4, 7, 7)),
+        ("decoder.attention", (2, 4, 5, 5)),
+        ("cross", (2, 4, 5, 7)),
+    ):
         found = tape.attention(kind)
         assert [w.shape for w in found] == [shape] * 2
         assert all(torch.allclose(w.sum(-1), torch.ones(shape[:-1]), atol=1e-5) for w in found)
@@ -617,11 +666,19 @@ BAD_CONFIGS = {
     "5 heads do not divide the width 32: choose d_model a multiple of heads, or give d_head": dict(heads=5),
     "3 kv_heads do not divide 4 heads: choose a divisor of 4": dict(kv_heads=3),
     "norm='batch': expected one of layer, rms": dict(norm="batch"),
-    "position='rotary': expected one of learned, sinusoidal, sinusoidal_halves, rope": dict(position="rotary"),
-    "6 relative_buckets up to 128 tokens: take a multiple of 4": dict(position="relative", relative_buckets=6),
-    "32 relative_buckets up to 16 tokens: take .* a distance above": dict(position="relative", relative_distance=16),
+    "position='rotary': expected one of learned, sinusoidal, sinusoidal_halves, rope": dict(
+        position="rotary"
+    ),
+    "6 relative_buckets up to 128 tokens: take a multiple of 4": dict(
+        position="relative", relative_buckets=6
+    ),
+    "32 relative_buckets up to 16 tokens: take .* a distance above": dict(
+        position="relative", relative_distance=16
+    ),
     "softcap=0: expected a finite number above 0": dict(softcap=0),
-    "feed_forward='mish': expected one of gelu, gelu_exact, relu, silu, swiglu, geglu": dict(feed_forward="mish"),
+    "feed_forward='mish': expected one of gelu, gelu_exact, relu, silu, swiglu, geglu": dict(
+        feed_forward="mish"
+    ),
     "embed_scale=0: expected a finite number above 0": dict(embed_scale=0),
     "embed_norm=1: expected True or False": dict(embed_norm=1),
     "decoder_layers=0: expected a whole number of at least 1": dict(decoder_layers=0),
@@ -640,7 +697,9 @@ BAD_CONFIGS = {
     "d_ff=0: expected a whole number of at least 1": dict(d_ff=0),
     "context=2.5: expected a whole number of at least 1": dict(context=2.5),
     "rope positions work on pairs, and a width of 3 is odd: make it even": dict(d_model=12, position="rope"),
-    "sinusoidal positions work on pairs, and a width of 33 is odd": dict(d_model=33, heads=3, position="sinusoidal"),
+    "sinusoidal positions work on pairs, and a width of 33 is odd": dict(
+        d_model=33, heads=3, position="sinusoidal"
+    ),
 }
 
 
@@ -658,10 +717,14 @@ def test_config_is_frozen():
 BAD_IDS = {
     "ids from 0 to 50, but the vocabulary ends at 49: use the model's tokenizer": torch.tensor([[0, 50]]),
     "ids from -1 to 3, but the vocabulary ends at 49": torch.tensor([[3, -1]]),
-    "17 tokens, but the context is 16: crop the ids or raise Config.context": torch.zeros(1, 17, dtype=torch.long),
+    "17 tokens, but the context is 16: crop the ids or raise Config.context": torch.zeros(
+        1, 17, dtype=torch.long
+    ),
     r"ids are torch.float32, expected whole numbers: use ids.long\(\)": torch.zeros(1, 4),
     r"ids are torch.bool": torch.zeros(1, 4, dtype=torch.bool),
-    r"ids of shape \[4\], expected \[batch, time\] with time > 0: try ids\[None\]": torch.zeros(4, dtype=torch.long),
+    r"ids of shape \[4\], expected \[batch, time\] with time > 0: try ids\[None\]": torch.zeros(
+        4, dtype=torch.long
+    ),
     r"ids of shape \[1, 0\], expected": torch.zeros(1, 0, dtype=torch.long),
 }
 

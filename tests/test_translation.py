@@ -1,4 +1,5 @@
 "Phrases and their split, pairs, loss, writing, scores: against CLDR, PyTorch, sacrebleu and brute force."
+
 import random
 from dataclasses import replace
 
@@ -11,10 +12,7 @@ from hypothesis import strategies as st
 
 from llmlab.checkpoints import load, read_checkpoint, shipped
 from llmlab.generation import Beams
-from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
-from llmlab.transformer import Config
-from llmlab.translation import (
+from llmlab.tasks.translation import (
     FAR,
     HARD,
     KINDS,
@@ -42,6 +40,9 @@ from llmlab.translation import (
     translate,
     translation_loss,
 )
+from llmlab.tokens import Tokenizer
+from llmlab.training import Recipe, fit
+from llmlab.transformer import Config
 
 ALL = list(LANGUAGES)
 TRAIN = phrases(3000, ALL)
@@ -86,7 +87,9 @@ SAID = [
 @pytest.mark.parametrize("said, written", [*zip(SAID, WRITTEN.strip().split("\n"), strict=True)])
 def test_each_kind_as_it_is_written(said, written):
     say, template, slots = said
-    assert [plain(say(language, template, *slots)) for language in ("en", "zh", "de", "fr")] == written.split(" | ")
+    assert [plain(say(language, template, *slots)) for language in ("en", "zh", "de", "fr")] == written.split(
+        " | "
+    )
 
 
 @pytest.mark.parametrize("name", [*KINDS, *HARD])
@@ -128,7 +131,10 @@ def test_combinations_are_new_and_their_parts_are_not():
     assert not set(LANDS) & set(FAR) and not set(HARD) & set(KINDS)
 
 
-@given(st.sampled_from([*KINDS, *HARD]), st.tuples(st.integers(1900, 2099), st.integers(1, 12), st.integers(1, 28)))
+@given(
+    st.sampled_from([*KINDS, *HARD]),
+    st.tuples(st.integers(1900, 2099), st.integers(1, 12), st.integers(1, 28)),
+)
 def test_the_side_depends_on_kind_and_slots_alone(kind, slots):
     assert held_out(kind, slots) is held_out(kind, tuple(slots))
 
@@ -145,8 +151,14 @@ def test_about_one_in_ten_is_held_out():
         (dict(n=0, languages=["zh"]), "n=0: expected a whole number of at least 1"),
         (dict(n=3, languages=[]), "in 0 languages"),
         (dict(n=3, languages=["zh"], kinds={}), "of 0 kinds"),
-        (dict(n=3, languages=["xx"]), "language 'xx' is unknown: take one of zh, de, fr, or add its tokenizer to LANG"),
-        (dict(n=300, languages=["de"], held=True, kinds={"a": KINDS["tongue"]}), r"300 .* gave \d+: take fewer"),
+        (
+            dict(n=3, languages=["xx"]),
+            "language 'xx' is unknown: take one of zh, de, fr, or add its tokenizer to LANG",
+        ),
+        (
+            dict(n=300, languages=["de"], held=True, kinds={"a": KINDS["tongue"]}),
+            r"300 .* gave \d+: take fewer",
+        ),
     ],
 )
 def test_what_cannot_be_drawn(arguments, words):
@@ -163,7 +175,9 @@ def test_text_survives_and_digits_stay_alone(p):
     for text in (p.source, p.target):
         ids = TOKENIZER.encode(text)
         assert TOKENIZER.base.decode(ids) == text and ids[-1] == TOKENIZER.eot
-        assert all(sum(c.isdigit() for c in token) < 2 for token in TOKENIZER.strings(ids) if "⟨" not in token)
+        assert all(
+            sum(c.isdigit() for c in token) < 2 for token in TOKENIZER.strings(ids) if "⟨" not in token
+        )
 
 
 def test_each_language_has_an_id_of_its_own():
@@ -217,7 +231,9 @@ def test_the_decoder_reads_the_right_target_and_not_the_future():
     before = translation_loss(model, batch).item()
     changed = batch.clone()
     changed[0, 1, 0] = TOKENIZER.first(next(x for x in ALL if TOKENIZER.first(x) != int(batch[0, 1, 0])))
-    assert translation_loss(model, changed).item() != pytest.approx(before, abs=1e-7), "the language's id is read"
+    assert translation_loss(model, changed).item() != pytest.approx(before, abs=1e-7), (
+        "the language's id is read"
+    )
     source, real, target = split_batch(batch)
     logits = model(source, target[:, :-1].clamp(min=0), real)
     later = target[:, :-1].clone()
@@ -230,7 +246,9 @@ def test_the_decoder_reads_the_right_target_and_not_the_future():
 def test_padding_changes_nothing(step, more):
     batch = Pairs(TRAIN, TOKENIZER, 4)(step)
     wider = F.pad(batch, (0, more), value=-1)
-    assert translation_loss(net(), wider).item() == pytest.approx(translation_loss(net(), batch).item(), abs=1e-6)
+    assert translation_loss(net(), wider).item() == pytest.approx(
+        translation_loss(net(), batch).item(), abs=1e-6
+    )
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -257,7 +275,9 @@ def learned():
 def test_greedy_in_a_ragged_batch_with_a_cache_equals_one_by_one_without():
     for model in (net(2), learned()):
         for language in ("zh", "fr"):
-            assert translate(model, TOKENIZER, TEXTS, language) == [by_hand(model, text, language) for text in TEXTS]
+            assert translate(model, TOKENIZER, TEXTS, language) == [
+                by_hand(model, text, language) for text in TEXTS
+            ]
 
 
 def test_beams_find_what_is_at_least_as_likely_as_greedy():
@@ -278,7 +298,10 @@ def test_beams_find_what_is_at_least_as_likely_as_greedy():
 @pytest.mark.parametrize(
     "texts, words",
     [
-        (["1 hour", "1 hour " * 30], r"text 1 has \d+ tokens, the encoder reads 32: cut it, or raise Config.context"),
+        (
+            ["1 hour", "1 hour " * 30],
+            r"text 1 has \d+ tokens, the encoder reads 32: cut it, or raise Config.context",
+        ),
         (["1 hour", ""], "text 1 is empty: leave it out, there is nothing to translate"),
         (["  "], "text 0 is empty"),
         ([], r"texts=\[\]: expected a list with one text at least"),
@@ -325,7 +348,9 @@ def test_exact_means_every_character():
 
 def test_what_cannot_be_scored():
     zh, de = phrases(3, ["zh"]), phrases(3, ["de"])
-    with pytest.raises(ValueError, match=r"phrases in 2 languages \['de', 'zh'\]: BLEU cuts words by language"):
+    with pytest.raises(
+        ValueError, match=r"phrases in 2 languages \['de', 'zh'\]: BLEU cuts words by language"
+    ):
         score([""] * 6, zh + de)
     with pytest.raises(ValueError, match=r"phrases in 0 languages \[\]"):
         score([], [])

@@ -1,4 +1,5 @@
 "Views: what they accept, what they refuse, what travels to the browser, and that no text escapes into the page."
+
 import gc
 import json
 import re
@@ -19,11 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from ipywidgets import Widget
 
-from llmlab import peers, views
-from llmlab.answering import spans_view
-from llmlab.horizons import patches_view
-from llmlab.panels import beams_view, bias_view, cost_view, decoding_view, grid_view, mask_view
-from llmlab.views import (
+from llmlab.figures import peers, views
+from llmlab.figures.panels import beams_view, bias_view, cost_view, decoding_view, grid_view, mask_view
+from llmlab.figures.views import (
     attention_view,
     bertviz_head,
     bertviz_model,
@@ -36,8 +35,18 @@ from llmlab.views import (
     plot_attention,
     tokens_view,
 )
+from llmlab.horizons import patches_view
+from llmlab.tasks.answering import spans_view
 
-HOSTILE = ["</script><img src=x onerror=alert(1)>", "<!--", "${alert(1)}", "\u2028", "\ud800", '"; alert(1); //', ""]
+HOSTILE = [
+    "</script><img src=x onerror=alert(1)>",
+    "<!--",
+    "${alert(1)}",
+    "\u2028",
+    "\ud800",
+    '"; alert(1); //',
+    "",
+]
 
 
 def softmax(shape, seed=0, causal=False):
@@ -75,7 +84,7 @@ def unpack(view):
 
 def figures(text="cat"):
     "One figure of each kind, all made of this text."
-    from llmlab.summarization import phrases_view
+    from llmlab.tasks.summarization import phrases_view
 
     words = [text, "b", text]
     square = softmax((2, 2, 3, 3))
@@ -85,14 +94,22 @@ def figures(text="cat"):
         "next_token": next_token_view([(text, {text: 0.5, "b": 0.2}), ("b" + text, {text: 0.1, "c": 0.9})]),
         "tokens": tokens_view([(text, words), ("second", [text + "b", text])]),
         "neuron": neuron_view(np.eye(3), np.eye(3), words),
-        "curves": curves_view({text: [(1, 2.0), (2, 1.0)], "b": [(1, 3.0)]}, snapshots={1: text, 2: [[0.1, 0.9]]}),
+        "curves": curves_view(
+            {text: [(1, 2.0), (2, 1.0)], "b": [(1, 3.0)]}, snapshots={1: text, 2: [[0.1, 0.9]]}
+        ),
         "patches": patches_view(torch.rand(2, 6, 3), words, torch.eye(3)),
-        "mask": mask_view(words, {text: (np.tri(3), [{text: 0.5}, {"b": 1.0}, None]), "b": (np.eye(3), None)}),
-        "cost": cost_view(**COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}),
+        "mask": mask_view(
+            words, {text: (np.tri(3), [{text: 0.5}, {"b": 1.0}, None]), "b": (np.eye(3), None)}
+        ),
+        "cost": cost_view(
+            **COST | {"models": [{**COST["models"][0], "name": text}], "runs": {text: (1e9, 1e11)}}
+        ),
         "decoding": decoding_view([(text, {text: 0.5, "b": 0.3, "c": 0.2}), ("b", {text: 1.0, "c": 0.0})]),
         "bias": bias_view({text: {text: MARK}, "b": {text: MARK}}, text, text),
         "phrases": phrases_view(f"{text} b", {text: f"b {text} c", "second": text}),
-        "beams": beams_view(text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}),
+        "beams": beams_view(
+            text, {1: [[([text], -1.0)]], 2: [[([text], -1.0), (["b"], -2.0)], [([text, "c"], -1.5)]]}
+        ),
         "spans": spans_view(["[CLS]", *words], torch.eye(4)[:, :2], torch.arange(4) > 0, 2),
         "grid": grid_view([[0.9, 0.1]], [text], [text, "c"], tips=[[text, "b"]], title=text),
     }
@@ -128,7 +145,9 @@ def test_one_layer_alone_and_half_precision():
     a = softmax((2, 3, 3))
     assert attention_view(a, list("abc")).data["parts"][0]["heads"] == [2]
     assert attention_view(torch.tensor(a, dtype=torch.bfloat16), list("abc")).data["parts"][0]["heads"] == [2]
-    assert attention_view(torch.tensor(a, dtype=torch.float64)[None], list("abc")).data["parts"][0]["heads"] == [2]
+    assert attention_view(torch.tensor(a, dtype=torch.float64)[None], list("abc")).data["parts"][0][
+        "heads"
+    ] == [2]
     if torch.cuda.is_available():
         assert attention_view(torch.tensor(a, device="cuda"), list("abc")).data["parts"][0]["heads"] == [2]
 
@@ -171,7 +190,11 @@ nan = np.full((1, 1, 2, 2), np.nan)
 @pytest.mark.parametrize(
     "attention, tokens, words",
     [
-        (softmax((1, 2, 3, 3)), list("ab"), r"layer 0 attends from 3 to 3 positions, but there are 2 and 2.*a pair"),
+        (
+            softmax((1, 2, 3, 3)),
+            list("ab"),
+            r"layer 0 attends from 3 to 3 positions, but there are 2 and 2.*a pair",
+        ),
         (softmax((1, 2, 3, 4)), list("abc"), r"from 3 to 4 positions, but there are 3 and 3 tokens"),
         (softmax((2, 2)), list("ab"), r"layer 0 has shape \[2\], expected \[heads, queries, keys\]"),
         (softmax((2, 3, 2, 4, 4)), list("abcd"), r"layer 0 has shape \[3, 2, 4, 4\].*one text, no batch"),
@@ -196,7 +219,9 @@ def test_layer_head_or_sentence_out_of_range():
         attention_view(softmax((1, 2, 3, 3)), list("abc"), layer=-1)
     with pytest.raises(ValueError, match="no layer 0, head -2"):
         attention_view(softmax((1, 2, 3, 3)), list("abc"), head=-2)
-    with pytest.raises(ValueError, match="the second sentence begins at 3, but there are 3 tokens: give the place"):
+    with pytest.raises(
+        ValueError, match="the second sentence begins at 3, but there are 3 tokens: give the place"
+    ):
         attention_view(softmax((1, 2, 3, 3)), list("abc"), second=3)
 
 
@@ -271,7 +296,9 @@ def test_next_token_shows_the_twenty_likeliest_in_order():
 
 @pytest.mark.parametrize("p", [{"a": 0.7, "b": 0.7}, {"a": -0.1}, {"a": float("nan")}, {}])
 def test_next_token_refuses_what_is_no_distribution(p):
-    with pytest.raises(ValueError, match="after 'the': probabilities must be at least 0 and sum to at most 1"):
+    with pytest.raises(
+        ValueError, match="after 'the': probabilities must be at least 0 and sum to at most 1"
+    ):
         next_token_view([("the", p)])
 
 
@@ -282,7 +309,9 @@ def test_zero_steps_are_refused(draw):
 
 
 def test_a_text_of_a_hundred_thousand_tokens_is_refused():
-    with pytest.raises(ValueError, match="100,000 tokens in one step, but a page shows 5,000 boxes: crop the text"):
+    with pytest.raises(
+        ValueError, match="100,000 tokens in one step, but a page shows 5,000 boxes: crop the text"
+    ):
         tokens_view([("all", ["a"] * 100_000)])
 
 
@@ -314,7 +343,11 @@ def test_loss_view_reads_the_rows_of_fit():
     [
         (np.ones((2, 3)), "abc", r"q \[1, 2, 3\], k \[1, 2, 3\] for 3 tokens: expected \[heads, tokens, d\]"),
         (np.full((2, 3), np.nan), "ab", "NaN or infinity"),
-        (np.ones((26, 4, 1000)), "abcd", "a page holds 100,000 numbers of q, give one layer and a short text"),
+        (
+            np.ones((26, 4, 1000)),
+            "abcd",
+            "a page holds 100,000 numbers of q, give one layer and a short text",
+        ),
     ],
 )
 def test_neuron_view_refuses(q, tokens, words):
@@ -341,7 +374,9 @@ def test_plot_attention_draws_the_weights_and_the_names():
     assert np.allclose(ax.images[0].get_array(), weights[0, 1]) and ax.get_title() == "layer 0, head 1"
     ax.figure.canvas.draw()
     assert [label.get_text() for label in ax.get_yticklabels()] == [r"\$a", "b", "c"]
-    assert np.allclose(plot_attention(weights, list("abc"), head=-1).images[0].get_array(), weights[0].mean(0))
+    assert np.allclose(
+        plot_attention(weights, list("abc"), head=-1).images[0].get_array(), weights[0].mean(0)
+    )
     with pytest.raises(ValueError, match="no layer 0, head 2"):
         plot_attention(weights, list("abc"), head=2)
 
@@ -351,10 +386,16 @@ def test_a_bundle_is_one_module_without_imports(module, tmp_path):
     if not shutil.which("node"):
         missing("no node on this machine")
     (tmp_path / "bundle.mjs").write_text(views.bundle(module), "utf-8")
-    imported = re.findall(r"^import (.*) from", "".join(f.read_text("utf-8") for f in views.STATIC.glob("*.js")), re.M)
-    assert imported and not [line for line in imported if " as " in line or "*" in line], "a bundle knows one name only"
+    imported = re.findall(
+        r"^import (.*) from", "".join(f.read_text("utf-8") for f in views.STATIC.glob("*.js")), re.M
+    )
+    assert imported and not [line for line in imported if " as " in line or "*" in line], (
+        "a bundle knows one name only"
+    )
     assert "import " not in views.bundle(module) and views.bundle(module).count("export ") > 0
-    checked = subprocess.run(["node", "--check", str(tmp_path / "bundle.mjs")], capture_output=True, text=True)
+    checked = subprocess.run(
+        ["node", "--check", str(tmp_path / "bundle.mjs")], capture_output=True, text=True
+    )
     assert checked.returncode == 0, checked.stderr
 
 
@@ -364,7 +405,9 @@ def test_modules_ask_of_their_model_only_what_anywidget_promises():
     for path in views.STATIC.glob("*.js"):
         text = path.read_text("utf-8")
         if "export default { render }" in text or path.stem in ("dom", "attention_data"):
-            used = set(re.findall(r"\bmodel\.(\w+)\b", text)) - ({"link"} if "...(model.link ? [" in text else set())
+            used = set(re.findall(r"\bmodel\.(\w+)\b", text)) - (
+                {"link"} if "...(model.link ? [" in text else set()
+            )
             assert used <= promised, path.name
 
 
@@ -409,7 +452,9 @@ def test_in_the_book_no_comm_is_opened_and_in_a_notebook_one_is(monkeypatch):
     monkeypatch.delenv("LLMLAB_BOOK")
     live = figures()
     assert [view for view in opened if isinstance(view, views.View)] == list(live.values())
-    assert all("application/vnd.jupyter.widget-view+json" in view._repr_mimebundle_()[0] for view in live.values())
+    assert all(
+        "application/vnd.jupyter.widget-view+json" in view._repr_mimebundle_()[0] for view in live.values()
+    )
 
 
 def test_the_state_that_travels_is_small_and_named():
@@ -427,7 +472,9 @@ def test_save_refuses_to_overwrite_unless_told(tmp_path):
     view = figures()["tokens"]
     assert view.save(path) == path
     first = path.read_text("utf-8")
-    with pytest.raises(ValueError, match=r"x\.html exists already: choose another name or say overwrite=True"):
+    with pytest.raises(
+        ValueError, match=r"x\.html exists already: choose another name or say overwrite=True"
+    ):
         figures("dog")["tokens"].save(path)
     assert path.read_text("utf-8") == first
     figures("dog")["tokens"].save(str(path), overwrite=True)
@@ -450,7 +497,7 @@ def test_modules_hold_nothing_that_ends_a_script():
 
 def test_importing_views_imports_no_heavy_library():
     heavy = ("torch", "transformers", "bertviz", "matplotlib")
-    code = f"import sys, llmlab.views; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, llmlab.figures.views; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -475,7 +522,9 @@ def test_bertviz_gets_the_parameters_that_its_own_python_gives():
     a = softmax((2, 3, 4, 4)).astype(np.float32)
     ours, tokens = peers.bertviz_params(a, list("abcd")), list("abcd")
     for draw in (bertviz.head_view, bertviz.model_view):
-        page = draw([torch.tensor(x)[None] for x in a], tokens, html_action="return", prettify_tokens=False).data
+        page = draw(
+            [torch.tensor(x)[None] for x in a], tokens, html_action="return", prettify_tokens=False
+        ).data
         theirs = json.loads(re.search(r"const params = (.*?); // HACK", page)[1])
         theirs.pop("root_div_id"), theirs.pop("display_mode", None)
         assert np.allclose(theirs.pop("attention")[0].pop("attn"), ours["attention"][0]["attn"], atol=1e-4)
@@ -490,8 +539,15 @@ def test_bertviz_neuron_gets_vectors_and_their_weights():
     page = html.unescape(bertviz_neuron(q, k, ["a", HOSTILE[0], "c"], causal=True).data)
     params = json.loads(re.search(r"window.bertviz_params = (.*?)</script>", page)[1])
     shown = params["attention"]["all"]
-    assert np.allclose(shown["attn"], peers.qk_weights(q, k, causal=True), atol=1e-4) and not params["bidirectional"]
-    assert np.allclose(shown["queries"], q) and np.allclose(shown["keys"], k) and shown["left_text"][1] == HOSTILE[0]
+    assert (
+        np.allclose(shown["attn"], peers.qk_weights(q, k, causal=True), atol=1e-4)
+        and not params["bidirectional"]
+    )
+    assert (
+        np.allclose(shown["queries"], q)
+        and np.allclose(shown["keys"], k)
+        and shown["left_text"][1] == HOSTILE[0]
+    )
     with pytest.raises(ValueError, match="too many for bertviz: use neuron_view"):
         bertviz_neuron(np.ones((12, 12, 120, 64)), np.ones((12, 12, 120, 64)), ["a"] * 120)
 
@@ -537,7 +593,10 @@ NAN, INF = float("nan"), float("inf")
         (lambda: beams_view("a", {1: [[(["b"], -INF)]]}), "log-probability"),
         (lambda: cost_view(**COST | {"models": [{**COST["models"][0], "n": NAN}]}), "n is nan"),
         (lambda: cost_view(**COST | {"grids": {"here": NAN}}), "finite"),
-        (lambda: spans_view(["[CLS]", "a"], torch.tensor([[0.0, 0], [NAN, 0]]), torch.arange(2) > 0, 2), "NaN"),
+        (
+            lambda: spans_view(["[CLS]", "a"], torch.tensor([[0.0, 0], [NAN, 0]]), torch.arange(2) > 0, 2),
+            "NaN",
+        ),
         (lambda: patches_view(torch.full((1, 1, 3), NAN), ["a"], torch.ones(1, 1)), "pixel"),
         (lambda: bertviz_neuron(np.full((1, 1, 2, 2), NAN), np.ones((1, 1, 2, 2)), ["a", "b"]), "finite"),
         (lambda: attention_view(np.full((1, 1, 2, 2), 1e38), ["a", "b"]), "no weight"),
@@ -549,7 +608,9 @@ def test_nan_and_infinity_are_refused_in_words(draw, words):
 
 
 def test_a_gap_is_drawn_where_y_or_a_cell_is_no_number():
-    view = curves_view({"a": [(1, 2.0), (2, NAN), (3, -INF), (4, 1e301), (5, 1.0)]}, snapshots={1: [[NAN, 0.5]]})
+    view = curves_view(
+        {"a": [(1, 2.0), (2, NAN), (3, -INF), (4, 1e301), (5, 1.0)]}, snapshots={1: [[NAN, 0.5]]}
+    )
     assert [y for _, y in view.data["series"]["a"]] == [2.0, None, None, None, 1.0]
     assert view.data["snapshots"] == [[1.0, [[[None, 0.5]]]]]
     assert "NaN" not in views.traits_json(view) and "Infinity" not in views.traits_json(view)
@@ -612,8 +673,12 @@ def test_a_figure_is_saved_at_home_and_refuses_folders(tmp_path, monkeypatch):
 def test_on_colab_a_figure_names_colabs_manager_of_widgets(monkeypatch):
     monkeypatch.delenv("LLMLAB_BOOK", raising=False)
     output = types.SimpleNamespace(_widgets=types.SimpleNamespace(_installed_url=None))
-    output.enable_custom_widget_manager = lambda: setattr(output._widgets, "_installed_url", "https://colab/manager.js")
+    output.enable_custom_widget_manager = lambda: setattr(
+        output._widgets, "_installed_url", "https://colab/manager.js"
+    )
     monkeypatch.setitem(sys.modules, "google.colab.output", output)
     content, metadata = tokens_view([("a", ["b"])])._repr_mimebundle_()
-    assert metadata == {views.WIDGET: {"colab": {"custom_widget_manager": {"url": "https://colab/manager.js"}}}}
+    assert metadata == {
+        views.WIDGET: {"colab": {"custom_widget_manager": {"url": "https://colab/manager.js"}}}
+    }
     assert content[views.WIDGET]["version_major"] == 2

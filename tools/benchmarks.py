@@ -3,6 +3,7 @@
 Each file is one run of one benchmark. Its plain values say where and how; its tables hold one row a contestant. They
 are written between <!-- train_step --> and <!-- end -->; all other words of the page are ours and stay.
 """
+
 import json
 import re
 from pathlib import Path

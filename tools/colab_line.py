@@ -10,16 +10,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL = """#| hide
-import importlib.util, subprocess, sys  # on Colab this cell installs the course; anywhere else it does nothing
+import importlib.util
+import subprocess
+import sys
 
+# on Colab this cell installs the course; anywhere else it does nothing
 if "google.colab" in sys.modules and not importlib.util.find_spec("llmlab"):
     COURSE = "{course}"
-    done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", COURSE], capture_output=True, text=True)
+    install = [sys.executable, "-m", "pip", "install", "-q", COURSE]
+    done = subprocess.run(install, capture_output=True, text=True)
     importlib.invalidate_caches()
     if done.returncode:
         print(done.stdout, done.stderr)
-        raise RuntimeError("The course could not be installed: run this cell again, and if it fails again, report \\
-what stands above at {url}/issues")"""
+        raise RuntimeError(
+            "The course could not be installed: run this cell again, and if it fails again, "
+            "report what stands above at {url}/issues"
+        )"""
 
 
 def settings(root: Path = ROOT) -> dict[str, str]:

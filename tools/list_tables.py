@@ -1,4 +1,5 @@
 """Write the tables of llmlab/data into its manifest: python tools/list_tables.py"""
+
 import hashlib
 import json
 from pathlib import Path

@@ -1,10 +1,11 @@
 """Train what the chapters ship, and note in its manifest how: python tools/make_checkpoints.py stories-bert
 
-reference-gpt (chapters 06 and 08) takes about ten minutes on one core, stories-bert (chapter 12) about three on two,
-translation (chapter 13) about six on two, answering-marks and then answering-writes (chapter 14) two each on one,
-summarization (chapter 15) one on one, infilling (chapter 16) about twelve on two.
+reference-gpt (chapters 7 and 11) takes about ten minutes on one core, stories-bert (chapter 16) about three on two,
+translation (chapter 17) about six on two, answering-marks and then answering-writes (chapter 18) two each on one,
+summarization (chapter 19) one on one, infilling (chapter 21) about twelve on two.
 Each is the last model of its run; the manifest says on what a recipe was chosen.
 """
+
 import argparse
 import hashlib
 import json
@@ -21,7 +22,14 @@ import torch.nn.functional as F
 from tokenizers import AddedToken, decoders, processors
 
 from llmlab import __version__
-from llmlab.answering import (
+from llmlab.causal import causal_loss
+from llmlab.checkpoints import read_checkpoint
+from llmlab.masked import MaskedLM, MaskTokenizer
+from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
+from llmlab.ngrams import NGram
+from llmlab.pretrained import export
+from llmlab.pretrained import load as load_folder
+from llmlab.tasks.answering import (
     AnswerBatches,
     AnswerWriter,
     SpanBatches,
@@ -31,21 +39,22 @@ from llmlab.answering import (
     span_loss,
     write_answers,
 )
-from llmlab.causal import causal_loss
-from llmlab.checkpoints import read_checkpoint
-from llmlab.completion import CodeBatches, CodeTokenizer, code_loss
-from llmlab.masked import MaskedLM, MaskTokenizer
-from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
-from llmlab.ngrams import NGram
-from llmlab.pretrained import export
-from llmlab.pretrained import load as load_folder
-from llmlab.questions import by_kind, write_items
-from llmlab.summarization import PairBatches, story_pairs, summarize, summary_loss
+from llmlab.tasks.completion import CodeBatches, CodeTokenizer, code_loss
+from llmlab.tasks.questions import by_kind, write_items
+from llmlab.tasks.summarization import PairBatches, story_pairs, summarize, summary_loss
+from llmlab.tasks.translation import (
+    Pairs,
+    PhraseTokenizer,
+    Translator,
+    phrases,
+    score,
+    translate,
+    translation_loss,
+)
 from llmlab.text import corpus
 from llmlab.tokens import Tokenizer, engine
 from llmlab.training import Batches, Recipe, fit, load, save
 from llmlab.transformer import Config, Decoder, EncoderDecoder, n_params
-from llmlab.translation import Pairs, PhraseTokenizer, Translator, phrases, score, translate, translation_loss
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
 
@@ -69,7 +78,9 @@ def train(model, ids, valid, n_bytes, recipe):
         left_out += time.process_time() - began
         return score
 
-    history = fit(model, Batches(ids, model.cfg.context + 1, recipe.batch_size), causal_loss, recipe, validate)
+    history = fit(
+        model, Batches(ids, model.cfg.context + 1, recipe.batch_size), causal_loss, recipe, validate
+    )
     rows = [row for row in history if "valid" in row]
     return [{"step": row["step"], **point} for row, point in zip(rows, points, strict=True)]
 
@@ -86,8 +97,12 @@ def facts_of(path):
 
 
 def made_with():
-    return {"machine": f"{platform.machine()}, {platform.system()}", "python": platform.python_version(),
-            "torch": torch.__version__, "llmlab": __version__}
+    return {
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "llmlab": __version__,
+    }
 
 
 LAST = "the last step of the run; no choice was made on held-out data"
@@ -102,7 +117,8 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
     common = {"licence": f"Apache-2.0; {licence}", "made_by": "tools/make_checkpoints.py"}
     assert weights.stat().st_size <= 2_000_000
     about = {
-        **facts_of(weights), **common,
+        **facts_of(weights),
+        **common,
         "chosen": chosen,
         "parameters": n_params(model),
         "dtype": "bfloat16",
@@ -140,7 +156,9 @@ def reference_gpt(args):
     ids, valid = ([tokenizer.eot, *tokenizer.encode_documents(part)] for part in (learn, held))
     n_bytes = sum(len(text.encode()) for text in held.documents.values())
 
-    cfg = Config(tokenizer.vocab_size, context=256, layers=4, heads=4, d_model=128, position="rope", dropout=0.2)
+    cfg = Config(
+        tokenizer.vocab_size, context=256, layers=4, heads=4, d_model=128, position="rope", dropout=0.2
+    )
     steps = args.steps or 2200
     recipe = Recipe(steps=steps, batch_size=8, lr=2e-3, every=max(1, steps // 22))
     model = Decoder(cfg)
@@ -161,8 +179,13 @@ def reference_gpt(args):
             "dtype": "bfloat16",
             "config": asdict(cfg),
             "recipe": finite(recipe),
-            "corpus": {"name": whole.name, "fingerprint": whole.fingerprint, "train": learn.fingerprint,
-                       "valid": held.fingerprint, "valid_bytes": n_bytes},
+            "corpus": {
+                "name": whole.name,
+                "fingerprint": whole.fingerprint,
+                "train": learn.fingerprint,
+                "valid": held.fingerprint,
+                "valid_bytes": n_bytes,
+            },
             "bits_per_byte": round(stored, 4),
             "kneser_ney_bits_per_byte": kneser_ney(ids, valid, n_bytes, tokenizer.vocab_size),
             "seconds": "CPU seconds of the training process, validation left out",
@@ -193,7 +216,9 @@ def bert_tokenizer(text, vocab_size):
     fast.decoder = decoders.ByteLevel()
     ends = [(name, fast.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     pair = "[CLS] $A [SEP] $B:1 [SEP]:1"
-    fast.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair=pair, special_tokens=ends)
+    fast.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair=pair, special_tokens=ends
+    )
     return fast
 
 
@@ -202,7 +227,9 @@ def passages(texts, tokenizer):
     kinds = [], [], []
     for text in texts:
         sentences = re.findall(r'[^ ".][^".]*\.|"[^"]*"[^.]*\.', text)
-        for kind, given in zip(kinds, ([text], sentences, zip(sentences, sentences[1:], strict=False)), strict=True):
+        for kind, given in zip(
+            kinds, ([text], sentences, zip(sentences, sentences[1:], strict=False)), strict=True
+        ):
             found = [tokenizer.encode(*([one] if isinstance(one, str) else one)) for one in given]
             kind += [(row.ids, row.type_ids) for row in found]
     return kinds
@@ -226,7 +253,9 @@ class Corrupted:
         chosen = (ids < self.pad) & (torch.rand(ids.shape, generator=generator) < self.rate)
         fate = torch.rand(ids.shape, generator=generator)
         strangers = torch.randint(self.pad, ids.shape, generator=generator)
-        inputs = torch.where(chosen & (fate >= 0.9), strangers, ids.masked_fill(chosen & (fate < 0.8), self.mask))
+        inputs = torch.where(
+            chosen & (fate >= 0.9), strangers, ids.masked_fill(chosen & (fate < 0.8), self.mask)
+        )
         return torch.stack([inputs, ids.masked_fill(~chosen, -1), segments])
 
 
@@ -250,8 +279,17 @@ def stories_bert(args):
     tokenizer = bert_tokenizer(learn.text, 512)
     batches = Corrupted(learn.documents.values(), tokenizer, 64)
     unseen = Corrupted(held.documents.values(), tokenizer, 64, seed=9)
-    cfg = Config(tokenizer.get_vocab_size(), context=128, layers=4, heads=4, d_model=128, norm_place="post",
-                 norm_eps=1e-12, feed_forward="gelu_exact", segments=2)
+    cfg = Config(
+        tokenizer.get_vocab_size(),
+        context=128,
+        layers=4,
+        heads=4,
+        d_model=128,
+        norm_place="post",
+        norm_eps=1e-12,
+        feed_forward="gelu_exact",
+        segments=2,
+    )
     recipe = Recipe(steps=args.steps or 700, batch_size=64, lr=2e-3, warmup=0.1, every=200)
     model, points, began = MaskedLM(cfg), [], time.process_time()
 
@@ -261,7 +299,13 @@ def stories_bert(args):
         print(points[-1], flush=True)
         return -points[-1]["accuracy"]
 
-    fit(model, batches, lambda model, batch: F.cross_entropy(*at_targets(model, batch, batches.pad)), recipe, validate)
+    fit(
+        model,
+        batches,
+        lambda model, batch: F.cross_entropy(*at_targets(model, batch, batches.pad)),
+        recipe,
+        validate,
+    )
     folder = export(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
     stored = masked_accuracy(load_folder(folder)[0], unseen)
     licence = "Apache-2.0; trained on the stories that llmlab generates"
@@ -273,8 +317,12 @@ def stories_bert(args):
         "dtype": "float16",
         "config": asdict(cfg),
         "recipe": finite(recipe),
-        "corpus": {"name": whole.name, "fingerprint": whole.fingerprint, "train": learn.fingerprint,
-                   "valid": held.fingerprint},
+        "corpus": {
+            "name": whole.name,
+            "fingerprint": whole.fingerprint,
+            "train": learn.fingerprint,
+            "valid": held.fingerprint,
+        },
         "masked_accuracy": round(stored, 4),
         "curve": points,
         "seconds": "CPU seconds of the process, with validation",
@@ -302,32 +350,60 @@ def translation(args):
         found = {}
         for language, part in held.items():
             exact, bleu = score(translate(model, tokenizer, [p.source for p in part], language), part)
-            found[language] = {"exact": round(float(exact), 4), "bleu": round(float(bleu), 2), "phrases": len(part)}
+            found[language] = {
+                "exact": round(float(exact), 4),
+                "bleu": round(float(bleu), 2),
+                "phrases": len(part),
+            }
         return found
 
     corpus = {"name": "phrases(90_000, ['zh', 'de', 'fr'])", "babel": metadata.version("babel")}
-    publish(args, "translation", model, tokenizer.base, corpus, recipe, measured,
-            "trained on phrases of Unicode's CLDR (Unicode-3.0)", seconds)
+    publish(
+        args,
+        "translation",
+        model,
+        tokenizer.base,
+        corpus,
+        recipe,
+        measured,
+        "trained on phrases of Unicode's CLDR (Unicode-3.0)",
+        seconds,
+    )
 
 
 # --- two that answer, one that summarizes -----------------------------------------------------------------------------
 
 
 def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
-    "What the two models of chapter 14 have in common."
+    "What the two models of chapter 18 have in common."
     test = write_items(500, True)
     seconds = timed_fit(model, batches(learn, tokenizer, 128), loss, recipe)
-    measured = lambda model: {k: round(float(s), 4) for k, s in by_kind(test, say(model, tokenizer, test)).items()}  # noqa: E731
-    publish(args, args.what, model, tokenizer.base, {"name": f"write_items({len(learn):_}, False)"}, recipe, measured,
-            "trained on questions that llmlab generates", seconds,
-            "the last step of the run; dropout and steps were chosen on other questions of the test side (seed 7)")
+
+    def measured(model):
+        scores = by_kind(test, say(model, tokenizer, test))
+        return {kind: round(float(score), 4) for kind, score in scores.items()}
+
+    publish(
+        args,
+        args.what,
+        model,
+        tokenizer.base,
+        {"name": f"write_items({len(learn):_}, False)"},
+        recipe,
+        measured,
+        "trained on questions that llmlab generates",
+        seconds,
+        "the last step of the run; dropout and steps were chosen on other questions of the test side (seed 7)",
+    )
 
 
 def answering_marks(args):
     learn = write_items(60_000, False)
     text = " ".join(f"{item.passage} {item.question}" for item in learn[:3000])
     tokenizer = MaskTokenizer(Tokenizer.train(text, 1024))
-    shape = dict(layers=3, heads=4, d_model=64, d_ff=128, position="rope", rope_base=1e5, segments=4, dropout=0.1)
+    shape = dict(
+        layers=3, heads=4, d_model=64, d_ff=128, position="rope", rope_base=1e5, segments=4, dropout=0.1
+    )
     reader = SpanReader(Config(tokenizer.vocab_size, context=128, **shape))
     say = lambda model, tokenizer, test: answer(model, tokenizer, [(i.question, i.passage) for i in test])  # noqa: E731
     recipe = Recipe(steps=args.steps or 1500, lr=3e-3)
@@ -340,13 +416,17 @@ def answering_writes(args):
     tokenizer = MaskTokenizer(Tokenizer.load(args.out / "answering.tokenizer.json"))
     recipe = Recipe(steps=args.steps or 1500, lr=6e-3, muon=True)
     writer = AnswerWriter(replace(reader.cfg, dropout=0.0)).start_from(reader)
-    answering(args, writer, tokenizer, write_items(60_000, False), AnswerBatches, answer_loss, recipe, write_answers)
+    answering(
+        args, writer, tokenizer, write_items(60_000, False), AnswerBatches, answer_loss, recipe, write_answers
+    )
 
 
 def summarization(args):
     learn, held = story_pairs(20_000)
     tokenizer = Tokenizer.train("\n".join(pair.document + " " + pair.summary for pair in learn), 512)
-    model = EncoderDecoder(Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope"))
+    model = EncoderDecoder(
+        Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
+    )
     recipe = Recipe(steps=args.steps or 400, lr=3e-3)
     seconds = timed_fit(model, PairBatches(learn, tokenizer, 96), summary_loss, recipe)
 
@@ -355,16 +435,29 @@ def summarization(args):
         exact = sum(a == b.summary for a, b in zip(written, held, strict=True)) / len(held)
         return {"exact": round(exact, 4), "stories": len(held)}
 
-    publish(args, "summarization", model, tokenizer, {"name": "story_pairs(20_000)"}, recipe, measured,
-            "trained on the stories that llmlab generates", seconds)
+    publish(
+        args,
+        "summarization",
+        model,
+        tokenizer,
+        {"name": "story_pairs(20_000)"},
+        recipe,
+        measured,
+        "trained on the stories that llmlab generates",
+        seconds,
+    )
 
 
 def infilling(args):
     learn, held = corpus("stdlib").split()
     tokenizer = CodeTokenizer(Tokenizer.train(learn.text, 1500))
-    model = Decoder(Config(tokenizer.vocab_size, context=160, layers=4, heads=4, d_model=128, position="rope"))
+    model = Decoder(
+        Config(tokenizer.vocab_size, context=160, layers=4, heads=4, d_model=128, position="rope")
+    )
     recipe = Recipe(steps=args.steps or 3000, batch_size=64, lr=6e-3, muon=True)
-    seconds = timed_fit(model, CodeBatches([*learn.documents.values()], tokenizer, 160, 64), code_loss, recipe)
+    seconds = timed_fit(
+        model, CodeBatches([*learn.documents.values()], tokenizer, 160, 64), code_loss, recipe
+    )
     unseen = CodeBatches([*held.documents.values()], tokenizer, 160)
 
     @torch.no_grad()
@@ -372,21 +465,44 @@ def infilling(args):
         return {"nats a token": round(sum(code_loss(model, unseen(i)).item() for i in range(20)) / 20, 4)}
 
     corpus_facts = {"name": learn.name, "train": learn.fingerprint, "python": platform.python_version()}
-    publish(args, "infilling", model, tokenizer.base, corpus_facts, recipe, measured,
-            "trained on CPython's standard library (PSF-2.0)", seconds,
-            "the last step of the run; the form of the rows was chosen on gaps in held-out files")
+    publish(
+        args,
+        "infilling",
+        model,
+        tokenizer.base,
+        corpus_facts,
+        recipe,
+        measured,
+        "trained on CPython's standard library (PSF-2.0)",
+        seconds,
+        "the last step of the run; the form of the rows was chosen on gaps in held-out files",
+    )
 
 
-JOBS = {job.__name__.replace("_", "-"): job for job in (
-    reference_gpt, stories_bert, translation, answering_marks, answering_writes, summarization, infilling)}
+JOBS = {
+    job.__name__.replace("_", "-"): job
+    for job in (
+        reference_gpt,
+        stories_bert,
+        translation,
+        answering_marks,
+        answering_writes,
+        summarization,
+        infilling,
+    )
+}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=JOBS)
     parser.add_argument("--steps", type=int, help="default: as many as the shipped one had")
     parser.add_argument("--out", type=Path, default=DATA)
-    parser.add_argument("--threads", type=int, default=1, help="one: then CPU seconds are seconds of one core")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="one: then CPU seconds are seconds of one core"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

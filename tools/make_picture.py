@@ -1,7 +1,8 @@
-"""The picture on the README and the landing page: chapter 8's attention figure, photographed in the built book.
+"""The picture on the README and the landing page: chapter 11's attention figure, photographed in the built book.
 
-    make book; python tools/make_picture.py
+make book; python tools/make_picture.py
 """
+
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,9 @@ def main():
     Thread(target=server.serve_forever, daemon=True).start()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--headless", "--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 900}, device_scale_factor=2, color_scheme="light")
+        page = browser.new_page(
+            viewport={"width": 1100, "height": 900}, device_scale_factor=2, color_scheme="light"
+        )
         page.goto(f"http://127.0.0.1:{server.server_port}/08_causal.html")
         figure = page.locator('figure[data-module="attention"]').first
         figure.locator("canvas").first.wait_for()

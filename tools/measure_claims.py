@@ -1,9 +1,10 @@
 """Measure once what does not fit into a reader's minute: a chapter's own functions, over several seeds.
 
-    python tools/measure_claims.py horizons     runs nbs/21_horizons.ipynb, its rows into nbs/results/horizons.json
+    python tools/measure_claims.py horizons     runs nbs/33_horizons.ipynb, its rows into nbs/results/horizons.json
 
-The chapter defines the functions and runs one row live; its plots read the table by `llmlab.lab.measured(name)`.
+The chapter defines the functions and runs one row live; its plots read the table by `llmlab.course.lab.measured(name)`.
 """
+
 import json
 import platform
 import sys
@@ -19,19 +20,19 @@ import llmlab
 ROOT = Path(__file__).resolve().parent.parent
 MEASURES = {  # name -> the chapter, and the expressions whose values are the table's parts
     "horizons": (
-        "21_horizons",
+        "33_horizons",
         {
             "phone_book": "[phone_row(k, n, seed) for k in KINDS for n in (200, 400, 800, 1200) for seed in range(5)]",
             "captions": "[caption_row(seed) for seed in range(5)]",
         },
     ),
-    "code": ("16_code", {"seeds": "[row(seed) for seed in range(5)]"}),
-    "completion": ("16_completion", {"seeds": "[row(seed) for seed in range(3)]"}),
-    "cost": ("18_cost", {"ladders": "[scaling_row(seed) for seed in range(5)]"}),
-    "interpretability": ("19_interpretability", {"copiers": "[copier_row(seed) for seed in range(5)]"}),
-    "ethics": ("20_ethics", {"trainings": "[training_row(seed) for seed in range(5)]"}),
+    "code": ("20_code", {"seeds": "[row(seed) for seed in range(5)]"}),
+    "completion": ("21_completion", {"seeds": "[row(seed) for seed in range(3)]"}),
+    "cost": ("30_cost", {"ladders": "[scaling_row(seed) for seed in range(5)]"}),
+    "interpretability": ("31_interpretability", {"copiers": "[copier_row(seed) for seed in range(5)]"}),
+    "ethics": ("32_ethics", {"trainings": "[training_row(seed) for seed in range(5)]"}),
     "recurrent": (
-        "10_recurrent",
+        "13_recurrent",
         {
             "runs": "[long_run(kind, seed) for kind in STEPS for seed in range(3)]",
             "shipped": "[ship('lstm', trained['LSTM', 0]), ship('gpt', trained['GPT', 0]),"
@@ -39,14 +40,14 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
         },
     ),
     "pretrained": (
-        "12_pretrained",
+        "16_pretrained",
         {
             "runs": "[tuned_row(kind, seed) for kind in KINDS_OF_RUN for seed in range(3)]"
             " + [trainer_row(seed) for seed in range(3)]",
         },
     ),
     "masked": (
-        "09_masked",
+        "12_masked",
         {
             "runs": "[long_run(seed, *how) for how in ((0.3, 1500), (0.3, 400), (0.9, 400)) for seed in range(3)]",
             "shipped": "[ship('masked', trained[0, 0.3, 1500])]",

@@ -25,7 +25,7 @@ KERNEL = (
     "notebook",
     "tensorflow",
     "pip",
-)  # what the image runs chapters with; chapter 10 trains on TensorFlow
+)  # what the image runs chapters with; chapter 13 trains on TensorFlow
 # PyTorch's own companions: the image has its CUDA build, with other versions of them than PyPI's build of PyTorch
 COMPANIONS = re.compile(r"^(nvidia|cuda|triton)\b")
 

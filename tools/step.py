@@ -1,7 +1,8 @@
 """Run one step of `make test`, unless nothing it looks at has changed since it last passed.
 
-    python tools/step.py lint "nbs/*.ipynb" "llmlab/**/*" -- ruff check .
+python tools/step.py lint "nbs/*.ipynb" "llmlab/**/*" -- ruff check .
 """
+
 import hashlib
 import platform
 import subprocess
@@ -14,7 +15,9 @@ SKIP = {"__pycache__", "_build", ".ipynb_checkpoints"}
 
 def inputs(root: Path, patterns: list[str], command: list[str]) -> str:
     "A hash of the files, the command and the Python that runs it."
-    files = {f for p in patterns for f in root.glob(p) if f.is_file() and not SKIP & set(f.relative_to(root).parts)}
+    files = {
+        f for p in patterns for f in root.glob(p) if f.is_file() and not SKIP & set(f.relative_to(root).parts)
+    }
     sums = [f"{f.relative_to(root)} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in sorted(files)]
     return hashlib.sha256("\n".join([*sums, *command, platform.python_version()]).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What chapters 13 to 15 say about trained models, measured over three seeds: python tools/three_seeds.py own-words
+"""What chapters 17 to 19 say about trained models, measured over three seeds: python tools/three_seeds.py own-words
 
 Each job trains its models from scratch, once a seed, with equal steps, schedule, data and test set on both sides, and
 writes one row a run into llmlab/data/runs_*.json, which the chapters plot. On one core: own-words 6 minutes, tables and
@@ -21,12 +21,13 @@ import torch
 import torch.nn.functional as F
 from make_checkpoints import note
 
-from llmlab import __version__, answering, questions, summarization, translation
+from llmlab import __version__
 from llmlab.checkpoints import shipped
 from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
+from llmlab.tasks import answering, questions, summarization, translation
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -35,7 +36,7 @@ DATA = Path(__file__).parents[1] / "llmlab" / "data"
 SEEDS = (0, 1, 2)
 
 
-# --- chapter 13 ------------------------------------------------------------------------------------------------------
+# --- chapter 17 ------------------------------------------------------------------------------------------------------
 
 TIMES = {"time": translation.KINDS["time"]}
 
@@ -180,7 +181,7 @@ def translators():
         yield row
 
 
-# --- chapter 14 ------------------------------------------------------------------------------------------------------
+# --- chapter 18 ------------------------------------------------------------------------------------------------------
 
 SHAPE = dict(context=128, layers=3, heads=4, d_model=64, d_ff=128, position="rope", rope_base=1e5)
 
@@ -349,7 +350,7 @@ def marks():
                 }
 
 
-# --- chapter 15 ------------------------------------------------------------------------------------------------------
+# --- chapter 19 ------------------------------------------------------------------------------------------------------
 
 
 def summaries():

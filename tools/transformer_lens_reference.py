@@ -5,6 +5,7 @@
 
 TransformerLens is not needed to test llmlab, so this runs in an environment of its own, without llmlab.
 """
+
 import json
 import zlib
 from importlib.metadata import version
@@ -50,7 +51,10 @@ def theirs(**processing):
     )  # fmt: skip
     state = {"embed.W_E": weight("embed.tokens.weight", (v, d))}
     state["pos_embed.W_pos"] = weight("embed.positions.weight", (t, d))
-    state |= {"unembed.W_U": weight("head.weight", (v, d)).T, "unembed.b_U": torch.zeros(v, dtype=torch.float64)}
+    state |= {
+        "unembed.W_U": weight("head.weight", (v, d)).T,
+        "unembed.b_U": torch.zeros(v, dtype=torch.float64),
+    }
     state |= {"ln_final.w": weight("norm.weight", (d,)), "ln_final.b": weight("norm.bias", (d,))}
     for i in range(layers):
         block = f"blocks.{i}."  # called so in both
@@ -87,7 +91,9 @@ def split(model, ids) -> dict:
     logits, cache = model.run_with_cache(ids)
     found = shares(cache, cache.decompose_resid(return_labels=True))
     found |= shares(cache, cache.stack_head_results(return_labels=True))
-    biases = torch.stack([block.attn.b_O for block in model.blocks])[:, None, None].expand(-1, 1, ids.shape[1], -1)
+    biases = torch.stack([block.attn.b_O for block in model.blocks])[:, None, None].expand(
+        -1, 1, ids.shape[1], -1
+    )
     found |= shares(cache, (biases, [f"{i}_b_O" for i in range(len(biases))]))
     b = model.unembed.b_U
     found["b_U"] = [b[TOKEN].item(), (b[TOKEN] - b[OTHER]).item()]
@@ -140,7 +146,9 @@ def main() -> None:
     best, worst = logits[0, -1, TOKEN], model(corrupted)[0, -1, TOKEN]
     share = lambda logits: (logits[0, -1, TOKEN] - worst) / (best - worst)  # noqa: E731
     lens = model.unembed(cache.accumulated_resid(apply_ln=True)[:, 0]).log_softmax(-1)
-    stripes = [cache["pattern", i].diagonal(1 - PERIOD, -2, -1).mean((0, 2)).tolist() for i in range(SHAPE["layers"])]
+    stripes = [
+        cache["pattern", i].diagonal(1 - PERIOD, -2, -1).mean((0, 2)).tolist() for i in range(SHAPE["layers"])
+    ]
     found = {
         "made_by": "tools/transformer_lens_reference.py",
         "versions": {name: version(name) for name in ("transformer-lens", "torch")},

@@ -7,6 +7,7 @@
 reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape stands
 there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in backticks.
 """
+
 import ast
 import inspect
 import re
@@ -19,7 +20,9 @@ def plain(text: str) -> str:
     "Text with `code` in single backticks, as reStructuredText that means just that."
     parts = re.split(r"(`+)(.+?)\1", text)  # outside, ticks, inside, outside, …
     outside = [re.sub(r"([\\*_|`])", r"\\\1", part) for part in parts[::3]]
-    return outside[0] + "".join(f"{literal(code)}{rest}" for code, rest in zip(parts[2::3], outside[1:], strict=True))
+    return outside[0] + "".join(
+        f"{literal(code)}{rest}" for code, rest in zip(parts[2::3], outside[1:], strict=True)
+    )
 
 
 def literal(code: str) -> str:
@@ -45,7 +48,11 @@ def fields(obj) -> list[str]:
         obj = obj.__init__
     try:
         comments, types = docments(obj), annotations(obj)
-    except (OSError, TypeError, AttributeError):  # built in, inherited from C, a property: no source of its own
+    except (
+        OSError,
+        TypeError,
+        AttributeError,
+    ):  # built in, inherited from C, a property: no source of its own
         return []
     lines = []
     for name, comment in comments.items():
@@ -61,7 +68,9 @@ def process(app, what: str, name: str, obj, options, lines: list[str]) -> None:
     "Rewrite one docstring in place, at Sphinx's request."
     inherited = inspect.isclass(obj) and not obj.__dict__.get("__doc__")
     doc = [] if inherited else [plain(line) for line in lines]
-    if what == "class" and doc and doc[0].startswith(f"{obj.__name__}("):  # dataclass's own: repeats the signature
+    if (
+        what == "class" and doc and doc[0].startswith(f"{obj.__name__}(")
+    ):  # dataclass's own: repeats the signature
         doc = []
     obj = inspect.unwrap(getattr(obj, "__func__", obj)) if callable(obj) and not inspect.isclass(obj) else obj
     wanted = fields(obj) if what in ("function", "method", "class") else []

@@ -2,6 +2,7 @@
 
 Every page loads figure.js, which mounts the figures of the page.
 """
+
 import shutil
 from pathlib import Path
 

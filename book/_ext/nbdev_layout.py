@@ -3,6 +3,7 @@
 `read` is the reader of .ipynb files (see `nb_custom_formats`). It strips the lines and sets the tags that MyST-NB
 knows; `label` writes above an exported cell where it was exported to.
 """
+
 import nbformat
 from docutils import nodes
 from sphinx.util import logging
@@ -33,7 +34,9 @@ def tag(line: str) -> str | None:
     "The tag for one directive; None where it means nothing for the page."
     found = TAGS.get(line) or TAGS.get(line.split()[0] if line else "")
     if found is None and line not in SILENT:
-        LOGGER.warning("unknown line `#| %s`: known are %s", line, ", ".join([*TAGS, *SILENT]), type="nbdev_layout")
+        LOGGER.warning(
+            "unknown line `#| %s`: known are %s", line, ", ".join([*TAGS, *SILENT]), type="nbdev_layout"
+        )
     return found
 
 

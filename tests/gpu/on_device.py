@@ -5,6 +5,7 @@
 
 Named alone, the folder takes its own pytest.ini, so neither beartype nor pytest-timeout need be there.
 """
+
 import os
 
 import pytest

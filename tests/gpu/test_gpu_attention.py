@@ -1,4 +1,5 @@
 "Attention on the device against softmax(QKᵀ/√dh)V written out in fp64 on the CPU; tapes; pooled maps."
+
 import pytest
 import torch
 from on_device import DEVICE, LargestTensor, decoder, only_gpu, relative_error
@@ -46,10 +47,21 @@ CASES = {
     "causal, last queries": (33, 2, True, lambda device: None, lambda i, j: j <= i),
     "padding": (T, H, False, padding, lambda i, j: j < 90),
     "random": (T, 2, False, lambda device: random_mask().to(device), lambda i, j: random_mask()),
-    "random, causal": (T, H, True, lambda device: random_mask().to(device), lambda i, j: random_mask() & (j <= i)),
+    "random, causal": (
+        T,
+        H,
+        True,
+        lambda device: random_mask().to(device),
+        lambda i, j: random_mask() & (j <= i),
+    ),
     "rule: window": (T, H, False, lambda device: sliding_window(40), window),
-    "rule: own document": (T, 2, True, lambda device: same_document(documents().to(device)),
-                           lambda i, j: (documents()[:, None, :, None] == documents()[:, None, None]) & (j <= i)),
+    "rule: own document": (
+        T,
+        2,
+        True,
+        lambda device: same_document(documents().to(device)),
+        lambda i, j: (documents()[:, None, :, None] == documents()[:, None, None]) & (j <= i),
+    ),
     "rule: window, last queries": (33, H, False, lambda device: sliding_window(40), window),
 }
 
@@ -76,7 +88,9 @@ def test_output_and_gradients_equal_fp64(case, kind):
     out = attention(*ours, mask(DEVICE), causal)
     assert out.dtype == dtype and out.device.type == DEVICE.type
     assert relative_error(out, wanted) < most
-    for name, x, y in zip("qkv", torch.autograd.grad(out, ours, seed.to(DEVICE, dtype)), gradients, strict=True):
+    for name, x, y in zip(
+        "qkv", torch.autograd.grad(out, ours, seed.to(DEVICE, dtype)), gradients, strict=True
+    ):
         assert relative_error(x, y) < 2 * most, name
 
 
@@ -87,7 +101,10 @@ def test_looking_at_the_weights_changes_no_output(case):
     q, k, v = (x.to(DEVICE, torch.float32) for x in qkv)
     out, weights = attention(q, k, v, mask(DEVICE), causal, need_weights=True)
     assert relative_error(out, exact(*qkv, written_out(*grid(tq)).expand(B, 1, tq, T))) < 1e-5
-    assert weights.device.type == DEVICE.type and not weights.masked_select(~written_out(*grid(tq)).to(DEVICE)).any()
+    assert (
+        weights.device.type == DEVICE.type
+        and not weights.masked_select(~written_out(*grid(tq)).to(DEVICE)).any()
+    )
 
 
 def test_a_tape_on_the_device_equals_the_cpu_s():
@@ -133,4 +150,6 @@ def test_a_rule_takes_no_memory_for_its_weights():
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     attention(q, q, q, sliding_window(256))
-    assert torch.cuda.max_memory_allocated() - before < 8 * 8192**2 * 2 / 8, "an eighth of the weights in bf16"
+    assert torch.cuda.max_memory_allocated() - before < 8 * 8192**2 * 2 / 8, (
+        "an eighth of the weights in bf16"
+    )

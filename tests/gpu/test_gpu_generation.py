@@ -1,4 +1,5 @@
 "Generation on the device: every way of reading writes the same, and the compiled way replays CUDA graphs."
+
 import pytest
 import torch
 from on_device import CPU, DEVICE, GPU, decoder, only_gpu
@@ -8,7 +9,10 @@ from llmlab.generation import Beams, Sampling, beam_search, generate, speculate
 from llmlab.transformer import EncoderDecoder
 
 PROMPTS, NEW = [[1, 2, 3, 4, 5], [6]], 40
-SHAPES = {"GPT-2's": {}, "Llama's": dict(position="rope", kv_heads=2, norm="rms", feed_forward="swiglu", bias=False)}
+SHAPES = {
+    "GPT-2's": {},
+    "Llama's": dict(position="rope", kv_heads=2, norm="rms", feed_forward="swiglu", bias=False),
+}
 GREEDY, SAMPLED = Sampling(0), Sampling(0.9, top_p=0.9, seed=2, repetition_penalty=1.1)
 
 
@@ -24,7 +28,9 @@ def fixed_shapes(monkeypatch):
 def margin(model, prompts, written) -> float:
     "The least distance between the best and the second-best logit on the way: rounding must not decide."
     with torch.no_grad():
-        logits = [model(torch.tensor([p + w]))[0, len(p) - 1 : -1] for p, w in zip(prompts, written, strict=True)]
+        logits = [
+            model(torch.tensor([p + w]))[0, len(p) - 1 : -1] for p, w in zip(prompts, written, strict=True)
+        ]
     return float(min((best - second).min() for best, second in (x.topk(2).values.T for x in logits)))
 
 
@@ -36,7 +42,9 @@ def test_all_ways_of_reading_write_the_same(shape):
     model = decoder(**SHAPES[shape]).to(DEVICE)
     for cache in (False, True, "compiled"):
         assert generate(model, PROMPTS, NEW, GREEDY, cache=cache) == wanted, cache
-        assert generate(model, PROMPTS, NEW, SAMPLED, cache=cache) == generate(here, PROMPTS, NEW, SAMPLED), cache
+        assert generate(model, PROMPTS, NEW, SAMPLED, cache=cache) == generate(here, PROMPTS, NEW, SAMPLED), (
+            cache
+        )
 
 
 def test_compiled_again_and_again():
@@ -73,12 +81,16 @@ def test_beams_and_drafts_write_the_same():
 def test_bf16_writes_what_it_reads_anew():
     "In bf16, too, the cache changes nothing: logits of the cached and the compiled way, one step after another."
     model = decoder().to(DEVICE, torch.bfloat16)
-    plain, *others = (module.open_reader(model, [[1, 2, 3]], 20, cache=cache)[0] for cache in (False, True, "compiled"))
+    plain, *others = (
+        module.open_reader(model, [[1, 2, 3]], 20, cache=cache)[0] for cache in (False, True, "compiled")
+    )
     for new in ([1, 2, 3], [4], [5], [6], [7]):
         ids = torch.tensor([new], device=DEVICE)
         wanted = plain.read(ids).float()
         for reader in others:
-            torch.testing.assert_close(reader.read(ids).float(), wanted, atol=0.05 * float(wanted.std()), rtol=0.05)
+            torch.testing.assert_close(
+                reader.read(ids).float(), wanted, atol=0.05 * float(wanted.std()), rtol=0.05
+            )
 
 
 @only_gpu

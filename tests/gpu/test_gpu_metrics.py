@@ -1,9 +1,9 @@
 "Every score is the same number wherever its tensors are."
+
 import pytest
 import torch
 from on_device import CPU, DEVICE, decoder
 
-from llmlab.bleu import token_bleu
 from llmlab.masked import MaskedLM, pseudo_logprobs
 from llmlab.metrics import (
     accuracy,
@@ -15,11 +15,15 @@ from llmlab.metrics import (
     perplexity,
     token_logprobs,
 )
+from llmlab.translation_scores import token_bleu
 
 
 def logits_and_targets():
     generator = torch.Generator().manual_seed(0)
-    logits, targets = torch.randn(3, 50, 17, generator=generator), torch.randint(17, (3, 50), generator=generator)
+    logits, targets = (
+        torch.randn(3, 50, 17, generator=generator),
+        torch.randint(17, (3, 50), generator=generator),
+    )
     return logits, targets.masked_fill(torch.rand(3, 50, generator=generator) < 0.2, -100)
 
 
@@ -71,13 +75,17 @@ class Letters:
 
 
 def test_a_masked_model_s_pseudo_log_probabilities():
-    here, there = (pseudo_logprobs(decoder(MaskedLM).to(device), Letters(), "attention") for device in (CPU, DEVICE))
+    here, there = (
+        pseudo_logprobs(decoder(MaskedLM).to(device), Letters(), "attention") for device in (CPU, DEVICE)
+    )
     torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("many", [1, 3], ids=["one reference", "three references"])
-@pytest.mark.parametrize("options", [{}, {"smooth": "add-k"}, {"smooth": "none"}, {"effective_order": True}], ids=str)
-def test_bleu(many, options):
+@pytest.mark.parametrize(
+    "options", [{}, {"smooth": "add-k"}, {"smooth": "none"}, {"effective_order": True}], ids=str
+)
+def test_translation_scores(many, options):
     generator = torch.Generator().manual_seed(4)
     refs = torch.randint(9, (40, many, 20), generator=generator)
     hyps = refs[:, 0].where(torch.rand(40, 20, generator=generator) < 0.7, torch.tensor(1))

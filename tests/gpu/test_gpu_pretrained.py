@@ -1,4 +1,5 @@
 "Pretrained weights straight onto the device: our own files, and folders that transformers wrote from a config."
+
 import pytest
 import tokenizers
 import torch
@@ -12,12 +13,16 @@ IDS = torch.tensor([[5, 7, 9, 3, 11, 2, 60], [1, 2, 3, 4, 5, 6, 7]])
 
 def words(size=64):
     "A word for each id."
-    return tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0"))
+    return tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0")
+    )
 
 
 def loaded(folder, dtype=torch.float32):
     model, tokenizer = load(folder, DEVICE, dtype)
-    assert {(p.device.type, p.dtype) for p in model.parameters()} == {(DEVICE.type, dtype)} and not model.training
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {
+        (DEVICE.type, dtype)
+    } and not model.training
     assert {b.device.type for b in model.buffers()} <= {DEVICE.type}
     assert tokenizer.get_vocab_size() == 64
     return model
@@ -40,11 +45,15 @@ def test_what_we_export_loads_onto_the_device(shape, tmp_path):
 def theirs(family):
     "A small model of transformers, its weights far from the start."
     transformers = pytest.importorskip("transformers", reason="transformers is not installed on this machine")
-    small = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    small = dict(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
+    )
     ends = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
     grouped = small | ends | dict(num_key_value_heads=2, max_position_embeddings=48)
     configs = {
-        "gpt2": lambda: transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=48, **ends),
+        "gpt2": lambda: transformers.GPT2Config(
+            vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=48, **ends
+        ),
         "bert": lambda: transformers.BertConfig(**small, max_position_embeddings=48),
         "llama": lambda: transformers.LlamaConfig(**grouped),
         "qwen3": lambda: transformers.Qwen3Config(**grouped, head_dim=16),

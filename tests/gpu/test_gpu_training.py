@@ -1,4 +1,5 @@
 "A step is the CPU's step, fit learns in bf16 and compiled, a broken run goes on, memory is bounded."
+
 import math
 
 import pytest
@@ -53,10 +54,14 @@ def test_a_step_is_the_cpu_s_step(case, accumulate):
         found.append((rows, model.cpu().state_dict()))
     (here, ours), (there, theirs) = found
     for a, b in zip(here, there, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["norm"] == pytest.approx(b["norm"], rel=1e-3)
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["norm"] == pytest.approx(
+            b["norm"], rel=1e-3
+        )
     theirs = without_key_bias(theirs)
     for name, x in without_key_bias(ours).items():
-        torch.testing.assert_close(theirs[name], x, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            theirs[name], x, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -81,7 +86,9 @@ def text():
 def test_fit_learns_in_bf16(compiled):
     torch.manual_seed(0)
     model = decoder().to(DEVICE)
-    recipe = Recipe(steps=60, batch_size=8, lr=3e-3, precision="bf16", compile="yes" if compiled else "no", every=20)
+    recipe = Recipe(
+        steps=60, batch_size=8, lr=3e-3, precision="bf16", compile="yes" if compiled else "no", every=20
+    )
     validate = torch.no_grad()(lambda model: causal_loss(model, text()[None, :96].to(DEVICE)))
     history = fit(model, Batches(text(), 33, 8), causal_loss, recipe, validate)
     assert len(history) == 60 and all(math.isfinite(row["loss"] + row["norm"]) for row in history)
@@ -117,7 +124,9 @@ def test_a_broken_run_goes_on_where_it_stood(tmp_path):
 
     def run(batches, folder=None, seed=0):
         model = decoder(dropout=0.2).to(DEVICE)
-        return model, fit(model, batches, causal_loss, Recipe(**{**vars(recipe), "seed": seed}), folder=folder)
+        return model, fit(
+            model, batches, causal_loss, Recipe(**{**vars(recipe), "seed": seed}), folder=folder
+        )
 
     whole, history = run(batches)
     with pytest.raises(Broken):
@@ -139,8 +148,10 @@ def test_the_chunked_loss_holds_no_logits_of_a_batch():
     model, ids = decoder(vocab_size=4000, d_model=32).to(DEVICE), windows(16, 65, 4000).to(DEVICE)
     logits = 16 * 64 * 4000
     found = []
-    for loss in (lambda: causal_loss(model, ids, chunk=64),
-                 lambda: F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())):
+    for loss in (
+        lambda: causal_loss(model, ids, chunk=64),
+        lambda: F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()),
+    ):
         model.zero_grad()
         with LargestTensor() as largest:
             value = loss()
@@ -152,7 +163,10 @@ def test_the_chunked_loss_holds_no_logits_of_a_batch():
 
 
 def test_the_masked_head_works_at_the_targets_alone():
-    model, batch = decoder(MaskedLM, vocab_size=4000, d_model=32).to(DEVICE), hidden_windows(32, 64, 4000).to(DEVICE)
+    model, batch = (
+        decoder(MaskedLM, vocab_size=4000, d_model=32).to(DEVICE),
+        hidden_windows(32, 64, 4000).to(DEVICE),
+    )
     with LargestTensor() as largest:
         masked_loss(model, batch).backward()
     targets = int((batch[:, 1] != -100).sum())
@@ -169,7 +183,9 @@ def test_the_gpu_s_peak_is_bounded(case):
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     loss(model, ids).backward()
-    assert torch.cuda.max_memory_allocated() - before < 64 * 64 * 50_000 * 4 * (1 if case == "causal" else 0.6)
+    assert torch.cuda.max_memory_allocated() - before < 64 * 64 * 50_000 * 4 * (
+        1 if case == "causal" else 0.6
+    )
 
 
 @only_gpu
@@ -181,7 +197,12 @@ def test_a_full_gpu_is_explained():
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(DEVICE).total_memory)
     try:
         with pytest.raises(torch.OutOfMemoryError, match="accumulate=2 halves them"):
-            fit(model, lambda step: windows(4096, 65), causal_loss, Recipe(steps=1, batch_size=4096, compile="no"))
+            fit(
+                model,
+                lambda step: windows(4096, 65),
+                causal_loss,
+                Recipe(steps=1, batch_size=4096, compile="no"),
+            )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert torch.ones(8, device=DEVICE).sum() == 8

@@ -1,0 +1,27 @@
+"""llmlab/ from the notebooks: nbdev's export in ruff's format, as all other code has it.
+
+python tools/export.py     `make export` does, after the line for Colab (tools/colab_line.py)
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+def export(root: Path) -> None:
+    "Write the modules of `root` anew; one whose notebook is gone does not survive."
+    for old in (root / "llmlab").rglob("*.py"):
+        if old.name not in ("__init__.py", "__main__.py"):
+            old.unlink()
+    for command in (
+        ["nbdev_export"],
+        ["ruff", "check", "-q", "--fix", "--select", "I001,E401", "llmlab"],
+        ["ruff", "format", "-q", "llmlab"],
+    ):
+        subprocess.run([BIN / command[0], *command[1:]], cwd=root, check=command[0] != "ruff")
+
+
+if __name__ == "__main__":
+    export(Path(__file__).resolve().parent.parent)
