@@ -76,6 +76,16 @@ def test_opens_with_a_promise_and_its_costs(path):
     assert "**You need**" in second
 
 
+@pytest.mark.parametrize("page", ["README.md", "nbs/index.md"])
+def test_a_list_of_chapters_has_their_numbers_and_titles(page):
+    "Number and title are the same in the file's name, on the page and in the lists."
+    rows = re.findall(r"\[([^]]+)\]\((?:nbs/)?(\d\d)_(\w+)\.ipynb\) \|", (ROOT / page).read_text())
+    assert {f"{number}_{stem}" for _, number, stem in rows} == {*LESSONS}
+    for title, number, stem in rows:
+        head = next(c for c in cells(LESSONS[f"{number}_{stem}"], "markdown") if c.startswith("# "))
+        assert head.split("\n")[0] == f"# {title}" and title.startswith(f"{int(number)}. ")
+
+
 @each
 def test_run_all_stops_nowhere(path):
     "A line that needs the hub stands in a Markdown code block: Jupyter and Colab know nothing of `eval: false`."
