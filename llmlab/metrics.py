@@ -15,7 +15,6 @@ __all__ = [
 # %% ../nbs/07_metrics.ipynb #53794e1e
 import math
 from contextlib import contextmanager
-from importlib import import_module
 
 import numpy as np
 import torch
@@ -393,16 +392,3 @@ def paired_test(
 def drawn_together(a, b, n, seed):
     "[n k] twice: the sums over the same draws of a and of b."
     return np.split(resampled(np.hstack([a, b]), n, seed), 2, axis=1)
-
-
-# %% ../nbs/07_metrics.ipynb #e876495d
-TEXT_SCORES = dict.fromkeys(("bleu", "token_bleu", "chrf"), "bleu") | dict.fromkeys(
-    ("rouge", "exact_match", "f1", "pass_at_k"), "overlap"
-)
-
-
-def __getattr__(name):
-    "A score of texts, from the module that defines it."
-    if name not in TEXT_SCORES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"llmlab.{TEXT_SCORES[name]}"), name)
