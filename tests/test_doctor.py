@@ -21,7 +21,7 @@ def site(tmp_path):
     folder.mkdir()
 
     def ask(check, **env):
-        code = f"from llmlab import doctor; import json; print(json.dumps([*doctor.{check}()]))"
+        code = f"from llmlab.course import doctor; import json; print(json.dumps([*doctor.{check}()]))"
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])} | env
         ran = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path
