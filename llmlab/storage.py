@@ -236,7 +236,7 @@ def read_about(
     ours = "llmlab" in about
     require(
         ours,
-        f"{path} has no header of llmlab.checkpoints.save_checkpoint: read it with the library that wrote it",
+        f"{path} has no header of llmlab.save_checkpoint: read it with the library that wrote it",
     )
     require(
         not strange,
@@ -247,7 +247,7 @@ def read_about(
     whole = kinds.keys() <= about.keys()
     require(
         whole,
-        f"{path} has no header of llmlab.checkpoints.save_checkpoint: read it with the library that wrote it",
+        f"{path} has no header of llmlab.save_checkpoint: read it with the library that wrote it",
     )
     for name, kind in (kinds | {"run": dict} if "run" in about else kinds).items():
         given = type(about[name]).__name__

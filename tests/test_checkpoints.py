@@ -112,7 +112,7 @@ def test_foreign_files(tmp_path):
     for metadata in (None, {"format": "pt"}, {"llmlab": '{"class": "Decoder"}'}, {"llmlab": "[1]"}):
         safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata)
         with pytest.raises(
-            ValueError, match="no header of llmlab.checkpoints.save_checkpoint|holds a list, expected a dict"
+            ValueError, match="no header of llmlab.save_checkpoint|holds a list, expected a dict"
         ):
             load_checkpoint(path)
 
@@ -139,7 +139,7 @@ def test_a_class_that_is_not_ours_is_not_made(tmp_path):
     about = {"class": "Popen", "config": {"args": "true"}, "facts": {}}
     safetensors.torch.save_file({"w": torch.zeros(2, 2)}, tmp_path / "m", {"llmlab": json.dumps(about)})
     with pytest.raises(
-        ValueError, match=r"m holds a Popen: make the model yourself and call load\(path, model\)"
+        ValueError, match=r"m holds a Popen: make the model yourself and call load_checkpoint\(path, model\)"
     ):
         load_checkpoint(tmp_path / "m")
     linear = torch.nn.Linear(2, 2, bias=False)
