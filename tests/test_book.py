@@ -156,7 +156,7 @@ def test_no_address_of_a_script_style_or_font_is_foreign(html):
 def chapters() -> list[str]:
     "The notebooks in the table of contents."
     listed = [c["file"] for part in TOC["parts"] for c in part["chapters"]]
-    return [name for name in listed if name != "api"]
+    return [name for name in listed if (ROOT / "nbs" / f"{name}.ipynb").exists()]
 
 
 def repository() -> str:
