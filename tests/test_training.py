@@ -932,7 +932,9 @@ def test_on_step_sees_every_row_once_and_cannot_change_it(tmp_path):
     recipe = Recipe(steps=5, batch_size=4, every=2)
     model, history = run(recipe, eval_fn=lambda m: 1.5, checkpoint_dir=tmp_path, on_step=look)
     assert seen == history == checkpoints.read_rows(tmp_path)
-    assert {"step", "loss", "gradient_norm", "lr", "seconds", "tokens"} <= {*seen[0]} and seen[1]["valid"] == 1.5
+    assert {"step", "loss", "gradient_norm", "lr", "seconds", "tokens"} <= {*seen[0]} and seen[1][
+        "valid"
+    ] == 1.5
     assert same(model, run(recipe)[0])
 
 
