@@ -43,9 +43,10 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "MaskedLM": "masked",
         "masked_loss": "masked",
         "fill_mask": "masked",
-        "save": "checkpoints",
-        "load": "checkpoints",
-        "shipped": "checkpoints",
+        "save_checkpoint": "checkpoints",
+        "load_checkpoint": "checkpoints",
+        "load_shipped": "checkpoints",
+        "shipped_path": "checkpoints",
         "write_tokens": "devices",
     },
     "Generation": {

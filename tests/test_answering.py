@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.checkpoints import load, read_checkpoint, shipped
+from llmlab.checkpoints import load_checkpoint, load_shipped, read_checkpoint, shipped_path
 from llmlab.masked import MaskTokenizer
 from llmlab.tasks.answering import (
     AnswerBatches,
@@ -340,13 +340,13 @@ def test_the_writer_learns_to_write_and_to_stop():
 
 @pytest.fixture(scope="module")
 def shipped_models():
-    path = shipped("answering-marks.safetensors")
+    path = shipped_path("answering-marks.safetensors")
     cfg = Config(**read_checkpoint(path)[0]["config"])
     models = (
-        load(path, SpanReader(cfg))[0],
-        load(shipped("answering-writes.safetensors"), AnswerWriter(cfg))[0],
+        load_checkpoint(path, SpanReader(cfg))[0],
+        load_shipped("answering-writes", AnswerWriter(cfg))[0],
     )
-    return *models, MaskTokenizer(Tokenizer.load(shipped("answering.tokenizer.json")))
+    return *models, MaskTokenizer(Tokenizer.load(shipped_path("answering.tokenizer.json")))
 
 
 def test_the_shipped_models_answer_what_they_never_saw(shipped_models):

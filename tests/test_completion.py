@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
-from llmlab.checkpoints import load, shipped
+from llmlab.checkpoints import load_checkpoint, shipped_path
 from llmlab.tasks.code import parses
 from llmlab.tasks.completion import (
     CodeBatches,
@@ -223,9 +223,9 @@ def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
 
 @pytest.fixture(scope="module")
 def coder():
-    path = shipped("infilling.safetensors")
+    path = shipped_path("infilling.safetensors")
     assert path.stat().st_size <= 2_000_000
-    return load(path)[0], CodeTokenizer(Tokenizer.load(shipped("infilling.tokenizer.json")))
+    return load_checkpoint(path)[0], CodeTokenizer(Tokenizer.load(shipped_path("infilling.tokenizer.json")))
 
 
 def test_the_shipped_model_reads_what_stands_behind(coder):

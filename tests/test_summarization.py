@@ -13,7 +13,7 @@ from networkx import DiGraph, from_numpy_array
 from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # networkx.pagerank without scipy
 from rouge_score.rouge_scorer import RougeScorer
 
-from llmlab.checkpoints import load, shipped
+from llmlab.checkpoints import load_shipped, shipped_path
 from llmlab.overlap import characters, rouge_words
 from llmlab.tasks.summarization import (
     SUMMARY_TEMPLATES,
@@ -316,12 +316,10 @@ def test_the_first_part_fits_and_is_as_long_as_can_be(context):
 
 def test_the_shipped_model_summarizes_stories_with_things_it_never_saw():
     tokenizer, held = (
-        Tokenizer.load(shipped("summarization.tokenizer.json")),
+        Tokenizer.load(shipped_path("summarization.tokenizer.json")),
         make_story_pairs(1, 80, seed=9)[1],
     )
-    written = summarize(
-        load(shipped("summarization.safetensors"))[0], tokenizer, [pair.document for pair in held]
-    )
+    written = summarize(load_shipped("summarization")[0], tokenizer, [pair.document for pair in held])
     assert sum(a == pair.summary for a, pair in zip(written, held, strict=True)) >= 0.95 * len(held)
 
 

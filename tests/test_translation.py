@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.checkpoints import load, read_checkpoint, shipped
+from llmlab.checkpoints import load_checkpoint, read_checkpoint, shipped_path
 from llmlab.generation import Beams
 from llmlab.tasks.translation import (
     COUNTRIES,
@@ -383,10 +383,12 @@ def test_nearest_pencil():
 
 @pytest.fixture(scope="module")
 def shipped_translator():
-    path = shipped("translation.safetensors")
+    path = shipped_path("translation.safetensors")
     about, _ = read_checkpoint(path)
-    tokenizer = PhraseTokenizer(Tokenizer.load(shipped("translation.tokenizer.json")), ["de", "fr", "zh"])
-    return load(path, Translator(Config(**about["config"])))[0], tokenizer
+    tokenizer = PhraseTokenizer(
+        Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
+    )
+    return load_checkpoint(path, Translator(Config(**about["config"])))[0], tokenizer
 
 
 @pytest.mark.parametrize("language", ["zh", "de", "fr"])
@@ -400,7 +402,7 @@ def test_the_shipped_model_knows_what_it_never_saw(shipped_translator, held, lan
 
 
 def test_the_shipped_model_is_small_enough():
-    assert shipped("translation.safetensors").stat().st_size <= 2_000_000
+    assert shipped_path("translation.safetensors").stat().st_size <= 2_000_000
 
 
 # --- a GPU ------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tokenizers import AddedToken, decoders, processors
 
 from llmlab import __version__
 from llmlab.causal import causal_loss
-from llmlab.checkpoints import read_checkpoint
+from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
@@ -53,7 +53,7 @@ from llmlab.tasks.translation import (
 )
 from llmlab.text import corpus
 from llmlab.tokens import Tokenizer, engine
-from llmlab.training import Batches, Recipe, fit, load, save
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, Decoder, EncoderDecoder, n_params
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
@@ -113,7 +113,7 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
     args.out.mkdir(parents=True, exist_ok=True)
     weights, merges = args.out / f"{name}.safetensors", args.out / f"{name.split('-')[0]}.tokenizer.json"
     tokenizer.save(merges)
-    save(model, weights, torch.bfloat16, step=recipe.steps)
+    save_checkpoint(model, weights, torch.bfloat16, step=recipe.steps)
     common = {"licence": f"Apache-2.0; {licence}", "made_by": "tools/make_checkpoints.py"}
     assert weights.stat().st_size <= 2_000_000
     about = {
@@ -125,7 +125,7 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
         "config": asdict(model.cfg),
         "recipe": finite(recipe),
         "corpus": corpus,
-        "held_out": measured(load(weights, type(model)(model.cfg))[0]),
+        "held_out": measured(load_checkpoint(weights, type(model)(model.cfg))[0]),
         "seconds": seconds,
         "threads": args.threads,
         **made_with(),
@@ -167,8 +167,8 @@ def reference_gpt(args):
     args.out.mkdir(parents=True, exist_ok=True)
     weights, merges = args.out / "reference-gpt.safetensors", args.out / "reference-gpt.tokenizer.json"
     tokenizer.save(merges)
-    save(model, weights, torch.bfloat16, corpus=whole.fingerprint, **curve[-1])
-    stored = float(bits_per_byte(token_logprobs(load(weights)[0], valid), n_bytes))
+    save_checkpoint(model, weights, torch.bfloat16, corpus=whole.fingerprint, **curve[-1])
+    stored = float(bits_per_byte(token_logprobs(load_checkpoint(weights)[0], valid), n_bytes))
     manifest = {
         "reference-gpt.safetensors": {
             **facts_of(weights),
@@ -417,7 +417,7 @@ def answering_marks(args):
 
 def answering_writes(args):
     path = args.out / "answering-marks.safetensors"
-    reader = load(path, SpanReader(Config(**read_checkpoint(path)[0]["config"])))[0]
+    reader = load_checkpoint(path, SpanReader(Config(**read_checkpoint(path)[0]["config"])))[0]
     tokenizer = MaskTokenizer(Tokenizer.load(args.out / "answering.tokenizer.json"))
     recipe = Recipe(steps=args.steps or 1500, lr=6e-3, muon=True)
     writer = AnswerWriter(replace(reader.cfg, dropout=0.0)).start_from(reader)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from make_checkpoints import note
 
 from llmlab import __version__
-from llmlab.checkpoints import shipped
+from llmlab.checkpoints import shipped_path
 from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
@@ -43,7 +43,7 @@ TIMES = {"time": translation.PHRASE_KINDS["time"]}
 
 def phrase_tokenizer():
     return translation.PhraseTokenizer(
-        Tokenizer.load(shipped("translation.tokenizer.json")), ["de", "fr", "zh"]
+        Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
     )
 
 
@@ -188,7 +188,7 @@ SHAPE = dict(context=128, layers=3, heads=4, d_model=64, d_ff=128, position="rop
 
 
 def mask_tokenizer():
-    return MaskTokenizer(Tokenizer.load(shipped("answering.tokenizer.json")))
+    return MaskTokenizer(Tokenizer.load(shipped_path("answering.tokenizer.json")))
 
 
 def asked_items():
@@ -363,7 +363,7 @@ def marks():
 
 def summaries():
     learn, held = summarization.make_story_pairs(20_000)
-    tokenizer = Tokenizer.load(shipped("summarization.tokenizer.json"))
+    tokenizer = Tokenizer.load(shipped_path("summarization.tokenizer.json"))
     documents, references = [p.document for p in held], [p.summary for p in held]
     best = [
         max(summarization.sentences(p.document), key=lambda s, p=p: float(rouge([s], [p.summary])))

@@ -17,7 +17,7 @@ from llmlab.checks import COUNT, SEED, SIZE, check_arguments, number
 from llmlab.figures.maps import strings
 from llmlab.figures.views import View
 from llmlab.generation import Sampling, generate
-from llmlab.losses import counted
+from llmlab.losses import mean_over
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import device_of, evaluating
 from llmlab.overlap import squad_words
@@ -165,7 +165,7 @@ def start_end_scores(model: Callable, batch: Int[Tensor, "b n t"]) -> Float[Tens
 
 
 # %% ../../nbs/18_answering.ipynb #a79b1bea
-@counted(lambda batch: torch.full((len(batch),), 2, device=batch.device))
+@mean_over(lambda batch: torch.full((len(batch),), 2, device=batch.device))
 def span_loss(model: Callable, batch: Int[Tensor, "b 4 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the true start and the true end, in nats."
     if not len(batch):
@@ -345,7 +345,7 @@ class AnswerBatches:
 
 
 # %% ../../nbs/18_answering.ipynb #a39902e4
-@counted(written_targets)
+@mean_over(written_targets)
 def answer_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the tokens of the answer, and at its end, in nats."
     return translation_loss(model, batch, smoothing=0.0)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from llmlab.causal import causal_loss
 from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, optional
 from llmlab.generation import Sampling, generate
-from llmlab.losses import counted
+from llmlab.losses import mean_over
 from llmlab.metrics import token_logprobs
 from llmlab.segmentation import marks_class
 from llmlab.tasks.code import parses
@@ -169,7 +169,7 @@ class CodeBatches:
 
 
 # %% ../../nbs/21_completion.ipynb #f1110025
-@counted(lambda ids: (ids[:, 1:] >= 0).sum(-1))
+@mean_over(lambda ids: (ids[:, 1:] >= 0).sum(-1))
 def code_loss(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
     "Mean surprise at each next token that is there (not -1), in nats."
     return causal_loss(model, ids, ignore_index=-1)

@@ -25,7 +25,7 @@ from llmlab.figures.maps import strings
 # %% ../../nbs/19_summarization.ipynb #489a025a
 from llmlab.figures.views import View
 from llmlab.generation import Beams, beam_search
-from llmlab.losses import counted
+from llmlab.losses import mean_over
 from llmlab.metrics import Score, device_of, evaluating, from_rows, interval, ratio
 from llmlab.overlap import characters, grams, rouge, rouge_words
 
@@ -208,7 +208,7 @@ def summary_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tupl
     return logits.log_softmax(-1).gather(-1, said[..., None])[..., 0].masked_fill(~there, 0.0), there
 
 
-@counted(written_targets)
+@mean_over(written_targets)
 def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean -ln p of a token of the summary."
     logp, there = summary_logprobs(model, batch)

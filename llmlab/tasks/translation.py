@@ -25,7 +25,7 @@ from torch import Tensor
 # %% ../../nbs/17_translation.ipynb #6de5444b
 from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, require
 from llmlab.generation import Beams, Sampling, beam_search, generate
-from llmlab.losses import counted
+from llmlab.losses import mean_over
 from llmlab.metrics import Score, interval
 from llmlab.overlap import exact_match
 from llmlab.tokens import Tokenizer
@@ -309,7 +309,7 @@ def written_targets(batch: Int[Tensor, "b 2 t"]) -> Int[Tensor, " b"]:
 
 
 @check_arguments(smoothing=SHARE)
-@counted(written_targets)
+@mean_over(written_targets)
 def translation_loss(
     model: EncoderDecoder,
     batch: Int[Tensor, "b 2 t"],  # from Pairs
