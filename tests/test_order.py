@@ -38,6 +38,8 @@ ORDER = [
     "questions",
     "answering",
     "summarization",
+    "sandbox",
+    "code_tasks",
     "code",
     "completion",
     "cost",
