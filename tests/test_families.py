@@ -12,7 +12,7 @@ from torch import nn
 from llmlab.families import TargetIds, bend_of, framed, read_ids, write_targets
 from llmlab.generation import Sampling
 from llmlab.pretrained import export, load, read_config
-from llmlab.training import own_tensors
+from llmlab.storage import own_tensors
 from llmlab.transformer import EncoderDecoder
 
 transformers = pytest.importorskip("transformers")

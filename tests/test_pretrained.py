@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llmlab.attention import record
+from llmlab.checkpoints import shipped_path
 from llmlab.families import TextClassifier
 from llmlab.figures.views import attention_view
 from llmlab.horizons import mixed
@@ -36,7 +37,7 @@ from llmlab.pretrained import (
     their_config,
     their_names,
 )
-from llmlab.training import own_tensors, shipped
+from llmlab.storage import own_tensors
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, n_params
 
 transformers = pytest.importorskip("transformers")
@@ -794,7 +795,7 @@ def test_reading_weights_needs_no_transformers(saved):
 
 
 def test_nothing_asks_for_remote_code():
-    source = (shipped("manifest.json").parents[1] / "pretrained.py").read_text()
+    source = (shipped_path("manifest.json").parents[1] / "pretrained.py").read_text()
     assert "trust_remote_code" not in source and "torch.load" not in source and "pickle.load" not in source
 
 
