@@ -2,7 +2,7 @@
 
     python tools/measure_claims.py horizons     runs nbs/33_horizons.ipynb, its rows into nbs/results/horizons.json
 
-The chapter defines the functions and runs one row live; its plots read the table by `llmlab.course.lab.measured(name)`.
+The chapter defines the functions and runs one row live; its plots read the table by `llmlab.load_results(name)`.
 """
 
 import json
