@@ -34,9 +34,9 @@ from llmlab.tasks.summarization import (
     phrases_view,
     rouge_scores,
     sentence_similarity,
-    sentences,
     source_ids,
     split_pairs,
+    split_sentences,
     story_choices,
     story_pair,
     summarize,
@@ -149,7 +149,7 @@ def test_facts_are_what_the_grammar_chose():
         chosen.append((text, rng.choice(list(options))))
         return chosen[-1][1]
 
-    tell(choose)
+    story_grammar(choose)
     assert story_choices("".join(text + option for text, option in chosen)) == [
         option for _, option in chosen if option
     ]
@@ -467,4 +467,4 @@ def test_summaries_in_other_scripts():
     assert unsupported_words("猫坐在垫子上", "狗坐") == ["狗"]
     assert unsupported_words("Le café naïf", "Le CAFÉ noir") == ["noir"]
     assert gaps_and_words("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
-    assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, characters)["ROUGE-1"] == 1
+    assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, character_words)["ROUGE-1"] == 1

@@ -213,7 +213,7 @@ def best_spans(scores: Float[Tensor, "b t 2"], inside: Bool[Tensor, "b t"], long
 
 
 # %% ../../nbs/18_answering.ipynb #88afc26f
-@check_arguments(margin=number(infinite=True))
+@check_arguments(margin=real_number(infinite=True))
 def best_window(spans: Sequence[Span], margin: float | int = 0) -> int | None:
     "Which window has the answer to a question; None: the passage does not answer."
     best = max(range(len(spans)), key=lambda k: spans[k].score)
@@ -232,7 +232,7 @@ def predict_spans(model: Callable, rows: Sequence[Window], pad: int, longest: in
 
 
 # %% ../../nbs/18_answering.ipynb #b41b6306
-@check_arguments(context=SIZE, margin=number(infinite=True), longest=SIZE)
+@check_arguments(context=SIZE, margin=real_number(infinite=True), longest=SIZE)
 def answer_question(
     model: Callable,  # from ids, mask and segments [b t] to scores [b t 2]
     tokenizer: MaskTokenizer,
@@ -380,7 +380,7 @@ def classify_answer(item: Item, said: str) -> str:
 
 
 # %% ../../nbs/18_answering.ipynb #71c84ee0
-@check_arguments(margin=number(infinite=True), longest=SIZE)
+@check_arguments(margin=real_number(infinite=True), longest=SIZE)
 def answer_with_transformers(
     model,  # AutoModelForQuestionAnswering
     tokenizer,  # its AutoTokenizer, a fast one

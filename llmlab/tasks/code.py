@@ -325,7 +325,7 @@ def make_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], ..
 
 
 # %% ../../nbs/20_code.ipynb #c0de0027
-@check_arguments(n=SIZE, held=number(above=0, below=1), seed=SEED)
+@check_arguments(n=SIZE, held=real_number(above=0, below=1), seed=SEED)
 def make_code_tasks(
     n: int = 6000,  # tasks to learn from
     held: float = 0.9,  # share of the combinations to hold out

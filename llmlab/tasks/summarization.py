@@ -142,9 +142,9 @@ def story_pair(story: str) -> Pair:
 def make_story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
     "n stories to learn from, and others to test with; a colour with its thing, such as red cup, stands on one side only."
     sides, wanted = ([], []), (n, tests)
-    for _, story in stories(seed):
+    for _, story in generate_stories(seed):
         pair, thing = story_pair(story), " ".join(story.split(".")[0].split()[-2:])
-        side = held_out(thing, 0.2)
+        side = is_held_out(thing, 0.2)
         if len(sides[side]) < wanted[side]:
             sides[side].append(pair)
         if [*map(len, sides)] == [*wanted]:
@@ -275,12 +275,13 @@ def leakage_keys(pair: Pair) -> set[str]:
 @check_arguments(share=SHARE)
 def split_pairs(pairs: Sequence[Pair], share: float = 0.2) -> tuple[list[Pair], list[Pair]]:
     "To learn from, and to test with: no document, summary or long sentence stands on both sides."
-    tests = [pair for pair in pairs if held_out(key(pair.summary).lower(), share)]
+    tests = [pair for pair in pairs if is_held_out(normalized_paragraph(pair.summary).lower(), share)]
     taken = set().union(*map(leakage_keys, tests))
     learn = [
         pair
         for pair in pairs
-        if not held_out(key(pair.summary).lower(), share) and not leakage_keys(pair) & taken
+        if not is_held_out(normalized_paragraph(pair.summary).lower(), share)
+        and not leakage_keys(pair) & taken
     ]
     if not tests or not learn:
         raise ValueError(

@@ -386,7 +386,7 @@ def score_translations(hyps: Sequence[str], phrases: Sequence[Phrase]) -> Transl
     check_language(languages[0])
     refs = [p.target for p in phrases]
     found = exact_match(hyps, refs, words=str), bleu(hyps, refs, LANGUAGES[languages[0]])
-    return TranslationScores(*(interval(one) if len(refs) > 1 else one for one in found))
+    return TranslationScores(*(bootstrap_interval(one) if len(refs) > 1 else one for one in found))
 
 
 # %% ../../nbs/17_translation.ipynb #b6fb796b
