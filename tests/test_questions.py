@@ -219,7 +219,9 @@ def test_by_kind_counts_each_kind_apart():
     scores = score_by_kind(TEST, said)
     assert {k: float(v) for k, v in scores.items()} == {k: float(k != "two-hop") for k in QUESTION_KINDS}
     half = score_by_kind(TEST, ["" for _ in TEST], token_f1)["no answer"]
-    assert half == 1 and score_by_kind(TEST, ["" for _ in TEST], partial(token_f1, rule="1.1"))["no answer"] == 0
+    assert (
+        half == 1 and score_by_kind(TEST, ["" for _ in TEST], partial(token_f1, rule="1.1"))["no answer"] == 0
+    )
     assert half == 1 and half.recipe["low"] == 1 and half.recipe["units"] == 100
     mixed = score_by_kind(TEST, [item.answer if i % 2 else "x" for i, item in enumerate(TEST)])["simple"]
     assert mixed.recipe["low"] < mixed == 0.5 < mixed.recipe["high"]
