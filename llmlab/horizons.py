@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/33_horizons.ipynb #ece513b1
-from llmlab.checks import SEED, SIZE, check_arguments, number
+from llmlab.checks import SEED, SIZE, check_arguments, real_number
 from llmlab.cost import bill, check, devices_needed, facts, forward_flops, gpu_hours, parameter_table, six_nd
 from llmlab.figures.maps import require, strings
 from llmlab.figures.views import View
@@ -263,7 +263,7 @@ class Captioner(nn.Module):
 
 
 # %% ../nbs/33_horizons.ipynb #03f264bd
-@check_arguments(temperature=number(low=0))
+@check_arguments(temperature=real_number(low=0))
 def write(
     model: nn.Module,  # a Captioner
     images: Float[Tensor, "b h w 3"],
