@@ -151,7 +151,7 @@ def parameters(model: nn.Module) -> dict[str, int]:
 
 
 # %% ../nbs/06_transformer.ipynb #40a107e5
-def n_params(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     "Numbers that training may change."
     return sum(p.numel() for p in model.parameters())
 
