@@ -385,7 +385,7 @@ def test_a_part_that_gives_no_tensor_is_refused():
 COMPILED = """
 import torch
 from llmlab import attention
-from llmlab.interpretability import edit, trace
+from llmlab.interpretability import edit_activation, trace_activations
 from llmlab.transformer import Config, Decoder
 
 def in_place(model):
@@ -405,14 +405,14 @@ for way, name, early in CASES:  # early: compiled before the edit
     torch._dynamo.reset()
     model = Decoder(Config(vocab_size=23, context=24, layers=1, heads=4, d_model=32)).eval()
     plain = model.forward(ids)
-    with edit(model, name, torch.zeros_like):
+    with edit_activation(model, name, torch.zeros_like):
         expected = model.forward(ids)
     run = way(model)
     if early:
         assert torch.allclose(run(ids), plain, atol=1e-5)
     for fn in (torch.zeros_like, lambda x: 0 * x, lambda x: x.missing):
         try:
-            with edit(model, name, fn):
+            with edit_activation(model, name, fn):
                 out = run(ids)
             assert torch.allclose(out, expected, atol=1e-5), (name, early)
             print("edited")
@@ -423,7 +423,7 @@ for way, name, early in CASES:  # early: compiled before the edit
             assert "missing" in str(error), error
         assert torch.allclose(run(ids), plain, atol=1e-5), (name, early)
         assert not attention._tapes and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    with trace(model) as tape:
+    with trace_activations(model) as tape:
         assert torch.allclose(run(ids), plain, atol=1e-5)
     assert name in tape
 """

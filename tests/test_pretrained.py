@@ -781,7 +781,7 @@ def test_the_cache_serves_without_a_network(saved, tmp_path):
     shutil.copytree(saved("gpt2")[1], cache / "snapshots" / "abc")
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("abc")
-    code = "from llmlab.pretrained import load; print(type(load('me/tiny')[0]).__name__)"
+    code = "from llmlab.pretrained import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
     assert alone(code, tmp_path, HF_HUB_OFFLINE="1") == "Decoder"
 
 
@@ -794,7 +794,7 @@ def test_a_folder_that_is_not_there(name):
 
 
 def test_reading_weights_needs_no_transformers(saved):
-    code = "import sys; from llmlab.pretrained import load; load(sys.argv[1]); print('transformers' in sys.modules)"
+    code = "import sys; from llmlab.pretrained import load_pretrained; load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", code, saved("llama")[1]], capture_output=True, text=True, check=True
     )
