@@ -743,9 +743,9 @@ def alone(code, home, **env):
 
 
 ASK = """
-from llmlab.pretrained import find
+from llmlab.pretrained import pretrained_folder
 try:
-    find("gpt2")
+    pretrained_folder("gpt2")
 except ConnectionError as error:
     print(error)
 """
