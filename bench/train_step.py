@@ -25,9 +25,9 @@ from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 from torch import nn
 
 from llmlab.causal import causal_loss
-from llmlab.devices import flops_per_token, matrix_ceiling, memory_peak
+from llmlab.devices import flops_per_token, peak_flops, peak_memory
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Objective, Recipe, fit, optimizer, takes_bf16, train_step
+from llmlab.training import Objective, Recipe, fit, optimizer, train_step, uses_bf16
 from llmlab.transformer import Config, Decoder, count_parameters
 
 try:
@@ -241,7 +241,7 @@ def row(shape, name, model, seconds):
     "What the JSON says of a contestant, out of the seconds of its steps and of ours."
     cfg, batch, _ = RACES[shape]
     step, flops = statistics.median(seconds[name]), flops_per_token(model, cfg.context)
-    ceiling = matrix_ceiling(DEVICE.type, torch.bfloat16 if takes_bf16(DEVICE) else torch.float32)
+    ceiling = peak_flops(DEVICE.type, torch.bfloat16 if uses_bf16(DEVICE) else torch.float32)
     return {
         "tokens_per_second": round(batch * cfg.context / step),
         "ms_per_step": round(1e3 * step, 2),
@@ -292,11 +292,11 @@ def peak(name, shape, threads):
 
 
 def own_peak(name, shape):
-    before = memory_peak(DEVICE)
+    before = peak_memory(DEVICE)
     _, step = runner(name, shape)
     for _ in range(3):
         step()
-    print(memory_peak(DEVICE) - before)
+    print(peak_memory(DEVICE) - before)
 
 
 class Windows(torch.utils.data.Dataset):
@@ -368,7 +368,7 @@ def main():
 
     def note(shape, name, facts):
         shapes.setdefault(shape, {}).setdefault(name, {}).update(facts)
-        write(args, {"shapes": shapes}, "transformers", dtype="bfloat16" if takes_bf16(DEVICE) else "float32")
+        write(args, {"shapes": shapes}, "transformers", dtype="bfloat16" if uses_bf16(DEVICE) else "float32")
 
     for shape in RACES:
         if args.only in (None, "causal" if shape in CAUSAL else "masked"):

@@ -44,9 +44,10 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "MaskedLM": "masked",
         "masked_loss": "masked",
         "fill_mask": "masked",
-        "save": "checkpoints",
-        "load": "checkpoints",
-        "shipped": "checkpoints",
+        "save_checkpoint": "checkpoints",
+        "load_checkpoint": "checkpoints",
+        "load_shipped": "checkpoints",
+        "shipped_path": "checkpoints",
         "write_tokens": "devices",
     },
     "Generation": {
@@ -85,12 +86,12 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "Translator": "tasks.translation",
         "translate": "tasks.translation",
         "SpanReader": "tasks.answering",
-        "answer": "tasks.answering",
+        "answer_question": "tasks.answering",
         "summarize": "tasks.summarization",
         "textrank": "tasks.summarization",
         "run_program": "tasks.code",
         "complete_lines": "tasks.completion",
-        "fill": "tasks.completion",
+        "fill_in_middle": "tasks.completion",
     },
     "Cost and choice": {
         "parameters_by_part": "cost",
@@ -138,7 +139,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "Exercise": "course.exercises",
         "predict": "course.exercises",
         "copy_chapters": "course.lab",
-        "measured": "course.lab",
+        "load_results": "course.lab",
     },
 }
 PUBLIC = {name: module for group in GROUPS.values() for name, module in group.items()}

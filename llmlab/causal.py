@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/11_causal.ipynb #284bc6f4
 from llmlab.checks import COUNT, SEED, check_arguments, check_value, number, require, whole_ids
-from llmlab.losses import counted
+from llmlab.losses import mean_over
 from llmlab.metrics import device_of, evaluating
 
 
@@ -70,7 +70,7 @@ def causal_targets(ids: Int[Tensor, "b t"], ignore_index: int = -100) -> Int[Ten
 
 
 # %% ../nbs/11_causal.ipynb #03fa5c0b
-@counted(causal_targets)
+@mean_over(causal_targets)
 def causal_loss(
     model: nn.Module,  # a Decoder: hidden(ids) and head_weight
     ids: Int[Tensor, "b t"],  # every token but the first is a target, every token but the last an input

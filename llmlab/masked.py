@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from llmlab.adapters import as_tokenizer
 from llmlab.causal import ChunkedCrossEntropy
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, require
-from llmlab.losses import counted
+from llmlab.losses import mean_over
 from llmlab.metrics import device_of, evaluating
 from llmlab.segmentation import UNSPACED, split_gaps
 from llmlab.tokens import Tokenizer, words
@@ -217,7 +217,7 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.cfg, self.encoder = cfg, Encoder(cfg)
         self.transform, self.norm = nn.Linear(cfg.d_model, cfg.d_model), norm(cfg)
-        self.bend = activation("gelu_exact" if cfg.gated else cfg.feed_forward)
+        self.activation = activation("gelu_exact" if cfg.gated else cfg.feed_forward)
         self.bias = nn.Parameter(torch.zeros(cfg.vocab_size))
         init_weights(self.transform, cfg)
 
@@ -237,7 +237,7 @@ class MaskedLM(nn.Module):
 
     def transformed(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         "What the token embeddings are multiplied by: BERT's head has a layer and a norm of its own before them."
-        return self.norm(self.bend(self.transform(hidden)))
+        return self.norm(self.activation(self.transform(hidden)))
 
     def forward(self, ids: Int[Tensor, "b t"], mask=None, segments=None) -> Float[Tensor, "b t v"]:
         return self.logits(self.hidden(ids, mask, segments))
@@ -261,7 +261,7 @@ def at_targets(model, batch) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
 
 
 # %% ../nbs/12_masked.ipynb #46b8567b
-@counted(lambda batch: (batch[:, 1] != -100).sum(-1))
+@mean_over(lambda batch: (batch[:, 1] != -100).sum(-1))
 def masked_loss(model: nn.Module, batch: Int[Tensor, "b 3 t"]) -> Float[Tensor, ""]:
     "Mean surprise at the targets, in nats."
     if (batch[:, 1] == -100).all():

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from llmlab import families
 from llmlab.adapters import as_engine, as_tokenizer, check_texts, pad_rows, rows_of, special_names
 from llmlab.chat import CHAT_TEMPLATE
+from llmlab.checkpoints import write_atomically
 from llmlab.checks import (
     SETTINGS,
     SIZE,
@@ -58,9 +59,8 @@ from llmlab.hub import (
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import evaluating
 from llmlab.progress import download_bars
-from llmlab.storage import check_claims, one_layer, own_tensors, repeated
+from llmlab.storage import check_claims, one_layer, own_tensors, repeat_layers
 from llmlab.tokens import Tokenizer
-from llmlab.training import write_atomically
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
 # %% ../nbs/16_pretrained.ipynb #12c0000e
@@ -355,7 +355,7 @@ def check_model_files(
 
     The model may be on the meta device, and may have one layer where `cfg` has more.
     """
-    shapes = tensor_shapes(model) if cfg is None else repeated(tensor_shapes(model), cfg)
+    shapes = tensor_shapes(model) if cfg is None else repeat_layers(tensor_shapes(model), cfg)
     check_tensors(folder, files, {name: weight_source(name, table) for name in shapes}, shapes)
 
 

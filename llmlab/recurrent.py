@@ -285,7 +285,7 @@ def adamw(recipe: Recipe):
 # %% ../nbs/13_recurrent.ipynb #1d7fe146
 @check_arguments(every=SIZE)
 def diary(
-    validate=None,  # model -> number, the smaller the better
+    eval_fn=None,  # model -> number, the smaller the better
     every: int = 50,  # steps between validations
 ):
     "A callback for model.fit; its `rows` are those of chapter 10: step, loss, seconds, and valid where measured."
@@ -301,8 +301,8 @@ def diary(
             total = logs["loss"] * (batch + 1)
             self.seconds += perf_counter() - self.clock
             self.rows.append(dict(step=len(self.rows) + 1, loss=total - self.total, seconds=self.seconds))
-            if validate and len(self.rows) % every == 0:
-                self.rows[-1]["valid"] = float(validate(self.model))
+            if eval_fn and len(self.rows) % every == 0:
+                self.rows[-1]["valid"] = float(eval_fn(self.model))
             self.total, self.clock = total, perf_counter()
 
     return Diary()

@@ -22,19 +22,19 @@ from torch import Tensor, nn
 
 # %% ../nbs/10_training.ipynb #b7e1f145
 from llmlab import checkpoints as files
-from llmlab.checkpoints import load, own_tensors, save, shipped, write_atomically  # noqa: F401
+from llmlab.checkpoints import full_tensor
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, plain, require, whole_ids
 from llmlab.devices import (
-    feed,
+    accelerator,
     flops_per_token,
-    launched,
-    matrix_ceiling,
-    memory_peak,
-    random_states_kept,
-    recomputing,
-    share,
+    gradient_checkpointing,
+    peak_flops,
+    peak_memory,
+    prefetch,
+    preserve_random_states,
+    shard,
 )
-from llmlab.losses import counted, dealt, target_counts
+from llmlab.losses import deal_targets, mean_over, target_counts
 
 # %% ../nbs/10_training.ipynb #cce75279
 from llmlab.metrics import device_of
@@ -189,7 +189,7 @@ class Muon:
 
 
 # %% ../nbs/10_training.ipynb #2dea9027
-def takes_bf16(device: torch.device, precision: str = "auto") -> bool:
+def uses_bf16(device: torch.device, precision: str = "auto") -> bool:
     "Where asked for, or where a GPU has it."
     return precision == "bf16" or (
         precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -199,7 +199,7 @@ def takes_bf16(device: torch.device, precision: str = "auto") -> bool:
 # %% ../nbs/10_training.ipynb #10b2ed24
 def mixed_precision(device: torch.device, precision: str = "auto") -> torch.autocast:
     "Matrix products in bf16, where the device takes it; the weights stay fp32."
-    return torch.autocast(device.type, torch.bfloat16, enabled=takes_bf16(device, precision))
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))
 
 
 # %% ../nbs/10_training.ipynb #265b6f55
@@ -223,51 +223,51 @@ def train_step(model, ids, loss, opt, recipe, world=None) -> dict:
                 value = loss(model, part) * weight
             (value * processes).backward()  # the engine divides the gradients by the processes
         total += value.detach()
-    norm = files.whole(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
+    norm = full_tensor(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
     total = world.reduce(total, "sum") if world else total
     value, size = torch.stack([total, norm]).tolist()
     if not math.isfinite(value + size):
         raise FloatingPointError(f"the loss is {value}, the norm of its gradient {size}")
     opt.step()
     opt.zero_grad()
-    return {"loss": value, "norm": size}
+    return {"loss": value, "gradient_norm": size}
 
 
 # %% ../nbs/10_training.ipynb #42a574ce
 def fit(
     model: nn.Module,  # trained in place, on the device where it is
     batches,  # step -> ids [b t], the same for the same step, such as Batches
-    loss,  # (model, ids) -> mean loss, in nats
+    loss_fn,  # (model, ids) -> mean loss, in nats
     recipe: Recipe,  # how long, how fast
-    validate=None,  # model -> number, the smaller the better; asked every recipe.every steps
-    folder: str | Path | None = None,  # where checkpoints go; a run that stands there is continued
+    eval_fn=None,  # model -> number, the smaller the better; asked every recipe.every steps
+    checkpoint_dir: str | Path | None = None,  # where checkpoints go; a run that stands there is continued
     on_step: Callable[[dict], bool | None] | None = None,  # gets a copy of each step's row; True ends the run
     progress: bool | None = None,  # a progress bar; None: where somebody can see it
-) -> list[dict]:  # a row a step: step, loss, norm, lr, seconds, tokens; valid where measured
+) -> list[dict]:  # a row a step: step, loss, gradient_norm, lr, seconds, tokens; valid where measured
     """Train the model in place and give back a row for each step; `seconds` leave out validation and on_step.
 
     A run ends after recipe.steps steps. It ends earlier when recipe.seconds are spent, when recipe.patience validations in
     a row brought no new best, or when on_step answers True; then the last row says so in `stopped`: "seconds", "patience"
-    or "on_step". The model has the weights of the last step, and `folder/best.safetensors` those of the best validation.
-    With a folder, a run that was stopped by on_step, by an error in it or by anything else goes on when fit is called again.
-    So that another loss is noticed then, `loss` is called once more at each checkpoint, without dropout.
+    or "on_step". The model has the weights of the last step, and `checkpoint_dir/best.safetensors` those of the best validation.
+    With a checkpoint_dir, a run that was stopped by on_step, by an error in it or by anything else goes on when fit is called again.
+    So that another loss is noticed then, `loss_fn` is called once more at each checkpoint, without dropout.
 
     Random numbers come from generators that are seeded with recipe.seed. Afterwards, also after an error, the caller's
     generators (Python's, NumPy's, PyTorch's on the CPU and on all GPUs) stand where they stood before.
 
-    Raises ValueError for another run in the folder and for settings that do not fit together, FloatingPointError for a
+    Raises ValueError for another run in checkpoint_dir and for settings that do not fit together, FloatingPointError for a
     loss or gradient that is no number.
     """
     require(
-        validate or not recipe.patience, f"patience={recipe.patience} counts validations: give validate, too"
+        eval_fn or not recipe.patience, f"patience={recipe.patience} counts validations: give eval_fn, too"
     )
-    with random_states_kept():
-        run = Run(model, batches, loss, recipe, folder)
+    with preserve_random_states():
+        run = Run(model, batches, loss_fn, recipe, checkpoint_dir)
         history = files.resume(run)
         steps = range(len(history), len(history) if is_over(run, history) else recipe.steps)
         bar = progress_bar(recipe.steps, steps.start, progress if run.rank == 0 else False)
-        with bar, recomputing(model, recipe.recompute):
-            for step, ids in zip(steps, feed(run.batch, steps, run.device), strict=False):
+        with bar, gradient_checkpointing(model, recipe.recompute):
+            for step, ids in zip(steps, prefetch(run.batch, steps, run.device), strict=False):
                 rate = learning_rate(step, recipe)
                 for group in run.opt.param_groups:
                     group["lr"] = rate
@@ -276,7 +276,7 @@ def fit(
                     row = train_step(run.objective, ids, run.ask, run.opt, recipe, run.world)
                 history.append(note(run, history, {"step": step + 1, **row, "lr": rate}, ids))
                 bar.update()
-                over = look_up(run, history, validate, on_step)
+                over = look_up(run, history, eval_fn, on_step)
                 if "left" in history[-1]:
                     bar.set_postfix(
                         {key: f"{value:.3g}" for key, value in history[-1].items() if key in SHOWN}
@@ -288,17 +288,17 @@ def fit(
 
 
 # %% ../nbs/10_training.ipynb #bbc455d4
-def look_up(run, history, validate=None, on_step=None) -> str | None:
+def look_up(run, history, eval_fn=None, on_step=None) -> str | None:
     "What happens after a step: every recipe.every steps and at the end validate and save -> why the run ends, if it does."
     row, over = history[-1], is_over(run, history)
     due = row["step"] % run.recipe.every == 0
     if due or over:
-        measure(run, history, validate)
+        measure(run, history, eval_fn)
         over = over or is_over(run, history)
     if asked_to_stop(run, on_step, row) and not over:
         over = "on_step"
         if not due:
-            measure(run, history, validate)
+            measure(run, history, eval_fn)
     if over and over != "steps":
         row["stopped"] = over
     if (due or over) and run.folder:
@@ -308,12 +308,12 @@ def look_up(run, history, validate=None, on_step=None) -> str | None:
 
 
 # %% ../nbs/10_training.ipynb #44bb3ddb
-def measure(run, history, validate=None) -> None:
+def measure(run, history, eval_fn=None) -> None:
     "Put the validation and the pace into the last row; a long run is compiled from here on."
     row = history[-1]
-    if validate:
-        with random_states_kept():
-            row["valid"] = float(validate(run.model))
+    if eval_fn:
+        with preserve_random_states():
+            row["valid"] = float(eval_fn(run.model))
     row.update(pace(run, history))
     if run.recipe.compile == "auto" and run.device.type == "cuda" and row["left"] > 300 and not run.compiled:
         run.objective, run.compiled = torch.compile(run.objective), True
@@ -325,7 +325,7 @@ def asked_to_stop(run, on_step, row) -> bool:
         return False
     answer = None
     if run.rank == 0:
-        with random_states_kept():
+        with preserve_random_states():
             answer = plain(on_step(dict(row)))
     fits = answer is None or isinstance(answer, bool)
     require(fits, f"on_step answered {answer!r}: expected True to stop, None or False to go on")
@@ -342,12 +342,12 @@ def pace(run, history) -> dict:
     rows = history[-run.recipe.every - 1 :]
     before = rows[0] if len(rows) > 1 else {"seconds": 0.0, "tokens": 0, "step": rows[0]["step"] - 1}
     seconds, tokens, steps = (rows[-1][key] - before[key] for key in ("seconds", "tokens", "step"))
-    dtype = torch.bfloat16 if takes_bf16(run.device, run.recipe.precision) else torch.float32
-    ceiling = matrix_ceiling(run.device.type, dtype) * run.size
+    dtype = torch.bfloat16 if uses_bf16(run.device, run.recipe.precision) else torch.float32
+    ceiling = peak_flops(run.device.type, dtype) * run.size
     return {
         "tokens_per_second": tokens / seconds,
         "mfu": flops_per_token(run.model, run.t) * tokens / seconds / ceiling,
-        "memory_mb": memory_peak(run.device),
+        "memory_mb": peak_memory(run.device),
         "left": (run.recipe.steps - len(history)) * seconds / steps,
     }
 
@@ -405,13 +405,13 @@ class Run:
 
     def __init__(self, model, batches, loss, recipe, folder=None):
         self.model, self.batches, self.recipe = model, batches, recipe
-        self.folder, self.world = folder and Path(folder).expanduser(), launched()
+        self.folder, self.world = folder and Path(folder).expanduser(), accelerator()
         self.prints = {}
         self.rank, self.size = (self.world.process_index, self.world.num_processes) if self.world else (0, 1)
         torch.manual_seed(recipe.seed + self.rank)
         self.loss, self.ask = (
             loss,
-            counted(partial(target_counts, loss))(lambda objective, ids: objective(ids)),
+            mean_over(partial(target_counts, loss))(lambda objective, ids: objective(ids)),
         )
         self.objective, self.opt = Objective(model, loss), optimizer(model, recipe)
         if self.world:
@@ -436,8 +436,8 @@ class Run:
             lately = {i: found for i, found in self.prints.items() if i & (i - 1) == 0 or i >= step - 2}
             self.prints = lately | {step: files.fingerprint(batch)}
         if cells > 1:
-            batch = dealt(batch, target_counts(self.loss, batch), cells)
-        return share(batch, self.rank, self.size, self.recipe.accumulate)
+            batch = deal_targets(batch, target_counts(self.loss, batch), cells)
+        return shard(batch, self.rank, self.size, self.recipe.accumulate)
 
     def print_of(self, step: int) -> str:
         "The fingerprint of the whole batch of a step: as it was used, or made anew."

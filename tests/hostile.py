@@ -98,11 +98,11 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    checkpoints.load(checkpoints.shipped())  # what the first file needs once: code from the disk, caches
-    pretrained.load_pretrained(checkpoints.shipped("stories-bert"))
+    checkpoints.load_shipped()  # what the first file needs once: code from the disk, caches
+    pretrained.load_pretrained(checkpoints.shipped_path("stories-bert"))
     serve(
         {
-            "checkpoint": checkpoints.load,
+            "checkpoint": checkpoints.load_checkpoint,
             "header": checkpoints.read_checkpoint,
             "folder": pretrained.load_pretrained,
             "greedy": lambda _: bytearray(10**8),  # this measure can fail: 100 MB of addresses,

@@ -55,7 +55,9 @@ def visits(browser, served, html) -> dict:
     "What each page did when it was opened: requests, errors, equations waiting, text."
     found = {}
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    for name in pages(html):
+    for name in (
+        name for name in pages(html) if not name.startswith("_modules")
+    ):  # they are code and no more
         page, visit = context.new_page(), {"requests": [], "errors": []}
         page.on("request", lambda r, v=visit: v["requests"].append(r.url))
         page.on("console", lambda m, v=visit: m.type == "error" and v["errors"].append(m.text))
@@ -150,13 +152,39 @@ def test_no_address_of_a_script_style_or_font_is_foreign(html):
     assert not {n: f for n, f in found.items() if f}
 
 
+@pytest.mark.slow
+def test_every_link_within_the_book_leads_somewhere(html):
+    known = {name: set(re.findall(r'\bid="([^"]+)"', (html / name).read_text())) for name in pages(html)}
+    lost = []
+    for name in known:
+        for page, anchor in re.findall(r'href="([^"#:]*)#([^"]+)"', (html / name).read_text()):
+            target = os.path.normpath(Path(name).parent / page) if page else name
+            if target in known and anchor not in known[target]:
+                lost.append((name, page, anchor))
+    assert not lost
+
+
+@pytest.mark.slow
+def test_a_mention_of_a_chapter_is_a_link(html):
+    "In running text: no code, formula or heading."
+    quiet = re.compile(
+        r"<(script|style|pre|code|h\d|title|nav|a)\b.*?</\1>|<div class=\"cell_input.*?</div>", re.S
+    )
+    found = {}
+    for name in chapters():
+        article = (html / f"{name}.html").read_text().split("<article", 1)[1].split("</article>", 1)[0]
+        text = re.sub(r"<[^>]+>", "", quiet.sub(" ", article))
+        found[name] = re.findall(r"\b[Cc]hapters?\s\d+", text)
+    assert not {name: said for name, said in found.items() if said}
+
+
 # --- the configuration ------------------------------------------------------------------------------------------------
 
 
 def chapters() -> list[str]:
     "The notebooks in the table of contents."
     listed = [c["file"] for part in TOC["parts"] for c in part["chapters"]]
-    return [name for name in listed if name != "api"]
+    return [name for name in listed if (ROOT / "nbs" / f"{name}.ipynb").exists()]
 
 
 def repository() -> str:

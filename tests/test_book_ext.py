@@ -10,17 +10,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import build
+import chapters
 import docments
 import nbdev_layout
 import nbformat
 import pytest
 import ran
+import reference
 import step
 from conftest import ROOT
 from docutils import nodes
 from docutils.core import publish_doctree
 from jaxtyping import Float
 from torch import Tensor
+
+import llmlab
 
 # --- nbdev_layout: lines become tags ----------------------------------------------------------------------------------
 
@@ -336,3 +340,58 @@ def test_every_page_but_search_carries_the_line(monkeypatch, executed, word):
     assert context["body"].startswith("<p>text</p><p") and word in context["body"]
     ran.add(app, "search", "search.html", other := {"body": ""}, doctree=None)
     assert other == {"body": ""}
+
+
+# --- chapters, glossary, reference: what the pages link to -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, numbers",
+    [
+        ("see chapter 5.", ["chapter 5"]),
+        ("Chapters 5 and 6 say", ["Chapters 5", "6"]),
+        ("chapters 2, 3, and 10 to 12", ["chapters 2", "3", "10", "12"]),
+        ("a chapter of 5 pages, subchapter 5", []),
+    ],
+)
+def test_mentions_of_chapters_are_found(text, numbers):
+    assert [text[start:end] for start, end in chapters.mentions(text)] == numbers
+
+
+def test_pages_have_the_numbers_of_their_names():
+    assert chapters.pages(["05_attention", "index", "workshop/checks", "29_choosing"]) == {
+        5: "05_attention",
+        29: "29_choosing",
+    }
+
+
+def test_every_public_name_has_its_place():
+    found = reference.places()
+    assert {*llmlab.PUBLIC} == {*found}
+    page, title, heading = found["perplexity"]
+    assert page == "07_metrics" and title.startswith("7. ") and heading
+
+
+def test_a_docstring_has_paragraphs_and_examples():
+    lines = [
+        "A score in `nats`.",
+        "Raises: ValueError if x*y is odd.",
+        ">>> f(1)",
+        "2",
+        ">>> f(2)",
+        "3",
+        "",
+        "More.",
+    ]
+    assert docments.paragraphs(lines) == [
+        r"A score in \ ``nats``\ .",
+        "",
+        r"**Raises:** ValueError if x\*y is odd.",
+        "",
+        ">>> f(1)",
+        "2",
+        ">>> f(2)",
+        "3",
+        "",
+        "More.",
+    ]

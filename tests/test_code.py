@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from llmlab.tasks import code
 from llmlab.tasks.code import (
-    EACH,
-    KEEP,
-    KINDS,
-    REDUCE,
+    FILTERS,
+    MAPPINGS,
+    REDUCTIONS,
+    TASK_KINDS,
+    CodeTask,
     Outcome,
-    Task,
+    count_passing,
+    make_code_task,
+    make_code_tasks,
     parses,
-    passing,
+    read_report,
     run_program,
-    tasks,
-    verdict,
-    write_task,
 )
 
 posix = pytest.mark.skipif(os.name != "posix", reason="the sandbox needs POSIX limits")
@@ -140,14 +140,18 @@ def test_no_process_is_left():
 
 
 def test_a_report_counts_only_with_its_number():
-    assert verdict("abc passed ", "abc", 0, 2) == Outcome("passed", "")
-    assert verdict("abc failed ValueError: no", "abc", 0, 2) == Outcome("failed", "ValueError: no")
-    assert verdict("abc passed \0list([1])", "abc", 0, 2, asked=1).values == ([1],)
-    assert verdict("abc passed \0list([1])", "abc", 0, 2, asked=2) == Outcome(
+    assert read_report("abc passed ", "abc", 0, 2) == Outcome("passed", "")
+    assert read_report("abc failed ValueError: no", "abc", 0, 2) == Outcome("failed", "ValueError: no")
+    assert read_report("abc passed \0list([1])", "abc", 0, 2, asked=1).values == ([1],)
+    assert read_report("abc passed \0list([1])", "abc", 0, 2, asked=2) == Outcome(
         "failed", "1 readable answers to 2 calls"
     )
-    assert verdict("passed ", "abc", 0, 2).status == "failed"
-    assert verdict("", "abc", None, 2) == verdict("", "abc", -9, 2) == Outcome("timeout", "more than 2 s")
+    assert read_report("passed ", "abc", 0, 2).status == "failed"
+    assert (
+        read_report("", "abc", None, 2)
+        == read_report("", "abc", -9, 2)
+        == Outcome("timeout", "more than 2 s")
+    )
 
 
 @pytest.mark.parametrize("limits", [dict(seconds=0), dict(seconds=-1), dict(megabytes=1), dict(seconds=True)])
@@ -175,9 +179,9 @@ def test_parses(source, good):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(KINDS), st.integers(0, 10**6))
+@given(st.sampled_from(TASK_KINDS), st.integers(0, 10**6))
 def test_a_solution_passes_its_tests_and_says_its_parts(kind, seed):
-    task = write_task(kind, random.Random(seed))
+    task = make_code_task(kind, random.Random(seed))
     names = {}
     exec(task.prompt + task.solution, names)
     assert [eval(call, names) for call, _ in task.tests] == [wanted for _, wanted in task.tests]
@@ -187,8 +191,11 @@ def test_a_solution_passes_its_tests_and_says_its_parts(kind, seed):
 def test_the_tests_tell_combinations_apart():
     "A solution of another combination seldom passes."
     rng, wrong = random.Random(0), 0
-    for kind in KINDS[::7]:
-        one, another = write_task(kind, rng), write_task(rng.choice([k for k in KINDS if k != kind]), rng)
+    for kind in TASK_KINDS[::7]:
+        one, another = (
+            make_code_task(kind, rng),
+            make_code_task(rng.choice([k for k in TASK_KINDS if k != kind]), rng),
+        )
         name, theirs = (t.prompt.split("(")[1].split(")")[0] for t in (one, another))
         names = {}
         exec(f"def f({theirs}):\n    return{another.solution}", names)
@@ -197,9 +204,9 @@ def test_the_tests_tell_combinations_apart():
 
 
 def test_no_held_out_combination_is_in_the_training_tasks():
-    learn, held = tasks(400, 0.2, seed=1)
-    assert len(held) == int(0.2 * len(REDUCE) * len(EACH) * len(KEEP)) and len(learn) == 400
-    assert tasks(400, 0.2, seed=1) == (learn, held) != tasks(400, 0.2, seed=2)
+    learn, held = make_code_tasks(400, 0.2, seed=1)
+    assert len(held) == int(0.2 * len(REDUCTIONS) * len(MAPPINGS) * len(FILTERS)) and len(learn) == 400
+    assert make_code_tasks(400, 0.2, seed=1) == (learn, held) != make_code_tasks(400, 0.2, seed=2)
     assert not {task.kind for task in learn} & {task.kind for task in held}
 
 
@@ -309,13 +316,13 @@ FLATTERERS = {
 
 @pytest.mark.parametrize("name", FLATTERERS)
 def test_no_program_is_believed_that_does_not_give_the_value(name):
-    task = Task(("", "", ""), "", "", (("f([1, 4, 6, -2])", 10),))
-    assert passing(task, [FLATTERERS[name]]) == 0
+    task = CodeTask(("", "", ""), "", "", (("f([1, 4, 6, -2])", 10),))
+    assert count_passing(task, [FLATTERERS[name]]) == 0
     right = [
         "def f(xs):\n    return sum(x for x in xs if x > 3)",
         "import sys\nf = lambda x: 10\nsys.exit(0)",
     ]
-    assert passing(task, right) == 2
+    assert count_passing(task, right) == 2
 
 
 @pytest.mark.parametrize(
@@ -350,7 +357,7 @@ NOT_PLAIN = [
 
 @pytest.mark.parametrize("text", NOT_PLAIN)
 def test_an_answer_is_read_and_not_run(text):
-    assert code.read_plain(text) == []
+    assert code.parse_answer(text) == []
 
 
 @pytest.mark.parametrize("calls", ["f()", ("f(",), ("x = (",)])

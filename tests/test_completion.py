@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
-from llmlab.checkpoints import load, shipped
+from llmlab.checkpoints import load_checkpoint, shipped_path
 from llmlab.tasks.code import parses
 from llmlab.tasks.completion import (
     CodeBatches,
@@ -17,11 +17,11 @@ from llmlab.tasks.completion import (
     Gap,
     code_loss,
     complete_lines,
+    cut_cursor,
     cut_gap,
-    cut_line,
-    fill,
-    functions,
-    middle_nats,
+    extract_functions,
+    fill_in_middle,
+    middle_nll,
     word_ends,
 )
 from llmlab.text import corpus
@@ -55,7 +55,7 @@ def tiny(**change):
 
 
 def test_functions_stand_at_the_left_edge_and_parse():
-    found = functions(SOURCE)
+    found = extract_functions(SOURCE)
     assert [text.split("(")[0] for text in found] == ["async def wait", "def price"]
     assert all(parses(text) for text in found)
 
@@ -68,17 +68,17 @@ def test_word_ends_pencil():
 
 @given(st.integers(0, 10_000))
 def test_a_cursor_stands_in_a_line_that_ends_a_function(seed):
-    for text in functions(SOURCE):
-        cut = cut_line(text, random.Random(seed))
-        assert cut.rest and "\n" not in cut.rest and text.startswith(cut.before + cut.rest)
-        assert parses(cut.before + cut.rest)
+    for text in extract_functions(SOURCE):
+        cut = cut_cursor(text, random.Random(seed))
+        assert cut.rest and "\n" not in cut.rest and text.startswith(cut.prefix + cut.rest)
+        assert parses(cut.prefix + cut.rest)
 
 
 def test_a_function_without_such_a_line_has_no_cursor():
-    assert cut_line("def f():\n    if x:", random.Random(0)) is None
-    assert cut_line("def f(): 1", random.Random(0)) is None
-    assert cut_line("def f():\n    # says nothing at all", random.Random(0)) is None
-    assert cut_line("def f():\n    x = 1  # says\n    # nothing at all", random.Random(0)) is None
+    assert cut_cursor("def f():\n    if x:", random.Random(0)) is None
+    assert cut_cursor("def f(): 1", random.Random(0)) is None
+    assert cut_cursor("def f():\n    # says nothing at all", random.Random(0)) is None
+    assert cut_cursor("def f():\n    x = 1  # says\n    # nothing at all", random.Random(0)) is None
 
 
 @given(st.text(alphabet="ab1_ (=.\n", max_size=60), st.integers(0, 10_000), st.integers(1, 6))
@@ -104,7 +104,7 @@ def parts(row):
 
 
 def test_a_row_with_a_gap_pencil():
-    row = TOKENIZER.gap("a = ", "\nb")
+    row = TOKENIZER.fim_prompt("a = ", "\nb")
     assert TOKENIZER.strings(row)[0] == "[SUF]" and "[PRE]" in TOKENIZER.strings(row)
     assert parts([*row, *TOKENIZER.base.encode("1"), TOKENIZER.eot]) == ("\nb", "a = 1")
 
@@ -195,26 +195,27 @@ def test_a_short_memory_sees_no_more_than_its_tokens():
 def test_it_learns_to_fill_and_to_stop():
     model, gap = tiny(), Gap("x =", " 12", "\nprint(x)")
     ids = torch.tensor(
-        [[*TOKENIZER.gap(gap.before, gap.after), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]] * 8
+        [[*TOKENIZER.fim_prompt(gap.prefix, gap.suffix), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]]
+        * 8
     )
     fit(model, lambda step: ids, code_loss, Recipe(steps=60, lr=1e-2))
-    assert fill(model, TOKENIZER, [gap, gap._replace(middle="")]) == [" 12", " 12"]
-    assert fill(model, TOKENIZER, []) == []
+    assert fill_in_middle(model, TOKENIZER, [gap, gap._replace(middle="")]) == [" 12", " 12"]
+    assert fill_in_middle(model, TOKENIZER, []) == []
 
 
 def test_too_much_around_a_gap():
     with pytest.raises(ValueError, match="tokens around it and 24 to write, context 96: give less around it"):
-        fill(tiny(), TOKENIZER, [Gap("x = 1\n" * 60, "", "")])
+        fill_in_middle(tiny(), TOKENIZER, [Gap("x = 1\n" * 60, "", "")])
 
 
 def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
     model, gap = tiny().eval(), Gap("x =", " 12 + y", "\nprint(x)")
     middle = TOKENIZER.base.encode(gap.middle)
-    for each in (gap, gap._replace(after="")):
-        head = TOKENIZER.gap(each.before, each.after)
+    for each in (gap, gap._replace(suffix="")):
+        head = TOKENIZER.fim_prompt(each.prefix, each.suffix)
         logp = model(torch.tensor([head + middle]))[0].log_softmax(-1)
         wanted = -sum(logp[len(head) - 1 + k, i] for k, i in enumerate(middle))
-        torch.testing.assert_close(middle_nats(model, TOKENIZER, [each]), wanted[None].detach())
+        torch.testing.assert_close(middle_nll(model, TOKENIZER, [each]), wanted[None].detach())
 
 
 # --- the shipped model ------------------------------------------------------------------------------------------------
@@ -222,19 +223,23 @@ def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
 
 @pytest.fixture(scope="module")
 def coder():
-    path = shipped("infilling.safetensors")
+    path = shipped_path("infilling.safetensors")
     assert path.stat().st_size <= 2_000_000
-    return load(path)[0], CodeTokenizer(Tokenizer.load(shipped("infilling.tokenizer.json")))
+    return load_checkpoint(path)[0], CodeTokenizer(Tokenizer.load(shipped_path("infilling.tokenizer.json")))
 
 
 def test_the_shipped_model_reads_what_stands_behind(coder):
     rng, held = random.Random(5), corpus("stdlib").split()[1]
-    texts = [text for source in held.documents.values() for text in functions(source) if 80 < len(text) < 300]
+    texts = [
+        text
+        for source in held.documents.values()
+        for text in extract_functions(source)
+        if 80 < len(text) < 300
+    ]
     gaps = [gap for gap in (cut_gap(text, rng) for text in rng.sample(texts, 60)) if gap]
-    gaps = [gap for gap in gaps if len(coder[1].gap(gap.before, gap.after)) < 130]
+    gaps = [gap for gap in gaps if len(coder[1].fim_prompt(gap.prefix, gap.suffix)) < 130]
     assert (
-        middle_nats(*coder, gaps).mean()
-        < middle_nats(*coder, [gap._replace(after="") for gap in gaps]).mean()
+        middle_nll(*coder, gaps).mean() < middle_nll(*coder, [gap._replace(suffix="") for gap in gaps]).mean()
     )
 
 
@@ -248,5 +253,5 @@ def test_on_a_gpu_the_same_lines(coder):
 
 def test_a_form_feed_inside_of_a_string_is_no_line_end():
     text = "def f():\n    return 'a\x0cb\u2028c' + 'd'"
-    cuts = [cut_line(text, random.Random(seed)) for seed in range(5)]
-    assert all(cut.before + cut.rest == text for cut in cuts)
+    cuts = [cut_cursor(text, random.Random(seed)) for seed in range(5)]
+    assert all(cut.prefix + cut.rest == text for cut in cuts)

@@ -8,11 +8,11 @@ import torch
 from tokenizers import processors
 
 from llmlab.adapters import check_texts, rows_of
+from llmlab.checkpoints import shipped_path
 from llmlab.hub import Pooling, read_pooling
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.pretrained import load_pretrained, pool_tokens, sentence_embeddings
 from llmlab.tokens import Tokenizer
-from llmlab.training import shipped
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
 transformers = pytest.importorskip("transformers")
@@ -116,7 +116,7 @@ def test_equal_to_transformers(tmp_path, name, pooling, normalize):
 
 
 def test_the_shipped_model_equals_transformers():
-    folder = shipped("stories-bert")
+    folder = shipped_path("stories-bert")
     model, tokenizer = load_pretrained(folder)
     texts = [
         "The cat sat on the mat.",

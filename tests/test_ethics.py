@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmlab import ethics
+from llmlab.checkpoints import shipped_path
 from llmlab.ethics import (
     HubTokenizer,
     benjamini_hochberg,
@@ -35,7 +36,6 @@ from llmlab.masked import MaskedLM, MaskTokenizer, gap_logprobs, pseudo_logprobs
 from llmlab.metrics import token_logprobs
 from llmlab.pretrained import load_pretrained
 from llmlab.tokens import Tokenizer
-from llmlab.training import shipped
 from llmlab.transformer import Config, Decoder
 
 TEMPLATES = ["{group} is a {word}.", "{group}是{word}。"]
@@ -388,7 +388,7 @@ def test_a_table_that_lacks_something(tmp_path, text, said):
 
 
 def test_a_tokenizer_of_the_hub_gives_the_same_numbers_as_its_library():
-    model, inner = load_pretrained(shipped("stories-bert"))
+    model, inner = load_pretrained(shipped_path("stories-bert"))
     tokenizer, text = HubTokenizer(inner), "Tom went to the park with a cat."
     ids = inner.encode(text).ids
     wanted = []

@@ -12,7 +12,7 @@ from torch import nn
 from llmlab.families import TargetIds, activation_name, forced_ids_processor, read_ids, write_targets
 from llmlab.generation import Sampling
 from llmlab.pretrained import load_pretrained, read_config, save_pretrained
-from llmlab.training import own_tensors
+from llmlab.storage import own_tensors
 from llmlab.transformer import EncoderDecoder
 
 transformers = pytest.importorskip("transformers")

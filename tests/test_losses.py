@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
-from llmlab.losses import counted, dealt, target_counts
+from llmlab.losses import deal_targets, mean_over, target_counts
 from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, rows
 from llmlab.tasks.answering import answer_loss, span_loss
 from llmlab.tasks.completion import code_loss
@@ -94,7 +94,7 @@ def test_parts_give_the_loss_and_the_gradient_of_the_whole(name, parts):
     row, whole = gradient(make, loss, batch, 1)
     in_parts, summed = gradient(make, loss, batch, parts)
     assert in_parts["loss"] == pytest.approx(row["loss"], rel=1e-5)
-    assert in_parts["norm"] == pytest.approx(row["norm"], rel=1e-4)
+    assert in_parts["gradient_norm"] == pytest.approx(row["gradient_norm"], rel=1e-4)
     for a, b in zip(whole, summed, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
@@ -136,9 +136,9 @@ def test_every_part_gets_a_target_if_there_are_enough(counts, parts):
     batch, counts = torch.arange(len(counts))[:, None], torch.tensor(counts)
     if int((counts > 0).sum()) < parts:
         with pytest.raises(ValueError, match="have a target, fewer than the"):
-            dealt(batch, counts, parts)
+            deal_targets(batch, counts, parts)
         return
-    order = dealt(batch, counts, parts)[:, 0]
+    order = deal_targets(batch, counts, parts)[:, 0]
     assert sorted(order.tolist()) == list(range(len(counts)))
     assert all(counts[order[i::parts]].sum() > 0 for i in range(parts))
     if (counts > 0).all():
@@ -170,7 +170,7 @@ from llmlab.training import Recipe, fit
 make, loss, batch = cases()[sys.argv[2]]
 recipe = Recipe(steps=3, batch_size=4, accumulate=int(sys.argv[3]), lr=1e-2)
 history = fit(model_of(make), lambda step: batch, loss, recipe)
-print("losses", *[f"{row['loss']:.6f} {row['norm']:.5f}" for row in history])
+print("losses", *[f"{row['loss']:.6f} {row['gradient_norm']:.5f}" for row in history])
 """
 
 
@@ -252,8 +252,8 @@ def test_smoothing_is_a_share(smoothing, unchecked):
         causal_loss(model_of(Decoder), code_batch().clamp(min=0), smoothing=smoothing)
 
 
-def test_counted_gives_the_loss_back():
+def test_mean_over_gives_the_loss_back():
     def loss(model, batch):
         return 1.0
 
-    assert counted(len)(loss) is loss and loss.targets is len
+    assert mean_over(len)(loss) is loss and loss.targets is len

@@ -49,7 +49,7 @@ def test_the_front_door_is_what_the_modules_make_public():
 
 
 def test_a_name_comes_alone():
-    assert fresh("import llmlab; print(llmlab.course.lab.__name__)") == "llmlab.course.lab"
+    assert fresh("import llmlab; print(llmlab.attention.__name__)") == "llmlab.attention"
     code = "import sys; from llmlab import Decoder; print(*(m for m in sys.modules if m.startswith(('llmlab.figures', 'llmlab.tasks'))))"
     assert fresh(code) == ""
 

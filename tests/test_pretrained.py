@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llmlab.attention import record
+from llmlab.checkpoints import shipped_path
 from llmlab.families import TextClassifier
 from llmlab.figures.views import attention_view
 from llmlab.horizons import with_experts
@@ -36,7 +37,7 @@ from llmlab.pretrained import (
     save_pretrained,
     their_names,
 )
-from llmlab.training import own_tensors, shipped
+from llmlab.storage import own_tensors
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, count_parameters
 
 transformers = pytest.importorskip("transformers")
@@ -781,7 +782,9 @@ def test_the_cache_serves_without_a_network(saved, tmp_path):
     shutil.copytree(saved("gpt2")[1], cache / "snapshots" / "abc")
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("abc")
-    code = "from llmlab.pretrained import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
+    code = (
+        "from llmlab.pretrained import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
+    )
     assert alone(code, tmp_path, HF_HUB_OFFLINE="1") == "Decoder"
 
 
@@ -802,7 +805,7 @@ def test_reading_weights_needs_no_transformers(saved):
 
 
 def test_nothing_asks_for_remote_code():
-    source = (shipped("manifest.json").parents[1] / "pretrained.py").read_text()
+    source = (shipped_path("manifest.json").parents[1] / "pretrained.py").read_text()
     assert "trust_remote_code" not in source and "torch.load" not in source and "pickle.load" not in source
 
 

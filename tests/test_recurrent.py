@@ -313,7 +313,7 @@ def test_keras_and_chapter_7_train_alike(twins, ids, clip):
 def test_the_diary_keeps_steps_seconds_and_validations(ids):
     model = keras_lm(CFG)
     model.compile(optimizer=adamw(Recipe(steps=6)), loss=next_token_loss())
-    book = diary(validate=lambda m: 7 if m is model else 0, every=2)
+    book = diary(eval_fn=lambda m: 7 if m is model else 0, every=2)
     model.fit(*pairs(ids, 11), batch_size=1, epochs=2, verbose=0, callbacks=[book])
     assert [row["step"] for row in book.rows] == [1, 2, 3, 4, 5, 6]
     assert [row.get("valid") for row in book.rows] == [None, 7, None, 7, None, 7]

@@ -23,7 +23,7 @@ from tokenizers import AddedToken, decoders, processors
 
 from llmlab import __version__
 from llmlab.causal import causal_loss
-from llmlab.checkpoints import read_checkpoint
+from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
@@ -34,26 +34,26 @@ from llmlab.tasks.answering import (
     AnswerWriter,
     SpanBatches,
     SpanReader,
-    answer,
     answer_loss,
+    answer_question,
+    generate_answers,
     span_loss,
-    write_answers,
 )
 from llmlab.tasks.completion import CodeBatches, CodeTokenizer, code_loss
-from llmlab.tasks.questions import by_kind, write_items
-from llmlab.tasks.summarization import PairBatches, story_pairs, summarize, summary_loss
+from llmlab.tasks.questions import make_questions, score_by_kind
+from llmlab.tasks.summarization import PairBatches, make_story_pairs, summarize, summary_loss
 from llmlab.tasks.translation import (
     Pairs,
     PhraseTokenizer,
     Translator,
-    phrases,
-    score,
+    make_phrases,
+    score_translations,
     translate,
     translation_loss,
 )
 from llmlab.text import corpus
 from llmlab.tokens import Tokenizer, engine
-from llmlab.training import Batches, Recipe, fit, load, save
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
@@ -113,7 +113,7 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
     args.out.mkdir(parents=True, exist_ok=True)
     weights, merges = args.out / f"{name}.safetensors", args.out / f"{name.split('-')[0]}.tokenizer.json"
     tokenizer.save(merges)
-    save(model, weights, torch.bfloat16, step=recipe.steps)
+    save_checkpoint(model, weights, torch.bfloat16, step=recipe.steps)
     common = {"licence": f"Apache-2.0; {licence}", "made_by": "tools/make_checkpoints.py"}
     assert weights.stat().st_size <= 2_000_000
     about = {
@@ -125,7 +125,7 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
         "config": asdict(model.cfg),
         "recipe": finite(recipe),
         "corpus": corpus,
-        "held_out": measured(load(weights, type(model)(model.cfg))[0]),
+        "held_out": measured(load_checkpoint(weights, type(model)(model.cfg))[0]),
         "seconds": seconds,
         "threads": args.threads,
         **made_with(),
@@ -167,8 +167,8 @@ def reference_gpt(args):
     args.out.mkdir(parents=True, exist_ok=True)
     weights, merges = args.out / "reference-gpt.safetensors", args.out / "reference-gpt.tokenizer.json"
     tokenizer.save(merges)
-    save(model, weights, torch.bfloat16, corpus=whole.fingerprint, **curve[-1])
-    stored = float(bits_per_byte(token_logprobs(load(weights)[0], valid), n_bytes))
+    save_checkpoint(model, weights, torch.bfloat16, corpus=whole.fingerprint, **curve[-1])
+    stored = float(bits_per_byte(token_logprobs(load_checkpoint(weights)[0], valid), n_bytes))
     manifest = {
         "reference-gpt.safetensors": {
             **facts_of(weights),
@@ -338,8 +338,8 @@ def stories_bert(args):
 
 
 def translation(args):
-    learn = phrases(90_000, ["zh", "de", "fr"])
-    held = {language: phrases(400, [language], held=True, seed=1) for language in ("zh", "de", "fr")}
+    learn = make_phrases(90_000, ["zh", "de", "fr"])
+    held = {language: make_phrases(400, [language], held=True, seed=1) for language in ("zh", "de", "fr")}
     tokenizer = PhraseTokenizer.train(learn, 900)
     cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     recipe = Recipe(steps=args.steps or 2700, batch_size=64, lr=3e-3, every=200)
@@ -349,7 +349,9 @@ def translation(args):
     def measured(model):
         found = {}
         for language, part in held.items():
-            exact, bleu = score(translate(model, tokenizer, [p.source for p in part], language), part)
+            exact, bleu = score_translations(
+                translate(model, tokenizer, [p.source for p in part], language), part
+            )
             found[language] = {
                 "exact": round(float(exact), 4),
                 "bleu": round(float(bleu), 2),
@@ -357,7 +359,7 @@ def translation(args):
             }
         return found
 
-    corpus = {"name": "phrases(90_000, ['zh', 'de', 'fr'])", "babel": metadata.version("babel")}
+    corpus = {"name": "make_phrases(90_000, ['zh', 'de', 'fr'])", "babel": metadata.version("babel")}
     publish(
         args,
         "translation",
@@ -376,11 +378,11 @@ def translation(args):
 
 def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
     "What the two models of chapter 18 have in common."
-    test = write_items(500, True)
+    test = make_questions(500, True)
     seconds = timed_fit(model, batches(learn, tokenizer, 128), loss, recipe)
 
     def measured(model):
-        scores = by_kind(test, say(model, tokenizer, test))
+        scores = score_by_kind(test, say(model, tokenizer, test))
         return {kind: round(float(score), 4) for kind, score in scores.items()}
 
     publish(
@@ -388,7 +390,7 @@ def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
         args.what,
         model,
         tokenizer.base,
-        {"name": f"write_items({len(learn):_}, False)"},
+        {"name": f"make_questions({len(learn):_}, False)"},
         recipe,
         measured,
         "trained on questions that llmlab generates",
@@ -398,31 +400,41 @@ def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
 
 
 def answering_marks(args):
-    learn = write_items(60_000, False)
+    learn = make_questions(60_000, False)
     text = " ".join(f"{item.passage} {item.question}" for item in learn[:3000])
     tokenizer = MaskTokenizer(Tokenizer.train(text, 1024))
     shape = dict(
         layers=3, heads=4, d_model=64, d_ff=128, position="rope", rope_base=1e5, segments=4, dropout=0.1
     )
     reader = SpanReader(Config(tokenizer.vocab_size, context=128, **shape))
-    say = lambda model, tokenizer, test: answer(model, tokenizer, [(i.question, i.passage) for i in test])  # noqa: E731
+
+    def say(model, tokenizer, test):
+        return answer_question(model, tokenizer, [(i.question, i.passage) for i in test])
+
     recipe = Recipe(steps=args.steps or 1500, lr=3e-3)
     answering(args, reader, tokenizer, learn, SpanBatches, span_loss, recipe, say)
 
 
 def answering_writes(args):
     path = args.out / "answering-marks.safetensors"
-    reader = load(path, SpanReader(Config(**read_checkpoint(path)[0]["config"])))[0]
+    reader = load_checkpoint(path, SpanReader(Config(**read_checkpoint(path)[0]["config"])))[0]
     tokenizer = MaskTokenizer(Tokenizer.load(args.out / "answering.tokenizer.json"))
     recipe = Recipe(steps=args.steps or 1500, lr=6e-3, muon=True)
     writer = AnswerWriter(replace(reader.cfg, dropout=0.0)).start_from(reader)
     answering(
-        args, writer, tokenizer, write_items(60_000, False), AnswerBatches, answer_loss, recipe, write_answers
+        args,
+        writer,
+        tokenizer,
+        make_questions(60_000, False),
+        AnswerBatches,
+        answer_loss,
+        recipe,
+        generate_answers,
     )
 
 
 def summarization(args):
-    learn, held = story_pairs(20_000)
+    learn, held = make_story_pairs(20_000)
     tokenizer = Tokenizer.train("\n".join(pair.document + " " + pair.summary for pair in learn), 512)
     model = EncoderDecoder(
         Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
@@ -440,7 +452,7 @@ def summarization(args):
         "summarization",
         model,
         tokenizer,
-        {"name": "story_pairs(20_000)"},
+        {"name": "make_story_pairs(20_000)"},
         recipe,
         measured,
         "trained on the stories that llmlab generates",

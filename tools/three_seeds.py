@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from make_checkpoints import note
 
 from llmlab import __version__
-from llmlab.checkpoints import shipped
+from llmlab.checkpoints import shipped_path
 from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
@@ -38,12 +38,12 @@ SEEDS = (0, 1, 2)
 
 # --- chapter 17 ------------------------------------------------------------------------------------------------------
 
-TIMES = {"time": translation.KINDS["time"]}
+TIMES = {"time": translation.PHRASE_KINDS["time"]}
 
 
 def phrase_tokenizer():
     return translation.PhraseTokenizer(
-        Tokenizer.load(shipped("translation.tokenizer.json")), ["de", "fr", "zh"]
+        Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
     )
 
 
@@ -64,8 +64,8 @@ def own_words_loss(model, batch, share):
 def small(seed, loss, steps, kind=translation.Translator):
     "The chapter's model of one layer a side, trained on times of day, and what it says to 300 new ones."
     tokenizer = phrase_tokenizer()
-    few = translation.Pairs(translation.phrases(4000, ["zh"], kinds=TIMES), tokenizer, 32, seed)
-    asked = translation.phrases(300, ["zh"], held=True, kinds=TIMES)
+    few = translation.Pairs(translation.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer, 32, seed)
+    asked = translation.make_phrases(300, ["zh"], held=True, kinds=TIMES)
     torch.manual_seed(seed)
     model = kind(Config(tokenizer.vocab_size, context=48, layers=1, heads=4, d_model=96, position="rope"))
     fit(model, few, loss, Recipe(steps=steps, batch_size=32, lr=6e-3, warmup=0.1, every=steps, seed=seed))
@@ -141,11 +141,12 @@ def after_mistake(model, tokenizer, part, language):
 
 def translators():
     "Shorter than the shipped one: 600 steps."
-    tokenizer, learn = phrase_tokenizer(), translation.phrases(90_000, ["zh", "de", "fr"])
+    tokenizer, learn = phrase_tokenizer(), translation.make_phrases(90_000, ["zh", "de", "fr"])
     tests = {
-        language: translation.phrases(300, [language], held=True, seed=1) for language in ("zh", "de", "fr")
+        language: translation.make_phrases(300, [language], held=True, seed=1)
+        for language in ("zh", "de", "fr")
     }
-    strange = translation.phrases(200, ["de"], held=True, kinds=translation.HARD, seed=1)
+    strange = translation.make_phrases(200, ["de"], held=True, kinds=translation.UNSEEN_KINDS, seed=1)
     shape = dict(context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     for seed in SEEDS:
         torch.manual_seed(seed)
@@ -175,7 +176,7 @@ def translators():
                 f"p {width}": float(paired_test(narrow, bleu)),
             }
             if width == 1:
-                for kind in translation.HARD:
+                for kind in translation.UNSEEN_KINDS:
                     hits = [a == p.target for a, p in zip(said, strange, strict=True) if p.kind == kind]
                     row[kind] = sum(hits) / len(hits)
         yield row
@@ -187,17 +188,17 @@ SHAPE = dict(context=128, layers=3, heads=4, d_model=64, d_ff=128, position="rop
 
 
 def mask_tokenizer():
-    return MaskTokenizer(Tokenizer.load(shipped("answering.tokenizer.json")))
+    return MaskTokenizer(Tokenizer.load(shipped_path("answering.tokenizer.json")))
 
 
 def asked_items():
-    return questions.write_items(1000, True, seed=11)
+    return questions.make_questions(1000, True, seed=11)
 
 
 def per_kind(items, said):
     "Hits of each kind, as 0 and 1."
     hits = exact_match(said, [i.answer for i in items])
-    return {kind: hits.rows[[i.kind == kind for i in items]][:, 0] for kind in questions.KINDS}
+    return {kind: hits.rows[[i.kind == kind for i in items]][:, 0] for kind in questions.QUESTION_KINDS}
 
 
 def swapped(a, b, seed=0, n=10_000):
@@ -214,7 +215,9 @@ def trained_reader(seed, steps, segments=4, learn=None):
     tokenizer = mask_tokenizer()
     torch.manual_seed(seed)
     reader = answering.SpanReader(Config(tokenizer.vocab_size, **SHAPE, segments=segments, dropout=0.1))
-    batches = answering.SpanBatches(learn or questions.write_items(60_000, False), tokenizer, 128, seed=seed)
+    batches = answering.SpanBatches(
+        learn or questions.make_questions(60_000, False), tokenizer, 128, seed=seed
+    )
     history = fit(reader, batches, answering.span_loss, Recipe(steps=steps, lr=3e-3, every=steps, seed=seed))
     return reader, tokenizer, history
 
@@ -225,18 +228,18 @@ def type_scores(reader, tokenizer, items):
     for item in items:
         if not item.answer:
             continue
-        town = item.answer.split()[-1] in questions.PLACES.split()
+        town = item.answer.split()[-1] in questions.TOWN_NAMES.split()
         others = [
             x
             for x in item.entities[4:]
-            if (x.split()[-1] in questions.PLACES.split()) == town and x != item.answer
+            if (x.split()[-1] in questions.TOWN_NAMES.split()) == town and x != item.answer
         ]
-        (row,) = answering.lay_out(tokenizer, item.question, item.passage, 128)
+        (row,) = answering.split_windows(tokenizer, item.question, item.passage, 128)
         with evaluating(reader):
-            scores = answering.edge_scores(reader, answering.stack_rows([row], tokenizer.pad))[0, :, 0]
-        inside = answering.passage_of(torch.tensor(row.parts))
+            scores = answering.start_end_scores(reader, answering.pad_windows([row], tokenizer.pad))[0, :, 0]
+        inside = answering.passage_mask(torch.tensor(row.parts))
         places = {
-            x: answering.locate(tokenizer, row, item.passage, x)[0]
+            x: answering.answer_positions(tokenizer, row, item.passage, x)[0]
             for x in [*item.entities[4:], *item.entities[:4]]
             if x in item.passage
         }
@@ -257,8 +260,10 @@ def windows(reader, tokenizer, items):
             :3
         ]
         long.append(" ".join([*strangers, item.passage]))
-    short_said = answering.answer(reader, tokenizer, [(i.question, i.passage) for i in some], context=72)
-    long_said = answering.answer(
+    short_said = answering.answer_question(
+        reader, tokenizer, [(i.question, i.passage) for i in some], context=72
+    )
+    long_said = answering.answer_question(
         reader, tokenizer, [(i.question, text) for i, text in zip(some, long, strict=True)], context=72
     )
     right = [i.answer for i in some]
@@ -274,7 +279,9 @@ def readers():
     for seed in SEEDS:
         reader, tokenizer, _ = trained_reader(seed, 1500)
         READERS[seed] = reader
-        hits = per_kind(items, answering.answer(reader, tokenizer, [(i.question, i.passage) for i in items]))
+        hits = per_kind(
+            items, answering.answer_question(reader, tokenizer, [(i.question, i.passage) for i in items])
+        )
         row = {"seed": seed, "steps": 1500}
         for kind, mine in hits.items():
             row |= {
@@ -285,13 +292,13 @@ def readers():
         every = {name: np.concatenate([*some.values()]) for name, some in {**rules, "reader": hits}.items()}
         row |= {f"all, {name}": some.mean() for name, some in every.items()}
         row |= {f"all, p against {name}": swapped(every[name], every["reader"]) for name in rules}
-        batch = answering.stack_rows(
-            [r for i in items for r in answering.lay_out(tokenizer, i.question, i.passage, 128)],
+        batch = answering.pad_windows(
+            [r for i in items for r in answering.split_windows(tokenizer, i.question, i.passage, 128)],
             tokenizer.pad,
         )
         with evaluating(reader):
             scores = torch.cat(
-                [answering.edge_scores(reader, batch[i : i + 100]) for i in range(0, len(batch), 100)]
+                [answering.start_end_scores(reader, batch[i : i + 100]) for i in range(0, len(batch), 100)]
             )
         s, e = scores.argmax(1).T
         row["misfit"] = float(((s > e) | (e - s >= 8) | ((s == 0) != (e == 0))).double().mean())
@@ -301,7 +308,7 @@ def readers():
 
 
 def writers():
-    items, learn = asked_items(), questions.write_items(60_000, False)
+    items, learn = asked_items(), questions.make_questions(60_000, False)
     for seed in SEEDS:
         tokenizer = mask_tokenizer()
         reader = READERS[seed] if seed in READERS else trained_reader(seed, 1500, learn=learn)[0]
@@ -316,28 +323,29 @@ def writers():
                 answering.answer_loss,
                 Recipe(steps=1000, lr=6e-3, muon=True, every=1000, seed=seed),
             )
-            said = answering.write_answers(writer, tokenizer, items)
+            said = answering.generate_answers(writer, tokenizer, items)
             row = {"seed": seed, "steps": 1000, "start": start}
             row |= {kind: hits.mean() for kind, hits in per_kind(items, said).items()}
-            fates = [answering.fate(i, x) for i, x in zip(items, said, strict=True)]
+            fates = [answering.classify_answer(i, x) for i, x in zip(items, said, strict=True)]
             row |= {fate: fates.count(fate) for fate in ("right", "from the passage", "silent", "invented")}
             row |= {
                 f"invented, {kind}": sum(
                     f == "invented" and i.kind == kind for f, i in zip(fates, items, strict=True)
                 )
-                for kind in questions.KINDS
+                for kind in questions.QUESTION_KINDS
             }
             yield row
 
 
 def marks():
-    items, learn = asked_items(), questions.write_items(60_000, False)
+    items, learn = asked_items(), questions.make_questions(60_000, False)
     for steps in (80, 400):
         for seed in SEEDS:
             for segments in (4, 2):
                 reader, tokenizer, history = trained_reader(seed, steps, segments, learn)
                 hits = per_kind(
-                    items, answering.answer(reader, tokenizer, [(i.question, i.passage) for i in items])
+                    items,
+                    answering.answer_question(reader, tokenizer, [(i.question, i.passage) for i in items]),
                 )
                 loss = sum(r["loss"] for r in history[-20:]) / 20
                 yield {
@@ -354,21 +362,24 @@ def marks():
 
 
 def summaries():
-    learn, held = summarization.story_pairs(20_000)
-    tokenizer = Tokenizer.load(shipped("summarization.tokenizer.json"))
+    learn, held = summarization.make_story_pairs(20_000)
+    tokenizer = Tokenizer.load(shipped_path("summarization.tokenizer.json"))
     documents, references = [p.document for p in held], [p.summary for p in held]
     best = [
         max(summarization.sentences(p.document), key=lambda s, p=p: float(rouge([s], [p.summary])))
         for p in held
     ]
-    glue = summarization.learn_glue(learn[:6000])
+    glue = summarization.learn_allowed_words(learn[:6000])
     strange = [re.sub(rf"\b{d.split()[2]}\b", "Lily", d) for d in documents[:100]]
     retold = {
-        name: [summarization.retold(d, lines) for d in documents]
-        for name, lines in (("reworded", summarization.REWORDED), ("reordered", summarization.REORDERED))
+        name: [summarization.template_summary(d, lines) for d in documents]
+        for name, lines in (
+            ("reworded", summarization.REWORDED_TEMPLATES),
+            ("reordered", summarization.REORDERED_TEMPLATES),
+        )
     }
     rng = random.Random(0)
-    outside, inside = [[summarization.falsify(p, rng, kind) for p in held] for kind in (False, True)]
+    outside, inside = [[summarization.corrupt_summary(p, rng, kind) for p in held] for kind in (False, True)]
     for seed in SEEDS:
         torch.manual_seed(seed)
         model = EncoderDecoder(
@@ -391,9 +402,11 @@ def summaries():
             }
 
         def believed(texts, model=model):
-            return summarization.belief(model, tokenizer, [*map(summarization.Pair, documents, texts)])
+            return summarization.lowest_logprobs(
+                model, tokenizer, [*map(summarization.Pair, documents, texts)]
+            )
 
-        threshold = np.quantile(summarization.belief(model, tokenizer, learn[:400]), 0.01)
+        threshold = np.quantile(summarization.lowest_logprobs(model, tokenizer, learn[:400]), 0.01)
         row["threshold as a probability"] = float(np.exp(threshold))
         for name, texts in {"true": references, "extrinsic": outside, "intrinsic": inside, **retold}.items():
             row[f"belief flags {name}"] = float(np.mean(believed(texts) < threshold))
@@ -403,7 +416,12 @@ def summaries():
         lily = summarization.summarize(model, tokenizer, strange)
         row["keeps Lily"] = float(np.mean(["Lily" in s for s in lily]))
         row["Lily, a word from nowhere"] = float(
-            np.mean([bool(summarization.unsupported(d, s, glue)) for d, s in zip(strange, lily, strict=True)])
+            np.mean(
+                [
+                    bool(summarization.unsupported_words(d, s, glue))
+                    for d, s in zip(strange, lily, strict=True)
+                ]
+            )
         )
         yield row
 

@@ -25,14 +25,17 @@ from typing import NamedTuple
 from llmlab.checks import SEED, SIZE, check_arguments, number, whole
 
 # %% ../../nbs/20_code.ipynb #c0de004d
-QUIET = threading.Lock()  # which warnings are heard is one setting for all threads
+WARNINGS_LOCK = threading.Lock()  # which warnings are heard is one setting for all threads
 
 
 # %% ../../nbs/20_code.ipynb #c0de000c
 def parses(code: str) -> bool:
     "Whether Python's own grammar accepts it; nothing is run."
     try:
-        with QUIET, warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # of 1if and the like
+        with (
+            WARNINGS_LOCK,
+            warnings.catch_warnings(action="ignore", category=SyntaxWarning),
+        ):  # of 1if and the like
             ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
@@ -40,7 +43,7 @@ def parses(code: str) -> bool:
 
 
 # %% ../../nbs/20_code.ipynb #c0de000f
-LIMITS = """
+SET_LIMITS = """
 import os, resource, sys
 from os.path import realpath
 
@@ -61,7 +64,7 @@ for what, most in limits.items():
 """
 
 # %% ../../nbs/20_code.ipynb #c0de0011
-WATCH = """
+AUDIT_HOOK = """
 import _posixsubprocess  # asyncio imports it, too, so it is here, but what starts a process is taken out below
 
 readable = tuple(realpath(folder) + os.sep for folder in (os.path.dirname(os.__file__), *time_zones))
@@ -97,7 +100,7 @@ _posixsubprocess.fork_exec = lambda *args: watch("subprocess.fork_exec", args)
 """
 
 # %% ../../nbs/20_code.ipynb #c0de0013
-RUN = """
+RUN_AND_REPORT = """
 source, *calls = sys.stdin.read().split(chr(0))  # no program holds this character
 
 class Source:  # inspect and doctest ask the loader of a module for its text
@@ -171,13 +174,13 @@ def run_program(
     read, write = os.pipe()
     with tempfile.TemporaryDirectory() as folder, open(read, "rb") as report:
         numbers = [str(write), nonce, str(seconds), str(megabytes), sysconfig.get_config_var("TZPATH") or ""]
-        arguments = [sys.executable, "-I", "-S", "-c", LIMITS + WATCH + RUN, *numbers]
+        arguments = [sys.executable, "-I", "-S", "-c", SET_LIMITS + AUDIT_HOOK + RUN_AND_REPORT, *numbers]
         alone = dict(cwd=folder, env={}, start_new_session=True, pass_fds=(write,))
         silent = dict(stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         child = subprocess.Popen(arguments, **alone, **silent)
         os.close(write)
         ended = wait_for(child, "\0".join([program, *calls]).encode("utf-8", "replace"), 3 * seconds + 2)
-        return verdict(report.read(20_000).decode("utf-8", "replace"), nonce, ended, seconds, len(calls))
+        return read_report(report.read(20_000).decode("utf-8", "replace"), nonce, ended, seconds, len(calls))
 
 
 # %% ../../nbs/20_code.ipynb #c0de0017
@@ -195,14 +198,14 @@ def wait_for(child: subprocess.Popen, program: bytes, seconds: int) -> int | Non
 
 
 # %% ../../nbs/20_code.ipynb #c0de0018
-def verdict(report: str, nonce: str, ended: int | None, seconds: int, asked: int = 0) -> Outcome:
+def read_report(report: str, nonce: str, ended: int | None, seconds: int, asked: int = 0) -> Outcome:
     "What the report says, if it carries the number of this run; else why there is none."
     if report.startswith(nonce):
         said, *answers = report.removeprefix(nonce + " ").split("\0")
         status, _, detail = said.partition(" ")
         if status != "passed":
             return Outcome(status, detail)
-        values = [value for answer in answers for value in read_plain(answer)]
+        values = [value for answer in answers for value in parse_answer(answer)]
         if len(values) == asked:
             return Outcome(status, detail, tuple(values))
         return Outcome("failed", f"{len(values)} readable answers to {asked} calls")
@@ -212,25 +215,26 @@ def verdict(report: str, nonce: str, ended: int | None, seconds: int, asked: int
 
 
 # %% ../../nbs/20_code.ipynb #c0de0019
-def read_plain(answer: str) -> list:
+def parse_answer(answer: str) -> list:
     "The value that the text of an answer stands for; nothing of it is run. An empty list: it stands for none."
     try:
         tree = ast.parse(answer, mode="eval").body
-        return [plain_value(tree)]
+        return [literal_value(tree)]
     except (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
         return []
 
 
-def plain_value(node: ast.expr):
+def literal_value(node: ast.expr):
     "A literal, float('…'), or list([…]), tuple([…]), set([…]) of them, as the child writes them."
     if isinstance(node, ast.Call) and node.func.id == "float":
         return float(node.args[0].value)
     if isinstance(node, ast.Call):
         make = {"list": list, "tuple": tuple, "set": set}[node.func.id]
-        return make(plain_value(inner) for inner in node.args[0].elts)
+        return make(literal_value(inner) for inner in node.args[0].elts)
     if isinstance(node, ast.Dict):
         return {
-            plain_value(key): plain_value(value) for key, value in zip(node.keys, node.values, strict=True)
+            literal_value(key): literal_value(value)
+            for key, value in zip(node.keys, node.values, strict=True)
         }
     return ast.literal_eval(node)
 
@@ -243,7 +247,7 @@ def check_limits(seconds, megabytes):
 
 
 # %% ../../nbs/20_code.ipynb #c0de0020
-REDUCE = {
+REDUCTIONS = {
     "sum({})": ["the sum of", "the total of"],
     "max({}, default=0)": ["the largest of", "the maximum of"],
     "min({}, default=0)": ["the smallest of", "the minimum of"],
@@ -254,7 +258,7 @@ REDUCE = {
 }
 
 # %% ../../nbs/20_code.ipynb #c0de0021
-EACH = {
+MAPPINGS = {
     "x": ["the items", "the numbers"],
     "x * {n}": ["{n} times the items", "the items multiplied by {n}"],
     "x + {n}": ["the items plus {n}", "the items increased by {n}"],
@@ -265,7 +269,7 @@ EACH = {
 }
 
 # %% ../../nbs/20_code.ipynb #c0de0022
-KEEP = {
+FILTERS = {
     "": ["", ""],
     "x > {m}": ["that are above {m}", "that are greater than {m}"],
     "x < {m}": ["that are below {m}", "that are less than {m}"],
@@ -275,11 +279,11 @@ KEEP = {
     "x != {m}": ["that are not {m}", "that differ from {m}"],
     "x > 0": ["that are positive", "that are above zero"],
 }
-KINDS = [(reduce, each, keep) for reduce in REDUCE for each in EACH for keep in KEEP]
+TASK_KINDS = [(reduce, each, keep) for reduce in REDUCTIONS for each in MAPPINGS for keep in FILTERS]
 
 
 # %% ../../nbs/20_code.ipynb #c0de0023
-class Task(NamedTuple):
+class CodeTask(NamedTuple):
     "Something to program."
 
     kind: tuple[str, str, str]  # reduce, each, keep
@@ -289,7 +293,7 @@ class Task(NamedTuple):
 
 
 # %% ../../nbs/20_code.ipynb #c0de0024
-def write_task(kind: tuple[str, str, str], rng: random.Random) -> Task:
+def make_code_task(kind: tuple[str, str, str], rng: random.Random) -> CodeTask:
     "A task of this kind: wording, numbers, names and test inputs are drawn."
     reduce, each, keep = kind
     name, n, m = (
@@ -297,17 +301,22 @@ def write_task(kind: tuple[str, str, str], rng: random.Random) -> Task:
         rng.randint(2, 9),
         rng.randint(2, 9),
     )
-    phrases = [rng.choice(REDUCE[reduce]), rng.choice(EACH[each]), f"of {name}", rng.choice(KEEP[keep])]
+    phrases = [
+        rng.choice(REDUCTIONS[reduce]),
+        rng.choice(MAPPINGS[each]),
+        f"of {name}",
+        rng.choice(FILTERS[keep]),
+    ]
     words = " ".join(phrase for phrase in phrases if phrase).format(n=n, m=m)
     items = f"{each} for x in {name} if {keep}" if keep else f"{each} for x in {name}"
     items = f"({items})" if "," in reduce else items
     prompt = f'def f({name}):\n    """Return {words}."""\n    return'
     solution = f" {reduce.format(items.format(n=n, m=m))}\n"
-    return Task(kind, prompt, solution, write_tests(prompt + solution, rng))
+    return CodeTask(kind, prompt, solution, make_tests(prompt + solution, rng))
 
 
 # %% ../../nbs/20_code.ipynb #c0de0025
-def write_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], ...]:
+def make_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], ...]:
     "Five calls of f, with what the right program returns; one list is empty."
     names = {}
     exec(program, names)  # written by the grammar above, not by a model
@@ -317,23 +326,23 @@ def write_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], .
 
 # %% ../../nbs/20_code.ipynb #c0de0027
 @check_arguments(n=SIZE, held=number(above=0, below=1), seed=SEED)
-def tasks(
+def make_code_tasks(
     n: int = 6000,  # tasks to learn from
     held: float = 0.9,  # share of the combinations to hold out
     seed: int = 0,
-) -> tuple[list[Task], list[Task]]:  # to learn from; one of each held-out combination
+) -> tuple[list[CodeTask], list[CodeTask]]:  # to learn from; one of each held-out combination
     "Tasks whose held-out combinations of reduce, each and keep occur nowhere else."
     rng = random.Random(seed)
-    kinds = rng.sample(KINDS, len(KINDS))
+    kinds = rng.sample(TASK_KINDS, len(TASK_KINDS))
     cut = max(1, int(held * len(kinds)))
-    return [write_task(rng.choice(kinds[cut:]), rng) for _ in range(n)], [
-        write_task(kind, rng) for kind in kinds[:cut]
+    return [make_code_task(rng.choice(kinds[cut:]), rng) for _ in range(n)], [
+        make_code_task(kind, rng) for kind in kinds[:cut]
     ]
 
 
 # %% ../../nbs/20_code.ipynb #c0de0036
-def passing(
-    task: Task,
+def count_passing(
+    task: CodeTask,
     completions: Sequence[str],  # each goes on after task.prompt
     run: Callable[..., Outcome] = run_program,
 ) -> int:

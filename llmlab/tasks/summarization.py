@@ -25,7 +25,7 @@ from llmlab.figures.maps import strings
 # %% ../../nbs/19_summarization.ipynb #489a025a
 from llmlab.figures.views import View
 from llmlab.generation import Beams, beam_search
-from llmlab.losses import counted
+from llmlab.losses import mean_over
 from llmlab.metrics import Score, device_of, evaluating, from_rows, interval, ratio
 from llmlab.overlap import characters, grams, rouge, rouge_words
 
@@ -51,7 +51,7 @@ from llmlab.transformer import EncoderDecoder
 
 
 # %% ../../nbs/19_summarization.ipynb #7c15fe8d
-def checked(document: str, k: int) -> list[str]:
+def checked_sentences(document: str, k: int) -> list[str]:
     "The sentences of a document that can give k; of fewer than k, all are taken."
     found = sentences(document)
     if not found:
@@ -63,11 +63,11 @@ def checked(document: str, k: int) -> list[str]:
 @check_arguments(k=SIZE)
 def lead(document: str, k: int = 1) -> str:
     "The first k sentences, or all."
-    return join_sentences(checked(document, k)[:k])
+    return join_sentences(checked_sentences(document, k)[:k])
 
 
 # %% ../../nbs/19_summarization.ipynb #db391904
-def similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
+def sentence_similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
     "Shared words of each two sentences, over the logarithms of their lengths; 0 on the diagonal."
     bags = [set(characters(part)) for part in parts]
     size = np.log1p([len(bag) for bag in bags])
@@ -97,13 +97,13 @@ def pagerank(
 @check_arguments(k=SIZE)
 def textrank(document: str, k: int = 1) -> str:
     "The k sentences with the highest rank, or all, in the order of the document; of equals the first."
-    found = checked(document, k)
-    best = np.argsort(-pagerank(similarity(found)).round(9), kind="stable")[:k]
+    found = checked_sentences(document, k)
+    best = np.argsort(-pagerank(sentence_similarity(found)).round(9), kind="stable")[:k]
     return join_sentences([found[i] for i in sorted(best)])
 
 
 # %% ../../nbs/19_summarization.ipynb #e518dafe
-def facts(story: str) -> list[str]:
+def story_choices(story: str) -> list[str]:
     "What was chosen in a story of chapter 2's grammar."
     read, said = Read(story), []
 
@@ -116,7 +116,7 @@ def facts(story: str) -> list[str]:
 
 
 # %% ../../nbs/19_summarization.ipynb #eabf11c6
-LINES = {  # 0 name, 1 place, 2 pet, 3 colour, 4 thing, 6 seat, 9 and 10 what came of the turn
+SUMMARY_TEMPLATES = {  # 0 name, 1 place, 2 pet, 3 colour, 4 thing, 6 seat, 9 and 10 what came of the turn
     "put": "{0} left a {3} {4} {9} the {6} in the {1}, and the {2} {10}.",
     "lost": "The {2} of {0} found the lost {3} {4} by the {9} in the {1}.",
     "gave": "In the {1} the {2} of {0} received a {3} {4} as a present, and {0} {9}.",
@@ -131,19 +131,19 @@ class Pair(NamedTuple):
 
 
 # %% ../../nbs/19_summarization.ipynb #cbc32c88
-def with_summary(story: str) -> Pair:
+def story_pair(story: str) -> Pair:
     "A story of the grammar of chapter 2, and what happened in it."
-    said = facts(story)
-    return Pair(story, LINES[said[8]].format(*said))
+    said = story_choices(story)
+    return Pair(story, SUMMARY_TEMPLATES[said[8]].format(*said))
 
 
 # %% ../../nbs/19_summarization.ipynb #3945a1a1
 @check_arguments(n=SIZE, tests=SIZE, seed=SEED)
-def story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
+def make_story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
     "n stories to learn from, and others to test with; a colour with its thing, such as red cup, stands on one side only."
     sides, wanted = ([], []), (n, tests)
     for _, story in stories(seed):
-        pair, thing = with_summary(story), " ".join(story.split(".")[0].split()[-2:])
+        pair, thing = story_pair(story), " ".join(story.split(".")[0].split()[-2:])
         side = held_out(thing, 0.2)
         if len(sides[side]) < wanted[side]:
             sides[side].append(pair)
@@ -200,7 +200,7 @@ class PairBatches:
 
 
 # %% ../../nbs/19_summarization.ipynb #670bb008
-def token_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[Tensor, Tensor]:
+def summary_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[Tensor, Tensor]:
     "ln p of each token of the summary, after those before it, and which of them are there."
     source, real, target = split_batch(batch)
     logits = model(source, target[:, :-1].clamp(min=0), real)
@@ -208,10 +208,10 @@ def token_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[
     return logits.log_softmax(-1).gather(-1, said[..., None])[..., 0].masked_fill(~there, 0.0), there
 
 
-@counted(written_targets)
+@mean_over(written_targets)
 def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean -ln p of a token of the summary."
-    logp, there = token_logprobs(model, batch)
+    logp, there = summary_logprobs(model, batch)
     return -logp.sum() / there.sum()
 
 
@@ -264,7 +264,7 @@ def docstring_pairs(
 
 
 # %% ../../nbs/19_summarization.ipynb #66202708
-def marks(pair: Pair) -> set[str]:
+def leakage_keys(pair: Pair) -> set[str]:
     "Document, summary, and each sentence of five words or more, in lower case."
     parts = [s for s in sentences(pair.document) + sentences(pair.summary) if count_words(s) >= 5]
     return {key(part).lower() for part in (*pair, *parts)}
@@ -275,9 +275,11 @@ def marks(pair: Pair) -> set[str]:
 def split_pairs(pairs: Sequence[Pair], share: float = 0.2) -> tuple[list[Pair], list[Pair]]:
     "To learn from, and to test with: no document, summary or long sentence stands on both sides."
     tests = [pair for pair in pairs if held_out(key(pair.summary).lower(), share)]
-    taken = set().union(*map(marks, tests))
+    taken = set().union(*map(leakage_keys, tests))
     learn = [
-        pair for pair in pairs if not held_out(key(pair.summary).lower(), share) and not marks(pair) & taken
+        pair
+        for pair in pairs
+        if not held_out(key(pair.summary).lower(), share) and not leakage_keys(pair) & taken
     ]
     if not tests or not learn:
         raise ValueError(
@@ -296,7 +298,7 @@ class Fragment(NamedTuple):
 
 
 # %% ../../nbs/19_summarization.ipynb #3793c29f
-def fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
+def copied_fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
     "Longest copied runs, from left to right: ('a b c d', 'b c x a') -> b c, a"
     found, at = [], 0
     while at < len(summary):
@@ -310,12 +312,12 @@ def fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
 
 
 # %% ../../nbs/19_summarization.ipynb #33af5ca1
-def copying(document: str, summary: str) -> dict[str, float]:
+def extractiveness(document: str, summary: str) -> dict[str, float]:
     "Coverage and density of the copied fragments, and the share of new words and pairs."
     source, said = characters(document), characters(summary)
     if not source or not said:
         raise ValueError(f"document {document!r}, summary {summary!r}: give two texts with words in them")
-    lengths, new = np.array([fragment.length for fragment in fragments(source, said)]), {}
+    lengths, new = np.array([fragment.length for fragment in copied_fragments(source, said)]), {}
     for n in (1, 2):
         mine, theirs = grams(said, n), grams(source, n)
         new[f"new {n}-grams"] = sum(m for gram, m in mine.items() if gram not in theirs) / max(
@@ -325,15 +327,15 @@ def copying(document: str, summary: str) -> dict[str, float]:
 
 
 # %% ../../nbs/19_summarization.ipynb #368cd743
-def pieces(text: str) -> list[str]:
-    "Gap, word, gap, word, …, gap: pieces('A cat.') -> ['', 'A', ' ', 'cat', '.']"
+def gaps_and_words(text: str) -> list[str]:
+    "Gap, word, gap, word, …, gap: gaps_and_words('A cat.') -> ['', 'A', ' ', 'cat', '.']"
     return strings(split_gaps(text))
 
 
 # %% ../../nbs/19_summarization.ipynb #40b09cd6
 def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries: {who wrote it: summary}
     "Which phrases of a summary stand in the document, and where. State: who, at (the phrase)."
-    texts = [pieces(text) for text in (document, *summaries.values())]
+    texts = [gaps_and_words(text) for text in (document, *summaries.values())]
     source, *said = [[word.lower() for word in text[1::2]] for text in texts]
     if not source or not summaries:
         raise ValueError(
@@ -341,7 +343,7 @@ def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries
         )
     names = strings(summaries)
     rows = [
-        dict(name=name, pieces=text, fragments=[[*f] for f in fragments(source, words)])
+        dict(name=name, pieces=text, fragments=[[*f] for f in copied_fragments(source, words)])
         for name, text, words in zip(names, texts[1:], said, strict=True)
     ]
     alt = f"A document of {len(source)} words, and which phrases of {', '.join(names)} stand in it."
@@ -350,7 +352,7 @@ def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries
 
 # %% ../../nbs/19_summarization.ipynb #b69ff8c8
 @check_arguments(share=SHARE)
-def learn_glue(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
+def learn_allowed_words(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
     "Words that are missing in the source in at least this share of the references that use them."
     used, missing = Counter(), Counter()
     for pair in pairs:
@@ -360,7 +362,7 @@ def learn_glue(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
     return {word for word, n in missing.items() if n >= share * used[word] and n >= 3}
 
 
-def unsupported(document: str, summary: str, glue: Iterable[str] = ()) -> list[str]:
+def unsupported_words(document: str, summary: str, glue: Iterable[str] = ()) -> list[str]:
     "Words of the summary that are neither in the document nor glue."
     known = {*characters(document), *glue}
     return [word for word in characters(summary) if word not in known]
@@ -370,7 +372,7 @@ def unsupported(document: str, summary: str, glue: Iterable[str] = ()) -> list[s
 NOUNS = [list(NAMES), PLACES, PETS, COLOURS, THINGS, SEATS]
 
 
-def falsify(
+def corrupt_summary(
     pair: Pair,
     rng: random.Random,
     inside: bool = False,  # True: the wrong word is a noun of the document
@@ -390,7 +392,7 @@ def falsify(
 
 
 # %% ../../nbs/19_summarization.ipynb #0183627e
-def detection(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score]:
+def detection_scores(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score]:
     "Precision and recall of a detector of false sentences, with their intervals."
     flagged, false = np.asarray(flagged, bool), np.asarray(false, bool)
     if flagged.shape != false.shape or not flagged.any() or not false.any():
@@ -407,7 +409,7 @@ def detection(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score
 
 # %% ../../nbs/19_summarization.ipynb #79f766cb
 @torch.no_grad()
-def belief(
+def lowest_logprobs(
     model: EncoderDecoder, tokenizer: Tokenizer, pairs: Sequence[Pair]
 ) -> Float[np.ndarray, " n"]:  # nats
     "ln p of the least likely token of each summary, given its document."
@@ -416,24 +418,24 @@ def belief(
     with evaluating(model):
         for at in range(0, len(both), 100):
             batch = stacked(both[at : at + 100]).to(device_of(model))
-            found.append(token_logprobs(model, batch)[0].amin(1))
+            found.append(summary_logprobs(model, batch)[0].amin(1))
     return torch.cat(found).cpu().numpy()
 
 
 # %% ../../nbs/19_summarization.ipynb #a19f7610
-REWORDED = {  # as LINES, with other words
+REWORDED_TEMPLATES = {  # as SUMMARY_TEMPLATES, with other words
     "put": "In the {1}, {0} set down a {3} {4} {9} the {6}, and the {2} {10}.",
     "lost": "{0}'s {2} discovered the missing {3} {4} by the {9} in the {1}.",
     "gave": "{0}'s {2} was given a {3} {4} as a gift in the {1}, and {0} {9}.",
 }
-REORDERED = {  # as LINES, with the same words
+REORDERED_TEMPLATES = {  # as SUMMARY_TEMPLATES, with the same words
     "put": "In the {1} {0} left a {3} {4} {9} the {6}, and the {2} {10}.",
     "lost": "By the {9} in the {1} the {2} of {0} found the lost {3} {4}.",
     "gave": "The {2} of {0} received a {3} {4} as a present in the {1}, and {0} {9}.",
 }
 
 
-def retold(story: str, lines: dict[str, str]) -> str:
-    "The true summary of a story in these lines: REWORDED or REORDERED."
-    said = facts(story)
+def template_summary(story: str, lines: dict[str, str]) -> str:
+    "The true summary of a story in other words: REWORDED_TEMPLATES, or REORDERED_TEMPLATES."
+    said = story_choices(story)
     return lines[said[8]].format(*said)
