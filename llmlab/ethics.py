@@ -16,13 +16,13 @@ import numpy as np
 
 # %% ../nbs/32_ethics.ipynb #d43b4d22
 from llmlab.cache import pad
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, number
+from llmlab.checks import COUNT, SEED, SIZE, check_arguments, real_number
 from llmlab.choosing import sign_test
 from llmlab.cost import read_table
 from llmlab.masked import SPECIAL, pseudo_logprobs
-from llmlab.metrics import Score, device_of, evaluating, from_rows, interval, paired_test
+from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, paired_test, score_from_rows
 from llmlab.overlap import mean_score
-from llmlab.segmentation import whole_words
+from llmlab.segmentation import names_pattern
 
 
 # %% ../nbs/32_ethics.ipynb #9c75c24b
@@ -95,13 +95,13 @@ def counterfactual_bias(
 
 
 # %% ../nbs/32_ethics.ipynb #38b63eb6
-@check_arguments(level=number(above=0, below=1), seed=SEED)
+@check_arguments(level=real_number(above=0, below=1), seed=SEED)
 def with_interval(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
     "The score with interval (low, high) and with p, the chance of a value as far from 0 if each unit's sign were a coin's."
     units = getattr(found, "units", None) if units is None else units
     nothing = mean_score(np.zeros(len(found.rows)), found.name)
     made, p = (
-        interval(found, level, units=units, seed=seed),
+        bootstrap_interval(found, level, units=units, seed=seed),
         paired_test(nothing, found, units=units, seed=seed),
     )
     made.recipe["p"] = float(p)
@@ -197,7 +197,7 @@ def weat(
         )
     p, exact = permutation_p_value(np.array([*x, *y]), draws, seed)
     each = np.stack([x, y, x**2 + y**2, np.ones(len(x))], 1)
-    return from_rows(each, effect_size, "WEAT effect size", targets=len(x), p=p, exact=exact)
+    return score_from_rows(each, effect_size, "WEAT effect size", targets=len(x), p=p, exact=exact)
 
 
 # %% ../nbs/32_ethics.ipynb #72697938
@@ -291,7 +291,7 @@ def counterfactual_augmentation(
     "Every text, and after it its twin with the groups swapped where that changes something."
     check_pairs(a, b)
     other = dict(zip([*a, *b], [*b, *a], strict=True))
-    swap = whole_words(other)
+    swap = names_pattern(other)
     return [t for text in texts for t in dict.fromkeys((text, swap.sub(lambda m: other[m[0]], text)))]
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/33_horizons.ipynb #ece513b1
-from llmlab.checks import SEED, SIZE, check_arguments, check_sizes, number
+from llmlab.checks import SEED, SIZE, check_arguments, check_sizes, real_number
 from llmlab.cost import (
     approximate_training_flops,
     forward_flops,
@@ -273,7 +273,7 @@ class Captioner(nn.Module):
 
 
 # %% ../nbs/33_horizons.ipynb #03f264bd
-@check_arguments(temperature=number(low=0))
+@check_arguments(temperature=real_number(low=0))
 def write_captions(
     model: nn.Module,  # a Captioner
     images: Float[Tensor, "b h w 3"],

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 # %% ../nbs/workshop/hub.ipynb #c06a22b1
-from llmlab.checks import inside, read_json, read_text, require
+from llmlab.checks import path_inside, read_json, read_small_file, require
 from llmlab.storage import FLOATS, open_weights, own_tensors
 
 # %% ../nbs/workshop/hub.ipynb #a71b6114
@@ -36,7 +36,7 @@ def read_shard_index(
     places = read_json(path, limit=32_000_000, values=1_000_000).get("weight_map")
     fits = isinstance(places, dict) and places
     require(fits, f"{path} has no weight_map of tensors and files: copy the folder again, whole")
-    files = {name: inside(path.parent, name) for name in {str(place) for place in places.values()}}
+    files = {name: path_inside(path.parent, name) for name in {str(place) for place in places.values()}}
     require(
         all(isinstance(place, str) for place in places.values()),
         f"{path} names files by something else than text",
@@ -176,7 +176,7 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
         path.is_file(),
         f"{path.parent} lacks {path.name}: a model folder holds config.json, model.safetensors, tokenizer.json",
     )
-    text = read_text(path, 64_000_000)
+    text = read_small_file(path, 64_000_000)
     try:
         return tokenizers.Tokenizer.from_buffer(text)
     except BaseException as error:
@@ -248,7 +248,7 @@ def read_pooling(
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         ours = "Transformer, Pooling and perhaps Normalize"
         return Pooling(problem=f"{folder} makes vectors by {', '.join(kinds)}, expected {ours}")
-    path = inside(folder, steps[1][1]) / "config.json"
+    path = path_inside(folder, steps[1][1]) / "config.json"
     theirs = read_json(path)
     modes = pooling_modes(theirs)
     size = theirs.get("word_embedding_dimension", theirs.get("embedding_dimension", width))

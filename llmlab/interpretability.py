@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/31_interpretability.ipynb #4c45b5ce
 from llmlab.attention import Tape, merge_heads, record, split_heads
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, number, optional, require
+from llmlab.checks import COUNT, SEED, SIZE, check_arguments, optional, real_number, require
 from llmlab.masked import MaskedLM
 from llmlab.metrics import evaluating
 from llmlab.transformer import Attention, Decoder
@@ -366,7 +366,7 @@ def integrated_gradients(
 
 
 # %% ../nbs/31_interpretability.ipynb #8a4447f6
-@check_arguments(decay=number(low=0))
+@check_arguments(decay=real_number(low=0))
 def linear_probe(
     x: Float[Tensor, "n d"],  # hidden vectors
     y: Int[Tensor, " n"],  # the class of each, from 0

@@ -22,7 +22,7 @@ from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, re
 from llmlab.losses import mean_over
 from llmlab.metrics import device_of, evaluating
 from llmlab.segmentation import UNSPACED, split_gaps
-from llmlab.tokens import Tokenizer, words
+from llmlab.tokens import Tokenizer, pre_tokenize
 from llmlab.transformer import Config, Encoder, activation, check_ids, init_weights, norm
 
 # %% ../nbs/12_masked.ipynb #f8534ce6
@@ -35,7 +35,7 @@ def cut(text: str) -> list[str]:
     return [
         p
         for i, part in enumerate(re.split(r" ?(\[MASK\])", text))
-        for p in ([part] if i % 2 else words(part))
+        for p in ([part] if i % 2 else pre_tokenize(part))
     ]
 
 

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 
 # %% ../nbs/16_pretrained.ipynb #12c00006
 from llmlab import families
-from llmlab.adapters import as_engine, as_tokenizer, check_texts, pad_rows, rows_of, special_names
+from llmlab.adapters import (
+    as_fast_tokenizer,
+    as_tokenizer,
+    check_texts,
+    encode_texts,
+    pad_rows,
+    special_token_names,
+)
 from llmlab.chat import CHAT_TEMPLATE
 from llmlab.checkpoints import write_atomically
 from llmlab.checks import (
@@ -570,10 +577,10 @@ def sentence_embeddings(
     """
     how = choose_pooling(model, pooling, normalize)
     if isinstance(tokenizer, tokenizers.Tokenizer):
-        tokenizer = without_truncation(as_engine(tokenizer))
+        tokenizer = without_truncation(as_fast_tokenizer(tokenizer))
     texts = check_texts(texts)
     limit = min(model.cfg.context, how.max_length or model.cfg.context)
-    rows = rows_of(tokenizer, [text.lower() for text in texts] if how.lower else texts, limit, truncate)
+    rows = encode_texts(tokenizer, [text.lower() for text in texts] if how.lower else texts, limit, truncate)
     if how.mode == "cls":
         first = as_tokenizer(tokenizer).cls
         begun = first is not None and all(row[0] == first for row in rows)
@@ -709,8 +716,8 @@ def save_pretrained(
         tensors = {name.removeprefix(base): tensor for name, tensor in tensors.items()}
     files = {"model.safetensors": safetensors.torch.save(tensors, {"format": "pt"})}
     if tokenizer:
-        stored = without_truncation(as_engine(tokenizer))
-        facts = {f"{kind}_token": name for kind, name in special_names(stored).items()}
+        stored = without_truncation(as_fast_tokenizer(tokenizer))
+        facts = {f"{kind}_token": name for kind, name in special_token_names(stored).items()}
         ends = {
             f"{kind}_id": stored.token_to_id(name)
             for kind, name in facts.items()

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.chat import CHAT_TEMPLATE, Chat, apply_chat_template, split_special
+from llmlab.chat import CHAT_TEMPLATE, Chat, apply_chat_template, split_at_special_tokens
 from llmlab.pretrained import load_pretrained, save_pretrained
-from llmlab.text import corpus
-from llmlab.tokens import END, Tokenizer
+from llmlab.text import load_corpus
+from llmlab.tokens import END_OF_TEXT, Tokenizer
 from llmlab.transformer import Config, Decoder
 
 ROLES = ["system", "user", "assistant"]
 TOKENIZER = Tokenizer.train(
-    corpus("stories", 20_000).text, 400, special_tokens=[f"<|{role}|>" for role in ROLES]
+    load_corpus("stories", 20_000).text, 400, special_tokens=[f"<|{role}|>" for role in ROLES]
 )
 SIGN = TOKENIZER.special_tokens
 pieces = st.sampled_from([*SIGN, "<|", "|>", "user", "<|endof", "ไทย", "हिन्दी", "猫", "🐈‍⬛", "e\u0301"])
@@ -46,10 +46,10 @@ def test_a_conversation_by_hand():
     assert chat.ids == [
         SIGN["<|user|>"],
         *a,
-        SIGN[END],
+        SIGN[END_OF_TEXT],
         SIGN["<|assistant|>"],
         *b,
-        SIGN[END],
+        SIGN[END_OF_TEXT],
         SIGN["<|assistant|>"],
     ]
     assert chat.assistant == [False, False, False, False, True, True, False]
@@ -87,7 +87,7 @@ def test_what_the_assistant_wrote_is_marked(messages):
     ],
 )
 def test_special_tokens_in_a_text(text, names, parts):
-    assert split_special(text, names) == parts
+    assert split_at_special_tokens(text, names) == parts
 
 
 # ---- transformers

@@ -24,7 +24,7 @@ from llmlab.tasks.completion import (
     middle_nll,
     word_ends,
 )
-from llmlab.text import corpus
+from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, Decoder
@@ -229,7 +229,7 @@ def coder():
 
 
 def test_the_shipped_model_reads_what_stands_behind(coder):
-    rng, held = random.Random(5), corpus("stdlib").split()[1]
+    rng, held = random.Random(5), load_corpus("stdlib").split()[1]
     texts = [
         text
         for source in held.documents.values()

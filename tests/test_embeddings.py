@@ -7,7 +7,7 @@ import tokenizers
 import torch
 from tokenizers import processors
 
-from llmlab.adapters import check_texts, rows_of
+from llmlab.adapters import check_texts, encode_texts
 from llmlab.checkpoints import shipped_path
 from llmlab.hub import Pooling, read_pooling
 from llmlab.masked import MaskedLM, MaskTokenizer
@@ -315,9 +315,9 @@ def test_a_text_without_a_token_and_a_tokenizer_without_cls_are_named():
 
 
 def test_a_text_that_is_cut_keeps_the_tokens_around_it():
-    assert rows_of(words(), ["w5 w6 w7 w8"], 4, truncate=True) == [[2, 5, 6, 3]]
+    assert encode_texts(words(), ["w5 w6 w7 w8"], 4, truncate=True) == [[2, 5, 6, 3]]
     both = MaskTokenizer(Tokenizer.train("the cat sat on the mat " * 5, 270))
-    whole, [cut] = both.encode("the cat sat on"), rows_of(both, ["the cat sat on"], 4, truncate=True)
+    whole, [cut] = both.encode("the cat sat on"), encode_texts(both, ["the cat sat on"], 4, truncate=True)
     assert cut == [*whole[:3], both.sep]
     with pytest.raises(ValueError, match="2 tokens leave no room for text"):
-        rows_of(words(), ["w5 w6"], 2, truncate=True)
+        encode_texts(words(), ["w5 w6"], 2, truncate=True)

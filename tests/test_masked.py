@@ -32,7 +32,7 @@ from llmlab.masked import (
     rows,
 )
 from llmlab.metrics import accuracy, perplexity
-from llmlab.tokens import Tokenizer, words
+from llmlab.tokens import Tokenizer, pre_tokenize
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, count_parameters
 
@@ -78,7 +78,7 @@ def spaced(text):
 def test_text_without_gaps_is_tokenized_as_before(text):
     assert TOKENIZER.encode(text) == [TOKENIZER.cls, *TOKENIZER.base.encode(text), TOKENIZER.sep]
     numbers = [n for _, n in TOKENIZER.pieces(text)]
-    lengths = [len(TOKENIZER.base.encode(word)) for word in words(text)]
+    lengths = [len(TOKENIZER.base.encode(word)) for word in pre_tokenize(text)]
     assert numbers == [n for n, length in enumerate(lengths) for _ in range(length)]
 
 

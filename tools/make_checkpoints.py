@@ -51,8 +51,8 @@ from llmlab.tasks.translation import (
     translate,
     translation_loss,
 )
-from llmlab.text import corpus
-from llmlab.tokens import Tokenizer, engine
+from llmlab.text import load_corpus
+from llmlab.tokens import Tokenizer, fast_tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
@@ -150,7 +150,7 @@ def note(out, entries):
 
 
 def reference_gpt(args):
-    whole = corpus("reference")
+    whole = load_corpus("reference")
     learn, held = whole.split()
     tokenizer = Tokenizer.train(learn.text, 1024)
     ids, valid = ([tokenizer.eot, *tokenizer.encode_documents(part)] for part in (learn, held))
@@ -211,7 +211,7 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 def bert_tokenizer(text, vocab_size):
     "Our byte-level BPE with BERT's special tokens at its end, as `tokenizers` and `transformers` read it."
-    fast = engine(Tokenizer.train(text, vocab_size - len(SPECIAL) + 1))
+    fast = fast_tokenizer(Tokenizer.train(text, vocab_size - len(SPECIAL) + 1))
     fast.add_special_tokens([AddedToken(name, lstrip=name == "[MASK]", special=True) for name in SPECIAL])
     fast.decoder = decoders.ByteLevel()
     ends = [(name, fast.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
@@ -274,7 +274,7 @@ def masked_accuracy(model, batches, n=16):
 
 
 def stories_bert(args):
-    whole = corpus("stories")
+    whole = load_corpus("stories")
     learn, held = whole.split()
     tokenizer = bert_tokenizer(learn.text, 512)
     batches = Corrupted(learn.documents.values(), tokenizer, 64)
@@ -461,7 +461,7 @@ def summarization(args):
 
 
 def infilling(args):
-    learn, held = corpus("stdlib").split()
+    learn, held = load_corpus("stdlib").split()
     tokenizer = CodeTokenizer(Tokenizer.train(learn.text, 1500))
     model = Decoder(
         Config(tokenizer.vocab_size, context=160, layers=4, heads=4, d_model=128, position="rope")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from llmlab.checks import SEED, SIZE, check_arguments, number, whole
+from llmlab.checks import SEED, SIZE, check_arguments, integer, real_number
 
 # %% ../../nbs/20_code.ipynb #c0de004d
 WARNINGS_LOCK = threading.Lock()  # which warnings are heard is one setting for all threads
@@ -239,7 +239,7 @@ def literal_value(node: ast.expr):
     return ast.literal_eval(node)
 
 
-@check_arguments(seconds=SIZE, megabytes=whole(64, todo="a Python needs them to start"))
+@check_arguments(seconds=SIZE, megabytes=integer(64, todo="a Python needs them to start"))
 def check_limits(seconds, megabytes):
     "Numbers with which a Python can start."
     if os.name != "posix":
@@ -325,7 +325,7 @@ def make_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], ..
 
 
 # %% ../../nbs/20_code.ipynb #c0de0027
-@check_arguments(n=SIZE, held=number(above=0, below=1), seed=SEED)
+@check_arguments(n=SIZE, held=real_number(above=0, below=1), seed=SEED)
 def make_code_tasks(
     n: int = 6000,  # tasks to learn from
     held: float = 0.9,  # share of the combinations to hold out
