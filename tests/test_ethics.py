@@ -292,7 +292,7 @@ def test_the_interval_of_an_effect_holds_it():
     vectors = {f"x{i}": [1 + rng.normal(), rng.normal()] for i in range(12)} | {"a": [1, 0], "b": [0, 1]}
     vectors |= {f"y{i}": [rng.normal(), 1 + rng.normal()] for i in range(12)}
     found = weat(vectors, ([f"x{i}" for i in range(12)], [f"y{i}" for i in range(12)]), (["a"], ["b"]))
-    kept = ethics.interval(found)
+    kept = ethics.bootstrap_interval(found)
     assert kept.recipe["low"] < found < kept.recipe["high"] <= 2 and found.recipe["p"] < 0.05
 
 
