@@ -23,7 +23,16 @@ from torch import Tensor, nn
 # %% ../nbs/10_training.ipynb #b7e1f145
 from llmlab import checkpoints as files
 from llmlab.checkpoints import full_tensor
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, plain, require, whole_ids
+from llmlab.checks import (
+    COUNT,
+    SEED,
+    SIZE,
+    as_python_number,
+    check_arguments,
+    check_settings,
+    integer_ids,
+    require,
+)
 from llmlab.devices import (
     accelerator,
     flops_per_token,
@@ -111,7 +120,7 @@ class Batches:
         seed: int = 0,  # of the windows that are drawn
         starts=None,  # [k] where a window may begin; None: everywhere
     ):
-        ids = whole_ids(ids)
+        ids = integer_ids(ids)
         require(ids.ndim == 1, f"ids of shape {[*ids.shape]}, expected one long list: flatten them")
         self.ids = ids if isinstance(ids, np.ndarray) else ids.cpu().numpy()
         self.length, self.batch_size, self.seed = length, batch_size, seed
@@ -143,7 +152,7 @@ def window_starts(n: int, length: int, starts=None) -> tuple[int, Tensor | None]
         )
     if starts is None:
         return n - length + 1, None
-    starts = torch.as_tensor(whole_ids(starts, n, "starts")).long().flatten()
+    starts = torch.as_tensor(integer_ids(starts, n, "starts")).long().flatten()
     if not len(fitting := starts[starts <= n - length]):
         raise ValueError(f"no start leaves room for {length} tokens: give starts up to {n - length}")
     return len(fitting), fitting
@@ -326,7 +335,7 @@ def asked_to_stop(run, on_step, row) -> bool:
     answer = None
     if run.rank == 0:
         with preserve_random_states():
-            answer = plain(on_step(dict(row)))
+            answer = as_python_number(on_step(dict(row)))
     fits = answer is None or isinstance(answer, bool)
     require(fits, f"on_step answered {answer!r}: expected True to stop, None or False to go on")
     return run.agreed(bool(answer))

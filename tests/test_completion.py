@@ -229,7 +229,7 @@ def coder():
 
 
 def test_the_shipped_model_reads_what_stands_behind(coder):
-    rng, held = random.Random(5), corpus("stdlib").split()[1]
+    rng, held = random.Random(5), load_corpus("stdlib").split()[1]
     texts = [
         text
         for source in held.documents.values()

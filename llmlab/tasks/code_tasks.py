@@ -8,7 +8,7 @@ import itertools
 import random
 from typing import NamedTuple
 
-from llmlab.checks import SEED, SIZE, check_arguments, number
+from llmlab.checks import SEED, SIZE, check_arguments, real_number
 
 # %% ../../nbs/workshop/code_tasks.ipynb #56ad3381
 REDUCTIONS = {
@@ -92,7 +92,7 @@ def make_tests(program: str, rng: random.Random) -> tuple[tuple[str, object], ..
 
 
 # %% ../../nbs/workshop/code_tasks.ipynb #ebe4103e
-@check_arguments(n=SIZE, held=number(above=0, below=1), seed=SEED)
+@check_arguments(n=SIZE, held=real_number(above=0, below=1), seed=SEED)
 def make_code_tasks(
     n: int = 6000,  # tasks to learn from
     held: float = 0.9,  # share of the combinations to hold out

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 # %% ../../nbs/workshop/sandbox.ipynb #31ed6f35
-from llmlab.checks import SIZE, check_arguments, require, whole
+from llmlab.checks import SIZE, check_arguments, integer, require
 
 # %% ../../nbs/workshop/sandbox.ipynb #c9a9ee8b
 WARNINGS_LOCK = threading.Lock()
@@ -223,7 +223,7 @@ def read_message(message: str, n_calls: int) -> Outcome:
 
 
 # %% ../../nbs/workshop/sandbox.ipynb #dbf69088
-@check_arguments(seconds=SIZE, megabytes=whole(64, todo="a Python needs them to start"))
+@check_arguments(seconds=SIZE, megabytes=integer(64, todo="a Python needs them to start"))
 def check_limits(seconds: int, megabytes: int) -> None:
     "Raise ValueError for limits with which no Python can start."
     if os.name != "posix":
