@@ -24,7 +24,7 @@ from llmlab.tasks.completion import (
     word_ends,
 )
 from llmlab.tasks.sandbox import parses
-from llmlab.text import corpus
+from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, Decoder
