@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/11_causal.ipynb #284bc6f4
-from llmlab.checks import COUNT, SEED, check_arguments, check_value, number, require, whole_ids
+from llmlab.checks import COUNT, SEED, check_arguments, check_value, integer_ids, real_number, require
 from llmlab.losses import mean_over
 from llmlab.metrics import device_of, evaluating
 
@@ -80,7 +80,7 @@ def causal_loss(
 ) -> Float[Tensor, ""]:  # nats a target
     "Mean surprise at each next token, the mean over all targets of the batch, as `torch.nn.functional.cross_entropy` takes it."
     check_targets(ids, len(model.head_weight), ignore_index)
-    check_value("smoothing", smoothing, number(0, 1))
+    check_value("smoothing", smoothing, real_number(0, 1))
     inputs, targets = ids[:, :-1], ids[:, 1:].flatten()
     if ignore_index < 0:
         inputs = inputs.masked_fill(inputs == ignore_index, 0)
@@ -147,7 +147,7 @@ def future_gradient(
 
 
 # %% ../nbs/11_causal.ipynb #85d44876
-@check_arguments(temperature=number(low=0))
+@check_arguments(temperature=real_number(low=0))
 def draw(
     logits: Float[Tensor, " v"],  # one score a token
     temperature: float = 1.0,  # below 1: bolder, above 1: wilder, 0: always the likeliest
@@ -161,7 +161,7 @@ def draw(
 
 
 # %% ../nbs/11_causal.ipynb #abe167a4
-@check_arguments(n=COUNT, temperature=number(low=0), seed=SEED)
+@check_arguments(n=COUNT, temperature=real_number(low=0), seed=SEED)
 def sample(
     model: nn.Module,  # a Decoder
     prompt: Sequence[int] | Int[Tensor, " t"],  # ids to go on from, at least one
@@ -172,7 +172,7 @@ def sample(
 ) -> list[int]:  # the new ids
     "Write on, one token at a time; where the context is full, the oldest tokens drop out of view."
     check_sample(prompt, temperature)
-    ids, generator = whole_ids(prompt).tolist(), torch.Generator().manual_seed(seed)
+    ids, generator = integer_ids(prompt).tolist(), torch.Generator().manual_seed(seed)
     with evaluating(model):
         for _ in range(n):
             view = torch.tensor([ids[-model.cfg.context :]], device=device_of(model))

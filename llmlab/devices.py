@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 # %% ../nbs/workshop/devices.ipynb #268ec782
 from llmlab.checkpoints import replacing, writing
-from llmlab.checks import COUNT, SIZE, check_arguments, whole, whole_ids
+from llmlab.checks import COUNT, SIZE, check_arguments, integer, integer_ids
 from llmlab.transformer import Block
 
 
@@ -160,7 +160,7 @@ def shard(ids: Tensor, rank: int, world: int, parts: int = 1) -> Tensor:
 
 
 # %% ../nbs/workshop/devices.ipynb #ab3b72d3
-@check_arguments(vocab_size=whole(1, 2**32))
+@check_arguments(vocab_size=integer(1, 2**32))
 def write_tokens(
     path: str | Path,  # of the .npy file to make
     documents: Iterable[list[int]],  # the ids of each document
@@ -180,7 +180,7 @@ def write_tokens(
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**15,)})
         start = file.tell()
         for i, ids in enumerate(documents):
-            ids = np.asarray(whole_ids(ids, vocab_size, f"the ids of document {i}"), kind)
+            ids = np.asarray(integer_ids(ids, vocab_size, f"the ids of document {i}"), kind)
             with writing(path):
                 n += file.write(ids.tobytes()) // kind.itemsize
         file.seek(0)

@@ -22,7 +22,7 @@ from llmlab.checks import COUNT, SIZE, check_arguments, check_settings, require
 from llmlab.losses import mean_over
 from llmlab.metrics import device_of, evaluating
 from llmlab.segmentation import UNSPACED, split_gaps
-from llmlab.tokens import Tokenizer, words
+from llmlab.tokens import Tokenizer, pre_tokenize
 from llmlab.transformer import Config, Encoder, activation, check_ids, init_weights, norm
 
 # %% ../nbs/12_masked.ipynb #f8534ce6
@@ -35,7 +35,7 @@ def cut(text: str) -> list[str]:
     return [
         p
         for i, part in enumerate(re.split(r" ?(\[MASK\])", text))
-        for p in ([part] if i % 2 else words(part))
+        for p in ([part] if i % 2 else pre_tokenize(part))
     ]
 
 
@@ -327,7 +327,7 @@ def with_gaps(model, tokenizer, text) -> Int[Tensor, "1 t"]:
 @check_arguments(k=SIZE)
 def fill_mask(
     model: nn.Module,  # a MaskedLM
-    tokenizer,  # a MaskTokenizer, or one that pretrained.load gave
+    tokenizer,  # a MaskTokenizer, or one that pretrained.load_pretrained gave
     text: str,  # with [MASK] in the place of one token, or of several
     k: int = 5,  # candidates
 ) -> (
@@ -364,7 +364,7 @@ def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], In
 @check_arguments(batch_size=SIZE)
 def gap_logprobs(
     model: nn.Module,  # a MaskedLM
-    tokenizer,  # a MaskTokenizer, or one that pretrained.load gave
+    tokenizer,  # a MaskTokenizer, or one that pretrained.load_pretrained gave
     text: str,
     batch_size: int = 64,  # copies a forward pass
 ) -> tuple[

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/13_recurrent.ipynb #ae0bec9e
 from llmlab.causal import check_targets
-from llmlab.checks import SEED, SIZE, check_arguments, whole_ids
+from llmlab.checks import SEED, SIZE, check_arguments, integer_ids
 from llmlab.metrics import device_of, evaluating
 from llmlab.training import Recipe
 from llmlab.transformer import Config
@@ -245,7 +245,7 @@ def pad(
 ) -> Int[Tensor, "b t"]:
     "pad([[5, 6], [7]]) -> [[5, 6], [7, -100]]"
     return nn.utils.rnn.pad_sequence(
-        [torch.as_tensor(whole_ids(row)) for row in rows], batch_first=True, padding_value=IGNORE
+        [torch.as_tensor(integer_ids(row)) for row in rows], batch_first=True, padding_value=IGNORE
     )
 
 

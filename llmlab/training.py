@@ -23,7 +23,16 @@ from torch import Tensor, nn
 # %% ../nbs/10_training.ipynb #b7e1f145
 from llmlab import checkpoints as files
 from llmlab.checkpoints import full_tensor
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, plain, require, whole_ids
+from llmlab.checks import (
+    COUNT,
+    SEED,
+    SIZE,
+    as_python_number,
+    check_arguments,
+    check_settings,
+    integer_ids,
+    require,
+)
 from llmlab.devices import (
     accelerator,
     flops_per_token,
@@ -115,7 +124,7 @@ class Windows:
         length: int,  # tokens in a window
         starts=None,  # [k] positions where a window may begin; None: everywhere
     ):
-        ids = whole_ids(ids)
+        ids = integer_ids(ids)
         require(ids.ndim == 1, f"ids of shape {[*ids.shape]}, expected one long list: flatten them")
         self.ids = ids if isinstance(ids, np.ndarray) else ids.cpu().numpy()
         self.length = length
@@ -143,7 +152,7 @@ def window_starts(n: int, length: int, starts=None) -> range | list[int]:
     last = n - length
     if starts is None:
         return range(last + 1)
-    starts = torch.as_tensor(whole_ids(starts, n, "starts")).flatten()
+    starts = torch.as_tensor(integer_ids(starts, n, "starts")).flatten()
     fitting = starts[starts <= last].tolist()
     if not fitting:
         raise ValueError(f"no start leaves room for {length} tokens: give starts up to {last}")
@@ -378,7 +387,7 @@ def asked_to_stop(run, on_step, row) -> bool:
     answer = None
     if run.rank == 0:
         with preserve_random_states():
-            answer = plain(on_step(dict(row)))
+            answer = as_python_number(on_step(dict(row)))
     fits = answer is None or isinstance(answer, bool)
     require(fits, f"on_step answered {answer!r}: expected True to stop, None or False to go on")
     return run.agreed(bool(answer))

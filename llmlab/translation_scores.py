@@ -17,15 +17,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 # %% ../nbs/08_translation_scores.ipynb #0c758a17
-from llmlab.checks import check_arguments, number, optional, whole
-from llmlab.metrics import Score, from_rows
+from llmlab.checks import check_arguments, integer, optional, real_number
+from llmlab.metrics import Score, score_from_rows
 
 
 # %% ../nbs/08_translation_scores.ipynb #20207586
-def ranks(
+def rank_in_rows(
     keys: Int[Tensor, "n t"],  # any numbers; below 0: not counted
 ) -> Int[Tensor, "n t"]:  # 0, 1, … in each row, equal where the keys are; -1 stays
-    "ranks([[30, 10, 30, -1]]) -> [[2, 1, 2, -1]]"
+    "rank_in_rows([[30, 10, 30, -1]]) -> [[2, 1, 2, -1]]"
     values, order = keys.sort(-1)
     steps = torch.zeros_like(values)
     steps[:, 1:] = values[:, 1:] != values[:, :-1]
@@ -34,7 +34,7 @@ def ranks(
 
 
 # %% ../nbs/08_translation_scores.ipynb #212cac09
-def longer(
+def extend_ngrams(
     grams: Int[Tensor, "n t"],  # rank of the n-gram that starts here
     words: Int[Tensor, "n t"],  # rank of the token here
     order: int,  # n
@@ -42,11 +42,11 @@ def longer(
     "One token more for each n-gram."
     last = torch.full_like(words, -1)
     last[:, :-order] = words[:, order:]
-    return ranks((grams * words.shape[1] + last).where((grams >= 0) & (last >= 0), -1))
+    return rank_in_rows((grams * words.shape[1] + last).where((grams >= 0) & (last >= 0), -1))
 
 
 # %% ../nbs/08_translation_scores.ipynb #a977b5bb
-def clipped(
+def clipped_matches(
     hyps: Int[Tensor, "n t"],  # ids, filled up with -1
     refs: Int[Tensor, "n r s"],  # r references each, filled up with -1
 ) -> Int[Tensor, "n 4"]:  # matches of 1-, 2-, 3- and 4-grams
@@ -57,13 +57,13 @@ def clipped(
     width = row.shape[1]
     widths = torch.tensor([part.shape[1] + 1 for part in parts[::2]], device=row.device)
     side = torch.arange(places, device=row.device).repeat_interleave(widths) * width
-    grams = words = ranks(row).to(torch.int32 if width < 46_000 else torch.int64)
+    grams = words = rank_in_rows(row).to(torch.int32 if width < 46_000 else torch.int64)
     for order in range(1, 5):
         counts = hyps.new_zeros(len(row), places * width, dtype=torch.int32)
         counts.scatter_add_(1, (grams + side).where(grams >= 0, 0), (grams >= 0).int())
         own, *theirs = counts.view(-1, places, width).unbind(1)
         matches.append(torch.minimum(own, torch.stack(theirs).amax(0)).sum(-1))
-        grams = longer(grams, words, order) if order < 4 else grams
+        grams = extend_ngrams(grams, words, order) if order < 4 else grams
     return torch.stack(matches, 1)
 
 
@@ -77,11 +77,11 @@ def brevity_penalty(
 
 
 # %% ../nbs/08_translation_scores.ipynb #84ac9a24
-SMOOTH = {"none": 0.0, "floor": 0.1, "add-k": 1.0, "exp": 0.0}  # method → its usual value
+SMOOTHING = {"none": 0.0, "floor": 0.1, "add-k": 1.0, "exp": 0.0}  # method → its usual value
 
 
 # %% ../nbs/08_translation_scores.ipynb #7864d037
-def smoothed(
+def smoothed_precisions(
     matched,  # [... 4]
     possible,  # [... 4]: n-grams in the hypotheses
     smooth: str,  # one of SMOOTH
@@ -106,7 +106,9 @@ def bleu_value(
 ):
     "100 · brevity penalty · geometric mean of four precisions; 0 where not one word matches."
     hyp_len, ref_len, matched, possible = np.split(np.asarray(sums, float), [1, 2, 6], -1)
-    p, exist = smoothed(matched, possible, smooth, SMOOTH[smooth] if smooth_value is None else smooth_value)
+    p, exist = smoothed_precisions(
+        matched, possible, smooth, SMOOTHING[smooth] if smooth_value is None else smooth_value
+    )
     used = exist if effective_order else np.ones_like(exist)
     with np.errstate(divide="ignore"):
         logs = np.where(used, np.log(p), 0).sum(-1) / np.maximum(used.sum(-1), 1)
@@ -114,13 +116,13 @@ def bleu_value(
 
 
 # %% ../nbs/08_translation_scores.ipynb #6fca23c2
-def pack(
+def pack_texts(
     texts,  # [n t] or [n r t] ids, or a list of texts, or a list of lists of texts
     pad: int,
     device,  # of lists without tensors
 ) -> tuple[Int[Tensor, " ids"], Int[Tensor, "n r"], Int[Tensor, "n r"]]:
     "All ids in a row with -1 at the end; start and length of each text, length -1 where there is none."
-    flat, lengths, many = flattened(texts, device)
+    flat, lengths, many = flatten_texts(texts, device)
     keep, owner = flat != pad, torch.arange(len(lengths), device=flat.device).repeat_interleave(lengths)
     lengths = torch.bincount(owner[keep], minlength=len(lengths))
     there = torch.arange(int(many.max()), device=flat.device) < many[:, None]
@@ -128,25 +130,27 @@ def pack(
     start = torch.zeros_like(length).masked_scatter(there, lengths.cumsum(0) - lengths)
     if isinstance(texts, Tensor):
         length[(length == 0) & (length.amax(1, keepdim=True) > 0)] = -1
-    return check_ids(torch.cat([flat[keep], flat.new_full((1,), -1)])), start, length
+    return check_no_negative(torch.cat([flat[keep], flat.new_full((1,), -1)])), start, length
 
 
 # %% ../nbs/08_translation_scores.ipynb #6d107432
-def flattened(texts, device):
+def flatten_texts(texts, device):
     "All ids, the length of each text, and how many texts each segment has."
     if isinstance(texts, Tensor):
         texts = texts[:, None] if texts.ndim == 2 else texts
         lengths, many = ([texts.shape[2]] * (len(texts) * texts.shape[1]), [texts.shape[1]] * len(texts))
         flat = texts.flatten()
     else:
-        groups = [group if several(group) else [group] for group in texts]
+        groups = [group if is_list_of_texts(group) else [group] for group in texts]
         every, many = list(chain.from_iterable(groups)), list(map(len, groups))
         if isinstance(next(chain.from_iterable(every), 0), str):
             raise ValueError("ids are strings: use bleu, or encode the texts first")
         lengths = list(map(len, every))
         tensors = any(isinstance(text, Tensor) for text in every)
         flat = (
-            torch.cat([torch.as_tensor(x) for x in every if len(x)]) if tensors else numbers(every).to(device)
+            torch.cat([torch.as_tensor(x) for x in every if len(x)])
+            if tensors
+            else flatten_lists(every).to(device)
         )
     if flat.dtype in (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64) and len(flat):
         raise ValueError(f"ids are {flat.dtype}: give integers, such as a tokenizer's encode returns")
@@ -155,7 +159,7 @@ def flattened(texts, device):
 
 
 # %% ../nbs/08_translation_scores.ipynb #9a0a85c6
-def numbers(lists):
+def flatten_lists(lists):
     "All ids of some lists in a row; by way of an array, for PyTorch looks at each number of a list several times."
     ids = list(chain.from_iterable(lists))
     try:
@@ -169,13 +173,13 @@ def numbers(lists):
 
 
 # %% ../nbs/08_translation_scores.ipynb #9a0a85c5
-def several(group) -> bool:
+def is_list_of_texts(group) -> bool:
     "Whether this is a list of texts, not one text."
     return len(group) > 0 and (type(group[0]) in (list, tuple) or getattr(group[0], "ndim", 0) > 0)
 
 
 # %% ../nbs/08_translation_scores.ipynb #b9f674df
-def check_ids(flat):
+def check_no_negative(flat):
     "None below 0, except the last."
     if len(flat) > 1 and (low := int(flat[:-1].min())) < 0:
         raise ValueError(f"an id is {low}: if it fills rows up, say pad={low}")
@@ -183,18 +187,18 @@ def check_ids(flat):
 
 
 # %% ../nbs/08_translation_scores.ipynb #9221294f
-def block(flat, start, length):
+def padded_block(flat, start, length):
     "[... t]: the texts, filled up with -1."
     at = torch.arange(max(int(length.max()), 0), device=flat.device)
     return flat[(start[..., None] + at).where(at < length[..., None], -1)]
 
 
 # %% ../nbs/08_translation_scores.ipynb #1fbf8da7
-def closest(
+def closest_length(
     hyp_len: Int[Tensor, "n 1"],
     ref_len: Int[Tensor, "n r"],  # -1: there is none
 ) -> Int[Tensor, "n 1"]:
-    "closest([[5]], [[3, 7, -1]]) -> [[3]]"
+    "closest_length([[5]], [[3, 7, -1]]) -> [[3]]"
     base = ref_len.max() + 1
     key = (ref_len - hyp_len).abs() * base + ref_len
     return key.where(ref_len >= 0, torch.iinfo(key.dtype).max).amin(1, keepdim=True) % base
@@ -209,7 +213,10 @@ def bleu_rows(
     "Lengths, matches and possible matches of each segment."
     check_segments(hyps, refs)
     device = next((x.device for x in (hyps, refs) if isinstance(x, Tensor)), "cpu")
-    (hyp, hyp_at, hyp_len), (ref, ref_at, ref_len) = pack(hyps, pad, device), pack(refs, pad, device)
+    (hyp, hyp_at, hyp_len), (ref, ref_at, ref_len) = (
+        pack_texts(hyps, pad, device),
+        pack_texts(refs, pad, device),
+    )
     if hyp_len.shape[1] > 1:
         raise ValueError(f"{hyp_len.shape[1]} texts for one hypothesis: several are for references only")
     sizes = hyp_len[:, 0] + ref_len.clamp(min=0).sum(1) + ref_len.shape[1] + 1
@@ -218,11 +225,12 @@ def bleu_rows(
     matches = hyp.new_zeros(len(sizes), 4)
     for some in order.split(torch.bincount(sizes[order].cumsum(0) // budget).tolist()):
         if len(some):
-            matches[some] = clipped(
-                block(hyp, hyp_at[some, 0], hyp_len[some, 0]), block(ref, ref_at[some], ref_len[some])
+            matches[some] = clipped_matches(
+                padded_block(hyp, hyp_at[some, 0], hyp_len[some, 0]),
+                padded_block(ref, ref_at[some], ref_len[some]),
             )
     possible = (hyp_len - torch.arange(4, device=hyp.device)).clamp(min=0)
-    return torch.cat([hyp_len, closest(hyp_len, ref_len), matches, possible], 1).cpu().double().numpy()
+    return torch.cat([hyp_len, closest_length(hyp_len, ref_len), matches, possible], 1).cpu().double().numpy()
 
 
 # %% ../nbs/08_translation_scores.ipynb #9136cccb
@@ -251,7 +259,7 @@ def check_tensors(tensors):
 
 
 # %% ../nbs/08_translation_scores.ipynb #a0c2b640
-@check_arguments(smooth_value=optional(number(low=0)), pad=whole())
+@check_arguments(smooth_value=optional(real_number(low=0)), pad=integer())
 def token_bleu(
     hyps,  # ids: [n t], or a list of n lists
     refs,  # ids: [n t], [n r t], a list of n lists, or of n lists of lists
@@ -263,20 +271,22 @@ def token_bleu(
     "BLEU of ids, on the device they are on; sacrebleu's with tokenize='none'."
     how = bleu_options(smooth, smooth_value, effective_order)
     rows = bleu_rows(hyps, refs, pad)
-    return from_rows(rows, partial(bleu_value, **how), "BLEU", tokenize="ids", segments=len(rows), **how)
+    return score_from_rows(
+        rows, partial(bleu_value, **how), "BLEU", tokenize="ids", segments=len(rows), **how
+    )
 
 
 # %% ../nbs/08_translation_scores.ipynb #63532f86
 def bleu_options(smooth, value, effective_order) -> dict:
     "The recipe of bleu_value, checked."
-    if smooth not in SMOOTH:
-        raise ValueError(f"smooth is {smooth!r}: take one of {', '.join(SMOOTH)}")
-    value = SMOOTH[smooth] if value is None else value
+    if smooth not in SMOOTHING:
+        raise ValueError(f"smooth is {smooth!r}: take one of {', '.join(SMOOTHING)}")
+    value = SMOOTHING[smooth] if value is None else value
     return {"smooth": smooth, "smooth_value": value, "effective_order": effective_order}
 
 
 # %% ../nbs/08_translation_scores.ipynb #3c51adfd
-def pairs_of(hyps, refs) -> list[list[str]]:
+def reference_lists(hyps, refs) -> list[list[str]]:
     "The references of each hypothesis as a list, after looking for what cannot be scored."
     if isinstance(hyps, str) or isinstance(refs, str):
         raise ValueError("one string is given: put hypotheses and references into lists")
@@ -293,7 +303,7 @@ def pairs_of(hyps, refs) -> list[list[str]]:
 
 
 # %% ../nbs/08_translation_scores.ipynb #9513971b
-@check_arguments(smooth_value=optional(number(low=0)))
+@check_arguments(smooth_value=optional(real_number(low=0)))
 def bleu(
     hyps: Sequence[str],
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
@@ -305,7 +315,7 @@ def bleu(
     "sacrebleu's corpus BLEU, with its signature."
     from sacrebleu.metrics import BLEU
 
-    refs, how = pairs_of(hyps, refs), bleu_options(smooth, smooth_value, effective_order)
+    refs, how = reference_lists(hyps, refs), bleu_options(smooth, smooth_value, effective_order)
     if tokenize not in BLEU.TOKENIZERS:
         raise ValueError(f"sacrebleu has no tokenizer {tokenize!r}: take one of {', '.join(BLEU.TOKENIZERS)}")
     metric = BLEU(
@@ -337,7 +347,7 @@ def chrf_value(
 
 # %% ../nbs/08_translation_scores.ipynb #5a99c2e2
 @check_arguments(
-    char_order=whole(1), word_order=whole(0), beta=number(above=0, todo="at 2 recall counts twice")
+    char_order=integer(1), word_order=integer(0), beta=real_number(above=0, todo="at 2 recall counts twice")
 )
 def chrf(
     hyps: Sequence[str],
@@ -355,7 +365,7 @@ def chrf(
     """
     from sacrebleu.metrics import CHRF
 
-    streams = [*zip_longest(*pairs_of(hyps, refs))]
+    streams = [*zip_longest(*reference_lists(hyps, refs))]
     metric = CHRF(char_order, word_order, beta, lowercase, whitespace)
     found = metric.corpus_score([*hyps], streams)
     score = Score(found.score, found.name, signature=str(metric.get_signature()))

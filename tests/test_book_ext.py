@@ -59,6 +59,21 @@ def test_several_lines_become_several_tags():
     assert cell.metadata["tags"] == ["remove-input", "skip-execution"] and cell.source == "x = 1"
 
 
+@pytest.mark.parametrize(
+    "source, folded",
+    [
+        ("import torch\nfrom torch import nn", True),
+        ("#| export\nimport torch", True),
+        ("import torch\ntorch.manual_seed(0)", False),
+        ("# a remark", False),
+        ("%pip list", False),
+    ],
+)
+def test_a_cell_that_only_imports_is_folded(source, folded):
+    (cell,) = read(source)
+    assert ("hide-input" in cell.metadata.get("tags", [])) == folded
+
+
 def test_an_exported_cell_knows_its_module():
     cells = read("#| export\na = 0", "#| default_exp text", "#| export\nb = 1", "c = 2")
     assert [c.metadata.get("module") for c in cells] == [None, None, "text", None]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, shipped_path
-from llmlab.tasks.code import parses
 from llmlab.tasks.completion import (
     CodeCollator,
     CodeTokenizer,
@@ -25,7 +24,8 @@ from llmlab.tasks.completion import (
     middle_nll,
     word_ends,
 )
-from llmlab.text import corpus
+from llmlab.tasks.sandbox import parses
+from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, Decoder
@@ -234,7 +234,7 @@ def coder():
 
 
 def test_the_shipped_model_reads_what_stands_behind(coder):
-    rng, held = random.Random(5), corpus("stdlib").split()[1]
+    rng, held = random.Random(5), load_corpus("stdlib").split()[1]
     texts = [
         text
         for source in held.documents.values()

@@ -201,3 +201,22 @@ def test_words_counts_prose(cell, n):
 
 def test_kinds_of_cells_are_told_apart():
     assert exported("#| export\nx = 1") and not exported("x = 1") and body("#| hide\nx = 1") == "x = 1"
+
+
+# --- the names of others ----------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_settings_has_the_names_of_transformers():
+    "In the page on notation: our field exists, and so does the attribute of each family's configuration."
+    transformers = pytest.importorskip("transformers")
+    from llmlab import Config
+
+    table = next(c for c in cells(NOTEBOOKS["notation"], "markdown") if "## Settings of a model" in c)
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|", table, re.M)
+    rows = rows[1:]  # without the heads of the columns
+    assert len(rows) > 10
+    for field, *names in rows:
+        assert field in Config.__dataclass_fields__
+        for family, name in zip(("Mistral", "GPT2", "Bert"), names, strict=True):
+            config = getattr(transformers, f"{family}Config")()
+            assert name == "–" or hasattr(config, name.strip("`")), f"{family}: {name}"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.overlap import exact_match, f1
+from llmlab.overlap import exact_match, token_f1
 from llmlab.tasks.questions import (
     QUESTION_FRAMES,
     QUESTION_KINDS,
@@ -211,15 +211,17 @@ def test_exact_match_and_f1_equal_the_official_script(some):
     said, right = zip(*some, strict=True)
     wanted = [official(*pair) for pair in some]
     assert float(exact_match(said, right)) == pytest.approx(sum(em for em, _ in wanted) / len(some))
-    assert float(f1(said, right)) == pytest.approx(sum(x for _, x in wanted) / len(some))
+    assert float(token_f1(said, right)) == pytest.approx(sum(x for _, x in wanted) / len(some))
 
 
 def test_by_kind_counts_each_kind_apart():
     said = [item.answer if item.kind != "two-hop" else "x" for item in TEST]
     scores = score_by_kind(TEST, said)
     assert {k: float(v) for k, v in scores.items()} == {k: float(k != "two-hop") for k in QUESTION_KINDS}
-    half = score_by_kind(TEST, ["" for _ in TEST], f1)["no answer"]
-    assert half == 1 and score_by_kind(TEST, ["" for _ in TEST], partial(f1, rule="1.1"))["no answer"] == 0
+    half = score_by_kind(TEST, ["" for _ in TEST], token_f1)["no answer"]
+    assert (
+        half == 1 and score_by_kind(TEST, ["" for _ in TEST], partial(token_f1, rule="1.1"))["no answer"] == 0
+    )
     assert half == 1 and half.recipe["low"] == 1 and half.recipe["units"] == 100
     mixed = score_by_kind(TEST, [item.answer if i % 2 else "x" for i, item in enumerate(TEST)])["simple"]
     assert mixed.recipe["low"] < mixed == 0.5 < mixed.recipe["high"]

@@ -14,7 +14,7 @@ from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # n
 from rouge_score.rouge_scorer import RougeScorer
 
 from llmlab.checkpoints import load_shipped, shipped_path
-from llmlab.overlap import characters, rouge_words
+from llmlab.overlap import character_words, rouge_words
 from llmlab.tasks.summarization import (
     SUMMARY_TEMPLATES,
     Pair,
@@ -33,9 +33,9 @@ from llmlab.tasks.summarization import (
     phrases_view,
     rouge_scores,
     sentence_similarity,
-    sentences,
     source_ids,
     split_pairs,
+    split_sentences,
     story_choices,
     story_pair,
     summarize,
@@ -46,7 +46,7 @@ from llmlab.tasks.summarization import (
     unsupported_words,
 )
 from llmlab.tasks.translation import pad_pairs
-from llmlab.text import tell
+from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -76,14 +76,14 @@ def model(**change):
     ],
 )
 def test_sentences(text, parts):
-    assert sentences(text) == parts
+    assert split_sentences(text) == parts
 
 
 @pytest.mark.parametrize("summarizer", [lead, textrank])
 def test_k_sentences_in_the_order_of_the_document(summarizer):
-    every = sentences(NEWS)
+    every = split_sentences(NEWS)
     for k in range(1, 9):
-        chosen = sentences(summarizer(NEWS, k))
+        chosen = split_sentences(summarizer(NEWS, k))
         assert len(chosen) == min(k, 5) and [s for s in every if s in chosen] == chosen
     assert summarizer(NEWS, 99) == NEWS, "more than there are: all"
 
@@ -150,7 +150,7 @@ def test_facts_are_what_the_grammar_chose():
         chosen.append((text, rng.choice(list(options))))
         return chosen[-1][1]
 
-    tell(choose)
+    story_grammar(choose)
     assert story_choices("".join(text + option for text, option in chosen)) == [
         option for _, option in chosen if option
     ]
@@ -218,12 +218,12 @@ def test_the_standard_library_split_leaks_nothing():
 @pytest.mark.parametrize("copied", [Pair("alpha beta", "Same  HEAD here"), Pair("Some long DOCUMENT of six words", "z"),
                                     Pair("Other. This long sentence stands in both.", "y")])  # fmt: skip
 def test_what_is_copied_leaves_the_training_side(copied):
-    from llmlab.text import held_out
+    from llmlab.text import is_held_out
 
     held = next(
         Pair("Some long document of six words", f"same head here {i}")
         for i in range(99)
-        if held_out(f"same head here {i}", 0.2)
+        if is_held_out(f"same head here {i}", 0.2)
     )
     held = (
         held._replace(document="Some long document of six words. This long sentence stands in both.")
@@ -231,7 +231,7 @@ def test_what_is_copied_leaves_the_training_side(copied):
         else held
     )
     copied = copied._replace(summary=held.summary.upper()) if copied.summary.startswith("Same") else copied
-    free = [Pair(f"text {i}", f"free {i}") for i in range(99) if not held_out(f"free {i}", 0.2)]
+    free = [Pair(f"text {i}", f"free {i}") for i in range(99) if not is_held_out(f"free {i}", 0.2)]
     learn, tests = split_pairs([held, copied, *free])
     assert copied not in learn and held in tests and set(free) == set(learn)
 
@@ -257,7 +257,7 @@ def test_batches_hold_document_and_summary():
 
 def test_logprobs_are_those_of_one_pair_alone():
     "Padding changes nothing: each pair of a batch alone, token by token."
-    net, some = model(), [LEARN[0], Pair(sentences(LEARN[1].document)[0], "The cat."), LEARN[2]]
+    net, some = model(), [LEARN[0], Pair(split_sentences(LEARN[1].document)[0], "The cat."), LEARN[2]]
     rows = summary_rows(some, TOKENIZER, 110)
     for row, pair in zip(lowest_logprobs(net, TOKENIZER, some), some, strict=True):
         i = some.index(pair)
@@ -315,7 +315,7 @@ def test_pairs_must_be_there_and_fit(pairs):
 def test_the_first_part_fits_and_is_as_long_as_can_be(context):
     part = first_part(TOKENIZER, NEWS, context)
     assert part and NEWS.startswith(part) and len(TOKENIZER.encode(part)) <= context
-    n = len(sentences(part))
+    n = len(split_sentences(part))
     if part.endswith(".") and n < 5:
         assert len(TOKENIZER.encode(lead(NEWS, n + 1))) > context
 
@@ -473,4 +473,4 @@ def test_summaries_in_other_scripts():
     assert unsupported_words("猫坐在垫子上", "狗坐") == ["狗"]
     assert unsupported_words("Le café naïf", "Le CAFÉ noir") == ["noir"]
     assert gaps_and_words("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
-    assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, characters)["ROUGE-1"] == 1
+    assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, character_words)["ROUGE-1"] == 1

@@ -27,8 +27,8 @@ from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
-from llmlab.pretrained import export
-from llmlab.pretrained import load as load_folder
+from llmlab.pretrained import load_pretrained as load_folder
+from llmlab.pretrained import save_pretrained
 from llmlab.tasks.answering import (
     AnswerWriter,
     SpanReader,
@@ -54,10 +54,10 @@ from llmlab.tasks.translation import (
     translation_loss,
     translation_rows,
 )
-from llmlab.text import corpus
-from llmlab.tokens import Tokenizer, engine
+from llmlab.text import load_corpus
+from llmlab.tokens import Tokenizer, fast_tokenizer
 from llmlab.training import Batches, Recipe, Windows, fit
-from llmlab.transformer import Config, Decoder, EncoderDecoder, n_params
+from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
 
@@ -127,7 +127,7 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
         **facts_of(weights),
         **common,
         "chosen": chosen,
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "dtype": "bfloat16",
         "config": asdict(model.cfg),
         "recipe": finite(recipe),
@@ -157,7 +157,7 @@ def note(out, entries):
 
 
 def reference_gpt(args):
-    whole = corpus("reference")
+    whole = load_corpus("reference")
     learn, held = whole.split()
     tokenizer = Tokenizer.train(learn.text, 1024)
     ids, valid = ([tokenizer.eot, *tokenizer.encode_documents(part)] for part in (learn, held))
@@ -182,7 +182,7 @@ def reference_gpt(args):
             "licence": "Apache-2.0; trained on CPython's documentation (PSF-2.0)",
             "made_by": "tools/make_checkpoints.py",
             "chosen": "the last step of the run; no choice was made on the validation split",
-            "parameters": n_params(model),
+            "parameters": count_parameters(model),
             "dtype": "bfloat16",
             "config": asdict(cfg),
             "recipe": finite(recipe),
@@ -218,7 +218,7 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 def bert_tokenizer(text, vocab_size):
     "Our byte-level BPE with BERT's special tokens at its end, as `tokenizers` and `transformers` read it."
-    fast = engine(Tokenizer.train(text, vocab_size - len(SPECIAL) + 1))
+    fast = fast_tokenizer(Tokenizer.train(text, vocab_size - len(SPECIAL) + 1))
     fast.add_special_tokens([AddedToken(name, lstrip=name == "[MASK]", special=True) for name in SPECIAL])
     fast.decoder = decoders.ByteLevel()
     ends = [(name, fast.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
@@ -281,7 +281,7 @@ def masked_accuracy(model, batches, n=16):
 
 
 def stories_bert(args):
-    whole = corpus("stories")
+    whole = load_corpus("stories")
     learn, held = whole.split()
     tokenizer = bert_tokenizer(learn.text, 512)
     batches = Corrupted(learn.documents.values(), tokenizer, 64)
@@ -313,14 +313,14 @@ def stories_bert(args):
         recipe,
         validate,
     )
-    folder = export(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
+    folder = save_pretrained(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
     stored = masked_accuracy(load_folder(folder)[0], unseen)
     licence = "Apache-2.0; trained on the stories that llmlab generates"
     common = {"licence": licence, "made_by": "tools/make_checkpoints.py"}
     entries = {f"stories-bert/{path.name}": facts_of(path) | common for path in sorted(folder.iterdir())}
     entries["stories-bert/model.safetensors"] |= {
         "chosen": "the last step of the run; no choice was made on the validation split",
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "dtype": "float16",
         "config": asdict(cfg),
         "recipe": finite(recipe),
@@ -463,7 +463,7 @@ def summarization(args):
 
 
 def infilling(args):
-    learn, held = corpus("stdlib").split()
+    learn, held = load_corpus("stdlib").split()
     tokenizer = CodeTokenizer(Tokenizer.train(learn.text, 1500))
     model = Decoder(
         Config(tokenizer.vocab_size, context=160, layers=4, heads=4, d_model=128, position="rope")

@@ -14,7 +14,7 @@ import torch
 
 from llmlab.attention import record
 from llmlab.causal import draw
-from llmlab.checks import COUNT, SEED, check_arguments, number, require
+from llmlab.checks import COUNT, SEED, check_arguments, real_number, require
 from llmlab.figures.maps import kinds
 from llmlab.figures.stills import looks
 from llmlab.figures.views import attention_view, figure_html, next_token_view, widget_bundle
@@ -64,7 +64,7 @@ def context_of(model) -> int:
 
 
 # %% ../../nbs/workshop/explore.ipynb #3667ad73
-@check_arguments(n=COUNT, temperature=number(low=0), seed=SEED)
+@check_arguments(n=COUNT, temperature=real_number(low=0), seed=SEED)
 def write_on(model, ids: list, n: int, temperature: float, seed: int = 0) -> list[int]:
     "n more tokens, drawn one by one; equal seeds give equal tokens."
     ids, start, generator = list(ids), len(ids), torch.Generator().manual_seed(seed)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../../nbs/18_answering.ipynb #81139319
-from llmlab.checks import COUNT, SIZE, check_arguments, number
+from llmlab.checks import COUNT, SIZE, check_arguments, real_number
 from llmlab.figures.maps import strings
 from llmlab.figures.views import View
 from llmlab.generation import Sampling, generate
@@ -21,7 +21,7 @@ from llmlab.losses import mean_over
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import device_of, evaluating
 from llmlab.overlap import squad_words
-from llmlab.segmentation import whole_words
+from llmlab.segmentation import names_pattern
 from llmlab.tasks.questions import Item
 from llmlab.tasks.translation import translation_loss, written_targets
 from llmlab.transformer import Config, Encoder, EncoderDecoder, init_weights
@@ -79,7 +79,7 @@ def answer_positions(tokenizer: MaskTokenizer, row: Window, passage: str, answer
     "Positions of the first and last token of the answer; (0, 0), that is [CLS], where there is none."
     if not answer:
         return 0, 0
-    found = whole_words([answer]).search(passage)  # 'art' as a word of its own, before the 'art' in 'start'
+    found = names_pattern([answer]).search(passage)  # 'art' as a word of its own, before the 'art' in 'start'
     at = found.start() if found else passage.find(answer)
     if at < 0:
         raise ValueError(f"{answer!r} is no piece of {passage[:60]!r}: an extractive model cannot learn it")
@@ -208,7 +208,7 @@ def best_spans(scores: Float[Tensor, "b t 2"], inside: Bool[Tensor, "b t"], long
 
 
 # %% ../../nbs/18_answering.ipynb #88afc26f
-@check_arguments(margin=number(infinite=True))
+@check_arguments(margin=real_number(infinite=True))
 def best_window(spans: Sequence[Span], margin: float | int = 0) -> int | None:
     "Which window has the answer to a question; None: the passage does not answer."
     best = max(range(len(spans)), key=lambda k: spans[k].score)
@@ -227,7 +227,7 @@ def predict_spans(model: Callable, rows: Sequence[Window], pad: int, longest: in
 
 
 # %% ../../nbs/18_answering.ipynb #b41b6306
-@check_arguments(context=SIZE, margin=number(infinite=True), longest=SIZE)
+@check_arguments(context=SIZE, margin=real_number(infinite=True), longest=SIZE)
 def answer_question(
     model: Callable,  # from ids, mask and segments [b t] to scores [b t 2]
     tokenizer: MaskTokenizer,
@@ -360,11 +360,11 @@ def classify_answer(item: Item, said: str) -> str:
         return "right"
     if not said:
         return "silent"
-    return "from the passage" if whole_words([said]).search(item.passage) else "invented"
+    return "from the passage" if names_pattern([said]).search(item.passage) else "invented"
 
 
 # %% ../../nbs/18_answering.ipynb #71c84ee0
-@check_arguments(margin=number(infinite=True), longest=SIZE)
+@check_arguments(margin=real_number(infinite=True), longest=SIZE)
 def answer_with_transformers(
     model,  # AutoModelForQuestionAnswering
     tokenizer,  # its AutoTokenizer, a fast one

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 # %% ../../nbs/workshop/questions.ipynb #d952e706
 from llmlab.checks import SEED, SIZE, check_arguments
-from llmlab.metrics import Score, interval
+from llmlab.metrics import Score, bootstrap_interval
 from llmlab.overlap import exact_match, squad_words
-from llmlab.segmentation import sentences, whole_words
+from llmlab.segmentation import names_pattern, split_sentences
 
 # %% ../../nbs/workshop/questions.ipynb #4da9ef06
 FIRST_NAMES, LAST_NAMES = (
@@ -186,10 +186,12 @@ def nearest_entity(item: Item) -> str:
     "The entity, not in the question, of the sentence with the largest overlap with the question."
     asked = set(squad_words(item.question))
     best = max(
-        sentences(item.passage), key=lambda sentence: len(asked & set(squad_words(sentence))), default=""
+        split_sentences(item.passage),
+        key=lambda sentence: len(asked & set(squad_words(sentence))),
+        default="",
     )
-    others = [x for x in item.entities if not whole_words([x]).search(item.question)]
-    return next((x for x in others if whole_words([x]).search(best)), "")
+    others = [x for x in item.entities if not names_pattern([x]).search(item.question)]
+    return next((x for x in others if names_pattern([x]).search(best)), "")
 
 
 # %% ../../nbs/workshop/questions.ipynb #5e4ca80f
@@ -217,4 +219,4 @@ def score_by_kind(
         )
     kinds = list(dict.fromkeys(item.kind for item in items))
     pairs = {k: [(a, i.answer) for i, a in zip(items, answers, strict=True) if i.kind == k] for k in kinds}
-    return {k: interval(score(*zip(*some, strict=True))) for k, some in pairs.items()}
+    return {k: bootstrap_interval(score(*zip(*some, strict=True))) for k, some in pairs.items()}

@@ -19,18 +19,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../../nbs/19_summarization.ipynb #b6e4c20f
-from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, number
+from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, real_number
 from llmlab.figures.maps import strings
 
 # %% ../../nbs/19_summarization.ipynb #489a025a
 from llmlab.figures.views import View
 from llmlab.generation import Beams, beam_search
 from llmlab.losses import mean_over
-from llmlab.metrics import Score, device_of, evaluating, from_rows, interval, ratio
-from llmlab.overlap import characters, grams, rouge, rouge_words
+from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
+from llmlab.overlap import character_words, ngram_counts, rouge, rouge_words
 
 # %% ../../nbs/19_summarization.ipynb #7c2d322e
-from llmlab.segmentation import count_words, join_sentences, sentences, split_gaps
+from llmlab.segmentation import count_words, join_sentences, split_gaps, split_sentences
 from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
 from llmlab.text import (
     COLOURS,
@@ -39,12 +39,12 @@ from llmlab.text import (
     PLACES,
     SEATS,
     THINGS,
-    Read,
-    held_out,
-    key,
-    stdlib,
-    stories,
-    tell,
+    ReadingChooser,
+    generate_stories,
+    is_held_out,
+    normalized_paragraph,
+    standard_library,
+    story_grammar,
 )
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
@@ -53,7 +53,7 @@ from llmlab.transformer import EncoderDecoder
 # %% ../../nbs/19_summarization.ipynb #7c15fe8d
 def checked_sentences(document: str, k: int) -> list[str]:
     "The sentences of a document that can give k; of fewer than k, all are taken."
-    found = sentences(document)
+    found = split_sentences(document)
     if not found:
         raise ValueError(f"the document {document!r} is empty: give a text with at least one sentence")
     return found
@@ -69,7 +69,7 @@ def lead(document: str, k: int = 1) -> str:
 # %% ../../nbs/19_summarization.ipynb #db391904
 def sentence_similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
     "Shared words of each two sentences, over the logarithms of their lengths; 0 on the diagonal."
-    bags = [set(characters(part)) for part in parts]
+    bags = [set(character_words(part)) for part in parts]
     size = np.log1p([len(bag) for bag in bags])
     shared = np.array([[len(a & b) for b in bags] for a in bags], float)
     total = size[:, None] + size
@@ -77,7 +77,7 @@ def sentence_similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
 
 
 # %% ../../nbs/19_summarization.ipynb #dfce6e78
-@check_arguments(damping=number(low=0, below=1))
+@check_arguments(damping=real_number(low=0, below=1))
 def pagerank(
     weights: Float[np.ndarray, "n n"],  # from row to column, none below 0
     damping: float = 0.85,  # how often the reader follows them
@@ -105,13 +105,13 @@ def textrank(document: str, k: int = 1) -> str:
 # %% ../../nbs/19_summarization.ipynb #e518dafe
 def story_choices(story: str) -> list[str]:
     "What was chosen in a story of chapter 2's grammar."
-    read, said = Read(story), []
+    read, said = ReadingChooser(story), []
 
     def choose(text, options=("",), turn=False):
         said.append(read(text, options, turn))
         return said[-1]
 
-    tell(choose)
+    story_grammar(choose)
     return [choice for choice in said if choice]
 
 
@@ -142,9 +142,9 @@ def story_pair(story: str) -> Pair:
 def make_story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
     "n stories to learn from, and others to test with; a colour with its thing, such as red cup, stands on one side only."
     sides, wanted = ([], []), (n, tests)
-    for _, story in stories(seed):
+    for _, story in generate_stories(seed):
         pair, thing = story_pair(story), " ".join(story.split(".")[0].split()[-2:])
-        side = held_out(thing, 0.2)
+        side = is_held_out(thing, 0.2)
         if len(sides[side]) < wanted[side]:
             sides[side].append(pair)
         if [*map(len, sides)] == [*wanted]:
@@ -168,7 +168,7 @@ def source_ids(tokenizer: Tokenizer, document: str, context: int) -> list[int]:
 def first_part(tokenizer: Tokenizer, document: str, context: int) -> str:
     "As many of the first sentences as the encoder takes; of a first one that is too long, its beginning."
     kept, taken = "", []
-    for sentence in sentences(document):
+    for sentence in split_sentences(document):
         taken.append(sentence)
         longer = join_sentences(taken)
         if len(tokenizer.encode(longer)) > context:
@@ -237,7 +237,8 @@ def rouge_scores(
 ) -> dict[str, Score]:
     "F1 of ROUGE-1, ROUGE-2 and ROUGE-L, each with its bootstrap interval, recipe['low'] and recipe['high']."
     return {
-        f"ROUGE-{kind}": interval(rouge(summaries, references, kind, words=words)) for kind in (1, 2, "L")
+        f"ROUGE-{kind}": bootstrap_interval(rouge(summaries, references, kind, words=words))
+        for kind in (1, 2, "L")
     }
 
 
@@ -247,7 +248,7 @@ def docstring_pairs(
 ) -> list[Pair]:  # (name, source); None: the standard library
     "First line and rest of each docstring of two paragraphs or more, each once."
     found = {}
-    for _, source in stdlib() if sources is None else sources:
+    for _, source in standard_library() if sources is None else sources:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 head, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
@@ -259,20 +260,21 @@ def docstring_pairs(
 # %% ../../nbs/19_summarization.ipynb #66202708
 def leakage_keys(pair: Pair) -> set[str]:
     "Document, summary, and each sentence of five words or more, in lower case."
-    parts = [s for s in sentences(pair.document) + sentences(pair.summary) if count_words(s) >= 5]
-    return {key(part).lower() for part in (*pair, *parts)}
+    parts = [s for s in split_sentences(pair.document) + split_sentences(pair.summary) if count_words(s) >= 5]
+    return {normalized_paragraph(part).lower() for part in (*pair, *parts)}
 
 
 # %% ../../nbs/19_summarization.ipynb #d2fbf332
 @check_arguments(share=SHARE)
 def split_pairs(pairs: Sequence[Pair], share: float = 0.2) -> tuple[list[Pair], list[Pair]]:
     "To learn from, and to test with: no document, summary or long sentence stands on both sides."
-    tests = [pair for pair in pairs if held_out(key(pair.summary).lower(), share)]
+    tests = [pair for pair in pairs if is_held_out(normalized_paragraph(pair.summary).lower(), share)]
     taken = set().union(*map(leakage_keys, tests))
     learn = [
         pair
         for pair in pairs
-        if not held_out(key(pair.summary).lower(), share) and not leakage_keys(pair) & taken
+        if not is_held_out(normalized_paragraph(pair.summary).lower(), share)
+        and not leakage_keys(pair) & taken
     ]
     if not tests or not learn:
         raise ValueError(
@@ -307,12 +309,12 @@ def copied_fragments(source: Sequence[str], summary: Sequence[str]) -> list[Frag
 # %% ../../nbs/19_summarization.ipynb #33af5ca1
 def extractiveness(document: str, summary: str) -> dict[str, float]:
     "Coverage and density of the copied fragments, and the share of new words and pairs."
-    source, said = characters(document), characters(summary)
+    source, said = character_words(document), character_words(summary)
     if not source or not said:
         raise ValueError(f"document {document!r}, summary {summary!r}: give two texts with words in them")
     lengths, new = np.array([fragment.length for fragment in copied_fragments(source, said)]), {}
     for n in (1, 2):
-        mine, theirs = grams(said, n), grams(source, n)
+        mine, theirs = ngram_counts(said, n), ngram_counts(source, n)
         new[f"new {n}-grams"] = sum(m for gram, m in mine.items() if gram not in theirs) / max(
             mine.total(), 1
         )
@@ -349,16 +351,16 @@ def learn_allowed_words(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
     "Words that are missing in the source in at least this share of the references that use them."
     used, missing = Counter(), Counter()
     for pair in pairs:
-        said = set(characters(pair.summary))
+        said = set(character_words(pair.summary))
         used.update(said)
-        missing.update(said - set(characters(pair.document)))
+        missing.update(said - set(character_words(pair.document)))
     return {word for word, n in missing.items() if n >= share * used[word] and n >= 3}
 
 
 def unsupported_words(document: str, summary: str, glue: Iterable[str] = ()) -> list[str]:
     "Words of the summary that are neither in the document nor glue."
-    known = {*characters(document), *glue}
-    return [word for word in characters(summary) if word not in known]
+    known = {*character_words(document), *glue}
+    return [word for word in character_words(summary) if word not in known]
 
 
 # %% ../../nbs/19_summarization.ipynb #95d77464
@@ -395,7 +397,9 @@ def detection_scores(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str
     hits = flagged & false
     rows = {"precision": hits[flagged], "recall": hits[false]}
     return {
-        name: interval(from_rows(np.stack([x, np.ones_like(x)], 1).astype(float), ratio, name))
+        name: bootstrap_interval(
+            score_from_rows(np.stack([x, np.ones_like(x)], 1).astype(float), ratio_of_sums, name)
+        )
         for name, x in rows.items()
     }
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from llmlab.checks import SEED, SHARE, SIZE, check_arguments, require
 from llmlab.generation import Beams, Sampling, beam_search, generate
 from llmlab.losses import mean_over
-from llmlab.metrics import Score, interval
+from llmlab.metrics import Score, bootstrap_interval
 from llmlab.overlap import exact_match
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, EncoderDecoder
@@ -391,7 +391,7 @@ def score_translations(hyps: Sequence[str], phrases: Sequence[Phrase]) -> Transl
     check_language(languages[0])
     refs = [p.target for p in phrases]
     found = exact_match(hyps, refs, words=str), bleu(hyps, refs, LANGUAGES[languages[0]])
-    return TranslationScores(*(interval(one) if len(refs) > 1 else one for one in found))
+    return TranslationScores(*(bootstrap_interval(one) if len(refs) > 1 else one for one in found))
 
 
 # %% ../../nbs/17_translation.ipynb #b6fb796b
