@@ -89,7 +89,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "answer_question": "tasks.answering",
         "summarize": "tasks.summarization",
         "textrank": "tasks.summarization",
-        "run_program": "tasks.code",
+        "run_program": "tasks.sandbox",
         "complete_lines": "tasks.completion",
         "fill_in_middle": "tasks.completion",
     },

@@ -43,6 +43,8 @@ ORDER = [
     "questions",
     "answering",
     "summarization",
+    "sandbox",
+    "code_tasks",
     "code",
     "completion",
     "cost",
