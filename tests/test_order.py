@@ -19,6 +19,7 @@ ORDER = [
     "attention",
     "transformer",
     "metrics",
+    "bleu_statistics",
     "translation_scores",
     "overlap",
     "losses",
