@@ -13,6 +13,15 @@ collect_ignore = [] if os.environ.get("KERAS_BACKEND") else ["test_recurrent.py"
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
+SLOW_FIRST = """colab book training interpretability figures losses explore cache pretrained views bench book_ext generation text""".split()
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    "The files that take longest come first, so that no worker of pytest-xdist is left alone with one of them at the end."
+    places = {f"test_{stem}": place for place, stem in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def missing(reason: str):
     "Skip on a reader's machine, fail in continuous integration: there the thing must be present."
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

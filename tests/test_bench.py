@@ -55,7 +55,7 @@ def test_all_contestants_are_of_one_size_and_learn(bench):
             model, step = module.runner(name, shape)
             losses = [step()["loss"] for _ in range(4)]
             assert math.isfinite(losses[0]) and losses[-1] < losses[0], (shape, name)
-            sizes.append(module.n_params(model))
+            sizes.append(module.count_parameters(model))
         assert max(sizes) < 1.1 * min(sizes), (shape, sizes)
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, shipped_path
-from llmlab.tasks.code import parses
 from llmlab.tasks.completion import (
     CodeBatches,
     CodeTokenizer,
@@ -24,6 +23,7 @@ from llmlab.tasks.completion import (
     middle_nll,
     word_ends,
 )
+from llmlab.tasks.sandbox import parses
 from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit

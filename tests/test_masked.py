@@ -34,7 +34,7 @@ from llmlab.masked import (
 from llmlab.metrics import accuracy, perplexity
 from llmlab.tokens import Tokenizer, pre_tokenize
 from llmlab.training import Recipe, fit
-from llmlab.transformer import Config, n_params
+from llmlab.transformer import Config, count_parameters
 
 TEXT = "The cat sat on the mat. The dog sat on the log, and 2048 unbelievable elephants sang."
 TOKENIZER = MaskTokenizer(Tokenizer.train(TEXT * 3, 300))
@@ -300,7 +300,7 @@ def test_bert_base_has_its_published_size():
         30522, 512, 12, 12, 768, norm_place="post", norm_eps=1e-12, feed_forward="gelu_exact", segments=2
     )
     with torch.device("meta"):
-        assert n_params(MaskedLM(bert)) == 109_514_298
+        assert count_parameters(MaskedLM(bert)) == 109_514_298
 
 
 @pytest.mark.parametrize("ours, theirs", [("gelu_exact", "gelu"), ("gelu", "gelu_new")])

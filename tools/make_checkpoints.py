@@ -27,8 +27,8 @@ from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
-from llmlab.pretrained import export
-from llmlab.pretrained import load as load_folder
+from llmlab.pretrained import load_pretrained as load_folder
+from llmlab.pretrained import save_pretrained
 from llmlab.tasks.answering import (
     AnswerBatches,
     AnswerWriter,
@@ -54,7 +54,7 @@ from llmlab.tasks.translation import (
 from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer, fast_tokenizer
 from llmlab.training import Batches, Recipe, fit
-from llmlab.transformer import Config, Decoder, EncoderDecoder, n_params
+from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
 
@@ -120,7 +120,7 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
         **facts_of(weights),
         **common,
         "chosen": chosen,
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "dtype": "bfloat16",
         "config": asdict(model.cfg),
         "recipe": finite(recipe),
@@ -175,7 +175,7 @@ def reference_gpt(args):
             "licence": "Apache-2.0; trained on CPython's documentation (PSF-2.0)",
             "made_by": "tools/make_checkpoints.py",
             "chosen": "the last step of the run; no choice was made on the validation split",
-            "parameters": n_params(model),
+            "parameters": count_parameters(model),
             "dtype": "bfloat16",
             "config": asdict(cfg),
             "recipe": finite(recipe),
@@ -306,14 +306,14 @@ def stories_bert(args):
         recipe,
         validate,
     )
-    folder = export(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
+    folder = save_pretrained(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
     stored = masked_accuracy(load_folder(folder)[0], unseen)
     licence = "Apache-2.0; trained on the stories that llmlab generates"
     common = {"licence": licence, "made_by": "tools/make_checkpoints.py"}
     entries = {f"stories-bert/{path.name}": facts_of(path) | common for path in sorted(folder.iterdir())}
     entries["stories-bert/model.safetensors"] |= {
         "chosen": "the last step of the run; no choice was made on the validation split",
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "dtype": "float16",
         "config": asdict(cfg),
         "recipe": finite(recipe),

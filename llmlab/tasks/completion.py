@@ -25,7 +25,7 @@ from llmlab.generation import Sampling, generate
 from llmlab.losses import mean_over
 from llmlab.metrics import token_logprobs
 from llmlab.segmentation import marks_class
-from llmlab.tasks.code import parses
+from llmlab.tasks.sandbox import parses
 from llmlab.tokens import Tokenizer
 
 
