@@ -24,6 +24,7 @@ ORDER = [
     "attention",
     "transformer",
     "metrics",
+    "bleu_statistics",
     "translation_scores",
     "overlap",
     "losses",
