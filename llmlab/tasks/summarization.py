@@ -27,7 +27,7 @@ from llmlab.figures.views import View
 from llmlab.generation import Beams, beam_search
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
-from llmlab.overlap import character_words, ngram_counts, rouge, rouge_words
+from llmlab.overlap import character_words, rouge, rouge_words
 
 # %% ../../nbs/19_summarization.ipynb #7c2d322e
 from llmlab.segmentation import count_words, join_sentences, split_gaps, split_sentences
@@ -48,6 +48,7 @@ from llmlab.text import (
 )
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
+from llmlab.translation_scores import ngram_counts
 
 
 # %% ../../nbs/19_summarization.ipynb #7c15fe8d
