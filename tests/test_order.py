@@ -31,6 +31,7 @@ ORDER = [
     "storage",
     "checkpoints",
     "devices",
+    "runs",
     "training",
     "causal",
     "masked",
