@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import horizons
+from llmlab import horizons, patches_view
 from llmlab.attention import record
 from llmlab.cost import facts, forward_flops
 from llmlab.devices import flops_per_token
@@ -30,7 +30,6 @@ from llmlab.horizons import (
     mixture_flops,
     mixture_parameters,
     patches,
-    patches_view,
     pictures,
     plan,
     read,
