@@ -23,8 +23,8 @@ STEP := @PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) tools/step.py
 PRETTIER := node_modules/.bin/prettier
 NBS := "nbs/*.ipynb" "nbs/workshop/*.ipynb" settings.ini
 LIB := "llmlab/**/*"
-# all cores, a test file on one of them (so that it has one browser, one server), one thread each
-XDIST = env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+# all cores, a test file on one of them (so that it has one browser, one server), one thread each; the slow files first (tests/conftest.py)
+XDIST = env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 KERAS := "llmlab/*.py" tests/conftest.py tests/test_recurrent.py pyproject.toml constraints.txt
 TESTS := "tests/**/*" "tools/*" "book/*.*" "book/_ext/*" pyproject.toml constraints.txt
 
@@ -99,7 +99,7 @@ pytest:
 	$(STEP) pytest $(NBS) $(LIB) $(TESTS) "book/_build/built.json" README.md setup.py "nbs/api/*" -- $(XDIST) -v --durations=10 -m "not long"
 
 long:
-	$(STEP) long $(NBS) $(LIB) $(TESTS) README.md setup.py MANIFEST.in settings.ini "nbs/api/*" -- env OMP_NUM_THREADS=1 $(PY) -m pytest -v --durations=10 -m long
+	$(STEP) long $(NBS) $(LIB) $(TESTS) README.md setup.py MANIFEST.in settings.ini "nbs/api/*" -- $(XDIST) -v --durations=10 -m long
 
 fast:
 	$(STEP) fast $(NBS) $(LIB) $(TESTS) README.md setup.py -- $(XDIST) -m "not slow"

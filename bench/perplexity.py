@@ -17,7 +17,7 @@ from _shared import DEVICE, TINY, arguments, write
 
 from llmlab.devices import peak_memory
 from llmlab.metrics import evaluating, perplexity, scored_windows, token_logprobs
-from llmlab.transformer import Config, Decoder, n_params
+from llmlab.transformer import Config, Decoder, count_parameters
 
 GPT2 = (
     Config(64, 32, 2, 2, 16)
@@ -50,7 +50,7 @@ def measure(args):
     score = perplexity(way(model, ids, args.stride, args.batch))
     return {
         "perplexity": float(score),
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "loaded_mb": round(loaded),
         "seconds": time.perf_counter() - began,
         "peak_mb": round(peak_memory(DEVICE)),

@@ -28,7 +28,7 @@ from llmlab.causal import causal_loss
 from llmlab.devices import flops_per_token, peak_flops, peak_memory
 from llmlab.masked import MaskedLM, masked_loss
 from llmlab.training import Objective, Recipe, fit, optimizer, train_step, uses_bf16
-from llmlab.transformer import Config, Decoder, n_params
+from llmlab.transformer import Config, Decoder, count_parameters
 
 try:
     import transformers
@@ -248,7 +248,7 @@ def row(shape, name, model, seconds):
         "llmlab_over_this": ratio(seconds[name], seconds["llmlab"]),
         "share_of_ceiling": round(flops * batch * cfg.context / step / ceiling, 3),
         "ceiling_tflops": round(ceiling / 1e12, 2),
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
     }
 
 
@@ -267,7 +267,7 @@ def prepared(shape, limit, note):
         if limit:
             seconds |= interleave({name: step}, 5, warm=2)
             ours = ready["llmlab"][0]  # the operations of llmlab's model count for all: the work is the same
-            found = row(shape, name, ours, seconds) | {"parameters": n_params(model)}
+            found = row(shape, name, ours, seconds) | {"parameters": count_parameters(model)}
             note(name, found | {"first_step_seconds": round(first, 1)})
         if GPU:
             torch.cuda.reset_peak_memory_stats()
@@ -282,7 +282,7 @@ def race(shape, rounds, limit=None, note=lambda name, facts: None):
     runners = prepared(shape, limit, note)
     seconds = interleave({name: step for name, (_, step) in runners.items()}, rounds)
     for name, (model, _) in runners.items():
-        note(name, row(shape, name, runners["llmlab"][0], seconds) | {"parameters": n_params(model)})
+        note(name, row(shape, name, runners["llmlab"][0], seconds) | {"parameters": count_parameters(model)})
 
 
 def peak(name, shape, threads):

@@ -9,7 +9,7 @@ from llmlab.adapters import FastTokenizer, as_fast_tokenizer, as_tokenizer
 from llmlab.generation import write
 from llmlab.masked import MaskedLM, MaskTokenizer, corrupt, fill_mask, pseudo_logprobs
 from llmlab.metrics import context_of, logits_of, token_logprobs
-from llmlab.pretrained import export
+from llmlab.pretrained import save_pretrained
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 
@@ -115,7 +115,9 @@ def test_a_tokenizer_for_masked_models(ours, text):
 def test_transformers_writes_text_with_our_tokenizer(tmp_path, fast):
     transformers = pytest.importorskip("transformers")
     ours = Tokenizer.train(TEXT, 290, fast)
-    export(Decoder(Config(ours.vocab_size, 64, layers=1, heads=2, d_model=8)), tmp_path / "out", ours)
+    save_pretrained(
+        Decoder(Config(ours.vocab_size, 64, layers=1, heads=2, d_model=8)), tmp_path / "out", ours
+    )
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert len(theirs) == ours.vocab_size == model.config.vocab_size

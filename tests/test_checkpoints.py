@@ -11,7 +11,7 @@ import torch
 
 from llmlab import checkpoints
 from llmlab.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
-from llmlab.ethics import write_card
+from llmlab.ethics import write_sheet
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
@@ -195,7 +195,7 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(Decoder(Config(8, 8, 1, 1, 8)), "~/model.safetensors")
     Tokenizer.train("abab", 258).save("~/tokens.json")
-    write_card("~/card.md", "yes")
+    write_sheet("~/card.md", "yes")
     assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", "tokens.json", "card.md"}
     assert load_checkpoint("~/model.safetensors")[0].cfg == Config(8, 8, 1, 1, 8)
     assert Tokenizer.load("~/tokens.json").vocab_size == 258
