@@ -285,7 +285,6 @@ SETTINGS = {
         "frequency_penalty": number(),
         "presence_penalty": number(),
         "no_repeat_ngram_size": whole(0, todo="0 lets all pieces repeat"),
-        "seed": SEED,
     },
     "Beams": {
         "width": SIZE,

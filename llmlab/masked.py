@@ -217,7 +217,7 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.cfg, self.encoder = cfg, Encoder(cfg)
         self.transform, self.norm = nn.Linear(cfg.d_model, cfg.d_model), norm(cfg)
-        self.bend = activation("gelu_exact" if cfg.gated else cfg.feed_forward)
+        self.activation = activation("gelu_exact" if cfg.gated else cfg.feed_forward)
         self.bias = nn.Parameter(torch.zeros(cfg.vocab_size))
         init_weights(self.transform, cfg)
 
@@ -237,7 +237,7 @@ class MaskedLM(nn.Module):
 
     def transformed(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         "What the token embeddings are multiplied by: BERT's head has a layer and a norm of its own before them."
-        return self.norm(self.bend(self.transform(hidden)))
+        return self.norm(self.activation(self.transform(hidden)))
 
     def forward(self, ids: Int[Tensor, "b t"], mask=None, segments=None) -> Float[Tensor, "b t v"]:
         return self.logits(self.hidden(ids, mask, segments))

@@ -14,6 +14,7 @@ from llmlab import horizons
 from llmlab.attention import record
 from llmlab.cost import facts, forward_flops
 from llmlab.devices import flops_per_token
+from llmlab.generation import Sampling
 from llmlab.horizons import (
     COLOURS,
     HELD_OUT,
@@ -23,6 +24,7 @@ from llmlab.horizons import (
     Mixture,
     PatchEncoder,
     balance_loss,
+    caption,
     caption_ids,
     load,
     majority,
@@ -35,7 +37,6 @@ from llmlab.horizons import (
     plan,
     read,
     route,
-    write,
 )
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, Decoder, Encoder, n_params
@@ -362,21 +363,22 @@ def test_a_captioner_learns_eight_pictures_by_heart():
     history = fit(
         model, lambda step: torch.zeros(8, 1).long(), loss, Recipe(steps=150, batch_size=8, lr=5e-3)
     )
-    assert history[-1]["loss"] < 0.05 and torch.equal(write(model, images), said)
-    assert not torch.equal(write(model, images.flip(0)), said), "it looks at the picture"
+    assert history[-1]["loss"] < 0.05 and torch.equal(caption(model, images), said)
+    assert not torch.equal(caption(model, images.flip(0)), said), "it looks at the picture"
 
 
 def test_the_greedy_caption_is_the_likeliest_word_each_time():
     model, (images, _) = captioner(), pictures(3)
-    out = write(model, images)
+    out = caption(model, images)
     assert torch.equal(model(images, out[:, :-1]).argmax(-1), out[:, 1:]) and (out[:, 0] == 0).all()
 
 
-def test_sampling_follows_its_generator():
+def test_sampling_follows_its_seed():
     model, (images, _) = captioner(), pictures(3)
-    a, b, c = (write(model, images, 1.0, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    a, b, c = (caption(model, images, Sampling(), seed) for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
-    assert torch.equal(write(model, images, 1e-4, torch.Generator().manual_seed(3)), write(model, images))
+    assert torch.equal(a[:1], caption(model, images[:1], Sampling(), 1)), "a row is independent of the others"
+    assert torch.equal(caption(model, images, Sampling(1e-4), 3), caption(model, images))
 
 
 def test_the_encoder_knows_where_a_patch_stands():
@@ -401,8 +403,8 @@ def test_the_encoder_starts_as_in_chapter_5_sees_grey_as_nothing_and_ends_in_a_n
 
 def test_writing_fills_the_context_sees_no_dropout_and_leaves_the_mode():
     model, (images, _) = captioner(dropout=0.5).train(), pictures(3)
-    assert torch.equal(write(model, images), write(model, images)) and model.training
-    assert write(model, images).shape == (3, 10)
+    assert torch.equal(caption(model, images), caption(model, images)) and model.training
+    assert caption(model, images).shape == (3, 10)
 
 
 def test_an_unfinished_sentence_is_read_to_its_end():
@@ -462,7 +464,7 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
         (lambda: pictures(0), "n=0: expected a whole number of at least 1"),
         (lambda: pictures(-5), "n=-5: expected"),
         (
-            lambda: write(captioner(), pictures(1)[0], -1.0),
+            lambda: caption(captioner(), pictures(1)[0], Sampling(-1.0)),
             "temperature=-1.0: expected a finite number of at least 0",
         ),
         (
