@@ -216,19 +216,19 @@ def t5_names(gated: bool) -> dict[str, str]:
 MORE_TABLES |= {"bart": _both | _bart_only, "marian": _both, "t5": t5_names(gated=False)}
 
 # %% ../nbs/workshop/families.ipynb #7aabfe64
-ACTIVATIONS = {"gelu": "gelu_exact", "gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
-T5_ACTIVATIONS = ACTIVATIONS | {"gated-gelu": "geglu", "gated-silu": "swiglu"}
+ACTIVATION_NAMES = {"gelu": "gelu_exact", "gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
+T5_ACTIVATION_NAMES = ACTIVATION_NAMES | {"gated-gelu": "geglu", "gated-silu": "swiglu"}
 
 
-def activation_of(path: Path, name: str, theirs: dict, usual: str, bends: dict[str, str]) -> str:
+def activation_of(path: Path, name: str, theirs: dict, usual: str, known: dict[str, str]) -> str:
     "Our word for an activation; ValueError for one that our feed-forward does not have."
     found = theirs.get(name) or usual
-    known = isinstance(found, str) and found in bends
+    fits = isinstance(found, str) and found in known
     require(
-        known,
-        f"{path} says {name}={found!r:.80}, but our feed-forwards have {', '.join(bends)}: use transformers",
+        fits,
+        f"{path} says {name}={found!r:.80}, but our feed-forwards have {', '.join(known)}: use transformers",
     )
-    return bends[found]
+    return known[found]
 
 
 def derived(path: Path, family: str, theirs: dict) -> dict:
@@ -239,7 +239,7 @@ def derived(path: Path, family: str, theirs: dict) -> dict:
     if family == "t5":
         scaled = theirs.get("scale_decoder_outputs")
         scaled = theirs.get("tie_word_embeddings") is not False if scaled is None else scaled
-        activation = activation_of(path, "feed_forward_proj", theirs, "relu", T5_ACTIVATIONS)
+        activation = activation_of(path, "feed_forward_proj", theirs, "relu", T5_ACTIVATION_NAMES)
         return dict(head_scale=width**-0.5 if scaled else 1.0, feed_forward=activation)
     for name in ("attention_heads", "ffn_dim"):
         one, other = theirs.get(f"encoder_{name}"), theirs.get(f"decoder_{name}")
@@ -248,7 +248,7 @@ def derived(path: Path, family: str, theirs: dict) -> dict:
     size, other = theirs["vocab_size"], theirs.get("decoder_vocab_size")
     said = f"{path} says vocab_size={size!r:.20} and decoder_vocab_size={other!r:.20}, but ours share one token table"
     require(other in (None, size), f"{said}: use transformers")
-    activation = activation_of(path, "activation_function", theirs, "gelu", ACTIVATIONS)
+    activation = activation_of(path, "activation_function", theirs, "gelu", ACTIVATION_NAMES)
     return dict(feed_forward=activation, embed_scale=width**0.5 if theirs.get("scale_embedding") else 1.0)
 
 

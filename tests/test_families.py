@@ -9,7 +9,7 @@ import tokenizers
 import torch
 from torch import nn
 
-from llmlab.families import TargetIds, bend_of, framed, read_ids, write_targets
+from llmlab.families import TargetIds, activation_of, framed, read_ids, write_targets
 from llmlab.generation import Sampling
 from llmlab.pretrained import export, load, read_config
 from llmlab.training import own_tensors
@@ -418,7 +418,9 @@ def test_an_encoder_decoder_is_read_only(saved, tmp_path):
 
 def test_an_activation_that_is_no_text(tmp_path):
     with pytest.raises(ValueError, match="activation_function=\\['gelu'\\]"):
-        bend_of(tmp_path, "activation_function", {"activation_function": ["gelu"]}, "gelu", {"gelu": "gelu"})
+        activation_of(
+            tmp_path, "activation_function", {"activation_function": ["gelu"]}, "gelu", {"gelu": "gelu"}
+        )
 
 
 def test_a_table_of_waves_that_takes_all_memory_is_refused(folder):
