@@ -20,10 +20,11 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PY := $(BIN)/python
 STEP := @PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) tools/step.py
+PRETTIER := node_modules/.bin/prettier
 NBS := "nbs/*.ipynb" "nbs/workshop/*.ipynb" settings.ini
 LIB := "llmlab/**/*"
-# all cores, a test file on one of them (so that it has one browser, one server), one thread each
-XDIST = env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+# all cores, a test file on one of them (so that it has one browser, one server), one thread each; the slow files first (tests/conftest.py)
+XDIST = env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 KERAS := "llmlab/*.py" tests/conftest.py tests/test_recurrent.py pyproject.toml constraints.txt
 TESTS := "tests/**/*" "tools/*" "book/*.*" "book/_ext/*" pyproject.toml constraints.txt
 
@@ -32,7 +33,7 @@ help:
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
-setup: .venv/.setup
+setup: .venv/.setup node_modules/.package-lock.json
 
 .venv/.setup: constraints.txt settings.ini setup.py pyproject.toml
 	@test -x $(PY) || { \
@@ -50,6 +51,11 @@ setup: .venv/.setup
 	@echo "▶ setup: installing the tested versions (the first time this takes minutes)"
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
+
+# prettier, where there is npm; without it only `make lint` misses something, and says so
+node_modules/.package-lock.json: package-lock.json
+	@command -v npm >/dev/null || exit 0; \
+	  npm ci --no-audit --no-fund --loglevel=error && touch $@ || echo "– setup: npm could not install prettier" >&2
 
 # --- the three products -----------------------------------------------------------------------------------------------
 
@@ -79,6 +85,11 @@ export-check:
 
 lint:
 	$(STEP) lint $(NBS) $(LIB) $(TESTS) "*.py" "bench/*" -- sh -c "ruff check . && ruff format --check ."
+	@if test -x $(PRETTIER) || ! command -v node >/dev/null; then :; else \
+	  echo "– prettier: not installed, so the format of llmlab/static and tests/js is not checked; npm ci installs it" >&2; \
+	  test -z "$$CI"; \
+	fi
+	$(STEP) prettier "llmlab/static/*" "tests/js/*" "package*.json" $(PRETTIER) -- sh -c 'test ! -x $(PRETTIER) || npm run --silent lint'
 
 js:
 	@if command -v node >/dev/null; then :; else echo "– js: skipped, no node on this machine"; fi
@@ -88,7 +99,7 @@ pytest:
 	$(STEP) pytest $(NBS) $(LIB) $(TESTS) "book/_build/built.json" README.md setup.py "nbs/api/*" -- $(XDIST) -v --durations=10 -m "not long"
 
 long:
-	$(STEP) long $(NBS) $(LIB) $(TESTS) README.md setup.py MANIFEST.in settings.ini "nbs/api/*" -- env OMP_NUM_THREADS=1 $(PY) -m pytest -v --durations=10 -m long
+	$(STEP) long $(NBS) $(LIB) $(TESTS) README.md setup.py MANIFEST.in settings.ini "nbs/api/*" -- $(XDIST) -v --durations=10 -m long
 
 fast:
 	$(STEP) fast $(NBS) $(LIB) $(TESTS) README.md setup.py -- $(XDIST) -m "not slow"

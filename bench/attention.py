@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 
 from llmlab.attention import attention_map, causal_mask, dot_product_attention
-from llmlab.devices import memory_peak
+from llmlab.devices import peak_memory
 
 GPU = DEVICE.type == "cuda"
 DTYPE = torch.bfloat16 if GPU else torch.float32
@@ -58,10 +58,10 @@ def one(way, t, heads):
     small = torch.randn(2, 1, heads, 128, 64, device=DEVICE)
     WAYS[way](*small)  # loads what is loaded once
     q, k = torch.randn(2, 1, heads, t, 64, device=DEVICE)
-    before, began, busy = memory_peak(DEVICE), time.perf_counter(), time.process_time()
+    before, began, busy = peak_memory(DEVICE), time.perf_counter(), time.process_time()
     float(WAYS[way](q, k).sum())
     used = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - busy}
-    print(json.dumps({**used, "mb": memory_peak(DEVICE) - before}))
+    print(json.dumps({**used, "mb": peak_memory(DEVICE) - before}))
 
 
 def main():

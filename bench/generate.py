@@ -10,7 +10,7 @@ import torch
 from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 
 from llmlab.generation import Sampling, generate
-from llmlab.transformer import Config, Decoder, n_params
+from llmlab.transformer import Config, Decoder, count_parameters
 
 try:
     import transformers
@@ -103,7 +103,7 @@ def runners(cfg):
         ways["llmlab, CUDA graphs"] = ours("compiled")
     if transformers:
         ways["transformers, static cache"] = peer(cache_implementation="static", disable_compile=not GPU)
-    return ways, n_params(model)
+    return ways, count_parameters(model)
 
 
 def race(cfg, batch, rounds, keep):

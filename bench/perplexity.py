@@ -15,9 +15,9 @@ import time
 import torch
 from _shared import DEVICE, TINY, arguments, write
 
-from llmlab.devices import memory_peak
+from llmlab.devices import peak_memory
 from llmlab.metrics import evaluating, perplexity, scored_windows, token_logprobs
-from llmlab.transformer import Config, Decoder, n_params
+from llmlab.transformer import Config, Decoder, count_parameters
 
 GPT2 = (
     Config(64, 32, 2, 2, 16)
@@ -46,14 +46,14 @@ def measure(args):
     model = Decoder(GPT2).eval().to(DEVICE)
     ids = torch.randint(GPT2.vocab_size, (args.tokens,), device=DEVICE)
     way = {"textbook": textbook, "llmlab": ours}[args.way]
-    loaded, began = memory_peak(DEVICE), time.perf_counter()
+    loaded, began = peak_memory(DEVICE), time.perf_counter()
     score = perplexity(way(model, ids, args.stride, args.batch))
     return {
         "perplexity": float(score),
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "loaded_mb": round(loaded),
         "seconds": time.perf_counter() - began,
-        "peak_mb": round(memory_peak(DEVICE)),
+        "peak_mb": round(peak_memory(DEVICE)),
     }
 
 

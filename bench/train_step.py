@@ -25,10 +25,10 @@ from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 from torch import nn
 
 from llmlab.causal import causal_loss
-from llmlab.devices import flops_per_token, matrix_ceiling, memory_peak
+from llmlab.devices import flops_per_token, peak_flops, peak_memory
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Objective, Recipe, fit, optimizer, takes_bf16, train_step
-from llmlab.transformer import Config, Decoder, n_params
+from llmlab.training import Objective, Recipe, fit, optimizer, train_step, uses_bf16
+from llmlab.transformer import Config, Decoder, count_parameters
 
 try:
     import transformers
@@ -241,14 +241,14 @@ def row(shape, name, model, seconds):
     "What the JSON says of a contestant, out of the seconds of its steps and of ours."
     cfg, batch, _ = RACES[shape]
     step, flops = statistics.median(seconds[name]), flops_per_token(model, cfg.context)
-    ceiling = matrix_ceiling(DEVICE.type, torch.bfloat16 if takes_bf16(DEVICE) else torch.float32)
+    ceiling = peak_flops(DEVICE.type, torch.bfloat16 if uses_bf16(DEVICE) else torch.float32)
     return {
         "tokens_per_second": round(batch * cfg.context / step),
         "ms_per_step": round(1e3 * step, 2),
         "llmlab_over_this": ratio(seconds[name], seconds["llmlab"]),
         "share_of_ceiling": round(flops * batch * cfg.context / step / ceiling, 3),
         "ceiling_tflops": round(ceiling / 1e12, 2),
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
     }
 
 
@@ -267,7 +267,7 @@ def prepared(shape, limit, note):
         if limit:
             seconds |= interleave({name: step}, 5, warm=2)
             ours = ready["llmlab"][0]  # the operations of llmlab's model count for all: the work is the same
-            found = row(shape, name, ours, seconds) | {"parameters": n_params(model)}
+            found = row(shape, name, ours, seconds) | {"parameters": count_parameters(model)}
             note(name, found | {"first_step_seconds": round(first, 1)})
         if GPU:
             torch.cuda.reset_peak_memory_stats()
@@ -282,7 +282,7 @@ def race(shape, rounds, limit=None, note=lambda name, facts: None):
     runners = prepared(shape, limit, note)
     seconds = interleave({name: step for name, (_, step) in runners.items()}, rounds)
     for name, (model, _) in runners.items():
-        note(name, row(shape, name, runners["llmlab"][0], seconds) | {"parameters": n_params(model)})
+        note(name, row(shape, name, runners["llmlab"][0], seconds) | {"parameters": count_parameters(model)})
 
 
 def peak(name, shape, threads):
@@ -292,11 +292,11 @@ def peak(name, shape, threads):
 
 
 def own_peak(name, shape):
-    before = memory_peak(DEVICE)
+    before = peak_memory(DEVICE)
     _, step = runner(name, shape)
     for _ in range(3):
         step()
-    print(memory_peak(DEVICE) - before)
+    print(peak_memory(DEVICE) - before)
 
 
 class Windows(torch.utils.data.Dataset):
@@ -368,7 +368,7 @@ def main():
 
     def note(shape, name, facts):
         shapes.setdefault(shape, {}).setdefault(name, {}).update(facts)
-        write(args, {"shapes": shapes}, "transformers", dtype="bfloat16" if takes_bf16(DEVICE) else "float32")
+        write(args, {"shapes": shapes}, "transformers", dtype="bfloat16" if uses_bf16(DEVICE) else "float32")
 
     for shape in RACES:
         if args.only in (None, "causal" if shape in CAUSAL else "masked"):

@@ -13,11 +13,11 @@ from tokenizers import decoders, processors
 from torch import Tensor
 
 # %% ../nbs/workshop/adapters.ipynb #c3a3205b
-from llmlab.checks import require, whole_ids
-from llmlab.tokens import Tokenizer, engine
+from llmlab.checks import integer_ids, require
+from llmlab.tokens import Tokenizer, fast_tokenizer
 
 # %% ../nbs/workshop/adapters.ipynb #e3ab7e77
-SPECIALS = {
+SPECIAL_TOKEN_ROLES = {
     "[PAD]": "pad",
     "[CLS]": "cls",
     "[SEP]": "sep",
@@ -34,14 +34,14 @@ SPECIALS = {
 }  # name → what it is for
 
 
-def special_names(tokenizer: tokenizers.Tokenizer) -> dict[str, str]:
+def special_token_names(tokenizer: tokenizers.Tokenizer) -> dict[str, str]:
     "What a special token is for → its name, for those that a tokenizer has; of two names for one job, the first listed."
     vocabulary = tokenizer.get_vocab()
-    return {kind: name for name, kind in reversed(SPECIALS.items()) if name in vocabulary}
+    return {kind: name for name, kind in reversed(SPECIAL_TOKEN_ROLES.items()) if name in vocabulary}
 
 
 # %% ../nbs/workshop/adapters.ipynb #3bc9c915
-class EngineTokenizer:
+class FastTokenizer:
     """A tokenizer of the library `tokenizers` with the names that ours have.
 
     `encode` adds what the tokenizer adds to every text, such as [CLS] and [SEP]; `pad`, `cls`, `sep`, `mask` and `eot` are
@@ -54,7 +54,7 @@ class EngineTokenizer:
     ):
         self.engine, self.vocab_size = engine, engine.get_vocab_size()
         self.special = tuple(i for i, token in engine.get_added_tokens_decoder().items() if token.special)
-        ids = {kind: engine.token_to_id(name) for kind, name in special_names(engine).items()}
+        ids = {kind: engine.token_to_id(name) for kind, name in special_token_names(engine).items()}
         self.pad, self.mask, self.eot = ids.get("pad"), ids.get("mask"), ids.get("eos", ids.get("sep"))
         self.cls, self.sep = ids.get("cls", ids.get("bos")), ids.get("sep", ids.get("eos"))
         self.special = tuple(sorted({*self.special, *ids.values()}))
@@ -65,11 +65,11 @@ class EngineTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         "The text of ids, without special tokens."
-        return self.engine.decode(whole_ids(ids).tolist())
+        return self.engine.decode(integer_ids(ids).tolist())
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form."
-        return [str(self.engine.id_to_token(i)) for i in whole_ids(ids).tolist()]
+        return [str(self.engine.id_to_token(i)) for i in integer_ids(ids).tolist()]
 
 
 # %% ../nbs/workshop/adapters.ipynb #4d204af9
@@ -78,9 +78,9 @@ def as_tokenizer(
     *needs: str,  # ids that it must have: "pad", "mask"
 ):  # one with the names that ours have
     "A tokenizer with our names; a tokenizers.Tokenizer is wrapped. ValueError where an id that is needed is missing."
-    tokenizer = EngineTokenizer(tokenizer) if isinstance(tokenizer, tokenizers.Tokenizer) else tokenizer
+    tokenizer = FastTokenizer(tokenizer) if isinstance(tokenizer, tokenizers.Tokenizer) else tokenizer
     for need in needs:
-        names = ", ".join(name for name, kind in SPECIALS.items() if kind == need)
+        names = ", ".join(name for name, kind in SPECIAL_TOKEN_ROLES.items() if kind == need)
         said = f"the tokenizer has no {need} token: expected one of {names} in its vocabulary"
         require(getattr(tokenizer, need, None) is not None, said)
     return tokenizer
@@ -100,9 +100,9 @@ def check_texts(texts) -> list[str]:
     return texts
 
 
-def cut_row(ids: list[int], text: str, tokenizer, limit: int) -> list[int]:
+def truncate_ids(ids: list[int], text: str, tokenizer, limit: int) -> list[int]:
     "The ids of the beginning of a text, with the special tokens around it."
-    if isinstance(tokenizer, EngineTokenizer):
+    if isinstance(tokenizer, FastTokenizer):
         engine = tokenizers.Tokenizer.from_str(tokenizer.engine.to_str())
         require(
             limit > engine.num_special_tokens_to_add(False),
@@ -114,7 +114,7 @@ def cut_row(ids: list[int], text: str, tokenizer, limit: int) -> list[int]:
     return ids[: limit - len(ends)] + ends
 
 
-def rows_of(
+def encode_texts(
     tokenizer,  # one of ours, or a tokenizers.Tokenizer
     texts: Iterable[str],
     limit: int,  # tokens of a text, at most
@@ -130,7 +130,7 @@ def rows_of(
             truncate or len(ids) <= limit,
             f"texts[{place}] has {len(ids)} tokens, expected at most {limit}: {todo}",
         )
-        rows.append(ids if len(ids) <= limit else cut_row(ids, text, tokenizer, limit))
+        rows.append(ids if len(ids) <= limit else truncate_ids(ids, text, tokenizer, limit))
     return rows
 
 
@@ -146,7 +146,7 @@ def pad_rows(
 
 
 # %% ../nbs/workshop/adapters.ipynb #b1e7ff4a
-def as_engine(
+def as_fast_tokenizer(
     tokenizer,  # a Tokenizer, a MaskTokenizer, or a tokenizers.Tokenizer
 ) -> tokenizers.Tokenizer:  # a new one with the same ids
     """A tokenizer of the library `tokenizers` with the same ids for every text, which also decodes.
@@ -161,7 +161,7 @@ def as_engine(
         isinstance(base, Tokenizer),
         f"{type(tokenizer).__name__} is no tokenizer that can be written: give a Tokenizer of ours or a tokenizers.Tokenizer",
     )
-    made = engine(base)
+    made = fast_tokenizer(base)
     made.decoder = decoders.ByteLevel()
     special = lambda name, **kw: tokenizers.AddedToken(name, special=True, normalized=False, **kw)  # noqa: E731
     made.add_special_tokens([special(name) for name in base.special_tokens])

@@ -24,7 +24,7 @@ from llmlab.attention import (
     split_heads,
     tapes_of,
 )
-from llmlab.checks import COUNT, check_value, whole_ids
+from llmlab.checks import COUNT, check_value, integer_ids
 from llmlab.metrics import context_of, device_of, evaluating, logits_of
 from llmlab.transformer import Attention, Config, Decoder, Embed, Encoder, EncoderDecoder, check_ids, project
 
@@ -303,7 +303,7 @@ def pad(
     "pad([[7, 8], [9]]) -> [[7, 8], [0, 9]], [[True, True], [False, True]]"
     width, both = max(map(len, rows)), []
     for fill, values in (
-        (0, [whole_ids(row).tolist() for row in rows]),
+        (0, [integer_ids(row).tolist() for row in rows]),
         (False, [[True] * len(row) for row in rows]),
     ):
         filled = [

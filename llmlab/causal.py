@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/11_causal.ipynb #284bc6f4
-from llmlab.checks import COUNT, check_arguments, check_value, number, require
-from llmlab.losses import counted
+from llmlab.checks import COUNT, check_arguments, check_value, real_number, require
+from llmlab.losses import mean_over
 
 
 # %% ../nbs/11_causal.ipynb #c172b5ca
@@ -69,7 +69,7 @@ def causal_targets(ids: Int[Tensor, "b t"], ignore_index: int = -100) -> Int[Ten
 
 
 # %% ../nbs/11_causal.ipynb #03fa5c0b
-@counted(causal_targets)
+@mean_over(causal_targets)
 def causal_loss(
     model: nn.Module,  # a Decoder: hidden(ids) and head_weight
     ids: Int[Tensor, "b t"],  # every token but the first is a target, every token but the last an input
@@ -79,7 +79,7 @@ def causal_loss(
 ) -> Float[Tensor, ""]:  # nats a target
     "Mean surprise at each next token, the mean over all targets of the batch, as `torch.nn.functional.cross_entropy` takes it."
     check_targets(ids, len(model.head_weight), ignore_index)
-    check_value("smoothing", smoothing, number(0, 1))
+    check_value("smoothing", smoothing, real_number(0, 1))
     inputs, targets = ids[:, :-1], ids[:, 1:].flatten()
     if ignore_index < 0:
         inputs = inputs.masked_fill(inputs == ignore_index, 0)

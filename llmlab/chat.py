@@ -13,7 +13,7 @@ from llmlab.checks import require
 
 
 # %% ../nbs/workshop/chat.ipynb #f5814820
-def check_special(
+def check_special_tokens(
     names: Sequence[str],  # of special tokens, in the order of their ids
     taken: Collection[str],  # what the other tokens are called
 ) -> list[str]:  # the same names
@@ -36,7 +36,7 @@ def check_special(
     return [*names]
 
 
-def allowed_names(
+def allowed_special_tokens(
     allowed: Collection[str],  # names, or "all"
     known: Iterable[str],  # the special tokens of a tokenizer
 ) -> set[str]:
@@ -55,11 +55,11 @@ def allowed_names(
 
 
 # %% ../nbs/workshop/chat.ipynb #2c2804fd
-def split_special(
+def split_at_special_tokens(
     text: str,
     names: Collection[str],  # of the special tokens that count
 ) -> list[tuple[str, bool]]:  # parts of the text, and whether each is a special token; no part is empty
-    "split_special('<|user|>hi', {'<|user|>'}) -> [('<|user|>', True), ('hi', False)]"
+    "split_at_special_tokens('<|user|>hi', {'<|user|>'}) -> [('<|user|>', True), ('hi', False)]"
     if not names:
         return [(text, False)] if text else []
     longest_first = sorted(names, key=len, reverse=True)

@@ -7,7 +7,7 @@ __all__ = []
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import signature
@@ -30,7 +30,7 @@ class Rule:
     expected: str  # the same in words: "a whole number of at least 1"
 
 
-def plain(value):
+def as_python_number(value):
     "A number of NumPy or PyTorch as Python's own, any other value as it is."
     is_scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
     return value.item() if is_scalar else value
@@ -42,7 +42,7 @@ def is_number(value) -> bool:
 
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0004
-def in_words(low, high, above, below) -> str:
+def range_in_words(low, high, above, below) -> str:
     "The range of a number: ' from 0 to 1', ' above 0', ''."
     if low is not None and high is not None:
         return f" from {low} to {high}"
@@ -56,7 +56,7 @@ def in_words(low, high, above, below) -> str:
     return "".join([" ", " and ".join(said)]) if said else ""
 
 
-def within(value, low, high, above, below) -> bool:
+def keeps_bounds(value, low, high, above, below) -> bool:
     "Whether a number keeps every bound that is given; NaN keeps none."
     return (
         (low is None or value >= low)
@@ -66,7 +66,7 @@ def within(value, low, high, above, below) -> bool:
     )
 
 
-def whole(
+def integer(
     low: int | None = None,  # the smallest that is allowed
     high: int | None = None,  # the largest
     todo: str = "",  # what else to say, such as "0 keeps all"
@@ -74,12 +74,12 @@ def whole(
     "The rule for a whole number: an int, not a bool and not a float."
 
     def fits(value):
-        return is_number(value) and isinstance(value, int) and within(value, low, high, None, None)
+        return is_number(value) and isinstance(value, int) and keeps_bounds(value, low, high, None, None)
 
-    return Rule(fits, f"a whole number{in_words(low, high, None, None)}{todo and '; '}{todo}")
+    return Rule(fits, f"a whole number{range_in_words(low, high, None, None)}{todo and '; '}{todo}")
 
 
-def number(
+def real_number(
     low: float | int | None = None,  # the smallest that is allowed
     high: float | int | None = None,  # the largest
     above: float | int | None = None,  # allowed are numbers above this one
@@ -90,12 +90,12 @@ def number(
     "The rule for a number, whole or not."
 
     def fits(value):
-        if not is_number(value) or math.isnan(value) or not within(value, low, high, above, below):
+        if not is_number(value) or math.isnan(value) or not keeps_bounds(value, low, high, above, below):
             return False
         return infinite or math.isfinite(value)
 
     kind = "a number" if infinite or high is not None or below is not None else "a finite number"
-    return Rule(fits, f"{kind}{in_words(low, high, above, below)}{todo and '; '}{todo}")
+    return Rule(fits, f"{kind}{range_in_words(low, high, above, below)}{todo and '; '}{todo}")
 
 
 def choice(*options) -> Rule:
@@ -117,7 +117,7 @@ def optional(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.fits(value), f"{rule.expected}, or None")
 
 
-def several(n: int, rule: Rule) -> Rule:
+def tuple_of(n: int, rule: Rule) -> Rule:
     "The rule for a tuple of n values which all follow one rule."
 
     def fits(value):
@@ -133,7 +133,9 @@ def check_value(
     rule: Rule,
 ):  # the value, as a number of Python's own
     "Give the value back, or raise ValueError with what was given and what is expected."
-    value = tuple(map(plain, value)) if isinstance(value, list | tuple) else plain(value)
+    value = (
+        tuple(map(as_python_number, value)) if isinstance(value, list | tuple) else as_python_number(value)
+    )
     if not rule.fits(value):
         shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
@@ -147,15 +149,15 @@ def check_sizes(**sizes: tuple) -> None:
     for name, (value, top) in sizes.items():
         todo = "crop the sequence or raise Config.context" if name == "t" else "look for a wrong unit"
         shown = f"{value:,}" if is_number(value) else repr(value)
-        fits = is_number(plain(value)) and 0 < value <= top
+        fits = is_number(as_python_number(value)) and 0 < value <= top
         require(fits, f"{name}={shown}: expected a number above 0 and at most {top:,}; {todo}")
 
 
 # %% ../nbs/workshop/checks.ipynb #abd55b6b
-SIZE = whole(1)
-COUNT = whole(0)
-SEED = whole(0, 2**32 - 1)  # what NumPy, too, takes as a seed
-SHARE = number(0, 1)
+SIZE = integer(1)
+COUNT = integer(0)
+SEED = integer(0, 2**32 - 1)  # what NumPy, too, takes as a seed
+SHARE = real_number(0, 1)
 
 
 def check_arguments(
@@ -185,7 +187,7 @@ def check_arguments(
 
 
 # %% ../nbs/workshop/checks.ipynb #a2d02706
-def whole_ids(
+def integer_ids(
     ids,  # a list, an array of NumPy or a tensor
     vocab_size: int | None = None,  # ids must be below it and not below 0; None: any whole numbers
     name: str = "ids",  # what to call them in an error
@@ -215,6 +217,27 @@ def whole_ids(
     return ids
 
 
+# %% ../nbs/workshop/checks.ipynb #3c931aa3
+def reference_lists(
+    hyps: Sequence[str],
+    refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
+) -> list[list[str]]:
+    "The references of each hypothesis as a list; ValueError where hypotheses and references cannot be compared."
+    is_one_string = isinstance(hyps, str) or isinstance(refs, str)
+    require(not is_one_string, "one string is given: put hypotheses and references into lists")
+    given = f"{len(hyps)} hypotheses, {len(refs)} references"
+    todo = (
+        "give one reference, or a list, for each hypothesis; sacrebleu's streams turn with [*zip(*streams)]"
+    )
+    require(len(hyps) == len(refs) and len(hyps) > 0, f"{given}: {todo}")
+    lists = [[ref] if isinstance(ref, str) else list(ref) for ref in refs]
+    for place, (hyp, some) in enumerate(zip(hyps, lists, strict=True)):
+        fits = isinstance(hyp, str) and some and all(isinstance(ref, str) for ref in some)
+        expected = "give a string, and a string or a list of at least one"
+        require(fits, f"pair {place} is {hyp!r}, {some!r}: {expected}")
+    return lists
+
+
 # %% ../nbs/workshop/checks.ipynb #c4ed0009
 SETTINGS = {
     "Config": {
@@ -228,68 +251,68 @@ SETTINGS = {
         "d_ff": optional(SIZE),
         "norm": choice("layer", "rms"),
         "norm_place": choice("pre", "post"),
-        "norm_eps": number(above=0, below=1, todo="such as 1e-5"),
+        "norm_eps": real_number(above=0, below=1, todo="such as 1e-5"),
         "qk_norm": flag(),
         "position": choice("learned", "sinusoidal", "sinusoidal_halves", "rope", "alibi", "relative"),
         "relative_buckets": SIZE,
         "relative_distance": SIZE,
-        "softcap": optional(number(above=0, todo="such as 50.0")),
-        "attention_scale": optional(number(above=0, todo="such as 1.0")),
-        "rope_base": number(above=0, todo="such as 10000.0"),
-        "rope_factor": number(above=0, todo="such as 1.0"),
+        "softcap": optional(real_number(above=0, todo="such as 50.0")),
+        "attention_scale": optional(real_number(above=0, todo="such as 1.0")),
+        "rope_base": real_number(above=0, todo="such as 10000.0"),
+        "rope_factor": real_number(above=0, todo="such as 1.0"),
         "feed_forward": choice("gelu", "gelu_exact", "relu", "silu", "swiglu", "geglu"),
         "tied": flag(),
         "bias": choice(True, False, "qkv"),
-        "segments": whole(0),
-        "dropout": number(low=0, below=1),
-        "embed_scale": optional(number(above=0, todo="such as 1.0")),
+        "segments": integer(0),
+        "dropout": real_number(low=0, below=1),
+        "embed_scale": optional(real_number(above=0, todo="such as 1.0")),
         "embed_norm": flag(),
         "decoder_layers": optional(SIZE),
         "shared_tokens": flag(),
-        "head_scale": number(above=0, todo="such as 1.0"),
+        "head_scale": real_number(above=0, todo="such as 1.0"),
         "head_bias": flag(),
     },
     "Recipe": {
         "steps": SIZE,
         "batch_size": SIZE,
-        "lr": number(above=0),
-        "warmup": number(0, 1, todo="it is a share of the steps"),
+        "lr": real_number(above=0),
+        "warmup": real_number(0, 1, todo="it is a share of the steps"),
         "schedule": choice("cosine", "linear", "constant"),
-        "min_lr": number(low=0),
-        "weight_decay": number(low=0),
-        "betas": several(2, number(low=0, below=1)),
-        "clip": number(above=0, infinite=True, todo="math.inf never clips"),
+        "min_lr": real_number(low=0),
+        "weight_decay": real_number(low=0),
+        "betas": tuple_of(2, real_number(low=0, below=1)),
+        "clip": real_number(above=0, infinite=True, todo="math.inf never clips"),
         "muon": flag(),
         "precision": choice("auto", "fp32", "bf16"),
         "accumulate": SIZE,
         "recompute": flag(),
         "compile": choice("auto", "yes", "no"),
-        "seconds": number(above=0, infinite=True),
+        "seconds": real_number(above=0, infinite=True),
         "patience": optional(SIZE),
         "every": SIZE,
         "keep": SIZE,
         "seed": SEED,
     },
     "Masking": {
-        "rate": number(above=0, below=1, todo="at 0 there is no target, at 1 no context; such as 0.15"),
+        "rate": real_number(above=0, below=1, todo="at 0 there is no target, at 1 no context; such as 0.15"),
         "mask": SHARE,
         "random": SHARE,
         "whole_words": flag(),
     },
     "Sampling": {
-        "temperature": number(low=0, todo="0 takes the likeliest token"),
-        "top_k": optional(whole(1)),
-        "top_p": number(above=0, high=1, todo="1 keeps all"),
-        "min_p": number(0, 1, todo="0 keeps all"),
-        "repetition_penalty": number(above=0, todo="1 changes nothing"),
-        "frequency_penalty": number(),
-        "presence_penalty": number(),
-        "no_repeat_ngram_size": whole(0, todo="0 lets all pieces repeat"),
+        "temperature": real_number(low=0, todo="0 takes the likeliest token"),
+        "top_k": optional(integer(1)),
+        "top_p": real_number(above=0, high=1, todo="1 keeps all"),
+        "min_p": real_number(0, 1, todo="0 keeps all"),
+        "repetition_penalty": real_number(above=0, todo="1 changes nothing"),
+        "frequency_penalty": real_number(),
+        "presence_penalty": real_number(),
+        "no_repeat_ngram_size": integer(0, todo="0 lets all pieces repeat"),
     },
     "Beams": {
         "width": SIZE,
-        "length_penalty": number(),
-        "no_repeat_ngram_size": whole(0, todo="0 lets all pieces repeat"),
+        "length_penalty": real_number(),
+        "no_repeat_ngram_size": integer(0, todo="0 lets all pieces repeat"),
     },
 }
 
@@ -306,7 +329,7 @@ def check_settings(
 
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0012
-def depth_of(value) -> int:
+def nesting_depth(value) -> int:
     "How deep lists and dicts stand in one another, without recursion: [[1]] has 2."
     deepest, layer = 0, [value]
     while layer := [x for x in layer if isinstance(x, dict | list)]:
@@ -339,12 +362,13 @@ def parse_json(
         isinstance(value, wanted), f"{where} holds a {given}, expected a {wanted.__name__}: take another file"
     )
     require(
-        depth_of(value) <= depth, f"{where} has more than {depth} brackets in one another: take another file"
+        nesting_depth(value) <= depth,
+        f"{where} has more than {depth} brackets in one another: take another file",
     )
     return value
 
 
-def read_text(
+def read_small_file(
     path: str | Path,
     limit: int = 4_000_000,  # bytes, at most
 ) -> bytes:
@@ -366,10 +390,10 @@ def read_json(
     depth: int = 32,  # brackets in one another, at most
 ):  # the value
     "Read a JSON file that nobody has checked: parse_json on read_text."
-    return parse_json(read_text(path, limit), path, wanted, values, depth)
+    return parse_json(read_small_file(path, limit), path, wanted, values, depth)
 
 
-def inside(
+def path_inside(
     folder: str | Path,
     name,  # from a file that nobody has checked
 ) -> Path:

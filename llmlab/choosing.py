@@ -14,15 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/29_choosing.ipynb #f4dfb714
-from llmlab.checks import SEED, SIZE, check_arguments
-from llmlab.cost import check, devices_needed, inference_memory, known, published, rows
+from llmlab.checks import SEED, SIZE, check_arguments, check_sizes
+from llmlab.cost import gpus_needed, inference_memory, published_configs, quantities_of, read_table
 
 # %% ../nbs/29_choosing.ipynb #b1122a9b
-NUMBERS = ("knowledge", "maths", "code", "instructions")
-COLUMNS = ("name", "licence", "use", "languages", *NUMBERS, "source", "date")
+BENCHMARKS = ("knowledge", "maths", "code", "instructions")
+COLUMNS = ("name", "licence", "use", "languages", *BENCHMARKS, "source", "date")
 
 
-def number(row: dict, column: str) -> float:
+def parse_number(row: dict, column: str) -> float:
     "A cell as a number."
     try:
         return float(row[column])
@@ -33,7 +33,7 @@ def number(row: dict, column: str) -> float:
 
 
 # %% ../nbs/29_choosing.ipynb #717d5287
-def parsed(table: list[dict]) -> dict[str, dict]:
+def parse_candidates(table: list[dict]) -> dict[str, dict]:
     "{name: row} with numbers as numbers and languages as a set; every row has all columns."
     if not table:
         raise ValueError("the table has no rows: write one model a row under the header")
@@ -47,23 +47,23 @@ def parsed(table: list[dict]) -> dict[str, dict]:
             raise ValueError(f"{row['name']} stands twice in the table: keep one row")
         found[row["name"]] = {
             **row,
-            **{c: number(row, c) for c in NUMBERS},
+            **{c: parse_number(row, c) for c in BENCHMARKS},
             "languages": set((row["languages"] or "").split()),
         }
     return found
 
 
 # %% ../nbs/29_choosing.ipynb #2765e139
-def candidates(path: str | Path | None = None) -> dict[str, dict]:
+def read_candidates(path: str | Path | None = None) -> dict[str, dict]:
     "The models to choose from: the shipped table, or the reader's own CSV."
     if path is None:
-        return parsed(rows("model_choices.csv"))
+        return parse_candidates(read_table("model_choices.csv"))
     with open(path, encoding="utf-8", newline="") as file:
-        return parsed(list(csv.DictReader(file)))
+        return parse_candidates(list(csv.DictReader(file)))
 
 
 # %% ../nbs/29_choosing.ipynb #0b55edb9
-class Need(NamedTuple):
+class Requirements(NamedTuple):
     "What a model must offer."
 
     gpu: str | None = None  # a name from the table of chapter 30; None: no limit
@@ -75,9 +75,9 @@ class Need(NamedTuple):
 
 
 # %% ../nbs/29_choosing.ipynb #bbb1534c
-def objections(name: str, row: dict, need: Need) -> list[str]:
+def unmet_requirements(name: str, row: dict, need: Requirements) -> list[str]:
     "Why a model is out; an empty list means it is in."
-    found, shape = [], published().get(name)
+    found, shape = [], published_configs().get(name)
     if lacking := set(need.languages) - row["languages"]:
         found.append(f"does not list {', '.join(sorted(lacking))}")
     if row["use"] not in need.use:
@@ -85,7 +85,7 @@ def objections(name: str, row: dict, need: Need) -> list[str]:
     if shape and shape.context < need.context:
         found.append(f"context ends at {shape.context:,} tokens")
     elif need.gpu and shape:
-        count = devices_needed(inference_memory(shape, need.context, dtype=need.dtype), need.gpu)
+        count = gpus_needed(inference_memory(shape, need.context, dtype=need.dtype), need.gpu)
         found += [f"needs {count} × {need.gpu}"] * (count > need.gpus)
     elif need.gpu:
         found.append("its shape is unknown, so its memory is too")
@@ -93,22 +93,22 @@ def objections(name: str, row: dict, need: Need) -> list[str]:
 
 
 # %% ../nbs/29_choosing.ipynb #cf4261bc
-def fitting(models: dict[str, dict], need: Need) -> dict[str, dict]:
+def eligible_models(models: dict[str, dict], need: Requirements) -> dict[str, dict]:
     "The models without an objection."
-    check(gpus=(need.gpus, 10**6), context=(need.context, 10**9))
+    check_sizes(gpus=(need.gpus, 10**6), context=(need.context, 10**9))
     if need.gpu:
-        known("gpu", need.gpu)
-    found = {name: row for name, row in models.items() if not objections(name, row, need)}
+        quantities_of("gpu", need.gpu)
+    found = {name: row for name, row in models.items() if not unmet_requirements(name, row, need)}
     if not found:
         reasons = "; ".join(
-            f"{name}: {', '.join(objections(name, row, need))}" for name, row in models.items()
+            f"{name}: {', '.join(unmet_requirements(name, row, need))}" for name, row in models.items()
         )
         raise ValueError(f"no model is left. {reasons}. Drop a need, take a smaller dtype or more GPUs")
     return found
 
 
 # %% ../nbs/29_choosing.ipynb #eeebd80d
-class Matrix(NamedTuple):
+class DecisionMatrix(NamedTuple):
     "Candidates by criteria, each from 0 (worst here) to 1 (best here)."
 
     names: list[str]
@@ -120,7 +120,7 @@ class Matrix(NamedTuple):
 def decision_matrix(
     table: dict[str, dict[str, Real]],  # {candidate: {criterion: number}}
     less: tuple[str, ...] = (),  # criteria of which less is better, such as memory
-) -> Matrix:
+) -> DecisionMatrix:
     "Numbers on common scales."
     names, criteria = list(table), list(next(iter(table.values()), ()))
     if len(names) < 2 or not criteria or any(list(row) != criteria for row in table.values()):
@@ -132,11 +132,11 @@ def decision_matrix(
         raise ValueError("a criterion is not a finite number: fill the gap or drop the candidate")
     x = x * np.where([c in less for c in criteria], -1, 1)
     low, high = x.min(0), x.max(0)
-    return Matrix(names, criteria, (x - low) / np.where(high > low, high - low, 1))
+    return DecisionMatrix(names, criteria, (x - low) / np.where(high > low, high - low, 1))
 
 
 # %% ../nbs/29_choosing.ipynb #5b00eaa6
-def weighted(matrix: Matrix, weights: dict[str, Real]) -> np.ndarray:
+def weight_vector(matrix: DecisionMatrix, weights: dict[str, Real]) -> np.ndarray:
     "The weights in the matrix's order; none below 0, not all 0."
     if set(weights) != set(matrix.criteria) or min(weights.values()) < 0 or not sum(weights.values()) > 0:
         raise ValueError(
@@ -146,15 +146,15 @@ def weighted(matrix: Matrix, weights: dict[str, Real]) -> np.ndarray:
 
 
 # %% ../nbs/29_choosing.ipynb #b6e30fe2
-def ranking(matrix: Matrix, weights: dict[str, Real]) -> dict[str, float]:
+def ranking(matrix: DecisionMatrix, weights: dict[str, Real]) -> dict[str, float]:
     "Each candidate's weighted mean, the best first."
-    w = weighted(matrix, weights)
+    w = weight_vector(matrix, weights)
     total = matrix.values @ w / w.sum()
     return {matrix.names[i]: float(total[i]) for i in np.argsort(-total, kind="stable")}
 
 
 # %% ../nbs/29_choosing.ipynb #cb583ecd
-class Flip(NamedTuple):
+class TippingPoint(NamedTuple):
     "The nearest weight of one criterion at which the winner changes."
 
     weight: float
@@ -162,9 +162,9 @@ class Flip(NamedTuple):
 
 
 # %% ../nbs/29_choosing.ipynb #f96775e6
-def flips(matrix: Matrix, weights: dict[str, Real]) -> dict[str, list[Flip]]:
+def tipping_points(matrix: DecisionMatrix, weights: dict[str, Real]) -> dict[str, list[TippingPoint]]:
     "For each criterion the tipping points below and above its weight, the others kept; an empty list: never."
-    w, names = weighted(matrix, weights), matrix.names
+    w, names = weight_vector(matrix, weights), matrix.names
     a = names.index(next(iter(ranking(matrix, weights))))
     ahead, lead = matrix.values[a] - matrix.values, (matrix.values[a] - matrix.values) @ w
     found = {}
@@ -174,13 +174,13 @@ def flips(matrix: Matrix, weights: dict[str, Real]) -> dict[str, list[Flip]]:
         ]
         below = max((p for p in points if -1e-12 <= p[0] < w[c]), default=None)
         above = min((p for p in points if p[0] > w[c]), default=None)
-        found[criterion] = [Flip(max(0.0, float(p[0])), p[1]) for p in (below, above) if p]
+        found[criterion] = [TippingPoint(max(0.0, float(p[0])), p[1]) for p in (below, above) if p]
     return found
 
 
 # %% ../nbs/29_choosing.ipynb #e76a66e9
 @check_arguments(draws=SIZE, seed=SEED)
-def win_shares(matrix: Matrix, draws: int = 10_000, seed: int = 0) -> dict[str, float]:
+def win_shares(matrix: DecisionMatrix, draws: int = 10_000, seed: int = 0) -> dict[str, float]:
     "Share of random weights under which each candidate wins."
     w = np.random.default_rng(seed).dirichlet(np.ones(len(matrix.criteria)), draws)
     wins = np.bincount((w @ matrix.values.T).argmax(1), minlength=len(matrix.names))
@@ -192,7 +192,7 @@ def win_shares(matrix: Matrix, draws: int = 10_000, seed: int = 0) -> dict[str, 
 
 
 # %% ../nbs/29_choosing.ipynb #e1455acb
-def evaluate(
+def evaluate_choices(
     items: list[tuple[str, str, str]],  # (start, right ending, wrong ending)
     score: Callable[[str, str], float],  # (start, ending) -> how well it fits
 ) -> np.ndarray:
@@ -205,7 +205,7 @@ def evaluate(
 
 # %% ../nbs/29_choosing.ipynb #c64f0e2f
 @check_arguments(n=SIZE)
-def wilson(right: Real, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(right: Real, n: int, z: float = 1.959964) -> tuple[float, float]:
     "The interval of a share, `right` of n."
     if not (n > 0 and 0 <= right <= n):
         raise ValueError(f"{right} right of {n}: expected a number from 0 to n, and n above 0")
@@ -229,7 +229,7 @@ def sign_test(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
 
 
 # %% ../nbs/29_choosing.ipynb #b0c47c09
-class Rented(NamedTuple):
+class ApiModel(NamedTuple):
     "A model behind an API; what nobody in the table has measured is None."
 
     thinks: str  # "no", "yes", or "at will"
@@ -241,57 +241,64 @@ class Rented(NamedTuple):
     date: str
 
 
-def span(row: dict, name: str) -> tuple[float, float] | None:
+def parse_range(row: dict, name: str) -> tuple[float, float] | None:
     "(low, high) of a row, None where the cells are empty."
     ends = [row[f"{name}_{end}"] for end in ("low", "high")]
     return tuple(map(float, ends)) if all(ends) else None
 
 
 # %% ../nbs/29_choosing.ipynb #36715b7f
-def rented() -> dict[str, Rented]:
+def read_api_models() -> dict[str, ApiModel]:
     "Models behind an API, with prices and waiting times, from `api_choices.csv`."
     found = {}
-    for row in rows("api_choices.csv"):
+    for row in read_table("api_choices.csv"):
         prices = float(row["price_in"]), float(row["price_out"])
-        found[row["name"]] = Rented(
-            row["thinks"], *prices, span(row, "first"), span(row, "speed"), row["source"], row["date"]
+        found[row["name"]] = ApiModel(
+            row["thinks"],
+            *prices,
+            parse_range(row, "first"),
+            parse_range(row, "speed"),
+            row["source"],
+            row["date"],
         )
     return found
 
 
 def answer_price(
-    model: Rented,
+    model: ApiModel,
     read: Real,  # tokens of the prompt
     written: Real,  # tokens of the answer
     thought: Real = 0,  # tokens that a reasoning model writes before it
 ) -> float:  # USD
     "The price of one answer; thinking costs as much as writing."
-    check(read=(read, 1e9), written=(written, 1e9))
+    check_sizes(read=(read, 1e9), written=(written, 1e9))
     if not thought >= 0:
         raise ValueError(f"thought={thought}: expected a number of tokens, at least 0")
     return (read * model.price_in + (written + thought) * model.price_out) / 1e6
 
 
-def answer_seconds(model: Rented, written: Real) -> tuple[float, float] | None:
+def answer_seconds(model: ApiModel, written: Real) -> tuple[float, float] | None:
     "(low, high) of the seconds to a whole answer without thinking; None where the table lacks a measurement."
-    check(written=(written, 1e9))
+    check_sizes(written=(written, 1e9))
     if model.first is None or model.speed is None:
         return None
     return model.first[0] + written / model.speed[1], model.first[1] + written / model.speed[0]
 
 
 # %% ../nbs/29_choosing.ipynb #aa7e2846
-def hardware(name: str, need: Need, gpu: str = "H100 80GB") -> str:
+def hardware_summary(name: str, need: Requirements, gpu: str = "H100 80GB") -> str:
     "The GPUs of a need; where it names none, the memory that the model takes, and how many of a common GPU hold it."
     if need.gpu:
         return f"{need.gpus} × {need.gpu}"
-    if name not in published():
+    if name not in published_configs():
         return "GPU memory to fill in"
-    size = inference_memory(published()[name], need.context, dtype=need.dtype)
-    return f"{size / 1e9:.0f} GB of GPU memory ({devices_needed(size, gpu)} × {gpu})"
+    size = inference_memory(published_configs()[name], need.context, dtype=need.dtype)
+    return f"{size / 1e9:.0f} GB of GPU memory ({gpus_needed(size, gpu)} × {gpu})"
 
 
-def choice_card(name: str, row: dict, need: Need, weights: dict[str, Real], measured: dict[str, str]) -> str:
+def model_card(
+    name: str, row: dict, need: Requirements, weights: dict[str, Real], measured: dict[str, str]
+) -> str:
     "A card in Markdown; what only the reader can know stands as 'to fill in'."
     wanted = ", ".join(f"{c} {w:g}" for c, w in weights.items())
     lines = [
@@ -300,13 +307,13 @@ def choice_card(name: str, row: dict, need: Need, weights: dict[str, Real], meas
     ]
     lines += ["**Intended use** to fill in.", "**Not for** to fill in."]
     lines += [
-        f"**Needs** {hardware(name, need)}, {need.dtype}, {need.context:,} tokens, {' '.join(need.languages)}."
+        f"**Needs** {hardware_summary(name, need)}, {need.dtype}, {need.context:,} tokens, {' '.join(need.languages)}."
     ]
     lines += [
         f"**Wishes** {wanted}.",
         *(f"**Measured** {what}: {result}." for what, result in measured.items()),
     ]
-    scores = ", ".join(f"{c} {row[c]:g}" for c in NUMBERS)
+    scores = ", ".join(f"{c} {row[c]:g}" for c in BENCHMARKS)
     lines += [
         f"**Published scores** {scores} ({row['source']}, {row['date']}).",
         "**Who was not asked, who may be harmed** to fill in.",

@@ -2,12 +2,12 @@
 
 # %% auto #0
 __all__ = [
-    "count_parameters",
+    "parameters_by_part",
     "forward_flops",
     "training_flops",
     "training_memory",
     "inference_memory",
-    "fit_law",
+    "fit_scaling_law",
 ]
 
 # %% ../nbs/30_cost.ipynb #3af62848
@@ -21,13 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/30_cost.ipynb #2ccc5242
-from llmlab.checks import SEED, SIZE, check_arguments, optional
-from llmlab.checks import check_sizes as check
+from llmlab.checks import SEED, SIZE, check_arguments, check_sizes, optional
 from llmlab.transformer import Config
 
 
 # %% ../nbs/30_cost.ipynb #ce81b859
-class Fact(NamedTuple):
+class Quantity(NamedTuple):
     "A number from outside, with its range and where it comes from."
 
     low: float
@@ -38,36 +37,36 @@ class Fact(NamedTuple):
 
 
 # %% ../nbs/30_cost.ipynb #1e5b2826
-def rows(name: str) -> list[dict]:
+def read_table(name: str) -> list[dict]:
     "A table that is shipped with the course."
     return list(csv.DictReader((files("llmlab") / "data" / name).read_text("utf-8").splitlines()))
 
 
 # %% ../nbs/30_cost.ipynb #92467712
 @cache
-def facts(kind: str) -> dict[str, dict[str, Fact]]:
+def published_quantities(kind: str) -> dict[str, dict[str, Quantity]]:
     "{name: {quantity: Fact}} of one kind, such as gpu, grid, law or run."
     found = {}
-    for row in rows("cost_facts.csv"):
+    for row in read_table("cost_facts.csv"):
         if row["kind"] == kind:
             fact = float(row["low"]), float(row["high"]), row["unit"], row["source"], row["date"]
-            found.setdefault(row["name"], {})[row["quantity"]] = Fact(*fact)
+            found.setdefault(row["name"], {})[row["quantity"]] = Quantity(*fact)
     return found
 
 
 # %% ../nbs/30_cost.ipynb #65b9c199
 @cache
-def published() -> dict[str, Config]:
+def published_configs() -> dict[str, Config]:
     "The shapes of well-known models."
     words, kept, shapes = {"true": True, "false": False}, Config.__dataclass_fields__, {}
-    for row in rows("model_shapes.csv"):
+    for row in read_table("model_shapes.csv"):
         fields = {k: words.get(v, int(v) if v.isdigit() else v) for k, v in row.items() if k in kept and v}
         shapes[row["name"]] = Config(**fields)
     return shapes
 
 
 # %% ../nbs/30_cost.ipynb #34cef019
-def matrices(cfg: Config) -> dict[str, tuple[int, int]]:
+def matrix_shapes(cfg: Config) -> dict[str, tuple[int, int]]:
     "(numbers in, numbers out) of the four matrices of a layer."
     d, wide, kv = cfg.d_model, cfg.heads * cfg.head_width, (cfg.kv_heads or cfg.heads) * cfg.head_width
     units = cfg.d_ff or (8 * math.ceil(d / 3) if cfg.gated else 4 * d)
@@ -76,7 +75,7 @@ def matrices(cfg: Config) -> dict[str, tuple[int, int]]:
 
 
 # %% ../nbs/30_cost.ipynb #079b3f3c
-def parameter_table(
+def parameters_by_part(
     cfg: Config,
     head: bool = True,  # a Decoder has an output matrix, an Encoder none
 ) -> dict[str, int]:
@@ -94,7 +93,7 @@ def parameter_table(
         "norm": d * scale * last,
         "head": cfg.vocab_size * d * (head and not cfg.tied),
     }
-    for part, (rows, columns) in matrices(cfg).items():
+    for part, (rows, columns) in matrix_shapes(cfg).items():
         biased = full or (cfg.bias == "qkv" and part == "attention.qkv")
         count[f"blocks.{part}"] = cfg.layers * columns * (rows + biased)
     for part in ("norm1", "norm2"):
@@ -104,18 +103,12 @@ def parameter_table(
     return {part: n for part, n in count.items() if n}
 
 
-# %% ../nbs/30_cost.ipynb #606b9c29
-def count_parameters(cfg: Config) -> int:
-    "Numbers that training may change, of a Decoder."
-    return sum(parameter_table(cfg).values())
-
-
 # %% ../nbs/30_cost.ipynb #1fe90669
 @check_arguments(t=SIZE)
 def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
     "FLOPs of the matrix products for one sequence of t tokens, by part, the layers added up; with a head also the logits."
-    check(t=(t, cfg.context))
-    count = {part: 2 * t * m * n * cfg.layers for part, (m, n) in matrices(cfg).items()}
+    check_sizes(t=(t, cfg.context))
+    count = {part: 2 * t * m * n * cfg.layers for part, (m, n) in matrix_shapes(cfg).items()}
     pairs = 2 * t * t * cfg.heads * cfg.head_width * cfg.layers
     return count | {
         "attention.scores": pairs,
@@ -128,20 +121,20 @@ def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
 @check_arguments(t=optional(SIZE))
 def training_flops(cfg: Config, tokens: Real, t: int | None = None) -> float:
     "FLOPs to train on `tokens` tokens, forward and backward, in sequences of t; None: of the whole context."
-    check(tokens=(tokens, 1e18))
+    check_sizes(tokens=(tokens, 1e18))
     t = t or cfg.context
     return 3 * sum(forward_flops(cfg, t).values()) * tokens / t
 
 
 # %% ../nbs/30_cost.ipynb #077c99fc
-def six_nd(n: Real, tokens: Real) -> Real:
+def approximate_training_flops(n: Real, tokens: Real) -> Real:
     "The rule of thumb for the FLOPs of a training."
-    check(n=(n, 1e15), tokens=(tokens, 1e18))
+    check_sizes(n=(n, 1e15), tokens=(tokens, 1e18))
     return 6 * n * tokens
 
 
 # %% ../nbs/30_cost.ipynb #dc91b53a
-BYTES = {
+BYTES_PER_NUMBER = {
     "fp32": 4.0,
     "bf16": 2.0,
     "fp16": 2.0,
@@ -151,15 +144,15 @@ BYTES = {
 }  # int4: with the scales of blocks
 
 
-def width(dtype: str) -> float:
+def bytes_per_number(dtype: str) -> float:
     "Bytes a number."
-    if dtype not in BYTES:
-        raise ValueError(f"dtype={dtype!r}: choose one of {', '.join(BYTES)}")
-    return BYTES[dtype]
+    if dtype not in BYTES_PER_NUMBER:
+        raise ValueError(f"dtype={dtype!r}: choose one of {', '.join(BYTES_PER_NUMBER)}")
+    return BYTES_PER_NUMBER[dtype]
 
 
 # %% ../nbs/30_cost.ipynb #88e3e595
-def kept_by_attention(cfg: Config) -> int:
+def attention_activations(cfg: Config) -> int:
     "Numbers a token that one layer's attention keeps for the backward pass, the input of its norm left out."
     k = cfg.kv_heads or cfg.heads
     wide, pairs, turned = cfg.heads * cfg.head_width, (cfg.heads + k) * cfg.head_width, cfg.position == "rope"
@@ -172,14 +165,14 @@ def kept_by_attention(cfg: Config) -> int:
 
 # %% ../nbs/30_cost.ipynb #1725a40d
 @check_arguments(batch=SIZE, t=SIZE)
-def activation_numbers(cfg: Config, batch: int, t: int) -> int:
+def count_activations(cfg: Config, batch: int, t: int) -> int:
     "Numbers that the backward pass of `batch` sequences of t tokens needs: no dropout, no loss, PyTorch's CPU kernels."
-    check(batch=(batch, 10**9), t=(t, cfg.context))
-    d, units = cfg.d_model, matrices(cfg)["mlp.down"][0]
+    check_sizes(batch=(batch, 10**9), t=(t, cfg.context))
+    d, units = cfg.d_model, matrix_shapes(cfg)["mlp.down"][0]
     normed = d + (2 if cfg.norm == "layer" else d + 1)
     mlp = d + units * (4 if cfg.gated else 1 if cfg.feed_forward == "relu" else 2)
     last = normed if cfg.norm_place == "pre" or cfg.embed_norm else 0
-    token = cfg.layers * (2 * normed + kept_by_attention(cfg) + mlp) + last + d
+    token = cfg.layers * (2 * normed + attention_activations(cfg) + mlp) + last + d
     return batch * t * token + t * cfg.head_width * (cfg.position == "rope")
 
 
@@ -193,75 +186,83 @@ def training_memory(
     chunk: int = 1024,  # rows of logits held at a time, in fp32
 ) -> dict[str, float]:
     "Bytes by what they are for, with Adam."
-    n, size, moments = count_parameters(cfg), width(dtype), 8.0 if dtype == "fp32" else 12.0
+    n, size, moments = (
+        sum(parameters_by_part(cfg).values()),
+        bytes_per_number(dtype),
+        8.0 if dtype == "fp32" else 12.0,
+    )
     parts = {"weights": n * size, "gradients": n * size, "optimizer": n * moments}
     return parts | {
-        "activations": size * activation_numbers(cfg, batch, t),
+        "activations": size * count_activations(cfg, batch, t),
         "logits": 4.0 * min(batch * t, chunk) * cfg.vocab_size,
     }
 
 
 # %% ../nbs/30_cost.ipynb #3ab2c886
 @check_arguments(t=SIZE, batch=SIZE)
-def kv_cache(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
+def kv_cache_bytes(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
     "Bytes of the keys and values of `batch` sequences, t tokens each."
-    check(t=(t, cfg.context), batch=(batch, 10**9))
-    return 2 * cfg.layers * (cfg.kv_heads or cfg.heads) * cfg.head_width * t * batch * width(dtype)
+    check_sizes(t=(t, cfg.context), batch=(batch, 10**9))
+    return 2 * cfg.layers * (cfg.kv_heads or cfg.heads) * cfg.head_width * t * batch * bytes_per_number(dtype)
 
 
 # %% ../nbs/30_cost.ipynb #84191bf3
 @check_arguments(t=SIZE, batch=SIZE)
 def inference_memory(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
     "Bytes of the weights, in dtype, and of the key-value cache, in at least 8 bits."
-    return count_parameters(cfg) * width(dtype) + kv_cache(
-        cfg, t, batch, dtype if width(dtype) >= 1 else "fp8"
+    return sum(parameters_by_part(cfg).values()) * bytes_per_number(dtype) + kv_cache_bytes(
+        cfg, t, batch, dtype if bytes_per_number(dtype) >= 1 else "fp8"
     )
 
 
 # %% ../nbs/30_cost.ipynb #fab42db7
-def known(kind: str, name: str) -> dict[str, Fact]:
+def quantities_of(kind: str, name: str) -> dict[str, Quantity]:
     "The facts about one GPU or one grid."
-    if name not in facts(kind):
-        raise ValueError(f"no {kind} {name!r} in the table: choose one of {', '.join(facts(kind))}")
-    return facts(kind)[name]
+    if name not in published_quantities(kind):
+        raise ValueError(
+            f"no {kind} {name!r} in the table: choose one of {', '.join(published_quantities(kind))}"
+        )
+    return published_quantities(kind)[name]
 
 
 # %% ../nbs/30_cost.ipynb #fb781d64
-def devices_needed(need: Real, name: str, usable: Real = 0.9) -> int:
+def gpus_needed(need: Real, name: str, usable: Real = 0.9) -> int:
     "How many of a GPU hold `need` bytes, a share of each left for the rest."
-    check(need=(need, 1e18), usable=(usable, 1))
-    return math.ceil(need / (usable * 1e9 * known("gpu", name)["memory"].low))
+    check_sizes(need=(need, 1e18), usable=(usable, 1))
+    return math.ceil(need / (usable * 1e9 * quantities_of("gpu", name)["memory"].low))
 
 
 # %% ../nbs/30_cost.ipynb #9078c5ef
 def smallest_gpu(need: Real, usable: Real = 0.9) -> str:
     "The smallest listed GPU that holds `need` bytes alone."
-    by_size = sorted(facts("gpu"), key=lambda name: known("gpu", name)["memory"].low)
-    if found := [name for name in by_size if devices_needed(need, name, usable) == 1]:
+    by_size = sorted(published_quantities("gpu"), key=lambda name: quantities_of("gpu", name)["memory"].low)
+    if found := [name for name in by_size if gpus_needed(need, name, usable) == 1]:
         return found[0]
     there = f"{need / 1e9:.0f} GB fit no listed GPU, the largest is {by_size[-1]}"
     raise ValueError(
-        f"{there}: split over {devices_needed(need, by_size[-1], usable)} of it, take a smaller dtype, a shorter context or a smaller model"
+        f"{there}: split over {gpus_needed(need, by_size[-1], usable)} of it, take a smaller dtype, a shorter context or a smaller model"
     )
 
 
 # %% ../nbs/30_cost.ipynb #0ef12731
 def gpu_hours(flops: Real, name: str, utilisation: Real = 0.4) -> float:
     "Hours of one GPU at a share of its peak."
-    check(flops=(flops, 1e32), utilisation=(utilisation, 1))
-    return flops / (known("gpu", name)["peak"].low * 1e12 * utilisation) / 3600
+    check_sizes(flops=(flops, 1e32), utilisation=(utilisation, 1))
+    return flops / (quantities_of("gpu", name)["peak"].low * 1e12 * utilisation) / 3600
 
 
 # %% ../nbs/30_cost.ipynb #f5099fc2
-def bill(hours: Real, name: str, grid: str = "world") -> dict[str, tuple[float, float]]:
+def running_costs(hours: Real, name: str, grid: str = "world") -> dict[str, tuple[float, float]]:
     "(low, high) of money in USD, energy in kWh with the building's overhead, and carbon in kg, for hours of one GPU."
-    check(hours=(hours, 1e12))
+    check_sizes(hours=(hours, 1e12))
     price, carbon, overhead = (
-        known("gpu", name)["price"],
-        known("grid", grid)["carbon"].low,
-        facts("power")["data centre"]["overhead"],
+        quantities_of("gpu", name)["price"],
+        quantities_of("grid", grid)["carbon"].low,
+        published_quantities("power")["data centre"]["overhead"],
     )
-    energy = [hours * known("gpu", name)["power"].low / 1000 * x for x in (overhead.low, overhead.high)]
+    energy = [
+        hours * quantities_of("gpu", name)["power"].low / 1000 * x for x in (overhead.low, overhead.high)
+    ]
     return {
         "USD": (hours * price.low, hours * price.high),
         "kWh": tuple(energy),
@@ -273,13 +274,13 @@ def bill(hours: Real, name: str, grid: str = "world") -> dict[str, tuple[float, 
 @check_arguments(rank=SIZE)
 def lora_parameters(cfg: Config, rank: int, targets: tuple[str, ...] = ("q", "v")) -> int:
     "Numbers that LoRA trains on the targets, among q, k, v, out, up and down."
-    check(rank=(rank, cfg.d_model))
+    check_sizes(rank=(rank, cfg.d_model))
     d, (wide, _), kv = (
         cfg.d_model,
-        matrices(cfg)["attention.out"],
+        matrix_shapes(cfg)["attention.out"],
         (cfg.kv_heads or cfg.heads) * cfg.head_width,
     )
-    units, gates = matrices(cfg)["mlp.down"][0], 1 + cfg.gated
+    units, gates = matrix_shapes(cfg)["mlp.down"][0], 1 + cfg.gated
     ends = {
         "q": d + wide,
         "k": d + kv,
@@ -301,12 +302,12 @@ def quantised_bits(
     double: bool = False,  # scales in 8 bits, 256 of them sharing one in fp32
 ) -> Real:
     "Bits a weight with its share of the scales."
-    check(bits=(bits, 32), block=(block, 10**9))
+    check_sizes(bits=(bits, 32), block=(block, 10**9))
     return bits + (8 / block + 32 / (256 * block) if double else 32 / block)
 
 
 # %% ../nbs/30_cost.ipynb #227fd395
-class Law(NamedTuple):
+class ScalingLaw(NamedTuple):
     "L(N, D) = E + A / N^alpha + B / D^beta, in nats a token."
 
     E: float
@@ -325,7 +326,7 @@ class Law(NamedTuple):
 
     def optimum(self, flops: Real) -> tuple[float, float]:
         "(parameters, tokens) of the smallest loss for these FLOPs."
-        check(flops=(flops, 1e32))
+        check_sizes(flops=(flops, 1e32))
         g = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
         n = g * (flops / 6) ** self.exponent
         return n, flops / 6 / n
@@ -336,13 +337,16 @@ class Law(NamedTuple):
 
 
 # %% ../nbs/30_cost.ipynb #0a427adc
-def laws() -> dict[str, Law]:
+def published_scaling_laws() -> dict[str, ScalingLaw]:
     "Published fits."
-    return {name: Law(**{key: fact.low for key, fact in row.items()}) for name, row in facts("law").items()}
+    return {
+        name: ScalingLaw(**{key: fact.low for key, fact in row.items()})
+        for name, row in published_quantities("law").items()
+    }
 
 
 # %% ../nbs/30_cost.ipynb #b76b0ac8
-def isoflop(n, loss) -> tuple[float, float]:
+def isoflop_minimum(n, loss) -> tuple[float, float]:
     "(parameters, loss) at the lowest point of a parabola through losses over log n, of runs with equal FLOPs."
     if len({*map(float, n)}) < 3:
         raise ValueError(f"{len({*map(float, n)})} different sizes: a parabola needs at least 3")
@@ -353,7 +357,7 @@ def isoflop(n, loss) -> tuple[float, float]:
 
 
 # %% ../nbs/30_cost.ipynb #385d256d
-def best_on_grid(n, tokens, loss, alphas, betas) -> Law:
+def fit_on_grid(n, tokens, loss, alphas, betas) -> ScalingLaw:
     "The law with the smallest squared relative error, among these exponents and with E, A, B at least 0."
     a, b = (x.ravel() for x in np.meshgrid(alphas, betas))
     terms = np.stack(
@@ -363,7 +367,7 @@ def best_on_grid(n, tokens, loss, alphas, betas) -> Law:
     found = np.linalg.solve(x.swapaxes(1, 2) @ x + 1e-12 * np.eye(3), x.sum(1)[..., None])[..., 0]
     error = ((np.einsum("gij,gj->gi", x, found) - 1) ** 2).sum(1)
     i = int(np.where((found < 0).any(1), np.inf, error).argmin())
-    return Law(
+    return ScalingLaw(
         *map(
             float,
             (found[i, 0], found[i, 1] * n.min() ** a[i], found[i, 2] * tokens.min() ** b[i], a[i], b[i]),
@@ -372,7 +376,7 @@ def best_on_grid(n, tokens, loss, alphas, betas) -> Law:
 
 
 # %% ../nbs/30_cost.ipynb #a6c98be9
-def fit_law(n, tokens, loss) -> Law:
+def fit_scaling_law(n, tokens, loss) -> ScalingLaw:
     "The law of runs with n parameters, tokens and loss."
     n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))
     if not len(n) == len(tokens) == len(loss) >= 6 or min(len({*n}), len({*tokens})) < 3:
@@ -380,43 +384,43 @@ def fit_law(n, tokens, loss) -> Law:
         raise ValueError(
             f"{sizes}: five unknowns need at least 6 runs, with 3 sizes and 3 lengths among them"
         )
-    check(
+    check_sizes(
         smallest_loss=(loss.min(), 1e6), fewest_parameters=(n.min(), 1e15), fewest_tokens=(tokens.min(), 1e18)
     )
     alphas = betas = np.linspace(0.02, 3, 60)
     for step in (0.04, 0.005, 0.0006, 0.00008):
-        law = best_on_grid(n, tokens, loss, alphas, betas)
+        law = fit_on_grid(n, tokens, loss, alphas, betas)
         alphas, betas = (x + step * np.linspace(-1.5, 1.5, 25) for x in (law.alpha, law.beta))
         alphas, betas = alphas[alphas > 0], betas[betas > 0]
-    return best_on_grid(n, tokens, loss, alphas, betas)
+    return fit_on_grid(n, tokens, loss, alphas, betas)
 
 
 # %% ../nbs/30_cost.ipynb #cd8e9e81
 @check_arguments(repeats=SIZE, seed=SEED)
-def bootstrap(n, tokens, loss, repeats: int = 100, seed: int = 0) -> list[Law]:
+def bootstrap_scaling_laws(n, tokens, loss, repeats: int = 100, seed: int = 0) -> list[ScalingLaw]:
     "Laws of resampled runs; draws with too few different ones are drawn again."
     n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))
-    fit_law(n, tokens, loss)
+    fit_scaling_law(n, tokens, loss)
     generator, found = np.random.default_rng(seed), []
     while len(found) < repeats:
         i = generator.integers(len(n), size=len(n))
         if min(len({*n[i]}), len({*tokens[i]})) >= 3 and len({*i}) >= 5:
-            found.append(fit_law(n[i], tokens[i], loss[i]))
+            found.append(fit_scaling_law(n[i], tokens[i], loss[i]))
     return found
 
 
 # %% ../nbs/30_cost.ipynb #ff74bf1b
-def card(name: str, cfg: Config) -> dict:
+def calculator_model(name: str, cfg: Config) -> dict:
     "What the calculator needs to know about a model."
     square = 4 * cfg.heads * cfg.head_width * cfg.layers
     rest = {
         "flops": sum(forward_flops(cfg, 1).values()) - square,
-        "cache": kv_cache(cfg, 1) / 2,
-        "kept": activation_numbers(cfg, 1, 1),
+        "cache": kv_cache_bytes(cfg, 1) / 2,
+        "kept": count_activations(cfg, 1, 1),
     }
     return {
         "name": name,
-        "n": count_parameters(cfg),
+        "n": sum(parameters_by_part(cfg).values()),
         "context": cfg.context,
         "vocab": cfg.vocab_size,
         "square": square,
@@ -425,26 +429,26 @@ def card(name: str, cfg: Config) -> dict:
 
 
 # %% ../nbs/30_cost.ipynb #57110dad
-def calculator() -> dict:
+def calculator_data() -> dict:
     "Models, GPUs, power, law and published runs, as plain numbers for `cost_view`."
     gpus = [
         {"name": name, **{key: [f.low, f.high] for key, f in row.items()}}
-        for name, row in facts("gpu").items()
+        for name, row in published_quantities("gpu").items()
     ]
     runs = {
         name: [row.get("active", row["parameters"]).low, row["tokens"].low]
-        for name, row in facts("run").items()
+        for name, row in published_quantities("run").items()
     }
     overhead, carbon = (
-        facts("power")["data centre"]["overhead"],
-        {name: row["carbon"].low for name, row in facts("grid").items()},
+        published_quantities("power")["data centre"]["overhead"],
+        {name: row["carbon"].low for name, row in published_quantities("grid").items()},
     )
-    models = [card(name, cfg) for name, cfg in published().items()]
+    models = [calculator_model(name, cfg) for name, cfg in published_configs().items()]
     return dict(
         models=models,
         gpus=gpus,
         overhead=[overhead.low, overhead.high],
         grids=carbon,
-        law=laws()["Besiroglu"]._asdict(),
+        law=published_scaling_laws()["Besiroglu"]._asdict(),
         runs=runs,
     )

@@ -26,13 +26,13 @@ from torch.utils.checkpoint import checkpoint
 
 # %% ../nbs/workshop/devices.ipynb #268ec782
 from llmlab.checkpoints import replacing, writing
-from llmlab.checks import COUNT, SIZE, check_arguments, whole, whole_ids
+from llmlab.checks import COUNT, SIZE, check_arguments, integer, integer_ids
 from llmlab.transformer import Block
 
 
 # %% ../nbs/workshop/devices.ipynb #c5a415f8
 @cache
-def matrix_ceiling(device: str, dtype: torch.dtype = torch.float32) -> float:
+def peak_flops(device: str, dtype: torch.dtype = torch.float32) -> float:
     "Multiplications and additions a second in a large matrix product."
     n = 1024 if device == "cpu" else 8192
     a = torch.linspace(-1, 1, n * n, device=device, dtype=dtype).view(n, n)
@@ -64,7 +64,7 @@ def flops_per_token(model: nn.Module, t: int) -> int:
 
 
 # %% ../nbs/workshop/devices.ipynb #927a1b2b
-def memory_peak(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     "Megabytes: the most that the GPU's tensors, or on a CPU the process, ever took."
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
@@ -79,7 +79,7 @@ def memory_peak(device: torch.device) -> float:
 
 
 # %% ../nbs/workshop/devices.ipynb #97aca8b5
-def feed(
+def prefetch(
     batch: Callable[[int], Tensor],  # step -> ids
     steps: range,
     device: torch.device,
@@ -103,7 +103,7 @@ def feed(
 
 # %% ../nbs/workshop/devices.ipynb #78d1611d
 @contextmanager
-def recomputing(model: nn.Module, on: bool = True):
+def gradient_checkpointing(model: nn.Module, on: bool = True):
     "While it is open, blocks keep their inputs only."
     blocks = [m for m in model.modules() if isinstance(m, Block)] if on else []
     if on and not blocks:
@@ -120,7 +120,7 @@ def recomputing(model: nn.Module, on: bool = True):
 
 
 # %% ../nbs/workshop/devices.ipynb #2ce2fd27
-def launched():
+def accelerator():
     "The Accelerator of a process that was started as one of several (torchrun, accelerate launch); else None."
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
@@ -133,7 +133,7 @@ def launched():
 
 # %% ../nbs/workshop/devices.ipynb #89b82446
 @contextmanager
-def random_states_kept():
+def preserve_random_states():
     "On leaving, also by an error, Python's, NumPy's and PyTorch's generators (those of all GPUs, too) stand where they stood before."
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -149,7 +149,7 @@ def random_states_kept():
 
 # %% ../nbs/workshop/devices.ipynb #84700ddd
 @check_arguments(rank=COUNT, world=SIZE, parts=SIZE)
-def share(ids: Tensor, rank: int, world: int, parts: int = 1) -> Tensor:
+def shard(ids: Tensor, rank: int, world: int, parts: int = 1) -> Tensor:
     "The windows of one batch that are this process's."
     if len(ids) % (world * parts):
         raise ValueError(
@@ -160,7 +160,7 @@ def share(ids: Tensor, rank: int, world: int, parts: int = 1) -> Tensor:
 
 
 # %% ../nbs/workshop/devices.ipynb #ab3b72d3
-@check_arguments(vocab_size=whole(1, 2**32))
+@check_arguments(vocab_size=integer(1, 2**32))
 def write_tokens(
     path: str | Path,  # of the .npy file to make
     documents: Iterable[list[int]],  # the ids of each document
@@ -180,7 +180,7 @@ def write_tokens(
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**15,)})
         start = file.tell()
         for i, ids in enumerate(documents):
-            ids = np.asarray(whole_ids(ids, vocab_size, f"the ids of document {i}"), kind)
+            ids = np.asarray(integer_ids(ids, vocab_size, f"the ids of document {i}"), kind)
             with writing(path):
                 n += file.write(ids.tobytes()) // kind.itemsize
         file.seek(0)

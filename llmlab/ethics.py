@@ -16,13 +16,13 @@ import numpy as np
 
 # %% ../nbs/32_ethics.ipynb #d43b4d22
 from llmlab.cache import pad
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, number
+from llmlab.checks import COUNT, SEED, SIZE, check_arguments, real_number
 from llmlab.choosing import sign_test
-from llmlab.cost import rows as table_rows
+from llmlab.cost import read_table
 from llmlab.masked import SPECIAL, pseudo_logprobs
-from llmlab.metrics import Score, device_of, evaluating, from_rows, interval, paired_test
+from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, paired_test, score_from_rows
 from llmlab.overlap import mean_score
-from llmlab.segmentation import whole_words
+from llmlab.segmentation import names_pattern
 
 
 # %% ../nbs/32_ethics.ipynb #9c75c24b
@@ -69,7 +69,7 @@ def check_templates(templates: Sequence[str]) -> None:
 
 
 # %% ../nbs/32_ethics.ipynb #939825b5
-def counterfactual(
+def counterfactual_bias(
     score: Callable,  # texts -> one log-probability each
     templates: Sequence[str],  # with {group} and {word}
     groups: tuple[Sequence[str], Sequence[str]],  # equally long: members are compared in pairs
@@ -95,13 +95,13 @@ def counterfactual(
 
 
 # %% ../nbs/32_ethics.ipynb #38b63eb6
-@check_arguments(level=number(above=0, below=1), seed=SEED)
-def sure(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
+@check_arguments(level=real_number(above=0, below=1), seed=SEED)
+def with_interval(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
     "The score with interval (low, high) and with p, the chance of a value as far from 0 if each unit's sign were a coin's."
     units = getattr(found, "units", None) if units is None else units
     nothing = mean_score(np.zeros(len(found.rows)), found.name)
     made, p = (
-        interval(found, level, units=units, seed=seed),
+        bootstrap_interval(found, level, units=units, seed=seed),
         paired_test(nothing, found, units=units, seed=seed),
     )
     made.recipe["p"] = float(p)
@@ -111,7 +111,7 @@ def sure(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
 
 
 # %% ../nbs/32_ethics.ipynb #d7c4a111
-def p_values(p) -> np.ndarray:
+def check_p_values(p) -> np.ndarray:
     "Numbers from 0 to 1, one at least."
     p = np.asarray(list(p), float)
     if not p.size or p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
@@ -122,7 +122,7 @@ def p_values(p) -> np.ndarray:
 # %% ../nbs/32_ethics.ipynb #fefdf709
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     "Adjusted p-values (Holm 1979): holm([0.01, 0.04, 0.03]) -> [0.03, 0.06, 0.06]"
-    p = p_values(p)
+    p = check_p_values(p)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(stepped, 1)[np.argsort(order, kind="stable")]
@@ -131,14 +131,14 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 # %% ../nbs/32_ethics.ipynb #def4456a
 def benjamini_hochberg(p: Sequence[float] | np.ndarray) -> np.ndarray:
     "Adjusted p-values (Benjamini and Hochberg 1995): [0.01, 0.04, 0.03] -> [0.03, 0.04, 0.04]"
-    p = p_values(p)
+    p = check_p_values(p)
     order = np.argsort(-p, kind="stable")
     stepped = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
     return stepped[np.argsort(order, kind="stable")]
 
 
 # %% ../nbs/32_ethics.ipynb #9295b212
-def look_up(vectors: dict, words: Sequence[str]) -> np.ndarray:
+def unit_vectors(vectors: dict, words: Sequence[str]) -> np.ndarray:
     "Unit vectors of the words, one a row."
     for word in words:
         if word not in vectors:
@@ -156,7 +156,7 @@ def look_up(vectors: dict, words: Sequence[str]) -> np.ndarray:
 
 
 # %% ../nbs/32_ethics.ipynb #740c2b91
-def effect(sums):
+def effect_size(sums):
     "Effect size from sums over pairs of: s(x), s(y), s(x)² + s(y)², 1."
     x, y, squares, n = np.moveaxis(sums, -1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -164,7 +164,7 @@ def effect(sums):
 
 
 # %% ../nbs/32_ethics.ipynb #8e572249
-def halves_p(s: np.ndarray, draws: int, seed: int) -> tuple[float, bool]:
+def permutation_p_value(s: np.ndarray, draws: int, seed: int) -> tuple[float, bool]:
     "Share of ways to choose half of s with a sum at least that of the first half; whether all ways were tried."
     n, real = len(s) // 2, s[: len(s) // 2].sum()
     if comb(2 * n, n) <= draws:
@@ -187,19 +187,21 @@ def weat(
 ) -> Score:  # above 0: X is nearer to A than Y is; recipe: p (one-sided), exact
     "Effect size of the word embedding association test."
     check_pairs(*targets)
-    a, b = (look_up(vectors, words) for words in attributes)
-    x, y = (((w @ a.T).mean(1) - (w @ b.T).mean(1)) for w in (look_up(vectors, words) for words in targets))
+    a, b = (unit_vectors(vectors, words) for words in attributes)
+    x, y = (
+        ((w @ a.T).mean(1) - (w @ b.T).mean(1)) for w in (unit_vectors(vectors, words) for words in targets)
+    )
     if np.ptp([*x, *y]) < 1e-12:
         raise ValueError(
             "all targets are equally near to the attributes, so there is no spread to divide by: give other words"
         )
-    p, exact = halves_p(np.array([*x, *y]), draws, seed)
+    p, exact = permutation_p_value(np.array([*x, *y]), draws, seed)
     each = np.stack([x, y, x**2 + y**2, np.ones(len(x))], 1)
-    return from_rows(each, effect, "WEAT effect size", targets=len(x), p=p, exact=exact)
+    return score_from_rows(each, effect_size, "WEAT effect size", targets=len(x), p=p, exact=exact)
 
 
 # %% ../nbs/32_ethics.ipynb #72697938
-def shared(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
+def shared_tokens(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
     "Positions of the tokens that both texts share, in order: shared([5, 1, 7], [5, 2, 3, 7]) -> ([0, 2], [0, 3])"
     blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
     left, right = ([getattr(m, side) + i for m in blocks for i in range(m.size)] for side in "ab")
@@ -207,10 +209,10 @@ def shared(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
 
 
 # %% ../nbs/32_ethics.ipynb #323873a5
-def margin(model, tokenizer, more: str, less: str) -> float:
+def preference_margin(model, tokenizer, more: str, less: str) -> float:
     "By how many nats the shared tokens are likelier in the first text than in the second."
     a, b = ([i for i in tokenizer.encode(text) if i not in tokenizer.special] for text in (more, less))
-    left, right = shared(a, b)
+    left, right = shared_tokens(a, b)
     if a == b or not left:
         raise ValueError(f"{more!r} and {less!r}: give two texts that differ, but share tokens")
     return float(
@@ -220,7 +222,7 @@ def margin(model, tokenizer, more: str, less: str) -> float:
 
 
 # %% ../nbs/32_ethics.ipynb #4048b0c2
-def preference(
+def crows_pairs_score(
     model,  # a MaskedLM
     tokenizer,  # a MaskTokenizer or a HubTokenizer
     pairs: Sequence[tuple[str, str]],  # (the more stereotyped text, the less)
@@ -228,7 +230,7 @@ def preference(
     "Share of pairs in which the first text is preferred; recipe: p of the sign test, and the mean margin in nats."
     if not len(pairs):
         raise ValueError("no pairs: give at least one (more stereotyped text, less stereotyped text)")
-    margins = np.array([margin(model, tokenizer, *pair) for pair in pairs])
+    margins = np.array([preference_margin(model, tokenizer, *pair) for pair in pairs])
     won = (np.sign(margins) + 1) / 2
     return mean_score(
         won, "CrowS-Pairs score", pairs=len(pairs), p=sign_test(won, 1 - won)[2], margin=float(margins.mean())
@@ -236,7 +238,7 @@ def preference(
 
 
 # %% ../nbs/32_ethics.ipynb #f46db55e
-def read_pairs(path: str | Path) -> dict[str, list[tuple[str, str]]]:
+def read_sentence_pairs(path: str | Path) -> dict[str, list[tuple[str, str]]]:
     "{kind: pairs} from a CSV with columns sent_more, sent_less, bias_type."
     with open(path, encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
@@ -255,7 +257,7 @@ def read_pairs(path: str | Path) -> dict[str, list[tuple[str, str]]]:
 
 # %% ../nbs/32_ethics.ipynb #c1641118
 class HubTokenizer:
-    "A tokenizer of the `tokenizers` library, as `pretrained.load` gives it, with the names of chapter 12."
+    "A tokenizer of the `tokenizers` library, as `pretrained.load_pretrained` gives it, with the names of chapter 12."
 
     def __init__(self, inner):
         known = {name: inner.token_to_id(name) for name in SPECIAL}
@@ -281,7 +283,7 @@ class HubTokenizer:
 
 
 # %% ../nbs/32_ethics.ipynb #41c00807
-def augmented(
+def counterfactual_augmentation(
     texts: Iterable[str],
     a: Sequence[str],  # a[i] and b[i] change places
     b: Sequence[str],
@@ -289,12 +291,12 @@ def augmented(
     "Every text, and after it its twin with the groups swapped where that changes something."
     check_pairs(a, b)
     other = dict(zip([*a, *b], [*b, *a], strict=True))
-    swap = whole_words(other)
+    swap = names_pattern(other)
     return [t for text in texts for t in dict.fromkeys((text, swap.sub(lambda m: other[m[0]], text)))]
 
 
 # %% ../nbs/32_ethics.ipynb #0986703e
-def marks(table: dict[str, dict[str, Score]]) -> dict[str, dict[str, dict]]:
+def bias_view_data(table: dict[str, dict[str, Score]]) -> dict[str, dict[str, dict]]:
     "{model: {measure: Score from sure(...)}} -> the same as plain numbers for `bias_view`, p corrected by Holm in each model."
     found = {}
     for name, row in table.items():
@@ -327,9 +329,9 @@ def exposure(
 
 
 # %% ../nbs/32_ethics.ipynb #e324087d
-def questions(sheet: str) -> dict[str, list[str]]:
+def sheet_questions(sheet: str) -> dict[str, list[str]]:
     "{part: questions} of the sheet 'datasheet' or 'model card'."
-    every = table_rows("sheets.csv")
+    every = read_table("sheets.csv")
     found = {
         row["part"]: [r["question"] for r in every if (r["sheet"], r["part"]) == (sheet, row["part"])]
         for row in every
@@ -341,7 +343,7 @@ def questions(sheet: str) -> dict[str, list[str]]:
 
 
 # %% ../nbs/32_ethics.ipynb #257e5991
-def fill_in(
+def fill_sheet(
     title: str,
     asked: dict[str, Sequence[str]],  # {part: questions}, from questions(...) or your own
     answers: dict[str, str],  # {question: answer}
@@ -361,7 +363,7 @@ def fill_in(
 
 
 # %% ../nbs/32_ethics.ipynb #080338b2
-def write_card(path: str | Path, text: str, overwrite: bool = False) -> Path:
+def write_sheet(path: str | Path, text: str, overwrite: bool = False) -> Path:
     "Writes a sheet; a file that is there is left alone unless you say overwrite=True."
     path = Path(path).expanduser()
     if path.exists() and not overwrite:

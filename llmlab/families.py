@@ -64,7 +64,7 @@ class TextClassifier(nn.Module):
 
 
 # %% ../nbs/workshop/families.ipynb #f91e8d42
-MORE_SHAPES = {
+MORE_CONFIG_NAMES = {
     "distilbert": dict(
         vocab_size="vocab_size",
         context="max_position_embeddings",
@@ -75,13 +75,13 @@ MORE_SHAPES = {
         dropout="dropout",
     ),
 }
-MORE_KINDS = {
+MORE_ARCHITECTURES = {
     "distilbert": dict(norm_place="post", feed_forward="gelu_exact", norm_eps=1e-12, dropout=0.1),
 }
-MORE_GIVEN = {
+MORE_REQUIRED_SETTINGS = {
     "distilbert": dict(activation="gelu", sinusoidal_pos_embds=False, tie_word_embeddings=True),
 }
-MORE_TABLES = {
+MORE_WEIGHT_NAMES = {
     "distilbert": {
         "*": "distilbert.transformer.layer",
         "": "vocab_projector",
@@ -100,14 +100,14 @@ MORE_TABLES = {
 }
 
 # %% ../nbs/workshop/families.ipynb #eb1665f8
-POSITION_ROWS = {
+UNUSED_POSITIONS = {
     "roberta": 2,
     "xlm-roberta": 2,
     "camembert": 2,
 }  # rows of max_position_embeddings that no token uses
 
 
-def roberta_names(bert: dict[str, str]) -> dict[str, str]:
+def roberta_weight_names(bert: dict[str, str]) -> dict[str, str]:
     "RoBERTa's table, made of BERT's."
     table = {ours: theirs.replace("bert.", "roberta.") for ours, theirs in bert.items()}
     table["encoder.embed.positions"] += " from row 2"
@@ -125,7 +125,7 @@ _bart = dict(
     decoder_layers="decoder_layers",
     dropout="dropout",
 )
-MORE_SHAPES |= {
+MORE_CONFIG_NAMES |= {
     "bart": _bart,
     "marian": _bart,
     "t5": dict(
@@ -145,14 +145,14 @@ MORE_SHAPES |= {
 }
 _post = dict(norm_place="post", dropout=0.1, shared_tokens=True, head_bias=True)
 _rms = dict(norm="rms", norm_eps=1e-6, bias=False, position="relative", attention_scale=1.0)
-MORE_KINDS |= {
+MORE_ARCHITECTURES |= {
     "bart": _post,
     "marian": _post | dict(position="sinusoidal_halves", embed_norm=False),
     "t5": _rms
     | dict(dropout=0.1, shared_tokens=True, d_head=64, context=512),  # context: the length it learned on
 }
 _seq2seq = dict(is_encoder_decoder=True, normalize_before=False, add_final_layer_norm=False)
-MORE_GIVEN |= {
+MORE_REQUIRED_SETTINGS |= {
     "bart": _seq2seq | dict(tie_word_embeddings=True, normalize_embedding=True),
     "marian": _seq2seq
     | dict(tie_word_embeddings=True, share_encoder_decoder_embeddings=True, normalize_embedding=False),
@@ -162,7 +162,7 @@ SEQ2SEQ = ("bart", "marian", "t5")
 
 
 # %% ../nbs/workshop/families.ipynb #235922bd
-def joined(part: str) -> str:
+def joined_projections(part: str) -> str:
     "Queries, keys and values of one attention, as BART names them."
     return " + ".join(f"*.{part}.{letter}_proj" for letter in "qkv")
 
@@ -172,10 +172,10 @@ _both = {
     "decoder.*": "model.decoder.layers",
     "encoder.embed.tokens": "model.shared",
     "decoder.head_bias": "final_logits_bias",
-    "*.attention.qkv": joined("self_attn"),
+    "*.attention.qkv": joined_projections("self_attn"),
     "*.attention.out": "*.self_attn.out_proj",
     "*.norm1": "*.self_attn_layer_norm",
-    "*.cross.qkv": joined("encoder_attn"),
+    "*.cross.qkv": joined_projections("encoder_attn"),
     "*.cross.out": "*.encoder_attn.out_proj",
     "*.norm_cross": "*.encoder_attn_layer_norm",
     "*.mlp.up": "*.fc1",
@@ -188,7 +188,7 @@ for _side in ("encoder", "decoder"):
     _bart_only[f"{_side}.norm"] = f"model.{_side}.layernorm_embedding"
 
 
-def t5_names(gated: bool) -> dict[str, str]:
+def t5_weight_names(gated: bool) -> dict[str, str]:
     "T5's table; a gated feed-forward has two matrices where another has one."
     table = {"encoder.embed.tokens": "shared", "decoder.head": "lm_head"}
     for side, last in (("encoder", 1), ("decoder", 2)):
@@ -213,14 +213,14 @@ def t5_names(gated: bool) -> dict[str, str]:
     }
 
 
-MORE_TABLES |= {"bart": _both | _bart_only, "marian": _both, "t5": t5_names(gated=False)}
+MORE_WEIGHT_NAMES |= {"bart": _both | _bart_only, "marian": _both, "t5": t5_weight_names(gated=False)}
 
 # %% ../nbs/workshop/families.ipynb #7aabfe64
 ACTIVATION_NAMES = {"gelu": "gelu_exact", "gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
 T5_ACTIVATION_NAMES = ACTIVATION_NAMES | {"gated-gelu": "geglu", "gated-silu": "swiglu"}
 
 
-def activation_of(path: Path, name: str, theirs: dict, usual: str, known: dict[str, str]) -> str:
+def activation_name(path: Path, name: str, theirs: dict, usual: str, known: dict[str, str]) -> str:
     "Our word for an activation; ValueError for one that our feed-forward does not have."
     found = theirs.get(name) or usual
     fits = isinstance(found, str) and found in known
@@ -231,7 +231,7 @@ def activation_of(path: Path, name: str, theirs: dict, usual: str, known: dict[s
     return known[found]
 
 
-def derived(path: Path, family: str, theirs: dict) -> dict:
+def derived_settings(path: Path, family: str, theirs: dict) -> dict:
     "Fields of Config that follow from a checked config.json by a rule, for an encoder–decoder; for other families none."
     if family not in SEQ2SEQ:
         return {}
@@ -239,7 +239,7 @@ def derived(path: Path, family: str, theirs: dict) -> dict:
     if family == "t5":
         scaled = theirs.get("scale_decoder_outputs")
         scaled = theirs.get("tie_word_embeddings") is not False if scaled is None else scaled
-        activation = activation_of(path, "feed_forward_proj", theirs, "relu", T5_ACTIVATION_NAMES)
+        activation = activation_name(path, "feed_forward_proj", theirs, "relu", T5_ACTIVATION_NAMES)
         return dict(head_scale=width**-0.5 if scaled else 1.0, feed_forward=activation)
     for name in ("attention_heads", "ffn_dim"):
         one, other = theirs.get(f"encoder_{name}"), theirs.get(f"decoder_{name}")
@@ -248,11 +248,11 @@ def derived(path: Path, family: str, theirs: dict) -> dict:
     size, other = theirs["vocab_size"], theirs.get("decoder_vocab_size")
     said = f"{path} says vocab_size={size!r:.20} and decoder_vocab_size={other!r:.20}, but ours share one token table"
     require(other in (None, size), f"{said}: use transformers")
-    activation = activation_of(path, "activation_function", theirs, "gelu", ACTIVATION_NAMES)
+    activation = activation_name(path, "activation_function", theirs, "gelu", ACTIVATION_NAMES)
     return dict(feed_forward=activation, embed_scale=width**0.5 if theirs.get("scale_embedding") else 1.0)
 
 
-def same_tensor(files: dict, one: str, other: str) -> bool:
+def stored_equal(files: dict, one: str, other: str) -> bool:
     "Whether a file stores the same numbers under two names."
     if one not in files or other not in files:
         return False
@@ -262,7 +262,7 @@ def same_tensor(files: dict, one: str, other: str) -> bool:
     return torch.equal(*(file.get_tensor(key) for file, key in (files[one], files[other])))
 
 
-def fitted(
+def config_from_tensors(
     family: str,
     cfg: Config,
     files: dict,  # a tensor's name → (open file, name in that file)
@@ -273,12 +273,12 @@ def fitted(
     own_head = (
         family == "t5"
         and "lm_head.weight" in files
-        and not same_tensor(files, "lm_head.weight", "shared.weight")
+        and not stored_equal(files, "lm_head.weight", "shared.weight")
     )
     return replace(cfg, tied=not own_head, head_bias=cfg.head_bias and "final_logits_bias" in files)
 
 
-def restore_waves(model: nn.Module) -> None:
+def restore_sinusoids(model: nn.Module) -> None:
     "Compute fixed positions again, which no file holds, after a model left the meta device."
     for part in model.modules():
         if isinstance(part, Embed) and part.cfg.waves:
@@ -327,7 +327,7 @@ def read_target_ids(folder: Path, family: str, vocab_size: int) -> TargetIds:
 
 
 # %% ../nbs/workshop/families.ipynb #6e568c10
-def framed(ids: TargetIds, n: int):
+def forced_ids_processor(ids: TargetIds, n: int):
     "A processor that forces the first and the last of n ids, and forbids those that are never written."
 
     def frame(
@@ -366,31 +366,31 @@ def write_targets(
         ids.start is not None, f"{type(model).__name__} does not say which id its decoder reads first: {todo}"
     )
     n = min(n, model.cfg.context - 1)
-    frame = [framed(ids, n)] if ids.never or ids.last or ids.first is not None else []
+    frame = [forced_ids_processor(ids, n)] if ids.never or ids.last or ids.first is not None else []
     prompts, stop = [[ids.start]] * len(sources), [[i] for i in ids.stop]
     return generate(model, prompts, n, sampling, stop, processors=frame, source=sources, overflow="stop")
 
 
 # %% ../nbs/workshop/families.ipynb #63822eb9
-CLASSIFIERS = {
+CLASSIFIER_WEIGHT_NAMES = {
     "bert": {"dense": "bert.pooler.dense", "out": "classifier"},
     "roberta": {"dense": "classifier.dense", "out": "classifier.out_proj"},
     "distilbert": {"dense": "pre_classifier", "out": "classifier"},
 }
-CLASSIFIERS |= dict.fromkeys(POSITION_ROWS, CLASSIFIERS["roberta"])
-ACTIVATIONS = {"distilbert": "relu"}  # of a classifier's layer; the others have tanh
+CLASSIFIER_WEIGHT_NAMES |= dict.fromkeys(UNUSED_POSITIONS, CLASSIFIER_WEIGHT_NAMES["roberta"])
+CLASSIFIER_ACTIVATIONS = {"distilbert": "relu"}  # of a classifier's layer; the others have tanh
 
 
-def encoder_names(table: dict[str, str]) -> dict[str, str]:
+def encoder_weight_names(table: dict[str, str]) -> dict[str, str]:
     "The lines of a table that name an encoder alone, as `Encoder` calls its parts."
     mine = {ours: theirs for ours, theirs in table.items() if ours.startswith(("*", "encoder."))}
     return {ours.removeprefix("encoder."): theirs for ours, theirs in mine.items()}
 
 
-def classifier_names(table: dict[str, str], family: str) -> dict[str, str]:
+def classifier_weight_names(table: dict[str, str], family: str) -> dict[str, str]:
     "The table of a `TextClassifier`: a family's encoder, and the two layers on it."
     mine = {ours: theirs for ours, theirs in table.items() if ours.startswith(("*", "encoder."))}
-    return mine | CLASSIFIERS[family]
+    return mine | CLASSIFIER_WEIGHT_NAMES[family]
 
 
 def label_names(theirs: dict, rows: int) -> list[str]:

@@ -14,21 +14,29 @@ import torch
 from torch import nn
 
 # %% ../nbs/workshop/hub.ipynb #c06a22b1
-from llmlab.checks import inside, read_json, read_text, require
+from llmlab.checks import path_inside, read_json, read_small_file, require
 from llmlab.storage import FLOATS, open_weights, own_tensors
 
 # %% ../nbs/workshop/hub.ipynb #a71b6114
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")  # weights that are no safetensors
+PICKLE_SUFFIXES = (
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".pkl",
+    ".h5",
+    ".msgpack",
+)  # weights that are no safetensors
 
 
-def read_index(
+def read_shard_index(
     path: Path,  # model.safetensors.index.json
 ) -> dict[str, Path]:  # the file of each tensor
     "Which shard holds which tensor, as an index says it; every shard lies inside the index's folder."
     places = read_json(path, limit=32_000_000, values=1_000_000).get("weight_map")
     fits = isinstance(places, dict) and places
     require(fits, f"{path} has no weight_map of tensors and files: copy the folder again, whole")
-    files = {name: inside(path.parent, name) for name in {str(place) for place in places.values()}}
+    files = {name: path_inside(path.parent, name) for name in {str(place) for place in places.values()}}
     require(
         all(isinstance(place, str) for place in places.values()),
         f"{path} names files by something else than text",
@@ -41,11 +49,11 @@ def weight_files(
 ) -> list[Path]:  # all of them are there
     "The safetensors files of a model; a folder that has pickles only is refused, and nothing in them is read."
     index = folder / "model.safetensors.index.json"
-    files = sorted({*read_index(index).values()}) if index.is_file() else [folder / "model.safetensors"]
+    files = sorted({*read_shard_index(index).values()}) if index.is_file() else [folder / "model.safetensors"]
     lacking = [str(file.relative_to(folder)) for file in files if not file.is_file()]
     if not lacking:
         return files
-    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
     todo = "copy the folder again, whole"
     if pickles:
         todo = f"it has {pickles[0]}, but loading a pickle can run any code: ask for safetensors"
@@ -53,7 +61,7 @@ def weight_files(
 
 
 # %% ../nbs/workshop/hub.ipynb #9b91630a
-Files = dict[
+OpenTensors = dict[
     str, tuple[safetensors.safe_open, str]
 ]  # a tensor's name today → the file that holds it, and its name there
 
@@ -69,13 +77,13 @@ def open_tensors(folder: Path) -> dict[str, safetensors.safe_open]:
     return found
 
 
-def shapes_in(files: Files) -> list[list[int]]:
+def stored_shapes(files: OpenTensors) -> list[list[int]]:
     "The shapes of the tensors in open files; no tensor is read."
     return [file.get_slice(name).get_shape() for file, name in files.values()]
 
 
 # %% ../nbs/workshop/hub.ipynb #90fae2c4
-class Origin(NamedTuple):
+class WeightSource(NamedTuple):
     "Where a tensor of ours comes from."
 
     names: list[str]  # in the file; several are joined row under row
@@ -83,9 +91,11 @@ class Origin(NamedTuple):
     first_row: int  # the rows before are left out
 
 
-LEFT_OUT = r"[.]attn[.](masked_)?bias$|inv_freq$|position_ids$|[.]pooler[.]|^cls[.]seq_relationship"
-LEFT_OUT += r"|EncDecAttention[.]relative_attention_bias"  # old T5 files hold one, and nothing ever used it
-TWINS = {  # a tensor that a file may repeat → where the numbers come from
+IGNORED_TENSORS = r"[.]attn[.](masked_)?bias$|inv_freq$|position_ids$|[.]pooler[.]|^cls[.]seq_relationship"
+IGNORED_TENSORS += (
+    r"|EncDecAttention[.]relative_attention_bias"  # old T5 files hold one, and nothing ever used it
+)
+TIED_TENSORS = {  # a tensor that a file may repeat → where the numbers come from
     "lm_head.weight": (
         "transformer.wte.weight",
         "model.embed_tokens.weight",
@@ -104,19 +114,19 @@ TWINS = {  # a tensor that a file may repeat → where the numbers come from
 }
 
 
-def shapes_of(model: nn.Module) -> dict[str, list[int]]:
+def tensor_shapes(model: nn.Module) -> dict[str, list[int]]:
     "The shape of each tensor that a file of this model holds, also on the meta device; a tied one counts once."
     return {name: list(tensor.shape) for name, tensor in own_tensors(model).items()}
 
 
-def check_names(folder: Path, found: set[str], wanted: set[str]) -> None:
+def check_tensor_names(folder: Path, found: set[str], wanted: set[str]) -> None:
     "Raise ValueError unless every tensor has its place and every place its tensor."
     kinds = {"missing": sorted(wanted - found), "unexpected": sorted(found - wanted)}
     said = [f"{len(names)} {kind}: {', '.join(names[:6])}" for kind, names in kinds.items() if names]
     require(not said, f"the weights in {folder} do not fit its config.json: {'; '.join(said)}")
 
 
-def check_parts(shapes: list[list[int]], wanted: list[int], name: str) -> None:
+def check_concatenated_shape(shapes: list[list[int]], wanted: list[int], name: str) -> None:
     "Raise ValueError unless tensors of these shapes, row under row, make one of the wanted shape."
     fits = all(len(shape) == len(wanted) > 0 and shape[1:] == wanted[1:] for shape in shapes)
     fits = fits and sum(shape[0] for shape in shapes) == wanted[0]
@@ -126,10 +136,10 @@ def check_parts(shapes: list[list[int]], wanted: list[int], name: str) -> None:
     )
 
 
-def check_twins(folder: Path, files: Files, names: set[str], wanted: set[str]) -> None:
+def check_tied_tensors(folder: Path, files: OpenTensors, names: set[str], wanted: set[str]) -> None:
     "Raise ValueError where a tensor that is stored twice has two values."
     for name in names:
-        for twin in wanted.intersection(TWINS[name]):
+        for twin in wanted.intersection(TIED_TENSORS[name]):
             (one, here), (other, there) = files[name], files[twin]
             same = torch.equal(one.get_tensor(here), other.get_tensor(there))
             require(
@@ -138,16 +148,16 @@ def check_twins(folder: Path, files: Files, names: set[str], wanted: set[str]) -
             )
 
 
-def check_fit(
+def check_tensors(
     folder: Path,
-    files: Files,
-    plan: dict[str, Origin],  # for each tensor of the model
+    files: OpenTensors,
+    plan: dict[str, WeightSource],  # for each tensor of the model
     shapes: dict[str, list[int]],  # of the model, from shapes_of
 ) -> None:
     "Raise ValueError unless the files hold exactly the model's tensors: names, floating-point numbers, shapes."
     wanted = {name for source in plan.values() for name in source.names}
-    spare = {name for name in files if re.search(LEFT_OUT, name) or name in TWINS} - wanted
-    check_names(folder, files.keys() - spare, wanted)
+    spare = {name for name in files if re.search(IGNORED_TENSORS, name) or name in TIED_TENSORS} - wanted
+    check_tensor_names(folder, files.keys() - spare, wanted)
     for ours, (names, turned, first) in plan.items():
         slices = [files[name][0].get_slice(files[name][1]) for name in names]
         kinds = {part.get_dtype() for part in slices} - {*FLOATS}
@@ -155,8 +165,8 @@ def check_fit(
         require(not kinds, f"{' + '.join(names)} in {folder} is stored as {', '.join(kinds)}, {todo}")
         found = [part.get_shape() for part in slices]
         found = [shape[::-1] if turned else [*(n - first for n in shape[:1]), *shape[1:]] for shape in found]
-        check_parts(found, shapes[ours], " + ".join(names))
-    check_twins(folder, files, spare & TWINS.keys(), wanted)
+        check_concatenated_shape(found, shapes[ours], " + ".join(names))
+    check_tied_tensors(folder, files, spare & TIED_TENSORS.keys(), wanted)
 
 
 # %% ../nbs/workshop/hub.ipynb #8ed9926c
@@ -166,7 +176,7 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
         path.is_file(),
         f"{path.parent} lacks {path.name}: a model folder holds config.json, model.safetensors, tokenizer.json",
     )
-    text = read_text(path, 64_000_000)
+    text = read_small_file(path, 64_000_000)
     try:
         return tokenizers.Tokenizer.from_buffer(text)
     except BaseException as error:
@@ -187,7 +197,7 @@ class Pooling(NamedTuple):
 
 
 # %% ../nbs/workshop/hub.ipynb #9cb5da44
-POOLINGS = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}  # their word → ours
+POOLING_MODES = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}  # their word → ours
 
 
 def pooling_modes(theirs: dict) -> list[str]:
@@ -201,7 +211,7 @@ def pooling_modes(theirs: dict) -> list[str]:
     ]
 
 
-def read_steps(folder: Path) -> list[tuple[str, str]] | None:
+def read_modules(folder: Path) -> list[tuple[str, str]] | None:
     "Kind and subfolder of each step in modules.json; None where the folder says nothing about vectors of texts."
     path = folder / "modules.json"
     if not path.is_file():
@@ -231,14 +241,14 @@ def read_pooling(
     Raises ValueError for files that are broken. What is well said but not among ours stands in `problem`.
     """
     folder = Path(folder).expanduser()
-    steps = read_steps(folder)
+    steps = read_modules(folder)
     if steps is None:
         return None
     kinds = [kind for kind, _ in steps]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         ours = "Transformer, Pooling and perhaps Normalize"
         return Pooling(problem=f"{folder} makes vectors by {', '.join(kinds)}, expected {ours}")
-    path = inside(folder, steps[1][1]) / "config.json"
+    path = path_inside(folder, steps[1][1]) / "config.json"
     theirs = read_json(path)
     modes = pooling_modes(theirs)
     size = theirs.get("word_embedding_dimension", theirs.get("embedding_dimension", width))
@@ -246,10 +256,10 @@ def read_pooling(
         width is None or size == width,
         f"{path} pools vectors of {size!r:.20} numbers, but the model's have {width}: copy it again",
     )
-    if len(modes) != 1 or modes[0] not in POOLINGS:
+    if len(modes) != 1 or modes[0] not in POOLING_MODES:
         return Pooling(problem=f"{path} pools by {' and '.join(modes) or 'nothing'}, expected mean or cls")
     about, prompts = (
-        optional_json(folder / f"{name}.json")
+        read_optional_json(folder / f"{name}.json")
         for name in ("sentence_bert_config", "config_sentence_transformers")
     )
     if prompt := prompts.get("default_prompt_name"):
@@ -262,9 +272,9 @@ def read_pooling(
         fits,
         f"{folder}/sentence_bert_config.json says max_seq_length={longest!r:.40}, expected a whole number above 0",
     )
-    return Pooling(POOLINGS[modes[0]], "Normalize" in kinds, longest, about.get("do_lower_case") is True)
+    return Pooling(POOLING_MODES[modes[0]], "Normalize" in kinds, longest, about.get("do_lower_case") is True)
 
 
-def optional_json(path: Path) -> dict:
+def read_optional_json(path: Path) -> dict:
     "The object in a file that may be missing."
     return read_json(path) if path.is_file() else {}

@@ -15,7 +15,7 @@ from llmlab.checks import require
 
 
 # %% ../nbs/workshop/losses.ipynb #1055000006
-def counted(
+def mean_over(
     targets: Callable[..., Int[Tensor, " b"]],  # batch -> how many targets each of its rows has
 ) -> Callable:
     "Mark a loss, which is a mean over targets, with the function that counts the targets of each row."
@@ -35,7 +35,7 @@ def target_counts(
     targets = getattr(getattr(loss, "func", loss), "targets", None)
     if targets is None:
         name = getattr(loss, "__qualname__", type(loss).__name__)
-        todo = "decorate it with llmlab.losses.counted"
+        todo = "decorate it with llmlab.losses.mean_over"
         require(
             int(batch.min()) >= 0,
             f"negative ids fill rows up, and {name} does not say how many targets a row has: {todo}",
@@ -47,7 +47,7 @@ def target_counts(
 
 
 # %% ../nbs/workshop/losses.ipynb #1055000009
-def dealt(
+def deal_targets(
     batch: Int[Tensor, "..."],
     counts: Tensor,  # targets in each row
     shares: int,  # parts into which the batch will be cut

@@ -8,7 +8,7 @@ __all__ = [
     "bits_per_byte",
     "accuracy",
     "token_logprobs",
-    "interval",
+    "bootstrap_interval",
     "paired_test",
 ]
 
@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmlab import __version__
-from llmlab.checks import SEED, SIZE, check_arguments, number, optional, require, whole, whole_ids
+from llmlab.checks import SEED, SIZE, check_arguments, integer, integer_ids, optional, real_number, require
 
 
 # %% ../nbs/07_metrics.ipynb #95f469b0
@@ -42,29 +42,29 @@ class Score(float):
 
 
 # %% ../nbs/07_metrics.ipynb #fe2807c4
-def from_rows(
+def score_from_rows(
     rows: np.ndarray,  # [n k]: for each thing scored, the numbers that add up
     total,  # from their sums [... k] to the score
     name: str,
     unit: str = "",
     **recipe,
 ) -> Score:
-    "The score of all rows together; it keeps them for `interval` and `paired_test`."
+    "The score of all rows together; it keeps them for `bootstrap_interval` and `paired_test`."
     score = Score(total(rows.sum(0)), name, unit, **recipe)
     score.rows, score.total = rows, total
     return score
 
 
 # %% ../nbs/07_metrics.ipynb #4b6339ba
-def ratio(sums):
+def ratio_of_sums(sums):
     "First sum divided by the second."
     return sums[..., 0] / sums[..., 1]
 
 
-def exp_ratio(sums):
+def exp_ratio_of_sums(sums):
     "exp of the ratio, infinite where that is too large for a float."
     with np.errstate(over="ignore"):
-        return np.exp(ratio(sums))
+        return np.exp(ratio_of_sums(sums))
 
 
 # %% ../nbs/07_metrics.ipynb #f5379fc4
@@ -92,7 +92,7 @@ def check_logprobs(logprobs):
 
 
 # %% ../nbs/07_metrics.ipynb #7dc0fee0
-def recipe_of(logprobs, recipe):
+def logprobs_recipe(logprobs, recipe):
     "Tokens counted, what token_logprobs noted, what the caller adds."
     return {"tokens": math.prod(logprobs.shape), **getattr(logprobs, "recipe", {}), **recipe}
 
@@ -103,8 +103,12 @@ def cross_entropy(
     **recipe,  # anything worth remembering, such as tokenizer="bpe-512"
 ) -> Score:
     "Mean surprise of a token, in nats."
-    return from_rows(
-        token_rows(logprobs), ratio, "cross-entropy", "nats/token", **recipe_of(logprobs, recipe)
+    return score_from_rows(
+        token_rows(logprobs),
+        ratio_of_sums,
+        "cross-entropy",
+        "nats/token",
+        **logprobs_recipe(logprobs, recipe),
     )
 
 
@@ -114,7 +118,9 @@ def perplexity(
     **recipe,  # anything worth remembering
 ) -> Score:
     "exp of the mean surprise: a choice among that many equally likely tokens surprises as much."
-    return from_rows(token_rows(logprobs), exp_ratio, "perplexity", **recipe_of(logprobs, recipe))
+    return score_from_rows(
+        token_rows(logprobs), exp_ratio_of_sums, "perplexity", **logprobs_recipe(logprobs, recipe)
+    )
 
 
 # %% ../nbs/07_metrics.ipynb #782ee46b
@@ -131,11 +137,13 @@ def bits_per_byte(
     total = int(sizes.sum())
     each = sizes if sizes.ndim else total / max(math.prod(logprobs.shape), 1)
     rows = token_rows(logprobs, each) / [math.log(2), 1]
-    return from_rows(rows, ratio, "bits per byte", **recipe_of(logprobs, {"bytes": total, **recipe}))
+    return score_from_rows(
+        rows, ratio_of_sums, "bits per byte", **logprobs_recipe(logprobs, {"bytes": total, **recipe})
+    )
 
 
 # %% ../nbs/07_metrics.ipynb #e2670aac
-def counted(logits, targets, ignore):
+def counted_targets(logits, targets, ignore):
     "Which targets count, after looking for what cannot be scored."
     kept, v = targets != ignore, logits.shape[-1]
     if not kept.any():
@@ -151,7 +159,7 @@ def counted(logits, targets, ignore):
 
 
 # %% ../nbs/07_metrics.ipynb #26de05a4
-@check_arguments(k=SIZE, ignore=whole())
+@check_arguments(k=SIZE, ignore=integer())
 def accuracy(
     logits: Float[Tensor, "*n v"],  # one score a candidate
     targets: Int[Tensor, "*n"],  # the right candidate
@@ -161,13 +169,15 @@ def accuracy(
     "Share of the targets that are among the k best candidates."
     if not 1 <= k <= logits.shape[-1]:
         raise ValueError(f"k is {k}: take 1 to {logits.shape[-1]}, the number of candidates")
-    kept = counted(logits, targets, ignore)
+    kept = counted_targets(logits, targets, ignore)
     hits = (logits[kept].topk(k).indices == targets[kept, None]).any(-1).double().cpu().numpy()
-    return from_rows(np.stack([hits, np.ones_like(hits)], 1), ratio, f"top-{k} accuracy", tokens=len(hits))
+    return score_from_rows(
+        np.stack([hits, np.ones_like(hits)], 1), ratio_of_sums, f"top-{k} accuracy", tokens=len(hits)
+    )
 
 
 # %% ../nbs/07_metrics.ipynb #66375738
-@check_arguments(k=SIZE, ignore=whole())
+@check_arguments(k=SIZE, ignore=integer())
 def accuracy_per_class(
     logits: Float[Tensor, "*n v"],  # one score a candidate
     targets: Int[Tensor, "*n"],  # the right candidate
@@ -175,18 +185,18 @@ def accuracy_per_class(
     ignore: int = -100,  # targets with this value do not count
 ) -> dict[int, Score]:  # class → accuracy
     "The accuracy of each class that occurs, by its id."
-    classes = targets[counted(logits, targets, ignore)].unique().tolist()
+    classes = targets[counted_targets(logits, targets, ignore)].unique().tolist()
     return {c: accuracy(logits, targets.where(targets == c, ignore), k, ignore) for c in classes}
 
 
 # %% ../nbs/07_metrics.ipynb #02843b8f
 @check_arguments(n=SIZE, context=SIZE, stride=SIZE)
-def windows(
+def scoring_windows(
     n: int,  # tokens to score
     context: int,  # longest window, in tokens
     stride: int,  # tokens between the ends of two windows
 ) -> list[tuple[int, int]]:
-    "windows(9, 4, 2) -> [(0, 0), (2, 2), (4, 2), (5, 3)]: where it starts, how many it does not score"
+    "scoring_windows(9, 4, 2) -> [(0, 0), (2, 2), (4, 2), (5, 3)]: where it starts, how many it does not score"
     ends = [*range(min(context, n), n, stride), n]
     starts = [max(0, end - context) for end in ends]
     return [(start, done - start) for start, done in zip(starts, [0, *ends], strict=False)]
@@ -232,7 +242,7 @@ def context_of(model) -> int | None:
 
 
 # %% ../nbs/07_metrics.ipynb #240cf22f
-def kept_logprobs(model, ids, targets, keep):
+def target_logprobs(model, ids, targets, keep):
     "log p of the targets that are kept; with `hidden` and `logits`, 1,024 rows of logits at a time."
     if not hasattr(model, "hidden"):
         return -F.cross_entropy(logits_of(model, ids)[keep].float(), targets[keep], reduction="none")
@@ -244,7 +254,7 @@ def kept_logprobs(model, ids, targets, keep):
 def scored_windows(ids, context, stride, batch_size):
     "Batches of (inputs, targets, which targets to score)."
     n = len(ids) - 1
-    plan = torch.tensor(windows(n, context, stride), device=ids.device)
+    plan = torch.tensor(scoring_windows(n, context, stride), device=ids.device)
     offsets = torch.arange(min(context, n), device=ids.device)
     for starts, skipped in (part.unbind(1) for part in plan.split(batch_size)):
         at = starts[:, None] + offsets
@@ -261,7 +271,7 @@ def token_logprobs(
     batch_size: int = 16,  # windows a forward pass
 ) -> Float[Tensor, " n"]:  # log p of every token but the first, in nats
     "Every token after the first scored once, with at least context - stride tokens in view where they exist."
-    ids = torch.as_tensor(whole_ids(ids), dtype=torch.long, device=device_of(model))
+    ids = torch.as_tensor(integer_ids(ids), dtype=torch.long, device=device_of(model))
     context = context or context_of(model)
     if context is None:
         raise ValueError(
@@ -271,7 +281,7 @@ def token_logprobs(
     check_windows(len(ids), context, stride)
     check_targets(ids, model)
     with evaluating(model):
-        parts = [kept_logprobs(model, *batch) for batch in scored_windows(ids, context, stride, batch_size)]
+        parts = [target_logprobs(model, *batch) for batch in scored_windows(ids, context, stride, batch_size)]
     out = torch.cat(parts)
     out.recipe = {"context": context, "stride": stride}
     return out
@@ -300,7 +310,7 @@ def check_targets(ids, model):
 
 
 # %% ../nbs/07_metrics.ipynb #0bb78763
-def resampled(rows, n, seed):
+def bootstrap_sums(rows, n, seed):
     "[n k]: sums over rows drawn with replacement, n times."
     generator, m = np.random.default_rng(seed), len(rows)
     draws = (np.bincount(generator.integers(m, size=m), minlength=m) for _ in range(n))
@@ -308,7 +318,7 @@ def resampled(rows, n, seed):
 
 
 # %% ../nbs/07_metrics.ipynb #e0254502
-def rows_of(score, units=None):
+def resampling_rows(score, units=None):
     "[n k]: what the score adds up, and added up already for rows of one unit."
     rows = getattr(score, "rows", None)
     if rows is None or len(rows) < 2 or not np.isfinite(rows).all():
@@ -324,8 +334,8 @@ def rows_of(score, units=None):
 
 
 # %% ../nbs/07_metrics.ipynb #84f4675c
-@check_arguments(level=number(above=0, below=1), n=SIZE, seed=SEED)
-def interval(
+@check_arguments(level=real_number(above=0, below=1), n=SIZE, seed=SEED)
+def bootstrap_interval(
     score: Score,  # of any function here
     level: float = 0.95,  # share of the draws inside
     n: int = 1000,  # draws
@@ -333,8 +343,8 @@ def interval(
     seed: int = 0,
 ) -> Score:  # the same number; recipe["low"] and recipe["high"] are the interval
     "Bootstrap confidence interval of a score."
-    rows = rows_of(score, units)
-    low, high = np.quantile(score.total(resampled(rows, n, seed)), [(1 - level) / 2, (1 + level) / 2])
+    rows = resampling_rows(score, units)
+    low, high = np.quantile(score.total(bootstrap_sums(rows, n, seed)), [(1 - level) / 2, (1 + level) / 2])
     how = {
         "low": float(low),
         "high": float(high),
@@ -347,7 +357,7 @@ def interval(
 
 
 # %% ../nbs/07_metrics.ipynb #28da533a
-def swapped(a, b, n, seed):
+def swapped_sums(a, b, n, seed):
     "[n k] twice: the sums after each pair of rows changed places with probability one half."
     generator = np.random.default_rng(seed)
     moved = np.stack([(generator.random(len(a)) < 0.5) @ (b - a) for _ in range(n)])
@@ -365,14 +375,14 @@ def paired_test(
     seed: int = 0,
 ) -> Score:  # recipe["difference"] is b - a
     "How often chance alone makes a difference as large as between a and b; two-sided."
-    mine, theirs = rows_of(a, units), rows_of(b, units)
+    mine, theirs = resampling_rows(a, units), resampling_rows(b, units)
     if a.name != b.name or mine.shape != theirs.shape:
         raise ValueError(
             f"{a!r} with {len(mine)} rows, {b!r} with {len(theirs)}: score the same things in the same way"
         )
     if method not in ("swap", "bootstrap"):
         raise ValueError(f"method {method!r}: take 'swap' or 'bootstrap'")
-    draw = swapped if method == "swap" else drawn_together
+    draw = swapped_sums if method == "swap" else paired_bootstrap_sums
     one, two = (a.total(sums) for sums in draw(mine, theirs, n, seed))
     real, chance = float(b) - float(a), two - one
     chance = chance - (chance.mean() if method == "bootstrap" else 0)
@@ -389,6 +399,6 @@ def paired_test(
 
 
 # %% ../nbs/07_metrics.ipynb #5760c965
-def drawn_together(a, b, n, seed):
+def paired_bootstrap_sums(a, b, n, seed):
     "[n k] twice: the sums over the same draws of a and of b."
-    return np.split(resampled(np.hstack([a, b]), n, seed), 2, axis=1)
+    return np.split(bootstrap_sums(np.hstack([a, b]), n, seed), 2, axis=1)

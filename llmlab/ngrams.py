@@ -9,20 +9,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, whole_ids
+from llmlab.checks import COUNT, SEED, SIZE, check_arguments, integer_ids
 
 Ids = Sequence[int] | np.ndarray
 
 
 # %% ../nbs/04_ngrams.ipynb #6528f369
-def discount(counts: np.ndarray) -> float:
+def kneser_ney_discount(counts: np.ndarray) -> float:
     "n1 / (n1 + 2 n2), taken from every count; one half where nothing occurs once."
     n1, n2 = np.sum(counts == 1), np.sum(counts == 2)
     return float(n1 / (n1 + 2 * n2)) if n1 else 0.5
 
 
 # %% ../nbs/04_ngrams.ipynb #bb1796e0
-def number(ids: np.ndarray, order: int, vocab_size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def number_ngrams(
+    ids: np.ndarray, order: int, vocab_size: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     "Per order: sorted keys of the n-grams, their counts, number of the n-gram that ends at each token (-1: none)."
     context, grams = np.zeros(len(ids), np.int64), []
     for n in range(1, min(order, len(ids)) + 1):
@@ -36,7 +38,7 @@ def number(ids: np.ndarray, order: int, vocab_size: int) -> list[tuple[np.ndarra
 
 
 # %% ../nbs/04_ngrams.ipynb #145394d1
-def left_kinds(ending: np.ndarray, longer: np.ndarray, n_grams: int) -> np.ndarray:
+def continuation_counts(ending: np.ndarray, longer: np.ndarray, n_grams: int) -> np.ndarray:
     "How many different tokens stand before each n-gram, by the n-grams and (n+1)-grams that end at each token."
     _, first = np.unique(longer[longer >= 0], return_index=True)
     return np.bincount(ending[longer >= 0][first], minlength=n_grams)
@@ -44,7 +46,7 @@ def left_kinds(ending: np.ndarray, longer: np.ndarray, n_grams: int) -> np.ndarr
 
 # %% ../nbs/04_ngrams.ipynb #e7974208
 @dataclass(frozen=True)
-class Table:
+class NGramTable:
     "What one order knows."
 
     keys: np.ndarray  # context · v + token, sorted; the place of a key is the number of its n-gram
@@ -55,20 +57,20 @@ class Table:
 
 
 # %% ../nbs/04_ngrams.ipynb #821fface
-def tables(ids: np.ndarray, order: int, vocab_size: int) -> list[Table]:
+def count_ngrams(ids: np.ndarray, order: int, vocab_size: int) -> list[NGramTable]:
     "One table for each order, from 1 up."
-    grams, found = number(ids, order, vocab_size), []
+    grams, found = number_ngrams(ids, order, vocab_size), []
     for n, (keys, counts, ending) in enumerate(grams, 1):
         if n < len(grams):
-            counts = left_kinds(ending, grams[n][2], len(keys))
+            counts = continuation_counts(ending, grams[n][2], len(keys))
         context = keys // vocab_size
         total, kinds = np.bincount(context, counts), np.bincount(context, counts > 0)
-        found.append(Table(keys, counts, total, kinds, discount(counts)))
+        found.append(NGramTable(keys, counts, total, kinds, kneser_ney_discount(counts)))
     return found
 
 
 # %% ../nbs/04_ngrams.ipynb #c77f2545
-def find(table: Table, context: np.ndarray, ids: np.ndarray, vocab_size: int) -> np.ndarray:
+def find_ngrams(table: NGramTable, context: np.ndarray, ids: np.ndarray, vocab_size: int) -> np.ndarray:
     "Number of each n-gram (context, id), -1 if it was never seen. A context of -1 makes a key below all keys."
     keys = context * vocab_size + ids
     place = np.minimum(np.searchsorted(table.keys, keys), len(table.keys) - 1)
@@ -76,7 +78,7 @@ def find(table: Table, context: np.ndarray, ids: np.ndarray, vocab_size: int) ->
 
 
 # %% ../nbs/04_ngrams.ipynb #8a5a354f
-def mix(table: Table, context: np.ndarray, gram: np.ndarray, lower: np.ndarray) -> np.ndarray:
+def interpolate(table: NGramTable, context: np.ndarray, gram: np.ndarray, lower: np.ndarray) -> np.ndarray:
     "The Kneser–Ney formula: discounted counts, and what was taken goes by the order below."
     known = (context >= 0) & (context < len(table.total))
     context = np.where(known, context, 0)
@@ -89,7 +91,7 @@ def mix(table: Table, context: np.ndarray, gram: np.ndarray, lower: np.ndarray) 
 # %% ../nbs/04_ngrams.ipynb #9c614bde
 def checked(ids: Ids, vocab_size: int) -> np.ndarray:
     "The ids as an array; ValueError if one is no whole number or outside the vocabulary."
-    return np.asarray(whole_ids(ids, vocab_size), np.int64).reshape(-1)
+    return np.asarray(integer_ids(ids, vocab_size), np.int64).reshape(-1)
 
 
 # %% ../nbs/04_ngrams.ipynb #9feed9fb
@@ -108,16 +110,16 @@ class NGram:
         "Count the n-grams of the ids, up to the order."
         if not len(ids):
             raise ValueError("no ids to count: pass the ids of at least one token")
-        self.tables = tables(checked(ids, self.vocab_size), self.order, self.vocab_size)
+        self.tables = count_ngrams(checked(ids, self.vocab_size), self.order, self.vocab_size)
         return self
 
     def logprobs(self, ids: Ids) -> np.ndarray:  # [t] nats
         "Log-probability of each token given the ones before it in `ids`."
-        return np.log(chain(self, checked(ids, self.vocab_size))[0])
+        return np.log(probabilities_along(self, checked(ids, self.vocab_size))[0])
 
     def probs(self, context: Ids = ()) -> np.ndarray:  # [v], sums to 1
         "Probability of every token of the vocabulary after this context."
-        return after(self, checked(context, self.vocab_size)[-self.order :])
+        return next_token_probabilities(self, checked(context, self.vocab_size)[-self.order :])
 
     @check_arguments(n=COUNT, seed=SEED)
     def sample(self, n: int, seed: int = 0, prompt: Ids = ()) -> list[int]:  # the n new ids
@@ -129,24 +131,24 @@ class NGram:
 
 
 # %% ../nbs/04_ngrams.ipynb #85f8da09
-def chain(model: NGram, ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
+def probabilities_along(model: NGram, ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
     "Along a text: probability of each token. At its end: number of the context, for each order."
     if not model.tables:
         raise ValueError("this model has counted nothing yet: call fit(ids) first")
     p, context, ends = np.full(len(ids), 1 / model.vocab_size), np.zeros(len(ids), np.int64), [0]
     for table in model.tables:
-        gram = find(table, context, ids, model.vocab_size)
-        p = mix(table, context, gram, p)
+        gram = find_ngrams(table, context, ids, model.vocab_size)
+        p = interpolate(table, context, gram, p)
         ends.append(int(gram[-1]) if len(ids) else -1)
         context = np.concatenate([[-1], gram[:-1]])[: len(ids)]
     return p, ends
 
 
 # %% ../nbs/04_ngrams.ipynb #e6ecf72d
-def after(model: NGram, context: np.ndarray) -> np.ndarray:  # [v]
+def next_token_probabilities(model: NGram, context: np.ndarray) -> np.ndarray:  # [v]
     "The formula for every token of the vocabulary after one context."
     every, p = np.arange(model.vocab_size), np.full(model.vocab_size, 1 / model.vocab_size)
-    for table, end in zip(model.tables, chain(model, context)[1], strict=False):
+    for table, end in zip(model.tables, probabilities_along(model, context)[1], strict=False):
         place = np.full(model.vocab_size, end)
-        p = mix(table, place, find(table, place, every, model.vocab_size), p)
+        p = interpolate(table, place, find_ngrams(table, place, every, model.vocab_size), p)
     return p

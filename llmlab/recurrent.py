@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/13_recurrent.ipynb #ae0bec9e
 from llmlab.causal import check_targets
-from llmlab.checks import SEED, SIZE, check_arguments, whole_ids
+from llmlab.checks import SEED, SIZE, check_arguments, integer_ids
 from llmlab.metrics import device_of, evaluating
 from llmlab.training import Recipe
 from llmlab.transformer import Config
@@ -245,7 +245,7 @@ def pad(
 ) -> Int[Tensor, "b t"]:
     "pad([[5, 6], [7]]) -> [[5, 6], [7, -100]]"
     return nn.utils.rnn.pad_sequence(
-        [torch.as_tensor(whole_ids(row)) for row in rows], batch_first=True, padding_value=IGNORE
+        [torch.as_tensor(integer_ids(row)) for row in rows], batch_first=True, padding_value=IGNORE
     )
 
 
@@ -285,7 +285,7 @@ def adamw(recipe: Recipe):
 # %% ../nbs/13_recurrent.ipynb #1d7fe146
 @check_arguments(every=SIZE)
 def diary(
-    validate=None,  # model -> number, the smaller the better
+    eval_fn=None,  # model -> number, the smaller the better
     every: int = 50,  # steps between validations
 ):
     "A callback for model.fit; its `rows` are those of chapter 10: step, loss, seconds, and valid where measured."
@@ -301,8 +301,8 @@ def diary(
             total = logs["loss"] * (batch + 1)
             self.seconds += perf_counter() - self.clock
             self.rows.append(dict(step=len(self.rows) + 1, loss=total - self.total, seconds=self.seconds))
-            if validate and len(self.rows) % every == 0:
-                self.rows[-1]["valid"] = float(validate(self.model))
+            if eval_fn and len(self.rows) % every == 0:
+                self.rows[-1]["valid"] = float(eval_fn(self.model))
             self.total, self.clock = total, perf_counter()
 
     return Diary()

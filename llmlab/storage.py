@@ -21,7 +21,7 @@ from llmlab.transformer import Config
 
 
 # %% ../nbs/workshop/storage.ipynb #2097000008
-def place(t: Tensor) -> tuple | int:
+def storage_key(t: Tensor) -> tuple | int:
     "What two tensors have in common only if they are one: device, memory, offset, shape, strides, type; or the object itself."
     spread = hasattr(t, "full_tensor")
     if spread or t.device.type == "meta" or t.numel() == 0:
@@ -40,12 +40,12 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     )
     first = {}
     for name, tensor in state.items():
-        first.setdefault(place(tensor), name)
+        first.setdefault(storage_key(tensor), name)
     return {name: state[name].detach() for name in first.values()}
 
 
 # %% ../nbs/workshop/storage.ipynb #2097000011
-def apart(
+def unshare(
     tensors: dict[str, Tensor],  # on the CPU
 ) -> dict[str, Tensor]:  # contiguous
     "The same numbers, with no memory in common, as safetensors wants them."
@@ -60,13 +60,13 @@ def apart(
 
 
 # %% ../nbs/workshop/storage.ipynb #2097000014
-HEADER = 8_000_000  # bytes of a header, at most
-TENSORS = 30_000  # tensors in one file, at most: the library takes a kilobyte for each
+MAX_HEADER = 8_000_000  # bytes of a header, at most
+MAX_TENSORS = 30_000  # tensors in one file, at most: the library takes a kilobyte for each
 FLOATS = ("F64", "F32", "F16", "BF16")  # what safetensors calls the types that a weight may have
 
 
 def open_weights(path: str | Path) -> safetensors.safe_open:
-    """A safetensors file, mapped but not read; its header has at most `HEADER` bytes and `TENSORS` tensors.
+    """A safetensors file, mapped but not read; its header has at most `MAX_HEADER` bytes and `MAX_TENSORS` tensors.
 
     Raises ValueError for a file that is none, FileNotFoundError where there is no file.
     """
@@ -78,13 +78,13 @@ def open_weights(path: str | Path) -> safetensors.safe_open:
         with open(path, "rb") as file:
             header = int.from_bytes(file.read(8), "little")
             require(
-                header <= HEADER,
+                header <= MAX_HEADER,
                 f"{path} is cut short or no safetensors file (a header of {header:,} bytes): copy it again",
             )
             tensors = file.read(header).count(b"{")
         require(
-            tensors <= TENSORS,
-            f"{path} has some {tensors:,} tensors, expected at most {TENSORS:,}: cut it into several files",
+            tensors <= MAX_TENSORS,
+            f"{path} has some {tensors:,} tensors, expected at most {MAX_TENSORS:,}: cut it into several files",
         )
         return safetensors.safe_open(path, "pt")
     except (safetensors.SafetensorError, OSError) as error:
@@ -94,7 +94,7 @@ def open_weights(path: str | Path) -> safetensors.safe_open:
 
 
 # %% ../nbs/workshop/storage.ipynb #2097000015
-_NAMES = {
+TYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -108,30 +108,30 @@ _NAMES = {
 }
 
 
-def form(shape: Collection[int], kind: str) -> str:
-    "form([3, 4], 'BF16') -> '[3, 4]'; form([3, 4], 'I8') -> '[3, 4] I8': equal where numbers may be copied."
+def spec(shape: Collection[int], kind: str) -> str:
+    "form([3, 4], 'BF16') -> '[3, 4]'; spec([3, 4], 'I8') -> '[3, 4] I8': equal where numbers may be copied."
     return f"{list(shape)}" if kind in FLOATS else f"{list(shape)} {kind}"
 
 
-def stored_forms(file: safetensors.safe_open) -> dict[str, str]:
+def stored_specs(file: safetensors.safe_open) -> dict[str, str]:
     "Shape and kind of each tensor in an open file; no tensor is read."
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    return {name: form(part.get_shape(), part.get_dtype()) for name, part in slices.items()}
+    return {name: spec(part.get_shape(), part.get_dtype()) for name, part in slices.items()}
 
 
-def forms_of(tensors: dict[str, Tensor]) -> dict[str, str]:
+def tensor_specs(tensors: dict[str, Tensor]) -> dict[str, str]:
     "Shape and kind of each tensor."
-    return {name: form(t.shape, _NAMES.get(t.dtype, str(t.dtype))) for name, t in tensors.items()}
+    return {name: spec(t.shape, TYPE_NAMES.get(t.dtype, str(t.dtype))) for name, t in tensors.items()}
 
 
-def model_forms(model: nn.Module) -> dict[str, str]:
+def model_specs(model: nn.Module) -> dict[str, str]:
     "Shape and kind of each tensor that a file of this model holds, also on the meta device."
-    return forms_of(own_tensors(model))
+    return tensor_specs(own_tensors(model))
 
 
 def mismatches(
-    theirs: dict[str, str],  # of a file, from stored_forms
-    ours: dict[str, str],  # of a model, from model_forms
+    theirs: dict[str, str],  # of a file, from stored_specs
+    ours: dict[str, str],  # of a model, from model_specs
 ) -> str:
     "Every tensor whose shape or kind of number differs, named, the first twenty; empty if none does."
     names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
@@ -143,7 +143,7 @@ def mismatches(
 
 
 # %% ../nbs/workshop/storage.ipynb #2097000018
-UNSTORED = (
+MAX_UNSTORED = (
     2**21
 )  # numbers, at most, of a table that a model makes for itself; the weights may be larger, then it may, too
 
@@ -179,7 +179,7 @@ def check_claims(
         said = f"{where} says {name}={layers:,}, which needs {4 * layers:,} tensors"
         require(4 * layers <= len(shapes), f"{said}, but there are {len(shapes):,}: {todo}")
     if cfg.waves:
-        waves, most = cfg.context * cfg.d_model, max(stored, UNSTORED)
+        waves, most = cfg.context * cfg.d_model, max(stored, MAX_UNSTORED)
         said = f"{where} says context={in_digits(cfg.context)}, a table of {in_digits(waves)} numbers that is not stored"
         require(waves <= most, f"{said}: expected at most {most:,}")
 
@@ -189,7 +189,7 @@ def one_layer(cfg: Config) -> Config:
     return replace(cfg, layers=1, decoder_layers=1 if cfg.decoder_layers else None)
 
 
-def repeated(
+def repeat_layers(
     found: dict,  # by name of tensor, of a model of one layer
     cfg: Config,  # of a model of more
 ) -> dict:  # of that model
@@ -203,14 +203,14 @@ def repeated(
     return every
 
 
-def planned_forms(
+def planned_specs(
     make,  # Config -> model
     cfg: Config,  # checked by check_claims
 ) -> dict[str, str]:
     "Shape and kind of each tensor of a model that is not built: one layer on the meta device, repeated."
     with torch.device("meta"):
         small = make(one_layer(cfg))
-    return repeated(model_forms(small), cfg)
+    return repeat_layers(model_specs(small), cfg)
 
 
 # %% ../nbs/workshop/storage.ipynb #2097000021
@@ -234,7 +234,10 @@ def read_about(
     about = file.metadata() or {}
     strange = ", ".join(sorted(about.keys() - {"llmlab", "sha256", "format"})[:3])
     ours = "llmlab" in about
-    require(ours, f"{path} has no header of llmlab.training.save: read it with the library that wrote it")
+    require(
+        ours,
+        f"{path} has no header of llmlab.save_checkpoint: read it with the library that wrote it",
+    )
     require(
         not strange,
         f"the header of {path} names {strange!r:.60}, expected llmlab and sha256: it is damaged, copy it again",
@@ -242,7 +245,10 @@ def read_about(
     about = parse_json(about["llmlab"], f"the header of {path}")
     kinds = {"class": str, "config": dict, "facts": dict}
     whole = kinds.keys() <= about.keys()
-    require(whole, f"{path} has no header of llmlab.training.save: read it with the library that wrote it")
+    require(
+        whole,
+        f"{path} has no header of llmlab.save_checkpoint: read it with the library that wrote it",
+    )
     for name, kind in (kinds | {"run": dict} if "run" in about else kinds).items():
         given = type(about[name]).__name__
         require(

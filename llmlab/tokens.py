@@ -14,8 +14,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from llmlab.chat import allowed_names, check_special, split_special
-from llmlab.checks import COUNT, SIZE, check_arguments, read_json, whole_ids
+from llmlab.chat import allowed_special_tokens, check_special_tokens, split_at_special_tokens
+from llmlab.checks import COUNT, SIZE, check_arguments, integer_ids, read_json
 from llmlab.text import Corpus
 
 # %% ../nbs/03_tokens.ipynb #d9653a5c
@@ -23,14 +23,14 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTES = [
     bytes([b]) for b in PRINTABLE + [b for b in range(256) if b not in PRINTABLE]
 ]  # id → byte, in GPT-2's order
-ID = {byte[0]: i for i, byte in enumerate(BYTES)}  # byte → id
+ID_OF_BYTE = {byte[0]: i for i, byte in enumerate(BYTES)}  # byte → id
 
 
 # %% ../nbs/03_tokens.ipynb #082b58fc
-def to_ids(text: str) -> list[int]:
+def byte_ids(text: str) -> list[int]:
     "UTF-8 bytes as ids. A lone surrogate is half a character and has no bytes."
     try:
-        return [ID[b] for b in text.encode()]
+        return [ID_OF_BYTE[b] for b in text.encode()]
     except UnicodeEncodeError as e:
         wrong = f"lone surrogate {text[e.start]!r} at {e.start}"
     raise ValueError(f"{wrong}: this is not Unicode text, remove or replace it")
@@ -42,22 +42,24 @@ SPACE, LETTER = (
     r"^\x00-\x40\x5b-\x60\x7b-\x7f",
 )  # insides of [ ]; anything beyond ASCII is a letter
 OTHER = r"\x00-\x08\x0e-\x1f!-/:-\x40\x5b-\x60\x7b-\x7f"
-WORDS = rf"'(?:[sdmt]|ll|ve|re)| ?[{LETTER}]+| ?[0-9]{{1,3}}| ?[{OTHER}]+|[{SPACE}]+(?![^{SPACE}])|[{SPACE}]+"
+PRE_TOKEN_PATTERN = (
+    rf"'(?:[sdmt]|ll|ve|re)| ?[{LETTER}]+| ?[0-9]{{1,3}}| ?[{OTHER}]+|[{SPACE}]+(?![^{SPACE}])|[{SPACE}]+"
+)
 
 
 # %% ../nbs/03_tokens.ipynb #869bba72
-def words(text: str) -> list[str]:
+def pre_tokenize(text: str) -> list[str]:
     "words(\"the cat's 2048\") -> ['the', ' cat', \"'s\", ' 204', '8']"
-    return re.findall(WORDS, text)
+    return re.findall(PRE_TOKEN_PATTERN, text)
 
 
 # %% ../nbs/03_tokens.ipynb #8e76c24e
-def merge(
+def merge_pair(
     ids: Sequence[int],
     pair: tuple[int, int],  # two neighbours
     new: int,  # the id that takes their place
 ) -> list[int]:
-    "merge([1, 2, 3, 1, 2], (1, 2), 4) -> [4, 3, 4]"
+    "merge_pair([1, 2, 3, 1, 2], (1, 2), 4) -> [4, 3, 4]"
     out, i = [], 0
     while i < len(ids):
         hit = tuple(ids[i : i + 2]) == pair
@@ -85,7 +87,7 @@ def bpe_merges(
     n_merges: int,  # fewer when no pair occurs twice any more
 ) -> list[tuple[int, int]]:
     "Byte-pair encoding: again and again, merge the most frequent pair."
-    counts = {tuple(to_ids(word)): n for word, n in Counter(words(text)).items()}
+    counts = {tuple(byte_ids(word)): n for word, n in Counter(pre_tokenize(text)).items()}
     merges, tokens, ids = [], list(BYTES), {byte: i for i, byte in enumerate(BYTES)}
     while len(merges) < n_merges:
         pairs = pair_counts(counts)
@@ -93,13 +95,15 @@ def bpe_merges(
         if pairs[best] < 2:
             break
         merges.append(best)
-        new = add(tokens, ids, best)
-        counts = {tuple(merge(word, best, new)) if best[0] in word else word: n for word, n in counts.items()}
+        new = add_token(tokens, ids, best)
+        counts = {
+            tuple(merge_pair(word, best, new)) if best[0] in word else word: n for word, n in counts.items()
+        }
     return merges
 
 
 # %% ../nbs/03_tokens.ipynb #c44ce232
-def add(
+def add_token(
     tokens: list[bytes],  # id → token; grows
     ids: dict[bytes, int],  # token → id; grows
     pair: tuple[int, int],
@@ -117,7 +121,7 @@ def add(
 
 
 # %% ../nbs/03_tokens.ipynb #9bc29ac0
-END = "<|endoftext|>"  # the name of the special token that ends a document
+END_OF_TEXT = "<|endoftext|>"  # the name of the special token that ends a document
 
 # %% ../nbs/03_tokens.ipynb #18d168c3
 LETTERS = [chr(b) for b in PRINTABLE] + [
@@ -126,9 +130,9 @@ LETTERS = [chr(b) for b in PRINTABLE] + [
 
 
 # %% ../nbs/03_tokens.ipynb #e64c175f
-def written(token: bytes) -> str:
-    "written(b' the') -> 'Ġthe'"
-    return "".join(LETTERS[ID[b]] for b in token)
+def printable_token(token: bytes) -> str:
+    "printable_token(b' the') -> 'Ġthe'"
+    return "".join(LETTERS[ID_OF_BYTE[b]] for b in token)
 
 
 # %% ../nbs/03_tokens.ipynb #1dab38ac
@@ -145,8 +149,10 @@ class Vocabulary:
         self.merges = [(a, b) for a, b in merges]
         self.tokens, self.ids = list(BYTES), {byte: i for i, byte in enumerate(BYTES)}
         for pair in self.merges:
-            add(self.tokens, self.ids, pair)
-        names = check_special([END, *special_tokens], {written(token) for token in self.tokens})
+            add_token(self.tokens, self.ids, pair)
+        names = check_special_tokens(
+            [END_OF_TEXT, *special_tokens], {printable_token(token) for token in self.tokens}
+        )
         self.eot = len(self.tokens)
         self.special_tokens = {name: self.eot + i for i, name in enumerate(names)}  # name → id
         self.vocab_size = self.eot + len(names)
@@ -162,18 +168,18 @@ class Vocabulary:
         skip_special_tokens: bool = True,  # False: write their names
     ) -> str:
         "The text of some ids, without special tokens. Bytes that are no whole character become �."
-        parts = [(i < self.eot, self[i]) for i in whole_ids(ids).tolist()]
+        parts = [(i < self.eot, self[i]) for i in integer_ids(ids).tolist()]
         kept = [part for is_text, part in parts if is_text or not skip_special_tokens]
         return b"".join(kept).decode("utf-8", errors="replace")
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form: · for a space, ⏎ for a new line, hex for a part of a character."
-        return [visible(self[i]) for i in whole_ids(ids).tolist()]
+        return [visible_token(self[i]) for i in integer_ids(ids).tolist()]
 
 
 # %% ../nbs/03_tokens.ipynb #60908871
-def visible(token: bytes) -> str:
-    "visible(b' the') -> '·the' and visible(b'\\xe4\\xb8') -> '⟨E4 B8⟩'"
+def visible_token(token: bytes) -> str:
+    "visible_token(b' the') -> '·the' and visible_token(b'\\xe4\\xb8') -> '⟨E4 B8⟩'"
     try:
         return token.decode().translate({ord(" "): "·", ord("\n"): "⏎", ord("\t"): "→"})
     except UnicodeDecodeError:
@@ -187,33 +193,33 @@ def encode_word(
     rank: dict[tuple[int, int], int],  # pair → when it was learnt
 ) -> list[int]:
     "Apply the merges to one word, in the order they were learnt."
-    ids = to_ids(word)
+    ids = byte_ids(word)
     while len(ids) > 1:
         pair = min(zip(ids, ids[1:], strict=False), key=lambda pair: rank.get(pair, len(rank)))
         if pair not in rank:
             break
-        ids = merge(ids, pair, vocabulary.ids[vocabulary[pair[0]] + vocabulary[pair[1]]])
+        ids = merge_pair(ids, pair, vocabulary.ids[vocabulary[pair[0]] + vocabulary[pair[1]]])
     return ids
 
 
 # %% ../nbs/03_tokens.ipynb #5d451d20
-def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    "`words`, for the `tokenizers` library."
+def fast_pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    "`pre_tokenize`, for the `tokenizers` library."
     return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(tokenizers.Regex(WORDS), "isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(PRE_TOKEN_PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
 
 
 # %% ../nbs/03_tokens.ipynb #dd9a16a0
-def engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+def fast_tokenizer(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     "The same vocabulary and merges in the `tokenizers` library."
-    names = [written(token) for token in vocabulary.tokens]
+    names = [printable_token(token) for token in vocabulary.tokens]
     merges = [(names[a], names[b]) for a, b in dict.fromkeys(vocabulary.merges)]
     fast = tokenizers.Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges))
-    fast.pre_tokenizer = pre_tokenizer()
+    fast.pre_tokenizer = fast_pre_tokenizer()
     return fast
 
 
@@ -222,7 +228,7 @@ def engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
 def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
     "`bpe_merges`, learnt by the `tokenizers` library."
     fast = tokenizers.Tokenizer(models.BPE())
-    fast.pre_tokenizer = pre_tokenizer()
+    fast.pre_tokenizer = fast_pre_tokenizer()
     fast.train_from_iterator(
         [text],
         trainers.BpeTrainer(
@@ -235,21 +241,21 @@ def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
 
 # %% ../nbs/03_tokens.ipynb #e3bf15f5
 @check_arguments(vocab_size=SIZE)
-def learn(
+def learn_merges(
     text: str,
     vocab_size: int,  # at most; bytes, merges and special tokens
     fast: bool = True,
     special_tokens: Sequence[str] = (),  # behind the end of a document
 ) -> list[tuple[int, int]]:
     "The merges for a vocabulary of this size."
-    names, least = [END, *special_tokens], 257 + len(special_tokens)
+    names, least = [END_OF_TEXT, *special_tokens], 257 + len(special_tokens)
     if not text:
         raise ValueError("empty text: merges are learnt from text, so pass some")
     if vocab_size < least:
         raise ValueError(
             f"vocab_size={vocab_size}, but 256 bytes and {', '.join(names)} make {least}: ask for more"
         )
-    to_ids(text)
+    byte_ids(text)
     return (fast_merges if fast else bpe_merges)(text, vocab_size - least)
 
 
@@ -272,7 +278,7 @@ class Tokenizer(Vocabulary):
         super().__init__(merges, special_tokens)
         self.rank = {pair: i for i, pair in enumerate(dict.fromkeys(self.merges))}
         self.word_ids = lru_cache(1 << 16)(lambda word: encode_word(word, self, self.rank))
-        self.engine = engine(self) if fast else None
+        self.engine = fast_tokenizer(self) if fast else None
 
     @classmethod
     def train(
@@ -283,7 +289,7 @@ class Tokenizer(Vocabulary):
         special_tokens: Sequence[str] = (),  # such as "<|user|>"
     ) -> "Tokenizer":
         "Learn a vocabulary of at most this size; smaller when no pair occurs twice any more."
-        return cls(learn(text, vocab_size, fast, special_tokens), fast, special_tokens)
+        return cls(learn_merges(text, vocab_size, fast, special_tokens), fast, special_tokens)
 
     @classmethod
     def load(cls, path: str | Path, fast: bool = True) -> "Tokenizer":
@@ -293,7 +299,7 @@ class Tokenizer(Vocabulary):
 
     def save(self, path: str | Path):
         "Write the merges and the names of the special tokens as JSON."
-        saved = {"kind": KIND, "merges": self.merges, "special_tokens": [*self.special_tokens][1:]}
+        saved = {"kind": FILE_KIND, "merges": self.merges, "special_tokens": [*self.special_tokens][1:]}
         Path(path).expanduser().write_text(json.dumps(saved))
 
     def with_special_tokens(
@@ -315,18 +321,20 @@ class Tokenizer(Vocabulary):
         Raises ValueError for half a character (a lone surrogate) and for allowed names that are no special tokens.
         """
         found = []
-        for part, special in split_special(text, allowed_names(allowed_special, self.special_tokens)):
+        for part, special in split_at_special_tokens(
+            text, allowed_special_tokens(allowed_special, self.special_tokens)
+        ):
             found += [self.special_tokens[part]] if special else self.encode_text(part)
         return found
 
     def encode_text(self, text: str) -> list[int]:
         "The ids of a text, never a special token."
         if not text.isascii():
-            to_ids(text)
+            byte_ids(text)
         return (
             self.engine.encode(text).ids
             if self.engine
-            else [i for word in words(text) for i in self.word_ids(word)]
+            else [i for word in pre_tokenize(text) for i in self.word_ids(word)]
         )
 
     def encode_documents(self, corpus: Corpus) -> list[int]:
@@ -335,7 +343,7 @@ class Tokenizer(Vocabulary):
 
 
 # %% ../nbs/03_tokens.ipynb #f9984ed0
-KIND = "llmlab byte-level BPE"
+FILE_KIND = "llmlab byte-level BPE"
 
 
 # %% ../nbs/03_tokens.ipynb #b9d11ef5
@@ -343,7 +351,7 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
     "The merges and special tokens that `Tokenizer.save` wrote."
     try:
         saved = read_json(path, limit=64_000_000, values=4_000_000)
-        if saved.get("kind") == KIND:
+        if saved.get("kind") == FILE_KIND:
             return Vocabulary(map(tuple, saved["merges"]), saved.get("special_tokens", []))
     except (ValueError, KeyError, TypeError):
         pass

@@ -5,11 +5,11 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers, processors
 
-from llmlab.adapters import EngineTokenizer, as_engine, as_tokenizer
+from llmlab.adapters import FastTokenizer, as_fast_tokenizer, as_tokenizer
 from llmlab.generation import write
 from llmlab.masked import MaskedLM, MaskTokenizer, corrupt, fill_mask, pseudo_logprobs
 from llmlab.metrics import context_of, logits_of, token_logprobs
-from llmlab.pretrained import export
+from llmlab.pretrained import save_pretrained
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 
@@ -85,9 +85,9 @@ def test_corrupt_hides_no_special_token():
 
 def test_write_goes_on_from_a_text(ours):
     model = Decoder(Config(ours.vocab_size, 32, layers=1, heads=2, d_model=8)).eval()
-    engine = as_engine(ours)
+    engine = as_fast_tokenizer(ours)
     assert write(model, engine, "the cat", 6) == write(model, ours, "the cat", 6)
-    assert EngineTokenizer(engine).eot == ours.eot
+    assert FastTokenizer(engine).eot == ours.eot
 
 
 # ours in transformers
@@ -95,14 +95,14 @@ def test_write_goes_on_from_a_text(ours):
 
 @pytest.mark.parametrize("text", TRICKY)
 def test_the_same_ids_and_the_text_back(ours, text):
-    engine = as_engine(ours)
+    engine = as_fast_tokenizer(ours)
     assert engine.encode(text).ids == ours.encode(text) and engine.decode(ours.encode(text)) == text
 
 
 @pytest.mark.parametrize("text", [*TRICKY[:4], "the [MASK] sat", "[MASK] on [MASK]", "the[MASK]"])
 def test_a_tokenizer_for_masked_models(ours, text):
     mine = MaskTokenizer(ours)
-    engine = as_engine(mine)
+    engine = as_fast_tokenizer(mine)
     assert engine.encode(text).ids == mine.encode(text)
     assert [
         engine.id_to_token(i) for i in (mine.pad, mine.cls, mine.sep, mine.mask)
@@ -113,7 +113,9 @@ def test_a_tokenizer_for_masked_models(ours, text):
 def test_transformers_writes_text_with_our_tokenizer(tmp_path, fast):
     transformers = pytest.importorskip("transformers")
     ours = Tokenizer.train(TEXT, 290, fast)
-    export(Decoder(Config(ours.vocab_size, 64, layers=1, heads=2, d_model=8)), tmp_path / "out", ours)
+    save_pretrained(
+        Decoder(Config(ours.vocab_size, 64, layers=1, heads=2, d_model=8)), tmp_path / "out", ours
+    )
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert len(theirs) == ours.vocab_size == model.config.vocab_size
@@ -124,7 +126,7 @@ def test_transformers_writes_text_with_our_tokenizer(tmp_path, fast):
 
 def test_what_is_no_tokenizer_is_refused():
     with pytest.raises(ValueError, match="str is no tokenizer that can be written"):
-        as_engine("gpt2")
+        as_fast_tokenizer("gpt2")
 
 
 # models of transformers in our functions

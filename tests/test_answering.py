@@ -10,40 +10,41 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.checkpoints import load, read_checkpoint, shipped
+from llmlab.checkpoints import load_checkpoint, load_shipped, read_checkpoint, shipped_path
 from llmlab.masked import MaskTokenizer
 from llmlab.tasks.answering import (
-    AnswerBatches,
     AnswerWriter,
-    Row,
     Span,
-    SpanBatches,
     SpanReader,
-    answer,
+    Window,
     answer_loss,
-    answer_theirs,
+    answer_positions,
+    answer_question,
+    answer_rows,
+    answer_with_transformers,
     best_spans,
-    choose,
-    edge_scores,
-    fate,
-    lay_out,
-    locate,
-    packed,
-    passage_of,
-    single_rows,
+    best_window,
+    classify_answer,
+    generate_answers,
+    packed_ids,
+    pad_windows,
+    passage_mask,
+    single_windows,
     span_grid,
     span_loss,
+    span_rows,
     spans_view,
-    stack_rows,
-    write_answers,
+    split_windows,
+    start_end_scores,
+    trim_rows,
 )
-from llmlab.tasks.questions import Item, by_kind, write_items
-from llmlab.tasks.translation import split_batch
+from llmlab.tasks.questions import Item, make_questions, score_by_kind
+from llmlab.tasks.translation import pad_pairs, split_batch
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config
 
-ITEMS = write_items(100, False)
+ITEMS = make_questions(100, False)
 TOKENIZER = MaskTokenizer(Tokenizer.train(" ".join(i.passage + " " + i.question for i in ITEMS), 500))
 ACCENTS = Item("simple", "Zoë wohnt in Łódź heute. Tom owns it.", "Where is Zoë?", "Łódź heute", (), ())
 
@@ -63,18 +64,18 @@ def text(row, s, e):
 
 @pytest.mark.parametrize("item", [*ITEMS[:30], ACCENTS], ids=lambda item: item.kind)
 def test_a_row_has_question_and_passage_and_the_answer_in_it(item):
-    (row,) = lay_out(TOKENIZER, item.question, item.passage, 128)
+    (row,) = split_windows(TOKENIZER, item.question, item.passage, 128)
     first = row.ids.index(TOKENIZER.sep)
     assert row.ids[0] == TOKENIZER.cls and row.ids[-1] == TOKENIZER.sep and row.ids.count(TOKENIZER.sep) == 2
     assert text(row, 1, first - 1) == item.question and text(row, first + 1, len(row.ids) - 2) == item.passage
     assert [p in (1, 2) for p in row.parts] == [first < i < len(row.ids) - 1 for i in range(len(row.ids))]
     assert row.parts[-1] == 3 and set(row.parts[: first + 1]) == {0}
-    s, e = locate(TOKENIZER, row, item.passage, item.answer)
+    s, e = answer_positions(TOKENIZER, row, item.passage, item.answer)
     assert text(row, s, e) == item.answer if item.answer else (s, e) == (0, 0)
 
 
 def test_part_2_marks_the_tokens_that_the_question_has_too():
-    (row,) = lay_out(TOKENIZER, "Where is Mia Stone?", "Mia Stone lives in Old Dover.", 64)
+    (row,) = split_windows(TOKENIZER, "Where is Mia Stone?", "Mia Stone lives in Old Dover.", 64)
     asked = set(row.ids[1 : row.ids.index(TOKENIZER.sep)])
     for i, part in zip(row.ids, row.parts, strict=True):
         assert (part == 2) == (i in asked) or part in (0, 3)
@@ -88,7 +89,7 @@ def test_part_2_marks_the_tokens_that_the_question_has_too():
 def test_windows_cover_the_passage_and_overlap(n, context, overlap):
     passage = " ".join(["cat", "sat", "mat"][i % 3] for i in range(n))
     told = [i for i, _ in TOKENIZER.pieces(f" {passage}" * bool(passage))]
-    found = lay_out(TOKENIZER, "who?", passage, context, overlap)
+    found = split_windows(TOKENIZER, "who?", passage, context, overlap)
     parts = [[i for i, p in zip(*row, strict=True) if p in (1, 2)] for row in found]
     assert all(len(row.ids) == len(row.parts) <= context for row in found)
     assert parts[0] + [i for part in parts[1:] for i in part[overlap:]] == told
@@ -111,28 +112,28 @@ def test_windows_cover_the_passage_and_overlap(n, context, overlap):
 )
 def test_a_question_that_is_empty_or_leaves_no_room(question, context, words):
     with pytest.raises(ValueError, match=words):
-        lay_out(TOKENIZER, question, "The cat sat.", context)
+        split_windows(TOKENIZER, question, "The cat sat.", context)
     with pytest.raises(ValueError, match=words):
-        answer(model(), TOKENIZER, [(question, "The cat sat.")], context)
+        answer_question(model(), TOKENIZER, [(question, "The cat sat.")], context)
 
 
 def test_an_answer_that_is_no_piece_of_the_passage():
-    (row,) = lay_out(TOKENIZER, "who?", "The cat sat.", 64)
+    (row,) = split_windows(TOKENIZER, "who?", "The cat sat.", 64)
     with pytest.raises(
         ValueError, match="'dog' is no piece of 'The cat sat.': an extractive model cannot learn it"
     ):
-        locate(TOKENIZER, row, "The cat sat.", "dog")
+        answer_positions(TOKENIZER, row, "The cat sat.", "dog")
 
 
 def test_stack_rows_pencil():
-    assert stack_rows([Row([5, 6], [0, 1]), Row([7], [0])], 9).tolist() == [
+    assert pad_windows([Window([5, 6], [0, 1]), Window([7], [0])], 9).tolist() == [
         [[5, 6], [0, 1]],
         [[7, 9], [0, -1]],
     ]
 
 
 def test_batches_hold_the_answers_and_depend_on_seed_and_step():
-    batches = SpanBatches(ITEMS, TOKENIZER, 128, batch_size=20)
+    batches = Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=20)
     batch, known = batches(3), {i.answer for i in ITEMS}
     assert torch.equal(batch, batches(3)) and not torch.equal(batch, batches(4))
     assert (batch[:, 2:].sum(-1) == 1).all() and (batch[:, 1, -1] >= 0).any(), "no column of padding alone"
@@ -141,7 +142,7 @@ def test_batches_hold_the_answers_and_depend_on_seed_and_step():
         assert (TOKENIZER.base.decode(ids[s : e + 1]).strip() if s else "") in known
 
 
-@pytest.mark.parametrize("kind", [SpanBatches, AnswerBatches])
+@pytest.mark.parametrize("kind", [span_rows, answer_rows])
 def test_batches_need_questions_that_fit(kind):
     for items, context in (([], 128), (ITEMS, 32)):
         with pytest.raises(ValueError, match="questions, longest allowed row|shorten the question"):
@@ -184,42 +185,42 @@ def test_grid_pencil():
 
 def test_choose_holds_the_best_span_against_the_weakest_none():
     one, two, empty = Span(3, 4, 5.0, 4.0), Span(1, 1, 2.0, 1.0), Span(0, 0, -math.inf, 0.0)
-    assert choose([one]) == 0 and choose([two, one]) == 1 and choose([empty]) is None
-    assert choose([one], margin=1.0) is None and choose([one], margin=0.9) == 0
-    assert choose([one, two], margin=3.9) == 0, "the none of the other window, 1, is the weakest"
-    assert choose([empty], margin=-1e9) is None, "no legal span is no answer, whatever the margin"
+    assert best_window([one]) == 0 and best_window([two, one]) == 1 and best_window([empty]) is None
+    assert best_window([one], margin=1.0) is None and best_window([one], margin=0.9) == 0
+    assert best_window([one, two], margin=3.9) == 0, "the none of the other window, 1, is the weakest"
+    assert best_window([empty], margin=-1e9) is None, "no legal span is no answer, whatever the margin"
 
 
 # --- the head and its loss ------------------------------------------------------------------------------------------
 
 
 def test_no_answer_may_start_in_the_question_or_the_padding():
-    batch = SpanBatches(ITEMS, TOKENIZER, 128, 16)(0)
-    scores, allowed = edge_scores(model(), batch), passage_of(batch[:, 1])
+    batch = Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=16)(0)
+    scores, allowed = start_end_scores(model(), batch), passage_mask(batch[:, 1])
     allowed[:, 0] = True
     assert (scores.isfinite() == allowed[..., None]).all()
 
 
 def test_padding_changes_nothing():
-    rows = [lay_out(TOKENIZER, i.question, i.passage, 128)[0] for i in ITEMS[:6]]
-    together = edge_scores(model(), stack_rows(rows, TOKENIZER.pad))
+    rows = [split_windows(TOKENIZER, i.question, i.passage, 128)[0] for i in ITEMS[:6]]
+    together = start_end_scores(model(), pad_windows(rows, TOKENIZER.pad))
     for row, scores in zip(rows, together, strict=True):
-        alone = edge_scores(model(), stack_rows([row], TOKENIZER.pad))[0]
+        alone = start_end_scores(model(), pad_windows([row], TOKENIZER.pad))[0]
         torch.testing.assert_close(scores[: len(row.ids)], alone)
 
 
 def test_two_segments_know_nothing_of_exact_match():
-    (row,) = lay_out(TOKENIZER, ITEMS[0].question, ITEMS[0].passage, 128)
-    marked = stack_rows([row], TOKENIZER.pad)
+    (row,) = split_windows(TOKENIZER, ITEMS[0].question, ITEMS[0].passage, 128)
+    marked = pad_windows([row], TOKENIZER.pad)
     plain = marked.clone()
     plain[:, 1][plain[:, 1] == 2] = 1
-    assert torch.equal(edge_scores(model(2), marked), edge_scores(model(2), plain))
-    assert not torch.equal(edge_scores(model(), marked), edge_scores(model(), plain))
+    assert torch.equal(start_end_scores(model(2), marked), start_end_scores(model(2), plain))
+    assert not torch.equal(start_end_scores(model(), marked), start_end_scores(model(), plain))
 
 
 def test_the_loss_is_the_mean_of_two_cross_entropies():
-    net, batch = model(), SpanBatches(ITEMS, TOKENIZER, 128, 8)(1)
-    scores = edge_scores(net, batch)
+    net, batch = model(), Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=8)(1)
+    scores = start_end_scores(net, batch)
     wanted = sum(F.cross_entropy(scores[..., k], batch[:, 2 + k].argmax(-1)) for k in (0, 1)) / 2
     torch.testing.assert_close(span_loss(net, batch), wanted)
     uniform = lambda ids, mask, parts: torch.zeros(*ids.shape, 2)  # noqa: E731
@@ -228,7 +229,7 @@ def test_the_loss_is_the_mean_of_two_cross_entropies():
 
 
 def test_a_loss_needs_rows():
-    batch = SpanBatches(ITEMS, TOKENIZER, 128, 8)(0)
+    batch = Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=8)(0)
     with pytest.raises(ValueError, match="a batch without rows, and a mean of nothing is no loss"):
         span_loss(model(), batch[:0])
 
@@ -257,33 +258,33 @@ class Finds(torch.nn.Module):
 @pytest.mark.parametrize("context", [48, 128])
 def test_an_answer_is_found_in_whichever_window_it_stands(item, context):
     passage = f"{'The cat sat on the mat. ' * 12}{item.passage}{' The cat sat on the mat.' * 12}"
-    assert len(lay_out(TOKENIZER, item.question, passage, context)) > 1
+    assert len(split_windows(TOKENIZER, item.question, passage, context)) > 1
     pairs = [(item.question, passage), (item.question, "The cat sat.")]
-    found = answer(Finds(item.answer), TOKENIZER, pairs, context, longest=20)
+    found = answer_question(Finds(item.answer), TOKENIZER, pairs, context, longest=20)
     assert found == [item.answer, ""]
 
 
 def test_margin_decides_between_a_span_and_none():
     pair = [("Where?", "Mia Stone lives in Old Dover.")]
-    assert answer(Finds("Old Dover", none=4.0), TOKENIZER, pair) == ["Old Dover"]
-    assert answer(Finds("Old Dover", none=6.0), TOKENIZER, pair) == [""]
-    assert answer(Finds("Old Dover", none=4.0), TOKENIZER, pair, margin=3.0) == [""]
-    assert answer(Finds("Old Dover", none=6.0), TOKENIZER, pair, margin=-3.0) == ["Old Dover"]
-    assert answer(Finds("Old Dover"), TOKENIZER, pair, longest=1) == [""], "two tokens are too long"
+    assert answer_question(Finds("Old Dover", none=4.0), TOKENIZER, pair) == ["Old Dover"]
+    assert answer_question(Finds("Old Dover", none=6.0), TOKENIZER, pair) == [""]
+    assert answer_question(Finds("Old Dover", none=4.0), TOKENIZER, pair, margin=3.0) == [""]
+    assert answer_question(Finds("Old Dover", none=6.0), TOKENIZER, pair, margin=-3.0) == ["Old Dover"]
+    assert answer_question(Finds("Old Dover"), TOKENIZER, pair, longest=1) == [""], "two tokens are too long"
 
 
 def test_a_passage_without_text_and_a_batch_without_questions():
-    assert answer(model(), TOKENIZER, [("Where?", "")], margin=-1e9) == [""]
+    assert answer_question(model(), TOKENIZER, [("Where?", "")], margin=-1e9) == [""]
     assert (
-        answer(model(), TOKENIZER, []) == []
+        answer_question(model(), TOKENIZER, []) == []
         and best_spans(torch.zeros(0, 3, 2), torch.zeros(0, 3).bool()) == []
     )
 
 
 def test_batching_changes_no_answer_and_leaves_the_mode():
     net, pairs = model(dropout=0.5).train(), [(i.question, i.passage) for i in ITEMS]
-    said = answer(net, TOKENIZER, pairs, margin=-99)
-    assert said == [answer(net, TOKENIZER, [pair], margin=-99)[0] for pair in pairs]
+    said = answer_question(net, TOKENIZER, pairs, margin=-99)
+    assert said == [answer_question(net, TOKENIZER, [pair], margin=-99)[0] for pair in pairs]
     assert net.training and all(piece in passage for piece, (_, passage) in zip(said, pairs, strict=True))
 
 
@@ -291,8 +292,13 @@ def test_fit_learns_two_questions():
     passage, known = "Mia lives in Dover. Tom lives in Corby.", {"Mia": "Dover", "Tom": "Corby", "Sam": ""}
     items = [Item("simple", passage, f"Where does {a} live?", b, (), ()) for a, b in known.items()]
     net = model(layers=2, d_model=32)
-    fit(net, SpanBatches(items, TOKENIZER, 64, 8), span_loss, Recipe(steps=80, lr=5e-3))
-    assert answer(net, TOKENIZER, [(i.question, i.passage) for i in items]) == ["Dover", "Corby", ""]
+    fit(
+        net,
+        Batches(span_rows(items, TOKENIZER, 64), trim_rows, batch_size=8),
+        span_loss,
+        Recipe(steps=80, lr=5e-3),
+    )
+    assert answer_question(net, TOKENIZER, [(i.question, i.passage) for i in items]) == ["Dover", "Corby", ""]
 
 
 # --- the rival that writes ------------------------------------------------------------------------------------------
@@ -307,7 +313,7 @@ def writer(**change):
 
 
 def test_a_row_in_one_number_is_read_as_ids_and_parts():
-    rows, source = single_rows(ITEMS[:5], TOKENIZER, 128), packed(ITEMS[:5], TOKENIZER, 128)
+    rows, source = single_windows(ITEMS[:5], TOKENIZER, 128), packed_ids(ITEMS[:5], TOKENIZER, 128)
     net = SpanReader(CFG).eval()
     alone = AnswerWriter(CFG).start_from(net).eval()
     for row, ids in zip(rows, source, strict=True):
@@ -317,8 +323,8 @@ def test_a_row_in_one_number_is_read_as_ids_and_parts():
 
 
 def test_the_writer_is_asked_for_the_answer_alone():
-    batch = AnswerBatches(ITEMS, TOKENIZER, 128, 16)(0)
-    sources = packed(ITEMS, TOKENIZER, 128)
+    batch = Batches(answer_rows(ITEMS, TOKENIZER, 128), pad_pairs, batch_size=16)(0)
+    sources = packed_ids(ITEMS, TOKENIZER, 128)
     for source, target in batch.tolist():
         said = [i for i in target if i >= 0]
         item = ITEMS[sources.index([i for i in source if i >= 0])]
@@ -334,26 +340,33 @@ def test_the_writer_is_asked_for_the_answer_alone():
 def test_the_writer_learns_to_write_and_to_stop():
     items = [ITEMS[0], ITEMS[1], next(item for item in ITEMS if not item.answer)]
     net = writer()
-    fit(net, AnswerBatches(items, TOKENIZER, 120, 8), answer_loss, Recipe(steps=60, lr=5e-3))
-    assert write_answers(net, TOKENIZER, items) == [item.answer for item in items]
+    fit(
+        net,
+        Batches(answer_rows(items, TOKENIZER, 120), pad_pairs, batch_size=8),
+        answer_loss,
+        Recipe(steps=60, lr=5e-3),
+    )
+    assert generate_answers(net, TOKENIZER, items) == [item.answer for item in items]
 
 
 @pytest.fixture(scope="module")
 def shipped_models():
-    path = shipped("answering-marks.safetensors")
+    path = shipped_path("answering-marks.safetensors")
     cfg = Config(**read_checkpoint(path)[0]["config"])
     models = (
-        load(path, SpanReader(cfg))[0],
-        load(shipped("answering-writes.safetensors"), AnswerWriter(cfg))[0],
+        load_checkpoint(path, SpanReader(cfg))[0],
+        load_shipped("answering-writes", AnswerWriter(cfg))[0],
     )
-    return *models, MaskTokenizer(Tokenizer.load(shipped("answering.tokenizer.json")))
+    return *models, MaskTokenizer(Tokenizer.load(shipped_path("answering.tokenizer.json")))
 
 
 def test_the_shipped_models_answer_what_they_never_saw(shipped_models):
     reader, rival, tokenizer = shipped_models
-    items = write_items(300, True, seed=5)
-    marked = by_kind(items, answer(reader, tokenizer, [(i.question, i.passage) for i in items]))
-    wrote = by_kind(items, write_answers(rival, tokenizer, items))
+    items = make_questions(300, True, seed=5)
+    marked = score_by_kind(
+        items, answer_question(reader, tokenizer, [(i.question, i.passage) for i in items])
+    )
+    wrote = score_by_kind(items, generate_answers(rival, tokenizer, items))
     for kind in ("simple", "distractors", "no answer"):
         assert marked[kind] >= 0.95 and wrote[kind] >= 0.9
     assert marked["paraphrase"] > 0.7 and marked["two-hop"] > wrote["two-hop"] + 0.2
@@ -362,8 +375,8 @@ def test_the_shipped_models_answer_what_they_never_saw(shipped_models):
 def test_fates_pencil():
     item = Item("simple", "Mia Stone lives in Old Dover.", "Where?", "Old Dover", (), ())
     said = ["the old Dover!", "Mia Stone", "", "New Dover"]
-    assert [fate(item, s) for s in said] == ["right", "from the passage", "silent", "invented"]
-    assert fate(item._replace(answer=""), "") == "right"
+    assert [classify_answer(item, s) for s in said] == ["right", "from the passage", "silent", "invented"]
+    assert classify_answer(item._replace(answer=""), "") == "right"
 
 
 # --- the figure -----------------------------------------------------------------------------------------------------
@@ -428,14 +441,18 @@ def test_their_model_through_our_decoding(theirs, times):
         for bias in (0.0, 3.0, -3.0):
             model.qa_outputs.weight.mul_(5 if bias == 0 else 1)
             wanted = by_hand(*theirs, question, passage, 3)
-            assert answer_theirs(*theirs, question, passage, longest=3) == wanted
-    assert answer_theirs(*theirs, question, passage, margin=-99, longest=3) in passage != ""
-    assert answer_theirs(*theirs, question, passage, margin=1e9) == "" == answer_theirs(*theirs, question, "")
+            assert answer_with_transformers(*theirs, question, passage, longest=3) == wanted
+    assert answer_with_transformers(*theirs, question, passage, margin=-99, longest=3) in passage != ""
+    assert (
+        answer_with_transformers(*theirs, question, passage, margin=1e9)
+        == ""
+        == answer_with_transformers(*theirs, question, "")
+    )
 
 
 def test_their_model_needs_a_question(theirs):
     with pytest.raises(ValueError, match="question ' ': ask something"):
-        answer_theirs(*theirs, " ", "Mia lives in Dover.")
+        answer_with_transformers(*theirs, " ", "Mia lives in Dover.")
 
 
 def test_a_trained_model_of_theirs_answers(theirs):
@@ -448,7 +465,7 @@ def test_a_trained_model_of_theirs_answers(theirs):
         spots = torch.tensor([[10, 11], [16, 16]])
         loss = model(**rows, start_positions=spots[:, 0], end_positions=spots[:, 1]).loss
         opt.zero_grad(), loss.backward(), opt.step()
-    assert [answer_theirs(model, tokenizer, q, p) for q, p, _ in pairs] == [a for *_, a in pairs]
+    assert [answer_with_transformers(model, tokenizer, q, p) for q, p, _ in pairs] == [a for *_, a in pairs]
 
 
 # --- a GPU ----------------------------------------------------------------------------------------------------------
@@ -457,8 +474,8 @@ def test_a_trained_model_of_theirs_answers(theirs):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_on_a_gpu_the_same_answers():
     net, pairs = model(), [(i.question, i.passage) for i in ITEMS]
-    here = answer(net, TOKENIZER, pairs, margin=-99)
-    assert answer(net.cuda(), TOKENIZER, pairs, margin=-99) == here
+    here = answer_question(net, TOKENIZER, pairs, margin=-99)
+    assert answer_question(net.cuda(), TOKENIZER, pairs, margin=-99) == here
 
 
 def test_an_answer_is_found_as_a_word_of_its_own():
@@ -468,8 +485,8 @@ def test_an_answer_is_found_as_a_word_of_its_own():
         ("他在北京。", "北京", 2),
         ("It costs 60M.", "60", 9),
     ):
-        row = lay_out(TOKENIZER, "what?", passage, 128)[0]
-        first, last = locate(TOKENIZER, row, passage, told)
+        row = split_windows(TOKENIZER, "what?", passage, 128)[0]
+        first, last = answer_positions(TOKENIZER, row, passage, told)
         texts = [TOKENIZER.base[i] if i < TOKENIZER.base.vocab_size else b"" for i in row.ids]
         start = next(j for j, part in enumerate(row.parts) if part in (1, 2))
         before = b"".join(texts[start:first]).decode(errors="ignore")
@@ -479,4 +496,6 @@ def test_an_answer_is_found_as_a_word_of_its_own():
 
 def test_an_invented_part_of_a_word_is_not_from_the_passage():
     item = Item("simple", "The start was good.", "What was good?", "start", ("start",), ())
-    assert fate(item, "art") == "invented" and fate(item, "was good") == "from the passage"
+    assert (
+        classify_answer(item, "art") == "invented" and classify_answer(item, "was good") == "from the passage"
+    )

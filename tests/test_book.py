@@ -1,4 +1,4 @@
-"The built book: complete without a network, equations set, no raw notebook lines, no errors; and its configuration."
+"The built book: complete without a network, equations set, no raw notebook lines, no errors; its settings."
 
 import functools
 import http.server
@@ -50,32 +50,50 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+def lived(folder: Path) -> list[str]:
+    "The pages that hold more than code: the reference's copies of the source are left out."
+    return [name for name in pages(folder) if not name.startswith("_modules")]
+
+
 @pytest.fixture(scope="module")
 def visits(browser, served, html) -> dict:
     "What each page did when it was opened: requests, errors, equations waiting, text."
-    found = {}
+    found, names = {}, lived(html)
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    for name in pages(html):
-        page, visit = context.new_page(), {"requests": [], "errors": []}
-        page.on("request", lambda r, v=visit: v["requests"].append(r.url))
-        page.on("console", lambda m, v=visit: m.type == "error" and v["errors"].append(m.text))
-        page.on("pageerror", lambda e, v=visit: v["errors"].append(str(e)))
-        page.goto(f"{served}/{name}", wait_until="networkidle")
-        page.wait_for_function("() => !document.querySelector('.math') || window.MathJax?.startup?.promise")
-        page.evaluate("() => window.MathJax?.startup?.promise?.then(() => 0)")
-        visit["unset"] = page.eval_on_selector_all(
-            ".math", "all => all.filter(m => !m.querySelector('mjx-container')).length"
-        )
-        visit["faults"] = page.locator("mjx-merror").count()
-        visit["unmounted"] = page.eval_on_selector_all(
-            "figure.llmlab-figure",
-            "all => all.filter(f => !f.querySelector('svg, canvas, button, input, table')).length",
-        )
-        visit["text"] = page.inner_text("body")
-        found[name] = visit
-        page.close()
+    for start in range(0, len(names), 4):  # while one page is waited for, the next ones load
+        opened = {name: open_page(context, f"{served}/{name}") for name in names[start : start + 4]}
+        for name, (page, visit) in opened.items():
+            look_at(page, visit)
+            found[name] = visit
+            page.close()
     context.close()
     return found
+
+
+def open_page(context, address: str) -> tuple:
+    "A page that begins to load, and the record of what it asks for and complains of."
+    page, visit = context.new_page(), {"requests": [], "errors": []}
+    page.on("request", lambda r: visit["requests"].append(r.url))
+    page.on("console", lambda m: m.type == "error" and visit["errors"].append(m.text))
+    page.on("pageerror", lambda e: visit["errors"].append(str(e)))
+    page.goto(address, wait_until="commit")
+    return page, visit
+
+
+def look_at(page, visit: dict) -> None:
+    "Wait until a page stands, and note what is amiss."
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function("() => !document.querySelector('.math') || window.MathJax?.startup?.promise")
+    page.evaluate("() => window.MathJax?.startup?.promise?.then(() => 0)")
+    visit["unset"] = page.eval_on_selector_all(
+        ".math", "all => all.filter(m => !m.querySelector('mjx-container')).length"
+    )
+    visit["faults"] = page.locator("mjx-merror").count()
+    visit["unmounted"] = page.eval_on_selector_all(
+        "figure.llmlab-figure",
+        "all => all.filter(f => !f.querySelector('svg, canvas, button, input, table')).length",
+    )
+    visit["text"] = page.inner_text("body")
 
 
 def bad(visits: dict, problem) -> dict:
@@ -83,7 +101,8 @@ def bad(visits: dict, problem) -> dict:
     return {name: problem(visit) for name, visit in visits.items() if problem(visit)}
 
 
-# --- in the browser ---------------------------------------------------------------------------------------------------
+# --- in the browser
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -117,13 +136,14 @@ def test_pages_opened_as_files_ask_nobody(browser, html):
     asked = []
     page = browser.new_page()
     page.on("request", lambda r: asked.append(r.url))
-    for name in pages(html):
+    for name in lived(html):
         page.goto((html / name).as_uri(), wait_until="load")
     page.close()
     assert not [url for url in asked if urlsplit(url).scheme not in ("file", "data", "blob")]
 
 
-# --- as files ---------------------------------------------------------------------------------------------------------
+# --- as files
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -150,13 +170,40 @@ def test_no_address_of_a_script_style_or_font_is_foreign(html):
     assert not {n: f for n, f in found.items() if f}
 
 
-# --- the configuration ------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_every_link_within_the_book_leads_somewhere(html):
+    known = {name: set(re.findall(r'\bid="([^"]+)"', (html / name).read_text())) for name in pages(html)}
+    lost = []
+    for name in known:
+        for page, anchor in re.findall(r'href="([^"#:]*)#([^"]+)"', (html / name).read_text()):
+            target = os.path.normpath(Path(name).parent / page) if page else name
+            if target in known and anchor not in known[target]:
+                lost.append((name, page, anchor))
+    assert not lost
+
+
+@pytest.mark.slow
+def test_a_mention_of_a_chapter_is_a_link(html):
+    "In running text: no code, formula or heading."
+    quiet = re.compile(
+        r"<(script|style|pre|code|h\d|title|nav|a)\b.*?</\1>|<div class=\"cell_input.*?</div>", re.S
+    )
+    found = {}
+    for name in chapters():
+        article = (html / f"{name}.html").read_text().split("<article", 1)[1].split("</article>", 1)[0]
+        text = re.sub(r"<[^>]+>", "", quiet.sub(" ", article))
+        found[name] = re.findall(r"\b[Cc]hapters?\s\d+", text)
+    assert not {name: said for name, said in found.items() if said}
+
+
+# --- the configuration
+# ------------------------------------------------------------------------------------------------
 
 
 def chapters() -> list[str]:
     "The notebooks in the table of contents."
     listed = [c["file"] for part in TOC["parts"] for c in part["chapters"]]
-    return [name for name in listed if name != "api"]
+    return [name for name in listed if (ROOT / "nbs" / f"{name}.ipynb").exists()]
 
 
 def repository() -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import build
+import chapters
 import docments
 import nbdev_layout
 import nbformat
 import pytest
 import ran
+import reference
 import step
 from conftest import ROOT
 from docutils import nodes
@@ -22,7 +24,10 @@ from docutils.core import publish_doctree
 from jaxtyping import Float
 from torch import Tensor
 
-# --- nbdev_layout: lines become tags ----------------------------------------------------------------------------------
+import llmlab
+
+# --- nbdev_layout: lines become tags
+# ----------------------------------------------------------------------------------
 
 
 def read(*sources: str) -> list:
@@ -53,6 +58,21 @@ def test_a_line_becomes_a_tag_and_vanishes(line, tag):
 def test_several_lines_become_several_tags():
     (cell,) = read("#| echo: false\n#| eval: false\n\nx = 1")
     assert cell.metadata["tags"] == ["remove-input", "skip-execution"] and cell.source == "x = 1"
+
+
+@pytest.mark.parametrize(
+    "source, folded",
+    [
+        ("import torch\nfrom torch import nn", True),
+        ("#| export\nimport torch", True),
+        ("import torch\ntorch.manual_seed(0)", False),
+        ("# a remark", False),
+        ("%pip list", False),
+    ],
+)
+def test_a_cell_that_only_imports_is_folded(source, folded):
+    (cell,) = read(source)
+    assert ("hide-input" in cell.metadata.get("tags", [])) == folded
 
 
 def test_an_exported_cell_knows_its_module():
@@ -94,7 +114,8 @@ def test_the_label_says_where_a_cell_is_exported_to():
     assert shown.astext().strip() == "exported to llmlab.text" and not other.children
 
 
-# --- docments: comments become parameter lists ------------------------------------------------------------------------
+# --- docments: comments become parameter lists
+# ------------------------------------------------------------------------
 
 
 def documented(
@@ -198,7 +219,8 @@ def test_a_processed_function_parses_without_a_word():
     assert 'Float[Tensor, "*b t"]' in tree.astext() and not list(tree.findall(nodes.system_message))
 
 
-# --- build and step: nothing stale, nothing twice ---------------------------------------------------------------------
+# --- build and step: nothing stale, nothing twice
+# ---------------------------------------------------------------------
 
 
 def test_a_changed_library_drops_every_output():
@@ -302,7 +324,8 @@ def test_no_warning_of_the_book_is_switched_off():
     assert "suppress_warnings" not in config
 
 
-# --- ran: when, and with what -----------------------------------------------------------------------------------------
+# --- ran: when, and with what
+# -----------------------------------------------------------------------------------------
 
 
 def test_a_page_says_its_day_and_the_versions_of_this_environment(monkeypatch):
@@ -336,3 +359,59 @@ def test_every_page_but_search_carries_the_line(monkeypatch, executed, word):
     assert context["body"].startswith("<p>text</p><p") and word in context["body"]
     ran.add(app, "search", "search.html", other := {"body": ""}, doctree=None)
     assert other == {"body": ""}
+
+
+# --- chapters, glossary, reference: what the pages link to
+# -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, numbers",
+    [
+        ("see chapter 5.", ["chapter 5"]),
+        ("Chapters 5 and 6 say", ["Chapters 5", "6"]),
+        ("chapters 2, 3, and 10 to 12", ["chapters 2", "3", "10", "12"]),
+        ("a chapter of 5 pages, subchapter 5", []),
+    ],
+)
+def test_mentions_of_chapters_are_found(text, numbers):
+    assert [text[start:end] for start, end in chapters.mentions(text)] == numbers
+
+
+def test_pages_have_the_numbers_of_their_names():
+    assert chapters.pages(["05_attention", "index", "workshop/checks", "29_choosing"]) == {
+        5: "05_attention",
+        29: "29_choosing",
+    }
+
+
+def test_every_public_name_has_its_place():
+    found = reference.places()
+    assert {*llmlab.PUBLIC} == {*found}
+    page, title, heading = found["perplexity"]
+    assert page == "07_metrics" and title.startswith("7. ") and heading
+
+
+def test_a_docstring_has_paragraphs_and_examples():
+    lines = [
+        "A score in `nats`.",
+        "Raises: ValueError if x*y is odd.",
+        ">>> f(1)",
+        "2",
+        ">>> f(2)",
+        "3",
+        "",
+        "More.",
+    ]
+    assert docments.paragraphs(lines) == [
+        r"A score in \ ``nats``\ .",
+        "",
+        r"**Raises:** ValueError if x\*y is odd.",
+        "",
+        ">>> f(1)",
+        "2",
+        ">>> f(2)",
+        "3",
+        "",
+        "More.",
+    ]

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.chat import CHAT_TEMPLATE, Chat, apply_chat_template, split_special
-from llmlab.pretrained import export, load
-from llmlab.text import corpus
-from llmlab.tokens import END, Tokenizer
+from llmlab.chat import CHAT_TEMPLATE, Chat, apply_chat_template, split_at_special_tokens
+from llmlab.pretrained import load_pretrained, save_pretrained
+from llmlab.text import load_corpus
+from llmlab.tokens import END_OF_TEXT, Tokenizer
 from llmlab.transformer import Config, Decoder
 
 ROLES = ["system", "user", "assistant"]
 TOKENIZER = Tokenizer.train(
-    corpus("stories", 20_000).text, 400, special_tokens=[f"<|{role}|>" for role in ROLES]
+    load_corpus("stories", 20_000).text, 400, special_tokens=[f"<|{role}|>" for role in ROLES]
 )
 SIGN = TOKENIZER.special_tokens
 pieces = st.sampled_from([*SIGN, "<|", "|>", "user", "<|endof", "ไทย", "हिन्दी", "猫", "🐈‍⬛", "e\u0301"])
@@ -46,10 +46,10 @@ def test_a_conversation_by_hand():
     assert chat.ids == [
         SIGN["<|user|>"],
         *a,
-        SIGN[END],
+        SIGN[END_OF_TEXT],
         SIGN["<|assistant|>"],
         *b,
-        SIGN[END],
+        SIGN[END_OF_TEXT],
         SIGN["<|assistant|>"],
     ]
     assert chat.assistant == [False, False, False, False, True, True, False]
@@ -87,7 +87,7 @@ def test_what_the_assistant_wrote_is_marked(messages):
     ],
 )
 def test_special_tokens_in_a_text(text, names, parts):
-    assert split_special(text, names) == parts
+    assert split_at_special_tokens(text, names) == parts
 
 
 # ---- transformers
@@ -97,7 +97,7 @@ def test_the_template_for_transformers_gives_the_same_ids_for_harmless_texts(tmp
     import transformers
 
     model = Decoder(Config(vocab_size=TOKENIZER.vocab_size, context=32, layers=1, heads=2, d_model=16))
-    export(model, tmp_path / "x", TOKENIZER)
+    save_pretrained(model, tmp_path / "x", TOKENIZER)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "x")
     harmless = [{"role": "user", "content": "the  cat 猫\n"}, {"role": "assistant", "content": " sat."}]
     ids = theirs.apply_chat_template(harmless, tokenize=True, add_generation_prompt=True, return_dict=False)
@@ -109,14 +109,14 @@ def test_the_template_for_transformers_gives_the_same_ids_for_harmless_texts(tmp
     )
     assert apply_chat_template(TOKENIZER, spelt).ids.count(SIGN["<|assistant|>"]) == 0
     assert [theirs.convert_tokens_to_ids(name) for name in SIGN] == [*SIGN.values()]
-    assert load(tmp_path / "x")[1].encode("<|user|>").ids == [SIGN["<|user|>"]]
+    assert load_pretrained(tmp_path / "x")[1].encode("<|user|>").ids == [SIGN["<|user|>"]]
     saved = json.loads((tmp_path / "x" / "tokenizer_config.json").read_text())
     assert saved["chat_template"] == CHAT_TEMPLATE
 
 
 def test_no_template_without_an_assistant(tmp_path):
     tokenizer = Tokenizer([])
-    export(
+    save_pretrained(
         Decoder(Config(vocab_size=257, context=32, layers=1, heads=2, d_model=16)), tmp_path / "x", tokenizer
     )
     assert "chat_template" not in json.loads((tmp_path / "x" / "tokenizer_config.json").read_text())

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 
 from llmlab import checkpoints
-from llmlab.checkpoints import load, random_states, save, set_random_states
-from llmlab.ethics import write_card
+from llmlab.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
+from llmlab.ethics import write_sheet
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
@@ -34,8 +34,8 @@ def same(a, b):
 def test_save_and_load_round_trip(tmp_path, make, tied):
     torch.manual_seed(1)
     model = make(replace(CFG, tied=tied, position="rope", norm="rms"))
-    save(model, tmp_path / "new" / "m.safetensors", step=3, corpus="stories")
-    back, facts = load(tmp_path / "new" / "m.safetensors")
+    save_checkpoint(model, tmp_path / "new" / "m.safetensors", step=3, corpus="stories")
+    back, facts = load_checkpoint(tmp_path / "new" / "m.safetensors")
     assert type(back) is make and back.cfg == model.cfg and same(back, model) and not back.training
     assert facts == {"step": 3, "corpus": "stories"}
     assert os.listdir(tmp_path / "new") == ["m.safetensors"]
@@ -43,24 +43,24 @@ def test_save_and_load_round_trip(tmp_path, make, tied):
 
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
     model = decoder()
-    save(model, tmp_path / "m.safetensors")
+    save_checkpoint(model, tmp_path / "m.safetensors")
     stored = safetensors.torch.load_file(tmp_path / "m.safetensors")
     assert sum(t.numel() for t in stored.values()) == sum(p.numel() for p in model.parameters())
-    back = load(tmp_path / "m.safetensors")[0]
+    back = load_checkpoint(tmp_path / "m.safetensors")[0]
     assert back.head_weight is back.embed.tokens.weight
 
 
 def test_half_precision_storage_loads_as_fp32(tmp_path):
     model = decoder()
-    save(model, tmp_path / "m.safetensors", dtype=torch.bfloat16)
-    back = load(tmp_path / "m.safetensors")[0]
+    save_checkpoint(model, tmp_path / "m.safetensors", dtype=torch.bfloat16)
+    back = load_checkpoint(tmp_path / "m.safetensors")[0]
     for p, q in zip(model.parameters(), back.parameters(), strict=True):
         assert q.dtype == torch.float32 and torch.equal(q, p.bfloat16().float())
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
-    save(decoder(0), path)
+    save_checkpoint(decoder(0), path)
     old = path.read_bytes()
 
     def full(fd):
@@ -68,13 +68,13 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints.os, "fsync", full)
     with pytest.raises(ValueError, match="No space left on device"):
-        save(decoder(1), path)
+        save_checkpoint(decoder(1), path)
     assert path.read_bytes() == old and os.listdir(tmp_path) == ["m.safetensors"]
 
 
 def test_a_kill_before_the_rename_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
-    save(decoder(0), path)
+    save_checkpoint(decoder(0), path)
     old = path.read_bytes()
 
     def die(*_):
@@ -82,47 +82,47 @@ def test_a_kill_before_the_rename_leaves_the_old_file_whole(tmp_path, monkeypatc
 
     monkeypatch.setattr(checkpoints.os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
-        save(decoder(1), path)
+        save_checkpoint(decoder(1), path)
     assert path.read_bytes() == old
 
 
 def test_unwritable_path_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match="cannot write .*m.safetensors .*choose a folder"):
-        save(decoder(), tmp_path / "file" / "m.safetensors")
+        save_checkpoint(decoder(), tmp_path / "file" / "m.safetensors")
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match="cannot write .*folder"):
-        save(decoder(), tmp_path / "folder")
+        save_checkpoint(decoder(), tmp_path / "folder")
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])
 def test_truncated_checkpoint(tmp_path, keep):
     path = tmp_path / "m.safetensors"
-    save(decoder(), path)
+    save_checkpoint(decoder(), path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match="m.safetensors is cut short or no safetensors file"):
-        load(path)
+        load_checkpoint(path)
 
 
 def test_foreign_files(tmp_path):
     path = tmp_path / "m"
     path.write_text("hello, I am a pickle" * 100)
     with pytest.raises(ValueError, match="no safetensors file"):
-        load(path)
+        load_checkpoint(path)
     for metadata in (None, {"format": "pt"}, {"llmlab": '{"class": "Decoder"}'}, {"llmlab": "[1]"}):
         safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata)
         with pytest.raises(
-            ValueError, match="no header of llmlab.training.save|holds a list, expected a dict"
+            ValueError, match="no header of llmlab.save_checkpoint|holds a list, expected a dict"
         ):
-            load(path)
+            load_checkpoint(path)
 
 
 def test_every_mismatch_is_named(tmp_path):
-    save(decoder(), tmp_path / "m")
+    save_checkpoint(decoder(), tmp_path / "m")
     other = decoder(vocab_size=30, layers=2)
     before = [p.detach().clone() for p in other.parameters()]
     with pytest.raises(ValueError) as error:
-        load(tmp_path / "m", other)
+        load_checkpoint(tmp_path / "m", other)
     assert "embed.tokens.weight: [20, 16] in the file, [30, 16] in the model" in str(error.value)
     assert "blocks.1.attention.qkv.weight: nothing in the file, [48, 16] in the model" in str(error.value)
     assert all(
@@ -132,30 +132,30 @@ def test_every_mismatch_is_named(tmp_path):
 
 def test_a_missing_checkpoint_is_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
-        load(tmp_path / "none.safetensors")
+        load_checkpoint(tmp_path / "none.safetensors")
 
 
 def test_a_class_that_is_not_ours_is_not_made(tmp_path):
     about = {"class": "Popen", "config": {"args": "true"}, "facts": {}}
     safetensors.torch.save_file({"w": torch.zeros(2, 2)}, tmp_path / "m", {"llmlab": json.dumps(about)})
     with pytest.raises(
-        ValueError, match=r"m holds a Popen: make the model yourself and call load\(path, model\)"
+        ValueError, match=r"m holds a Popen: make the model yourself and call load_checkpoint\(path, model\)"
     ):
-        load(tmp_path / "m")
+        load_checkpoint(tmp_path / "m")
     linear = torch.nn.Linear(2, 2, bias=False)
     safetensors.torch.save_file({"weight": torch.ones(2, 2)}, tmp_path / "m", {"llmlab": json.dumps(about)})
-    assert load(tmp_path / "m", linear)[0].weight.tolist() == [[1, 1], [1, 1]]
+    assert load_checkpoint(tmp_path / "m", linear)[0].weight.tolist() == [[1, 1], [1, 1]]
 
 
 def test_any_module_can_be_saved(tmp_path):
     linear = torch.nn.Linear(2, 2)
-    save(linear, tmp_path / "m", note="mine")
-    assert load(tmp_path / "m", torch.nn.Linear(2, 2))[1] == {"note": "mine"}
+    save_checkpoint(linear, tmp_path / "m", note="mine")
+    assert load_checkpoint(tmp_path / "m", torch.nn.Linear(2, 2))[1] == {"note": "mine"}
 
 
 def test_no_file_of_that_name_is_shipped():
     with pytest.raises(ValueError, match="no 'nothing' comes with llmlab"):
-        checkpoints.shipped("nothing")
+        checkpoints.shipped_path("nothing")
 
 
 def test_random_states_survive_json():
@@ -173,7 +173,7 @@ def test_random_states_survive_json():
 
 
 def test_the_manifest_knows_every_shipped_file():
-    folder = checkpoints.shipped("manifest.json").parent
+    folder = checkpoints.shipped_path("manifest.json").parent
     listed = json.loads((folder / "manifest.json").read_text())
     there = {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
@@ -193,9 +193,9 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    save(Decoder(Config(8, 8, 1, 1, 8)), "~/model.safetensors")
+    save_checkpoint(Decoder(Config(8, 8, 1, 1, 8)), "~/model.safetensors")
     Tokenizer.train("abab", 258).save("~/tokens.json")
-    write_card("~/card.md", "yes")
+    write_sheet("~/card.md", "yes")
     assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", "tokens.json", "card.md"}
-    assert load("~/model.safetensors")[0].cfg == Config(8, 8, 1, 1, 8)
+    assert load_checkpoint("~/model.safetensors")[0].cfg == Config(8, 8, 1, 1, 8)
     assert Tokenizer.load("~/tokens.json").vocab_size == 258

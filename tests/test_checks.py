@@ -19,11 +19,11 @@ from llmlab.checks import (
     check_value,
     choice,
     flag,
-    number,
+    integer,
     optional,
     parse_json,
-    several,
-    whole,
+    real_number,
+    tuple_of,
 )
 from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import Masking
@@ -40,16 +40,16 @@ RIGHT = {"vocab_size": 20}  # what a class needs to be made
 @pytest.mark.parametrize(
     "rule, right, wrong",
     [
-        (whole(1), [1, 10**30], [0, -1, 1.0, 1.5, True, "1", None, math.nan, [1]]),
-        (whole(0, 3), [0, 3], [-1, 4]),
-        (number(0, 1), [0, 1, 0.5], [-0.1, 1.1, math.nan, math.inf, True, "0.5", 1j]),
-        (number(), [-1e300, 0, 3], [math.nan, math.inf, -math.inf]),
-        (number(above=0, infinite=True), [1e-300, math.inf], [0, -1, math.nan, -math.inf]),
-        (number(low=0, below=1), [0, 0.999], [1, 1.0]),
+        (integer(1), [1, 10**30], [0, -1, 1.0, 1.5, True, "1", None, math.nan, [1]]),
+        (integer(0, 3), [0, 3], [-1, 4]),
+        (real_number(0, 1), [0, 1, 0.5], [-0.1, 1.1, math.nan, math.inf, True, "0.5", 1j]),
+        (real_number(), [-1e300, 0, 3], [math.nan, math.inf, -math.inf]),
+        (real_number(above=0, infinite=True), [1e-300, math.inf], [0, -1, math.nan, -math.inf]),
+        (real_number(low=0, below=1), [0, 0.999], [1, 1.0]),
         (flag(), [True, False], [1, 0, "yes", None]),
         (choice(True, False, "qkv"), [True, False, "qkv"], [1, 0, 1.0, "q", None]),
-        (optional(whole(1)), [None, 1], [0, False]),
-        (several(2, number(0, 1)), [(0, 1), [0.1, 0.2]], [(0,), (0, 1, 1), (0, 2), 0.5, "01"]),
+        (optional(integer(1)), [None, 1], [0, False]),
+        (tuple_of(2, real_number(0, 1)), [(0, 1), [0.1, 0.2]], [(0,), (0, 1, 1), (0, 2), 0.5, "01"]),
     ],
 )
 def test_a_rule_lets_in_what_it_says(rule, right, wrong):
@@ -62,18 +62,18 @@ def test_a_rule_lets_in_what_it_says(rule, right, wrong):
 
 @pytest.mark.parametrize("three", [np.int64(3), np.array(3), torch.tensor(3), np.uint8(3)])
 def test_numbers_of_numpy_and_torch_become_pythons(three):
-    assert type(check_value("n", three, whole(1))) is int
-    assert type(check_value("x", np.float32(0.5), number())) is float
+    assert type(check_value("n", three, integer(1))) is int
+    assert type(check_value("x", np.float32(0.5), real_number())) is float
     assert check_value("yes", np.bool_(True), flag()) is True
     with pytest.raises(ValueError, match="whole number"):
-        check_value("n", torch.tensor(3.0), whole(1))
+        check_value("n", torch.tensor(3.0), integer(1))
     with pytest.raises(ValueError, match="whole number"):
-        check_value("n", torch.tensor([3]), whole(1))
+        check_value("n", torch.tensor([3]), integer(1))
 
 
 def test_an_error_shows_a_long_value_in_short():
     with pytest.raises(ValueError) as error:
-        check_value("n", "a" * 10**6, whole(1))
+        check_value("n", "a" * 10**6, integer(1))
     assert len(str(error.value)) < 200
 
 
@@ -139,7 +139,7 @@ def test_rules_may_be_given(unchecked):
         n: int = 1
 
         def __post_init__(self):
-            check_settings(self, {"n": whole(1)})
+            check_settings(self, {"n": integer(1)})
 
     assert Mine(np.int32(4)) == Mine(4) and type(Mine(np.int32(4)).n) is int
     with pytest.raises(ValueError, match="n=0"):
@@ -187,14 +187,14 @@ def test_a_wrong_number_is_refused_by_its_name_before_anything_else(name):
 
 def good(function):
     "A value that each rule of the function lets in."
-    values = (1, 0.5, 64, None, True)
+    values = (1, 0.5, 64, None, True, "exp")
     return {key: next(value for value in values if rule.fits(value)) for key, rule in function.rules.items()}
 
 
-ENTRIES = """text.corpus text.stories tokens.learn tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
-training.Batches.__call__ masked.MaskedBatches.__init__ translation.Pairs.__init__ answering.SpanBatches.__init__
-answering.AnswerBatches.__init__ summarization.PairBatches.__init__ completion.CodeBatches.__init__ devices.write_tokens
-metrics.accuracy metrics.interval metrics.paired_test metrics.token_logprobs overlap.pass_at_k""".split()
+ENTRIES = """text.load_corpus text.generate_stories tokens.learn_merges tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
+training.Batches.__call__ training.Windows.__init__ masked.padded_rows answering.span_rows
+answering.answer_rows summarization.summary_rows completion.CodeCollator.__init__ devices.write_tokens
+metrics.accuracy metrics.bootstrap_interval metrics.paired_test metrics.token_logprobs overlap.pass_at_k""".split()
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -228,7 +228,7 @@ IDS = [[3, 0], (3, 0), iter([3, 0]), np.array([3, 0], np.uint8), torch.tensor([3
 
 @pytest.mark.parametrize("ids", IDS, ids=lambda ids: type(ids).__name__)
 def test_whole_numbers_are_ids(ids):
-    assert checks.whole_ids(ids, 4).tolist() == [3, 0]
+    assert checks.integer_ids(ids, 4).tolist() == [3, 0]
 
 
 NO_IDS = [[1.0], [1, 2.5], np.array([1.0]), torch.tensor([1.0]), [True, False], "12", ["1"], [None], 3, None]
@@ -238,15 +238,15 @@ NO_IDS += [[[1], [1, 2]], [10**30], [1j], {1: 2}, object()]
 @pytest.mark.parametrize("ids", NO_IDS, ids=lambda ids: type(ids).__name__)
 def test_ids_are_never_rounded(ids):
     with pytest.raises(ValueError, match=r"^ids are .*expected .*whole numbers"):
-        checks.whole_ids(ids)
+        checks.integer_ids(ids)
 
 
 def test_ids_outside_the_vocabulary_are_named():
-    assert checks.whole_ids([], 4).tolist() == [] and checks.whole_ids([-100, 9]).tolist() == [-100, 9]
+    assert checks.integer_ids([], 4).tolist() == [] and checks.integer_ids([-100, 9]).tolist() == [-100, 9]
     with pytest.raises(ValueError, match=r"id 4 is outside the vocabulary: starts run from 0 to 3"):
-        checks.whole_ids([1, 4], 4, "starts")
+        checks.integer_ids([1, 4], 4, "starts")
     with pytest.raises(ValueError, match=r"id -1 is outside"):
-        checks.whole_ids(torch.tensor([1, -1]), 4)
+        checks.integer_ids(torch.tensor([1, -1]), 4)
 
 
 # files
@@ -293,15 +293,15 @@ def test_files_that_are_none(tmp_path):
 def test_what_is_fine_comes_back():
     value = {"a": [1, {"b": None}], "ü": "[[[[,,,,"}
     assert parse_json(json.dumps(value), "x") == value and parse_json("[1]", "x", list) == [1]
-    assert checks.depth_of(value) == 3 and checks.depth_of(1) == 0
+    assert checks.nesting_depth(value) == 3 and checks.nesting_depth(1) == 0
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", ".", "..", None, 3, ["a"], "a\0b"])
 def test_no_way_out_of_the_folder(name, tmp_path):
     with pytest.raises(ValueError):
-        checks.inside(tmp_path, name)
+        checks.path_inside(tmp_path, name)
 
 
 def test_ways_inside(tmp_path):
-    assert checks.inside(tmp_path, "a/b.safetensors") == tmp_path / "a" / "b.safetensors"
-    assert checks.inside("here", "x/../y") == checks.Path("here/y")
+    assert checks.path_inside(tmp_path, "a/b.safetensors") == tmp_path / "a" / "b.safetensors"
+    assert checks.path_inside("here", "x/../y") == checks.Path("here/y")

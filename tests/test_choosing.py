@@ -10,10 +10,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmlab import choosing
-from llmlab.choosing import Need, decision_matrix, fitting, flips, ranking, sign_test, wilson, win_shares
-from llmlab.cost import count_parameters, published
+from llmlab.choosing import (
+    Requirements,
+    decision_matrix,
+    eligible_models,
+    ranking,
+    sign_test,
+    tipping_points,
+    wilson_interval,
+    win_shares,
+)
+from llmlab.cost import parameters_by_part, published_configs
 
-MODELS = choosing.candidates()
+MODELS = choosing.read_candidates()
 HAND = decision_matrix({"a": {"x": 0, "y": 3}, "b": {"x": 10, "y": 1}, "c": {"x": 5, "y": 1}})
 
 
@@ -22,8 +31,12 @@ HAND = decision_matrix({"a": {"x": 0, "y": 3}, "b": {"x": 10, "y": 1}, "c": {"x"
 
 def test_every_candidate_has_a_shape_a_source_and_a_date():
     for name, row in MODELS.items():
-        assert count_parameters(published()[name]) > 1e8 and row["source"] and row["date"] == "2024-12"
-        assert {"en"} <= row["languages"] and all(0 < row[c] < 100 for c in choosing.NUMBERS)
+        assert (
+            sum(parameters_by_part(published_configs()[name]).values()) > 1e8
+            and row["source"]
+            and row["date"] == "2024-12"
+        )
+        assert {"en"} <= row["languages"] and all(0 < row[c] < 100 for c in choosing.BENCHMARKS)
 
 
 def test_the_readers_own_table_is_read(tmp_path):
@@ -31,28 +44,30 @@ def test_the_readers_own_table_is_read(tmp_path):
     path.write_text(
         (ROOT / "llmlab/data/model_choices.csv").read_text() + "Mine,MIT,free,en,1,2,3,4,me,2026\n"
     )
-    assert choosing.candidates(path)["Mine"]["maths"] == 2.0
+    assert choosing.read_candidates(path)["Mine"]["maths"] == 2.0
 
 
 # --- needs ------------------------------------------------------------------------------------------------------------
 
 
 def test_needs_by_hand():
-    assert list(fitting(MODELS, Need(gpu="T4 16GB", context=8192, use=("free",)))) == [
+    assert list(eligible_models(MODELS, Requirements(gpu="T4 16GB", context=8192, use=("free",)))) == [
         "Qwen2.5 0.5B", "Qwen2.5 1.5B", "Phi-3.5 mini"]  # fmt: skip
-    assert "Qwen2.5 3B" in fitting(MODELS, Need(use=("research", "free")))
-    assert "Llama 3.1 405B" in fitting(MODELS, Need(gpu="H100 80GB", gpus=12, context=8192))
+    assert "Qwen2.5 3B" in eligible_models(MODELS, Requirements(use=("research", "free")))
+    assert "Llama 3.1 405B" in eligible_models(MODELS, Requirements(gpu="H100 80GB", gpus=12, context=8192))
     llama = MODELS["Llama 3.1 8B"]
-    assert choosing.objections("Llama 3.1 8B", llama, Need(languages=("zh", "en"))) == ["does not list zh"]
+    assert choosing.unmet_requirements("Llama 3.1 8B", llama, Requirements(languages=("zh", "en"))) == [
+        "does not list zh"
+    ]
 
 
 @settings(deadline=None)
 @given(st.sampled_from(["bf16", "int8", "int4"]), st.integers(1, 131072), st.integers(1, 16))
 def test_a_stricter_need_never_lets_more_in(dtype, context, gpus):
     def names(need):
-        return {name for name, row in MODELS.items() if not choosing.objections(name, row, need)}
+        return {name for name, row in MODELS.items() if not choosing.unmet_requirements(name, row, need)}
 
-    need = Need(gpu="H100 80GB", gpus=gpus, dtype=dtype, context=context)
+    need = Requirements(gpu="H100 80GB", gpus=gpus, dtype=dtype, context=context)
     assert names(need) <= names(need._replace(gpus=gpus + 1)) <= names(need._replace(gpu=None))
     assert names(need) <= names(need._replace(context=1))
     assert names(need._replace(languages=("en", "zh"))) <= names(need)
@@ -60,8 +75,8 @@ def test_a_stricter_need_never_lets_more_in(dtype, context, gpus):
 
 def test_an_unknown_shape_is_an_objection_only_where_memory_matters():
     row = MODELS["Qwen2.5 7B"]
-    assert choosing.objections("other", row, Need()) == []
-    assert "its shape is unknown" in choosing.objections("other", row, Need(gpu="T4 16GB"))[0]
+    assert choosing.unmet_requirements("other", row, Requirements()) == []
+    assert "its shape is unknown" in choosing.unmet_requirements("other", row, Requirements(gpu="T4 16GB"))[0]
 
 
 # --- wishes -----------------------------------------------------------------------------------------------------------
@@ -75,7 +90,7 @@ def test_a_matrix_by_hand():
 
 
 def test_tipping_points_by_hand():
-    assert flips(HAND, {"x": 1, "y": 3}) == {"x": [(3.0, "b")], "y": [(1.0, "b")]}
+    assert tipping_points(HAND, {"x": 1, "y": 3}) == {"x": [(3.0, "b")], "y": [(1.0, "b")]}
 
 
 @settings(deadline=None, max_examples=60)
@@ -85,7 +100,7 @@ def test_tipping_points_against_brute_force(seed, n, k):
     table = {f"m{i}": {f"c{j}": float(rng.random()) for j in range(k)} for i in range(n)}
     matrix, weights = decision_matrix(table), {f"c{j}": float(rng.random() + 0.1) for j in range(k)}
     winner = next(iter(ranking(matrix, weights)))
-    for criterion, points in flips(matrix, weights).items():
+    for criterion, points in tipping_points(matrix, weights).items():
         low = max((p.weight for p in points if p.weight < weights[criterion]), default=0.0)
         high = min((p.weight for p in points if p.weight > weights[criterion]), default=50.0)
         for w in np.linspace(low, high, 9)[1:-1]:
@@ -111,7 +126,7 @@ def test_win_shares_are_shares_and_find_a_dominant():
 
 def test_items_are_scored():
     items = [("a", "bb", "c"), ("a", "c", "bb"), ("a", "b", "c")]
-    assert choosing.evaluate(items, lambda start, ending: len(ending)).tolist() == [1.0, 0.0, 0.5]
+    assert choosing.evaluate_choices(items, lambda start, ending: len(ending)).tolist() == [1.0, 0.0, 0.5]
 
 
 def test_the_shipped_items_are_thirty_and_different():
@@ -124,14 +139,14 @@ def test_wilson_as_published_and_as_defined():
     known = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605)}
     known |= {(0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718)}
     for (right, n), ends in known.items():
-        assert wilson(right, n) == pytest.approx(ends, abs=6e-5)
+        assert wilson_interval(right, n) == pytest.approx(ends, abs=6e-5)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_wilson_ends_are_where_the_share_is_just_believable(n, data):
     right = data.draw(st.integers(0, n))
-    low, high = wilson(right, n)
+    low, high = wilson_interval(right, n)
     assert 0 <= low <= right / n + 1e-12 and right / n - 1e-12 <= high <= 1
     for end in {low, high} - {0.0, 1.0}:
         if 1e-9 < end < 1 - 1e-9:
@@ -146,8 +161,8 @@ def test_sign_test_by_hand():
 
 def test_a_card_says_all_and_asks_for_the_rest():
     row = MODELS["Qwen2.5 7B"]
-    card = choosing.choice_card(
-        "Qwen2.5 7B", row, Need(gpu="T4 16GB"), {"code": 2}, {"own items": "24 of 30"}
+    card = choosing.model_card(
+        "Qwen2.5 7B", row, Requirements(gpu="T4 16GB"), {"code": 2}, {"own items": "24 of 30"}
     )
     for part in ("Apache-2.0", "T4 16GB", "code 2", "own items: 24 of 30", "arXiv:2412.15115", "2024-12"):
         assert part in card
@@ -156,18 +171,18 @@ def test_a_card_says_all_and_asks_for_the_rest():
 
 def test_a_card_without_a_gpu_says_how_much_memory():
     row = MODELS["Qwen2.5 72B"]
-    card = choosing.choice_card("Qwen2.5 72B", row, Need(context=8192), {"code": 2}, {})
+    card = choosing.model_card("Qwen2.5 72B", row, Requirements(context=8192), {"code": 2}, {})
     size = 2 * 72_706_203_648 + 2 * 2 * 80 * 8 * 128 * 8192  # weights, then keys and values
     assert f"{size / 1e9:.0f} GB of GPU memory (3 × H100 80GB), bf16, 8,192 tokens" in card
-    unknown = choosing.choice_card("Mine", row, Need(), {"code": 2}, {})
+    unknown = choosing.model_card("Mine", row, Requirements(), {"code": 2}, {})
     assert "any GPU" not in card and "GPU memory to fill in" in unknown
-    assert choosing.hardware("Qwen2.5 7B", Need()) == "15 GB of GPU memory (1 × H100 80GB)"
-    assert choosing.hardware("Qwen2.5 7B", Need(gpu="T4 16GB", gpus=2)) == "2 × T4 16GB"
+    assert choosing.hardware_summary("Qwen2.5 7B", Requirements()) == "15 GB of GPU memory (1 × H100 80GB)"
+    assert choosing.hardware_summary("Qwen2.5 7B", Requirements(gpu="T4 16GB", gpus=2)) == "2 × T4 16GB"
 
 
 # --- rented models ----------------------------------------------------------------------------------------------------
 
-BY_HAND = choosing.Rented("at will", 3, 15, (0.5, 2.0), (50.0, 100.0), "me", "2026")
+BY_HAND = choosing.ApiModel("at will", 3, 15, (0.5, 2.0), (50.0, 100.0), "me", "2026")
 
 
 def test_an_answer_by_hand():
@@ -178,10 +193,10 @@ def test_an_answer_by_hand():
 
 
 def test_rented_models_have_prices_and_ranges():
-    for name, model in choosing.rented().items():
+    for name, model in choosing.read_api_models().items():
         assert model.thinks in ("no", "yes", "at will") and 0 < model.price_in < model.price_out, name
         assert all(low <= high for low, high in filter(None, (model.first, model.speed)))
-    assert choosing.rented()["Claude Opus 5.5"].first is None
+    assert choosing.read_api_models()["Claude Opus 5.5"].first is None
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -192,14 +207,14 @@ ROW = {c: "1" for c in choosing.COLUMNS}
 @pytest.mark.parametrize(
     "call, text",
     [
-        (lambda: choosing.parsed([]), "the table has no rows"),
-        (lambda: choosing.parsed([{"name": "x"}]), "lacks the columns licence, use, languages, knowledge"),
-        (lambda: choosing.parsed([ROW | {"code": "good"}]), "1, code: 'good' is no number; write one, or drop"),
-        (lambda: choosing.parsed([ROW, ROW]), "1 stands twice in the table"),
-        (lambda: fitting(MODELS, Need(languages=("tlh",))), "no model is left. .*does not list tlh.* Drop a need"),
-        (lambda: fitting(MODELS, Need(gpu="T4 16GB", context=10**8)), "no model is left. .*context ends at 32,768"),
-        (lambda: fitting(MODELS, Need(gpu="T5")), "no gpu 'T5' in the table: choose one of T4 16GB"),
-        (lambda: fitting(MODELS, Need(gpus=-1)), "gpus=-1: expected a number above 0"),
+        (lambda: choosing.parse_candidates([]), "the table has no rows"),
+        (lambda: choosing.parse_candidates([{"name": "x"}]), "lacks the columns licence, use, languages, knowledge"),
+        (lambda: choosing.parse_candidates([ROW | {"code": "good"}]), "1, code: 'good' is no number; write one, or drop"),
+        (lambda: choosing.parse_candidates([ROW, ROW]), "1 stands twice in the table"),
+        (lambda: eligible_models(MODELS, Requirements(languages=("tlh",))), "no model is left. .*does not list tlh.* Drop a need"),
+        (lambda: eligible_models(MODELS, Requirements(gpu="T4 16GB", context=10**8)), "no model is left. .*context ends at 32,768"),
+        (lambda: eligible_models(MODELS, Requirements(gpu="T5")), "no gpu 'T5' in the table: choose one of T4 16GB"),
+        (lambda: eligible_models(MODELS, Requirements(gpus=-1)), "gpus=-1: expected a number above 0"),
         (lambda: decision_matrix({"a": {"x": 1}}), "1 candidates over .* give at least 2"),
         (lambda: decision_matrix({"a": {"x": 1}, "b": {"y": 1}}), "each with the same criteria"),
         (lambda: decision_matrix({"a": {"x": 1}, "b": {"x": math.nan}}), "not a finite number: fill the gap"),
@@ -209,8 +224,8 @@ ROW = {c: "1" for c in choosing.COLUMNS}
         (lambda: choosing.answer_price(BY_HAND, 0, 1), "read=0: expected a number above 0"),
         (lambda: choosing.answer_price(BY_HAND, 1, 1, thought=-1), "thought=-1: expected a number of tokens"),
         (lambda: choosing.answer_seconds(BY_HAND, math.nan), "written=nan: expected"),
-        (lambda: choosing.evaluate([], len), "no items: write at least one"),
-        (lambda: wilson(4, 3), "4 right of 3: expected a number from 0 to n"),
+        (lambda: choosing.evaluate_choices([], len), "no items: write at least one"),
+        (lambda: wilson_interval(4, 3), "4 right of 3: expected a number from 0 to n"),
         (lambda: sign_test(np.ones(2), np.ones(3)), r"answers of shape \[2\] and \[3\]"),
     ],
 )  # fmt: skip

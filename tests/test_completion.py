@@ -9,24 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
-from llmlab.checkpoints import load, shipped
-from llmlab.tasks.code import parses
+from llmlab.checkpoints import load_checkpoint, shipped_path
 from llmlab.tasks.completion import (
-    CodeBatches,
+    CodeCollator,
     CodeTokenizer,
     Gap,
     code_loss,
+    code_rows,
     complete_lines,
+    cut_cursor,
     cut_gap,
-    cut_line,
-    fill,
-    functions,
-    middle_nats,
+    extract_functions,
+    fill_in_middle,
+    middle_nll,
     word_ends,
 )
-from llmlab.text import corpus
+from llmlab.tasks.sandbox import parses
+from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, Decoder
 
 SOURCE = """
@@ -55,7 +56,7 @@ def tiny(**change):
 
 
 def test_functions_stand_at_the_left_edge_and_parse():
-    found = functions(SOURCE)
+    found = extract_functions(SOURCE)
     assert [text.split("(")[0] for text in found] == ["async def wait", "def price"]
     assert all(parses(text) for text in found)
 
@@ -68,17 +69,17 @@ def test_word_ends_pencil():
 
 @given(st.integers(0, 10_000))
 def test_a_cursor_stands_in_a_line_that_ends_a_function(seed):
-    for text in functions(SOURCE):
-        cut = cut_line(text, random.Random(seed))
-        assert cut.rest and "\n" not in cut.rest and text.startswith(cut.before + cut.rest)
-        assert parses(cut.before + cut.rest)
+    for text in extract_functions(SOURCE):
+        cut = cut_cursor(text, random.Random(seed))
+        assert cut.rest and "\n" not in cut.rest and text.startswith(cut.prefix + cut.rest)
+        assert parses(cut.prefix + cut.rest)
 
 
 def test_a_function_without_such_a_line_has_no_cursor():
-    assert cut_line("def f():\n    if x:", random.Random(0)) is None
-    assert cut_line("def f(): 1", random.Random(0)) is None
-    assert cut_line("def f():\n    # says nothing at all", random.Random(0)) is None
-    assert cut_line("def f():\n    x = 1  # says\n    # nothing at all", random.Random(0)) is None
+    assert cut_cursor("def f():\n    if x:", random.Random(0)) is None
+    assert cut_cursor("def f(): 1", random.Random(0)) is None
+    assert cut_cursor("def f():\n    # says nothing at all", random.Random(0)) is None
+    assert cut_cursor("def f():\n    x = 1  # says\n    # nothing at all", random.Random(0)) is None
 
 
 @given(st.text(alphabet="ab1_ (=.\n", max_size=60), st.integers(0, 10_000), st.integers(1, 6))
@@ -104,13 +105,13 @@ def parts(row):
 
 
 def test_a_row_with_a_gap_pencil():
-    row = TOKENIZER.gap("a = ", "\nb")
+    row = TOKENIZER.fim_prompt("a = ", "\nb")
     assert TOKENIZER.strings(row)[0] == "[SUF]" and "[PRE]" in TOKENIZER.strings(row)
     assert parts([*row, *TOKENIZER.base.encode("1"), TOKENIZER.eot]) == ("\nb", "a = 1")
 
 
 def test_every_row_is_a_piece_of_the_text():
-    batches = CodeBatches([SOURCE], TOKENIZER, 120, 16)
+    batches = Batches(code_rows([SOURCE]), CodeCollator(TOKENIZER, 120), batch_size=16)
     gaps = plain = 0
     for row in (row for step in range(8) for row in batches(step).tolist()):
         row = [i for i in row if i >= 0]
@@ -124,26 +125,30 @@ def test_every_row_is_a_piece_of_the_text():
     assert 0.7 < gaps / (gaps + plain) < 0.9
 
 
+def batches_of(*texts, context=64, batch_size=8, seed=0, share=0.8):
+    return Batches(code_rows(texts), CodeCollator(TOKENIZER, context, share), batch_size, seed)
+
+
 def test_a_batch_depends_on_its_step_alone():
-    make = lambda: CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8)  # noqa: E731
-    assert torch.equal(make()(5), make()(5)) and not torch.equal(make()(5)[:, :9], make()(6)[:, :9])
-    assert not torch.equal(
-        make()(5)[:, :9], CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8, seed=1)(5)[:, :9]
-    )
-    assert make()(5).shape[1] <= 65
-    short = CodeBatches([SOURCE], TOKENIZER, 24, 16)
+    texts = SOURCE, "x = 1\n" * 9
+    batch = batches_of(*texts)(5)
+    assert torch.equal(batch, batches_of(*texts)(5))
+    assert not torch.equal(batch[:, :9], batches_of(*texts)(6)[:, :9])
+    assert not torch.equal(batch[:, :9], batches_of(*texts, seed=1)(5)[:, :9])
+    assert batch.shape[1] <= 65
+    short = batches_of(SOURCE, context=24, batch_size=16)
     assert max(short(step).shape[1] for step in range(20)) <= 25
 
 
 def test_no_share_of_gaps_and_nothing_else():
-    none, every = (CodeBatches([SOURCE], TOKENIZER, 120, 8, share=share)(0) for share in (0.0, 1.0))
+    none, every = (batches_of(SOURCE, context=120, share=share)(0) for share in (0.0, 1.0))
     assert (none[:, 0] == TOKENIZER.eot).all() and (every[:, 0] == TOKENIZER.suf).all()
 
 
 @pytest.mark.parametrize("texts, share", [([], 0.5), (["", " \n"], 0.5), ([SOURCE], 1.5), ([SOURCE], -0.1)])
 def test_batches_need_code_and_a_share(texts, share):
     with pytest.raises(ValueError, match="give texts with code in them|share=.*: expected"):
-        CodeBatches(texts, TOKENIZER, 64, share=share)
+        Batches(code_rows(texts), CodeCollator(TOKENIZER, 64, share))
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ def test_the_loss_is_that_of_chapter_8_where_nothing_is_filled_up():
 
 
 def test_what_is_filled_up_is_not_scored():
-    model, ids = tiny().eval(), CodeBatches([SOURCE], TOKENIZER, 90, 8)(0)
+    model, ids = tiny().eval(), Batches(code_rows([SOURCE]), CodeCollator(TOKENIZER, 90), batch_size=8)(0)
     assert (ids < 0).any()
     logits, targets = model(ids[:, :-1].clamp(min=0)), ids[:, 1:]
     wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
@@ -195,26 +200,27 @@ def test_a_short_memory_sees_no_more_than_its_tokens():
 def test_it_learns_to_fill_and_to_stop():
     model, gap = tiny(), Gap("x =", " 12", "\nprint(x)")
     ids = torch.tensor(
-        [[*TOKENIZER.gap(gap.before, gap.after), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]] * 8
+        [[*TOKENIZER.fim_prompt(gap.prefix, gap.suffix), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]]
+        * 8
     )
     fit(model, lambda step: ids, code_loss, Recipe(steps=60, lr=1e-2))
-    assert fill(model, TOKENIZER, [gap, gap._replace(middle="")]) == [" 12", " 12"]
-    assert fill(model, TOKENIZER, []) == []
+    assert fill_in_middle(model, TOKENIZER, [gap, gap._replace(middle="")]) == [" 12", " 12"]
+    assert fill_in_middle(model, TOKENIZER, []) == []
 
 
 def test_too_much_around_a_gap():
     with pytest.raises(ValueError, match="tokens around it and 24 to write, context 96: give less around it"):
-        fill(tiny(), TOKENIZER, [Gap("x = 1\n" * 60, "", "")])
+        fill_in_middle(tiny(), TOKENIZER, [Gap("x = 1\n" * 60, "", "")])
 
 
 def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
     model, gap = tiny().eval(), Gap("x =", " 12 + y", "\nprint(x)")
     middle = TOKENIZER.base.encode(gap.middle)
-    for each in (gap, gap._replace(after="")):
-        head = TOKENIZER.gap(each.before, each.after)
+    for each in (gap, gap._replace(suffix="")):
+        head = TOKENIZER.fim_prompt(each.prefix, each.suffix)
         logp = model(torch.tensor([head + middle]))[0].log_softmax(-1)
         wanted = -sum(logp[len(head) - 1 + k, i] for k, i in enumerate(middle))
-        torch.testing.assert_close(middle_nats(model, TOKENIZER, [each]), wanted[None].detach())
+        torch.testing.assert_close(middle_nll(model, TOKENIZER, [each]), wanted[None].detach())
 
 
 # --- the shipped model ------------------------------------------------------------------------------------------------
@@ -222,19 +228,23 @@ def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
 
 @pytest.fixture(scope="module")
 def coder():
-    path = shipped("infilling.safetensors")
+    path = shipped_path("infilling.safetensors")
     assert path.stat().st_size <= 2_000_000
-    return load(path)[0], CodeTokenizer(Tokenizer.load(shipped("infilling.tokenizer.json")))
+    return load_checkpoint(path)[0], CodeTokenizer(Tokenizer.load(shipped_path("infilling.tokenizer.json")))
 
 
 def test_the_shipped_model_reads_what_stands_behind(coder):
-    rng, held = random.Random(5), corpus("stdlib").split()[1]
-    texts = [text for source in held.documents.values() for text in functions(source) if 80 < len(text) < 300]
+    rng, held = random.Random(5), load_corpus("stdlib").split()[1]
+    texts = [
+        text
+        for source in held.documents.values()
+        for text in extract_functions(source)
+        if 80 < len(text) < 300
+    ]
     gaps = [gap for gap in (cut_gap(text, rng) for text in rng.sample(texts, 60)) if gap]
-    gaps = [gap for gap in gaps if len(coder[1].gap(gap.before, gap.after)) < 130]
+    gaps = [gap for gap in gaps if len(coder[1].fim_prompt(gap.prefix, gap.suffix)) < 130]
     assert (
-        middle_nats(*coder, gaps).mean()
-        < middle_nats(*coder, [gap._replace(after="") for gap in gaps]).mean()
+        middle_nll(*coder, gaps).mean() < middle_nll(*coder, [gap._replace(suffix="") for gap in gaps]).mean()
     )
 
 
@@ -248,5 +258,5 @@ def test_on_a_gpu_the_same_lines(coder):
 
 def test_a_form_feed_inside_of_a_string_is_no_line_end():
     text = "def f():\n    return 'a\x0cb\u2028c' + 'd'"
-    cuts = [cut_line(text, random.Random(seed)) for seed in range(5)]
-    assert all(cut.before + cut.rest == text for cut in cuts)
+    cuts = [cut_cursor(text, random.Random(seed)) for seed in range(5)]
+    assert all(cut.prefix + cut.rest == text for cut in cuts)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import cost
-from llmlab.cost import Law, facts, laws, published
+from llmlab.cost import ScalingLaw, published_configs, published_quantities, published_scaling_laws
 from llmlab.figures.panels import cost_view
 from llmlab.transformer import Config, Decoder, Encoder, parameters
 
@@ -45,14 +45,18 @@ def meta(cfg, kind=Decoder):
         return kind(cfg)
 
 
+def parameter_count(cfg):
+    return sum(cost.parameters_by_part(cfg).values())
+
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
 @each
 def test_parameters_are_those_of_the_built_model_part_by_part(change):
     cfg = replace(SMALL, **change)
-    assert cost.parameter_table(cfg) == parameters(meta(cfg))
-    assert cost.parameter_table(cfg, head=False) == parameters(meta(cfg, Encoder))
+    assert cost.parameters_by_part(cfg) == parameters(meta(cfg))
+    assert cost.parameters_by_part(cfg, head=False) == parameters(meta(cfg, Encoder))
 
 
 @settings(deadline=None, max_examples=40)
@@ -62,19 +66,19 @@ def test_parameters_are_those_of_the_built_model_part_by_part(change):
 )  # fmt: skip
 def test_any_shape_is_counted(layers, heads, d, kv, feed_forward, bias, tied):
     cfg = Config(99, 16, layers, heads, d, kv, feed_forward=feed_forward, bias=bias, tied=tied)
-    assert cost.count_parameters(cfg) == sum(p.numel() for p in meta(cfg).parameters())
+    assert parameter_count(cfg) == sum(p.numel() for p in meta(cfg).parameters())
 
 
 def test_published_counts():
     for row in csv.DictReader((ROOT / "llmlab/data/model_shapes.csv").read_text().splitlines()):
-        found = cost.count_parameters(published()[row["name"]])
+        found = parameter_count(published_configs()[row["name"]])
         assert found == int(row["parameters"]) or (row["name"] == "GPT-3" and round(found / 1e8) == 1746)
-    assert cost.count_parameters(Config.gpt2_small()) == 124_439_808
+    assert parameter_count(Config.gpt2_small()) == 124_439_808
 
 
 @pytest.mark.parametrize("name", ["GPT-2 small", "Llama 3.1 405B"])
 def test_a_published_shape_can_be_built(name):
-    assert parameters(meta(published()[name])) == cost.parameter_table(published()[name])
+    assert parameters(meta(published_configs()[name])) == cost.parameters_by_part(published_configs()[name])
 
 
 # --- FLOPs ------------------------------------------------------------------------------------------------------------
@@ -100,13 +104,13 @@ def test_flops_without_logits_are_an_encoders():
 
 
 def test_gpt3_is_3_14e23():
-    run = facts("run")["GPT-3"]
+    run = published_quantities("run")["GPT-3"]
     assert (
-        round(cost.six_nd(run["parameters"].low, run["tokens"].low) / 1e23, 2)
+        round(cost.approximate_training_flops(run["parameters"].low, run["tokens"].low) / 1e23, 2)
         == 3.14
         == run["flops"].low / 1e23
     )
-    assert 1 < cost.training_flops(published()["GPT-3"], 3e11) / 3.14e23 < 1.05
+    assert 1 < cost.training_flops(published_configs()["GPT-3"], 3e11) / 3.14e23 < 1.05
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -131,14 +135,14 @@ def kept_bytes(model, ids):
 def test_activations_are_what_autograd_keeps(change, batch, t):
     cfg = replace(SMALL, **change)
     ids = torch.randint(50, (batch, t))
-    assert kept_bytes(Decoder(cfg), ids) == 4 * cost.activation_numbers(cfg, batch, t)
+    assert kept_bytes(Decoder(cfg), ids) == 4 * cost.count_activations(cfg, batch, t)
 
 
 def test_sixteen_bytes_a_parameter():
     for dtype in ("fp32", "bf16"):
         parts = cost.training_memory(SMALL, 1, 8, dtype)
         held = parts["weights"] + parts["gradients"] + parts["optimizer"]
-        assert held == 16 * cost.count_parameters(SMALL)
+        assert held == 16 * parameter_count(SMALL)
 
 
 def test_adam_keeps_what_is_said():
@@ -159,48 +163,54 @@ def test_logits_are_a_chunk_at_a_time():
 
 
 def test_llama_caches():
-    a = facts("cache")
+    a = published_quantities("cache")
     for name in ("Llama 3.1 8B", "Llama 3.1 70B"):
-        gib = cost.kv_cache(published()[name], 128_000) / 2**30
+        gib = cost.kv_cache_bytes(published_configs()[name], 128_000) / 2**30
         assert gib == pytest.approx(a[name]["128,000 tokens in fp16"].low, abs=0.006)
-    assert cost.kv_cache(published()["Llama 2 7B"], 1) == 2 * 32 * 4096 * 2  # half a MiB a token
-    assert cost.kv_cache(published()["Llama 2 70B"], 4096, batch=3) == 3 * 4096 * 2 * 80 * 8 * 128 * 2
+    assert (
+        cost.kv_cache_bytes(published_configs()["Llama 2 7B"], 1) == 2 * 32 * 4096 * 2
+    )  # half a MiB a token
+    assert (
+        cost.kv_cache_bytes(published_configs()["Llama 2 70B"], 4096, batch=3)
+        == 3 * 4096 * 2 * 80 * 8 * 128 * 2
+    )
 
 
 # --- devices, hours, money --------------------------------------------------------------------------------------------
 
 
 def test_devices_and_the_smallest_gpu():
-    assert (
-        cost.devices_needed(80e9, "H100 80GB") == 2 and cost.devices_needed(80e9, "H100 80GB", usable=1) == 1
-    )
+    assert cost.gpus_needed(80e9, "H100 80GB") == 2 and cost.gpus_needed(80e9, "H100 80GB", usable=1) == 1
     assert cost.smallest_gpu(14e9) == "T4 16GB" and cost.smallest_gpu(15e9) == "RTX 4090 24GB"
 
 
 def test_a_bill_by_hand():
     assert cost.gpu_hours(989e12 * 3600, "H100 80GB", 0.5) == pytest.approx(2)
-    bill = cost.bill(10, "H100 80GB", "France")
+    bill = cost.running_costs(10, "H100 80GB", "France")
     assert bill["USD"] == (19.9, 50.0) and bill["kWh"] == pytest.approx((7.7, 11.06))
     assert bill["kg CO2"] == pytest.approx((7.7 * 0.056, 11.06 * 0.056))
 
 
 def test_reported_runs_fall_into_the_ranges():
-    deepseek = facts("run")["DeepSeek-V3"]
+    deepseek = published_quantities("run")["DeepSeek-V3"]
     assert deepseek["usd"].low == 2 * deepseek["hours"].low
     for name, card in (("Llama 2 70B", "A100 80GB"), ("Llama 3.1 405B", "H100 80GB")):
-        run = facts("run")[name]
-        flops = cost.training_flops(published()[name], run["tokens"].low, 4096)
+        run = published_quantities("run")[name]
+        flops = cost.training_flops(published_configs()[name], run["tokens"].low, 4096)
         share = cost.gpu_hours(flops, card, 1) / run["hours"].low
         assert 0.3 < share < 0.5
-        assert cost.bill(run["hours"].low, card, "Norway")["kg CO2"][0] < 1000 * run["carbon"].low
-        assert 1000 * run["carbon"].low < cost.bill(run["hours"].low, card, "India")["kg CO2"][1]
+        assert cost.running_costs(run["hours"].low, card, "Norway")["kg CO2"][0] < 1000 * run["carbon"].low
+        assert 1000 * run["carbon"].low < cost.running_costs(run["hours"].low, card, "India")["kg CO2"][1]
 
 
 # --- LoRA, quantisation -----------------------------------------------------------------------------------------------
 
 
 def test_lora_as_published_and_as_built():
-    assert [round(cost.lora_parameters(published()["GPT-3"], r) / 1e6, 1) for r in (1, 8)] == [4.7, 37.7]
+    assert [round(cost.lora_parameters(published_configs()["GPT-3"], r) / 1e6, 1) for r in (1, 8)] == [
+        4.7,
+        37.7,
+    ]
     cfg = replace(SMALL, kv_heads=2, feed_forward="swiglu", d_ff=40)
     ends = [(32, 32), (32, 16), (32, 16), (32, 32), (32, 40), (32, 40), (40, 32)]
     every = cost.lora_parameters(cfg, 3, ("q", "k", "v", "out", "up", "down"))
@@ -209,11 +219,11 @@ def test_lora_as_published_and_as_built():
 
 def test_four_bits_are_four_and_a_half_with_their_scales():
     "18 bytes for 32 weights in llama.cpp's Q4_0; 64 weights and one fp32 in QLoRA without its second step."
-    assert 8 * cost.width("int4") == cost.quantised_bits() == 8 * 18 / 32 == 4.5
-    scales = facts("quantisation")
+    assert 8 * cost.bytes_per_number("int4") == cost.quantised_bits() == 8 * 18 / 32 == 4.5
+    scales = published_quantities("quantisation")
     for row in (scales["scales of blocks of 64 in fp32"], scales["scales of blocks of 32 in fp16"]):
         assert row["overhead"].low == 0.5
-    llama = published()["Llama 3.1 8B"]
+    llama = published_configs()["Llama 3.1 8B"]
     assert cost.inference_memory(llama, 1, dtype="int4") == pytest.approx(8_030_261_248 * 4.5 / 8, rel=1e-4)
 
 
@@ -225,14 +235,14 @@ def test_quantised_bits_as_published():
 
 
 def test_chinchilla_by_hand():
-    law = Law(1.69, 406.4, 410.7, 0.34, 0.28)
+    law = ScalingLaw(1.69, 406.4, 410.7, 0.34, 0.28)
     g = (0.34 * 406.4 / (0.28 * 410.7)) ** (1 / 0.62)
     n, tokens = law.optimum(6e20)
     assert n == pytest.approx(g * 1e20 ** (0.28 / 0.62)) and n * tokens == pytest.approx(1e20)
     assert law.loss(70e9, 1.4e12) == pytest.approx(1.69 + 406.4 / 70e9**0.34 + 410.7 / 1.4e12**0.28)
 
 
-@pytest.mark.parametrize("law", laws().values(), ids=laws())
+@pytest.mark.parametrize("law", published_scaling_laws().values(), ids=published_scaling_laws())
 @pytest.mark.parametrize("flops", [1e18, 5.76e23])
 def test_the_optimum_is_one_and_budget_inverts_it(law, flops):
     n, tokens = law.optimum(flops)
@@ -242,10 +252,13 @@ def test_the_optimum_is_one_and_budget_inverts_it(law, flops):
 
 
 def test_table_a3_and_its_correction():
-    for n, row in facts("approach 3").items():
-        assert laws()["Hoffmann"].budget(float(n)) == pytest.approx(row["flops"].low, rel=0.2)
+    for n, row in published_quantities("approach 3").items():
+        assert published_scaling_laws()["Hoffmann"].budget(float(n)) == pytest.approx(
+            row["flops"].low, rel=0.2
+        )
     ratio = {
-        name: math.prod(law.optimum(5.76e23)[i] ** (-1, 1)[i] for i in (0, 1)) for name, law in laws().items()
+        name: math.prod(law.optimum(5.76e23)[i] ** (-1, 1)[i] for i in (0, 1))
+        for name, law in published_scaling_laws().items()
     }
     assert ratio["Besiroglu"] == pytest.approx(18.4, abs=0.1)
     assert ratio["Hoffmann, rounded"] == pytest.approx(92.6, abs=0.1)
@@ -253,8 +266,10 @@ def test_table_a3_and_its_correction():
 
 def test_the_tables_are_consistent_with_6nd():
     for i in (1, 2, 3):
-        for n, row in facts(f"approach {i}").items():
-            assert cost.six_nd(float(n), row["tokens"].low) == pytest.approx(row["flops"].low, rel=0.08)
+        for n, row in published_quantities(f"approach {i}").items():
+            assert cost.approximate_training_flops(float(n), row["tokens"].low) == pytest.approx(
+                row["flops"].low, rel=0.08
+            )
 
 
 def grid(law, noise=0.0, seed=0):
@@ -265,29 +280,29 @@ def grid(law, noise=0.0, seed=0):
 @settings(deadline=None, max_examples=15)
 @given(st.floats(0.5, 3), st.floats(0.2, 0.9), st.floats(0.2, 0.9), st.floats(0.2, 3), st.floats(0.2, 3))
 def test_a_known_law_is_found_again(e, alpha, beta, a, b):
-    law = Law(e, a * 1e7**alpha, b * 1e9**beta, alpha, beta)
-    found = cost.fit_law(*grid(law))
+    law = ScalingLaw(e, a * 1e7**alpha, b * 1e9**beta, alpha, beta)
+    found = cost.fit_scaling_law(*grid(law))
     assert (found.E, found.alpha, found.beta) == pytest.approx((e, alpha, beta), rel=0.02, abs=0.01)
 
 
 def test_the_bootstrap_covers_the_truth():
-    law = laws()["Besiroglu"]
+    law = published_scaling_laws()["Besiroglu"]
     data = grid(law, noise=0.004)
-    found = cost.bootstrap(*data, repeats=60)
-    again = cost.bootstrap(*data, repeats=60)
+    found = cost.bootstrap_scaling_laws(*data, repeats=60)
+    again = cost.bootstrap_scaling_laws(*data, repeats=60)
     assert found == again, "equal seeds, equal laws"
     for key in ("E", "alpha", "beta", "exponent"):
         low, high = np.percentile([getattr(x, key) for x in found], [1, 99])
         assert low < getattr(law, key) < high and high > low
-    wider = cost.bootstrap(*grid(law, noise=0.02), repeats=60)
+    wider = cost.bootstrap_scaling_laws(*grid(law, noise=0.02), repeats=60)
     assert np.std([x.alpha for x in wider]) > np.std([x.alpha for x in found])
 
 
 def test_isoflop_finds_the_laws_optimum():
-    law, flops = laws()["Besiroglu"], 1e21
+    law, flops = published_scaling_laws()["Besiroglu"], 1e21
     best, _ = law.optimum(flops)
     n = best * np.geomspace(0.7, 1.4, 5)
-    found, lowest = cost.isoflop(n, law.loss(n, flops / 6 / n))
+    found, lowest = cost.isoflop_minimum(n, law.loss(n, flops / 6 / n))
     assert found == pytest.approx(best, rel=0.03)
     assert lowest == pytest.approx(law.loss(best, flops / 6 / best), rel=1e-4)
 
@@ -300,23 +315,23 @@ def test_isoflop_finds_the_laws_optimum():
     [
         (lambda: cost.forward_flops(SMALL, 33), "t=33: expected a number above 0 and at most 32; crop the sequence"),
         (lambda: cost.forward_flops(SMALL, -1), "t=-1: expected a whole number of at least 1"),
-        (lambda: cost.kv_cache(SMALL, 8, batch=0), "batch=0: expected a whole number of at least 1"),
+        (lambda: cost.kv_cache_bytes(SMALL, 8, batch=0), "batch=0: expected a whole number of at least 1"),
         (lambda: cost.training_flops(SMALL, -5), "tokens=-5: expected a number above 0"),
-        (lambda: cost.six_nd(1e9, 1e30), "tokens=1e+30: expected .* at most 1e+18; look for a wrong unit"),
-        (lambda: cost.six_nd(float("nan"), 1e9), "n=nan: expected a number"),
+        (lambda: cost.approximate_training_flops(1e9, 1e30), "tokens=1e+30: expected .* at most 1e+18; look for a wrong unit"),
+        (lambda: cost.approximate_training_flops(float("nan"), 1e9), "n=nan: expected a number"),
         (lambda: cost.gpu_hours(1e20, "H100 80GB", 40), "utilisation=40: expected a number above 0 and at most 1"),
-        (lambda: cost.bill(-1, "H100 80GB"), "hours=-1: expected"),
-        (lambda: cost.bill(1, "H1000"), "no gpu 'H1000' in the table: choose one of T4 16GB, "),
-        (lambda: cost.bill(1, "H100 80GB", "Mars"), "no grid 'Mars' in the table: choose one of Norway, France"),
+        (lambda: cost.running_costs(-1, "H100 80GB"), "hours=-1: expected"),
+        (lambda: cost.running_costs(1, "H1000"), "no gpu 'H1000' in the table: choose one of T4 16GB, "),
+        (lambda: cost.running_costs(1, "H100 80GB", "Mars"), "no grid 'Mars' in the table: choose one of Norway, France"),
         (lambda: cost.smallest_gpu(144e9), "144 GB fit no listed GPU, the largest is H100 80GB: split over 2 of it"),
-        (lambda: cost.kv_cache(SMALL, 8, dtype="int7"), "dtype='int7': choose one of fp32, bf16"),
+        (lambda: cost.kv_cache_bytes(SMALL, 8, dtype="int7"), "dtype='int7': choose one of fp32, bf16"),
         (lambda: cost.lora_parameters(SMALL, 0), "rank=0: expected a whole number of at least 1"),
         (lambda: cost.lora_parameters(SMALL, 1, ("q", "w")), r"targets \['w'\]: choose among q, k, v"),
         (lambda: cost.quantised_bits(-4), "bits=-4: expected"),
-        (lambda: cost.isoflop([1, 2, 2], [3, 2, 2]), "2 different sizes: a parabola needs at least 3"),
-        (lambda: cost.isoflop([1, 2, 4], [3, 4, 3]), "no lowest point: add smaller and larger models"),
-        (lambda: cost.fit_law([1, 2, 3], [1, 2, 3], [1, 2, 3]), "3 runs, 3 sizes, 3 lengths: five unknowns need"),
-        (lambda: cost.fit_law([1, 2, 3] * 2, [1, 2, 3] * 2, [-1] * 6), "smallest_loss=-1.0: expected"),
+        (lambda: cost.isoflop_minimum([1, 2, 2], [3, 2, 2]), "2 different sizes: a parabola needs at least 3"),
+        (lambda: cost.isoflop_minimum([1, 2, 4], [3, 4, 3]), "no lowest point: add smaller and larger models"),
+        (lambda: cost.fit_scaling_law([1, 2, 3], [1, 2, 3], [1, 2, 3]), "3 runs, 3 sizes, 3 lengths: five unknowns need"),
+        (lambda: cost.fit_scaling_law([1, 2, 3] * 2, [1, 2, 3] * 2, [-1] * 6), "smallest_loss=-1.0: expected"),
         (lambda: cost_view([], [], [1, 2], {}, {}, {}), "0 models, 0 GPUs, 0 grids: give one of each"),
         (lambda: cost_view([{"name": "x"}], [{}], [1, 2], {"a": 1}, {}, {}), "x lacks cache, context, flops, kept"),
     ],
@@ -342,11 +357,11 @@ def test_every_row_has_a_source_and_a_date(name):
 
 
 def test_the_calculator_gets_the_same_numbers():
-    card = {c["name"]: c for c in cost.calculator()["models"]}["Llama 3.1 8B"]
-    cfg, t = published()["Llama 3.1 8B"], 4096
+    card = {c["name"]: c for c in cost.calculator_data()["models"]}["Llama 3.1 8B"]
+    cfg, t = published_configs()["Llama 3.1 8B"], 4096
     assert card["n"] == 8_030_261_248
     assert 3 * (card["flops"] + card["square"] * t) == cost.training_flops(cfg, 1, t)
-    assert 2 * card["cache"] * t == cost.kv_cache(cfg, t)
+    assert 2 * card["cache"] * t == cost.kv_cache_bytes(cfg, t)
     assert 2 * card["kept"] * t == cost.training_memory(cfg, 1, t)["activations"]
-    view = cost_view(**cost.calculator())
+    view = cost_view(**cost.calculator_data())
     assert view.data["runs"]["DeepSeek-V3"] == [37e9, 14.8e12] and "GPT-2 small" in view.alt

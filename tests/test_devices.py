@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from llmlab.cost import training_flops
 from llmlab.devices import (
-    feed,
     flops_per_token,
-    matrix_ceiling,
-    memory_peak,
-    random_states_kept,
-    recomputing,
-    share,
+    gradient_checkpointing,
+    peak_flops,
+    peak_memory,
+    prefetch,
+    preserve_random_states,
+    shard,
     write_tokens,
 )
-from llmlab.training import Batches
+from llmlab.training import Batches, Windows
 from llmlab.transformer import Config, Decoder, Encoder
 
 CPU = torch.device("cpu")
@@ -55,21 +55,21 @@ def test_an_encoder_has_no_head_to_count():
 
 
 def test_the_ceiling_and_the_peak_are_measured():
-    assert 1e8 < matrix_ceiling("cpu") < 1e14 and matrix_ceiling("cpu") == matrix_ceiling("cpu")
+    assert 1e8 < peak_flops("cpu") < 1e14 and peak_flops("cpu") == peak_flops("cpu")
     state = torch.get_rng_state()
-    matrix_ceiling.cache_clear()
-    matrix_ceiling("cpu")
+    peak_flops.cache_clear()
+    peak_flops("cpu")
     assert torch.equal(state, torch.get_rng_state())
-    before = memory_peak(CPU)
+    before = peak_memory(CPU)
     torch.ones(60_000_000)
-    assert memory_peak(CPU) > max(before, 200)
+    assert peak_memory(CPU) > max(before, 200)
 
 
 def test_the_peak_is_this_process_s_own():
-    line = "import torch; from llmlab.devices import memory_peak; print(memory_peak(torch.device('cpu')))"
+    line = "import torch; from llmlab.devices import peak_memory; print(peak_memory(torch.device('cpu')))"
     large = torch.ones(300_000_000)
     child = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
-    assert float(child.stdout) < memory_peak(CPU) - 200 and len(large)
+    assert float(child.stdout) < peak_memory(CPU) - 200 and len(large)
 
 
 @pytest.mark.parametrize("steps", [range(0), range(1), range(3, 9)])
@@ -80,7 +80,7 @@ def test_the_second_thread_makes_the_same_batches(steps):
         made.append(step)
         return torch.tensor([step])
 
-    assert [int(ids) for ids in feed(batch, steps, CPU, ahead=True)] == list(steps) == made
+    assert [int(ids) for ids in prefetch(batch, steps, CPU, ahead=True)] == list(steps) == made
 
 
 def test_the_next_batch_is_made_while_one_is_used():
@@ -93,7 +93,7 @@ def test_the_next_batch_is_made_while_one_is_used():
             asked.set()
         return torch.tensor([step])
 
-    ids = feed(batch, range(3), CPU, ahead=True)
+    ids = prefetch(batch, range(3), CPU, ahead=True)
     next(ids)
     assert asked.wait(5)
     ids.close()
@@ -104,25 +104,25 @@ def test_an_error_in_the_second_thread_arrives():
         raise KeyError(step)
 
     with pytest.raises(KeyError):
-        list(feed(batch, range(2), CPU, ahead=True))
+        list(prefetch(batch, range(2), CPU, ahead=True))
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5))
 def test_shares_are_the_batch(world, parts, times):
     ids = torch.arange(world * parts * times)
-    shares = [share(ids, rank, world, parts) for rank in range(world)]
+    shares = [shard(ids, rank, world, parts) for rank in range(world)]
     assert sorted(torch.cat(shares).tolist()) == ids.tolist() and len({len(s) for s in shares}) == 1
 
 
 def test_a_batch_that_does_not_divide(unchecked):
     text = "8 windows do not divide among 3 processes with 2 parts each: take a batch_size that is a multiple of 6"
     with pytest.raises(ValueError, match=text):
-        share(torch.arange(8), 0, 3, 2)
+        shard(torch.arange(8), 0, 3, 2)
 
 
 def test_recomputing_ends_with_the_block_even_after_an_error():
     model = Decoder(Config(vocab_size=9, context=4, layers=2, heads=1, d_model=4))
-    with pytest.raises(RuntimeError), recomputing(model):
+    with pytest.raises(RuntimeError), gradient_checkpointing(model):
         assert all("forward" in vars(block) for block in model.blocks)
         raise RuntimeError
     assert not any("forward" in vars(block) for block in model.blocks)
@@ -134,9 +134,10 @@ def test_token_files_are_plain_arrays(tmp_path, vocab_size, kind):
     assert write_tokens(tmp_path / "t.npy", iter(documents), vocab_size) == 1004
     mapped = np.load(tmp_path / "t.npy", mmap_mode="r")
     assert mapped.dtype == kind and mapped.tolist() == sum(documents, [])
-    batches, plain = Batches(mapped, 7, 5, seed=3), Batches(sum(documents, []), 7, 5, seed=3)
+    batches = Batches(Windows(mapped, 7), batch_size=5, seed=3)
+    plain = Batches(Windows(sum(documents, []), 7), batch_size=5, seed=3)
     assert torch.equal(batches(4), plain(4)) and batches(4).dtype == torch.int64
-    assert isinstance(batches.ids, np.memmap), "still on the disk"
+    assert isinstance(batches.rows.ids, np.memmap), "still on the disk"
 
 
 def test_a_token_file_is_never_overwritten(tmp_path):
@@ -192,7 +193,7 @@ def drawn():
 def test_the_generators_stand_where_they_stood_also_after_an_error():
     drawn()
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    with pytest.raises(OSError), random_states_kept():
+    with pytest.raises(OSError), preserve_random_states():
         random.seed(7), np.random.seed(7), torch.manual_seed(7)
         drawn()
         raise OSError
@@ -204,7 +205,7 @@ def test_the_generators_of_all_gpus_are_put_back(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", back.append)
-    with random_states_kept():
+    with preserve_random_states():
         assert not back
     assert back == [states]
 

@@ -21,7 +21,7 @@ def site(tmp_path):
     folder.mkdir()
 
     def ask(check, **env):
-        code = f"from llmlab import doctor; import json; print(json.dumps([*doctor.{check}()]))"
+        code = f"from llmlab.course import doctor; import json; print(json.dumps([*doctor.{check}()]))"
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])} | env
         ran = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path
@@ -49,7 +49,7 @@ def test_requirements_come_from_the_package_that_brought_llmlab(site):
         site.folder, "another-name", "3.0", "numpy>=99", "nosuch>=1", "half", 'other>=2; extra == "course"'
     )
     installed(site.folder, "half", None)
-    found = site("look_at_packages")
+    found = site("check_packages")
     assert [f.state for f in found] == ["broken", "broken", "broken", "note"]
     assert found[0].what.startswith("numpy ") and found[0].what.endswith("does not meet >=99")
     assert found[0].todo == 'pip install "numpy>=99"'
@@ -59,13 +59,13 @@ def test_requirements_come_from_the_package_that_brought_llmlab(site):
 
 
 def test_here_every_requirement_of_ours_is_looked_at():
-    found = [f.what.split()[0] for f in doctor.look_at_packages()]
+    found = [f.what.split()[0] for f in doctor.check_packages()]
     assert {"torch", "tokenizers", "anywidget", "jupyterlab"} <= set(found)
 
 
 def test_a_folder_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(doctor, "packages_distributions", dict)
-    assert [f.todo for f in doctor.look_at_packages()] == ['pip install -e ".[course]" in that folder']
+    assert [f.todo for f in doctor.check_packages()] == ['pip install -e ".[course]" in that folder']
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_folder_that_is_not_installed(monkeypatch):
 def test_a_torch_that_is_there_and_cannot_be_imported(site, source, said):
     (site.folder / "torch").mkdir()
     (site.folder / "torch" / "__init__.py").write_text(source)
-    wrong = [f for f in site("look_at_imports") if f.state != "ok"]
+    wrong = [f for f in site("check_imports") if f.state != "ok"]
     assert len(wrong) == 1 and wrong[0].what.startswith(said)
     assert wrong[0].todo == "pip install --force-reinstall torch"
 
@@ -92,14 +92,14 @@ def test_what_breaks_several_packages_is_mended_at_its_source(site):
         (site.folder / name / "__init__.py").write_text(
             "raise ImportError('\\n\\nPLEASE READ\\n\\nfile too short')"
         )
-    wrong = {f.what.split()[0]: f for f in site("look_at_imports") if f.state != "ok"}
+    wrong = {f.what.split()[0]: f for f in site("check_imports") if f.state != "ok"}
     assert {"numpy", "torch"} <= set(wrong)
     assert wrong["torch"].what == "torch cannot be imported: ImportError: file too short"
     assert {f.todo for f in wrong.values()} == {"pip install --force-reinstall numpy"}
 
 
 def test_the_device_is_told_where_all_is_well(site):
-    found = site("look_at_imports")
+    found = site("check_imports")
     assert [f.state for f in found] == ["ok"] and found[0].what.startswith("device: ")
 
 
@@ -122,7 +122,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_a_whole_cache_is_well(cache):
-    assert {f.state for f in doctor.look_at_cache()} <= {"ok", "note"} and doctor.damage(cache) is None
+    assert {f.state for f in doctor.check_cache()} <= {"ok", "note"} and doctor.cache_damage(cache) is None
 
 
 def cut(folder):
@@ -158,7 +158,7 @@ def unreadable_name(folder):
 )
 def test_a_damaged_model_is_named_and_what_to_delete(cache, harm, said):
     harm(cache)
-    wrong = [f for f in doctor.look_at_cache() if f.state == "broken"]
+    wrong = [f for f in doctor.check_cache() if f.state == "broken"]
     assert len(wrong) == 1 and "models--me--tiny is damaged" in wrong[0].what and said in wrong[0].what
     assert wrong[0].todo == f"delete {cache}; it is fetched again when it is next asked for"
 
@@ -171,7 +171,7 @@ def test_a_cache_that_cannot_be_written(cache, monkeypatch):
         (cache.parent).chmod(0o555)
     else:
         monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)  # root may write anywhere
-    wrong = [f for f in doctor.look_at_cache() if f.state == "broken"]
+    wrong = [f for f in doctor.check_cache() if f.state == "broken"]
     (cache.parent).chmod(0o755)
     assert "cannot be written (Permission denied)" in wrong[0].what
     assert wrong[0].todo == "set HF_HOME to a folder that you may write to"
@@ -181,7 +181,7 @@ def test_a_file_in_place_of_the_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     (tmp_path / "home").write_text("")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    found = [*doctor.look_at_cache()]
+    found = [*doctor.check_cache()]
     assert [f.state for f in found] == ["broken"] and "is a file, not a folder" in found[0].what
 
 
@@ -218,20 +218,20 @@ def test_a_variable_that_leads_to_the_hub(monkeypatch, name, value, state, said)
     for other in QUIET:
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, value)
-    found = [*doctor.look_at_network()]
+    found = [*doctor.check_network()]
     assert {f.state for f in found} - {"ok"} == {state} - {"ok"}
     assert said in " ".join(f.todo for f in found)
 
 
 def test_a_proxy_s_password_is_not_shown(monkeypatch):
     for value in ("http://me:secret@proxy:3128", "me:secret@proxy:3128", "ftp://me:secret@proxy"):
-        finding = doctor.look_at_proxy("https_proxy", value)
+        finding = doctor.check_proxy("https_proxy", value)
         assert "secret" not in " ".join(finding) and "proxy" in finding.what
 
 
 def test_socks_needs_a_package(monkeypatch):
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    assert doctor.look_at_proxy("all_proxy", "socks5://proxy:1080").todo == "pip install socksio"
+    assert doctor.check_proxy("all_proxy", "socks5://proxy:1080").todo == "pip install socksio"
 
 
 # --- the front end ----------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_a_kernel_of_the_user_that_wins_over_ours(tmp_path, argv, state, said, s
         "{" if argv is None else json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
     )
     (folder / "kernel.json").write_text(text)
-    found = site("look_at_kernel", JUPYTER_PATH=str(tmp_path / "data"))
+    found = site("check_kernel", JUPYTER_PATH=str(tmp_path / "data"))
     assert [f.state for f in found] == [state] and said in found[0].what
     assert (state == "ok") != bool(found[0].todo)
 
@@ -270,14 +270,14 @@ def test_no_kernel_at_all(monkeypatch):
         raise kernelspec.NoSuchKernel(name)
 
     monkeypatch.setattr(kernelspec.KernelSpecManager, "get_kernel_spec", nothing)
-    assert [f.todo for f in doctor.look_at_kernel()] == ["pip install ipykernel"]
+    assert [f.todo for f in doctor.check_kernel()] == ["pip install ipykernel"]
 
 
 def test_no_browser(monkeypatch):
     monkeypatch.delenv("BROWSER", raising=False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     monkeypatch.setattr(doctor.sys, "platform", "linux")
-    found = [*doctor.look_at_browser()]
+    found = [*doctor.check_browser()]
     assert [f.state for f in found] == ["note"] and "open it in a browser" in found[0].todo
 
 
@@ -289,8 +289,8 @@ def test_a_check_that_fails_does_not_hide_the_others(monkeypatch, capsys):
         yield doctor.Finding("broken", "something", "mend it")
         raise RuntimeError("no idea")
 
-    monkeypatch.setattr(doctor, "CHECKS", (failing, doctor.look_at_python))
-    found = doctor.examine()
+    monkeypatch.setattr(doctor, "CHECKS", (failing, doctor.check_python))
+    found = doctor.diagnose()
     assert [f.state for f in found] == ["broken", "note", "ok"] and "no idea" in found[1].what
     assert doctor.report() == 1
     out = capsys.readouterr().out
@@ -298,13 +298,11 @@ def test_a_check_that_fails_does_not_hide_the_others(monkeypatch, capsys):
 
 
 def test_whatever_is_amiss_says_what_to_do():
-    assert all(bool(f.todo) == (f.state != "ok") for f in doctor.examine())
+    assert all(bool(f.todo) == (f.state != "ok") for f in doctor.diagnose())
 
 
 def test_the_doctor_s_own_process_imports_nothing_that_may_be_broken():
     heavy = "{'torch', 'numpy', 'anywidget'}"
-    code = (
-        f"import sys; from llmlab.course.doctor import examine; examine(); print(*{heavy} & set(sys.modules))"
-    )
+    code = f"import sys; from llmlab.course.doctor import diagnose; diagnose(); print(*{heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""

@@ -7,12 +7,12 @@ import tokenizers
 import torch
 from tokenizers import processors
 
-from llmlab.adapters import check_texts, rows_of
+from llmlab.adapters import check_texts, encode_texts
+from llmlab.checkpoints import shipped_path
 from llmlab.hub import Pooling, read_pooling
 from llmlab.masked import MaskedLM, MaskTokenizer
-from llmlab.pretrained import load, pooled, sentence_embeddings
+from llmlab.pretrained import load_pretrained, pool_tokens, sentence_embeddings
 from llmlab.tokens import Tokenizer
-from llmlab.training import shipped
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
 transformers = pytest.importorskip("transformers")
@@ -98,8 +98,8 @@ def close(ours, theirs):
 def test_a_mean_by_pencil_leaves_padding_out_whatever_stands_there():
     hidden = torch.tensor([[[1.0, 2], [3, 6], [float("nan"), 100]], [[5, 5], [7, 7], [9, 9]]])
     mask = torch.tensor([[True, True, False], [True, True, True]])
-    assert pooled(hidden, mask).tolist() == [[2, 4], [7, 7]]
-    assert pooled(hidden, mask, "cls").tolist() == [[1, 2], [5, 5]]
+    assert pool_tokens(hidden, mask).tolist() == [[2, 4], [7, 7]]
+    assert pool_tokens(hidden, mask, "cls").tolist() == [[1, 2], [5, 5]]
 
 
 # against transformers
@@ -110,14 +110,14 @@ def test_a_mean_by_pencil_leaves_padding_out_whatever_stands_there():
 @pytest.mark.parametrize("name", SHAPES)
 def test_equal_to_transformers(tmp_path, name, pooling, normalize):
     peer, folder = folder_of(tmp_path, name)
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     ours = sentence_embeddings(model, tokenizer, TEXTS, pooling, normalize, batch_size=4)
     close(ours, by_transformers(peer, TEXTS, pooling, normalize))
 
 
 def test_the_shipped_model_equals_transformers():
-    folder = shipped("stories-bert")
-    model, tokenizer = load(folder)
+    folder = shipped_path("stories-bert")
+    model, tokenizer = load_pretrained(folder)
     texts = [
         "The cat sat on the mat.",
         "Mia lost the red cup.",
@@ -132,7 +132,7 @@ def test_the_shipped_model_equals_transformers():
 
 
 def test_no_row_depends_on_its_neighbours_and_the_order_stays(tmp_path):
-    model, tokenizer = load(folder_of(tmp_path)[1])
+    model, tokenizer = load_pretrained(folder_of(tmp_path)[1])
     alone = torch.cat([sentence_embeddings(model, tokenizer, [text]) for text in TEXTS])
     for batch_size in (1, 2, 3, 6, 50):
         close(sentence_embeddings(model, tokenizer, TEXTS, batch_size=batch_size), alone)
@@ -140,7 +140,7 @@ def test_no_row_depends_on_its_neighbours_and_the_order_stays(tmp_path):
 
 
 def test_settings_of_the_tokenizer_and_dropout_change_nothing(tmp_path):
-    model, tokenizer = load(folder_of(tmp_path)[1])
+    model, tokenizer = load_pretrained(folder_of(tmp_path)[1])
     right = sentence_embeddings(model, tokenizer, TEXTS)
     tokenizer.enable_padding(length=40)
     tokenizer.enable_truncation(3)
@@ -162,7 +162,7 @@ def test_models_and_tokenizers_of_ours():
 
 
 def test_no_texts_give_no_rows(tmp_path):
-    model, tokenizer = load(folder_of(tmp_path)[1])
+    model, tokenizer = load_pretrained(folder_of(tmp_path)[1])
     assert sentence_embeddings(model, tokenizer, []).shape == (0, 32)
 
 
@@ -175,7 +175,7 @@ def test_no_texts_give_no_rows(tmp_path):
 def test_the_folder_decides_and_an_argument_goes_before(tmp_path, pooling, normalize, new):
     said = {"pooling_mode": pooling, "embedding_dimension": 32} if new else dict(mean=MEAN, cls=CLS)[pooling]
     peer, folder = folder_of(tmp_path, "Bert", said, normalize)
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     assert model.pooling == Pooling(pooling, normalize)
     close(sentence_embeddings(model, tokenizer, TEXTS), by_transformers(peer, TEXTS, pooling, normalize))
     close(
@@ -185,7 +185,7 @@ def test_the_folder_decides_and_an_argument_goes_before(tmp_path, pooling, norma
 
 
 def test_a_folder_that_says_nothing_is_pooled_by_the_mean(tmp_path):
-    model, tokenizer = load(folder_of(tmp_path)[1])
+    model, tokenizer = load_pretrained(folder_of(tmp_path)[1])
     assert model.pooling is None
     close(
         sentence_embeddings(model, tokenizer, TEXTS),
@@ -196,7 +196,7 @@ def test_a_folder_that_says_nothing_is_pooled_by_the_mean(tmp_path):
 def test_the_longest_text_and_lower_case_as_the_folder_says(tmp_path):
     about = {"max_seq_length": 6, "do_lower_case": True}
     peer, folder = folder_of(tmp_path, "Bert", MEAN, sentence_bert_config=about)
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     message = r"texts\[2\] has 37 tokens, expected at most 6: divide the text, or say truncate=True"
     with pytest.raises(ValueError, match=message):
         sentence_embeddings(model, tokenizer, TEXTS)
@@ -220,7 +220,7 @@ OTHERS = {
 @pytest.mark.parametrize("message", OTHERS)
 def test_another_pooling_loads_and_is_refused_by_name_unless_one_is_chosen(tmp_path, message):
     peer, folder = folder_of(tmp_path, "Bert", OTHERS[message])
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     with pytest.raises(ValueError, match=f"{message}.*choose pooling="):
         sentence_embeddings(model, tokenizer, TEXTS)
     close(sentence_embeddings(model, tokenizer, TEXTS, "mean"), by_transformers(peer, TEXTS, "mean", False))
@@ -257,7 +257,7 @@ def test_a_broken_file_is_named(tmp_path, file, text):
     folder = folder_of(tmp_path, "Bert", MEAN)[1]
     (folder / file).write_text(text)
     with pytest.raises(ValueError, match=file.rpartition("/")[2]):
-        load(folder)
+        load_pretrained(folder)
 
 
 def test_a_step_outside_of_the_folder_is_refused(tmp_path):
@@ -265,7 +265,7 @@ def test_a_step_outside_of_the_folder_is_refused(tmp_path):
     text = (folder / "modules.json").read_text()
     (folder / "modules.json").write_text(text.replace("1_Pooling", "../other"))
     with pytest.raises(ValueError, match="leads out of"):
-        load(folder)
+        load_pretrained(folder)
 
 
 # what is refused
@@ -283,7 +283,7 @@ def test_a_step_outside_of_the_folder_is_refused(tmp_path):
     ],
 )
 def test_bad_input_is_named(tmp_path, texts, more, message):
-    model, tokenizer = load(folder_of(tmp_path)[1])
+    model, tokenizer = load_pretrained(folder_of(tmp_path)[1])
     with pytest.raises(ValueError, match=message):
         sentence_embeddings(model, tokenizer, texts, **more)
 
@@ -315,9 +315,9 @@ def test_a_text_without_a_token_and_a_tokenizer_without_cls_are_named():
 
 
 def test_a_text_that_is_cut_keeps_the_tokens_around_it():
-    assert rows_of(words(), ["w5 w6 w7 w8"], 4, truncate=True) == [[2, 5, 6, 3]]
+    assert encode_texts(words(), ["w5 w6 w7 w8"], 4, truncate=True) == [[2, 5, 6, 3]]
     both = MaskTokenizer(Tokenizer.train("the cat sat on the mat " * 5, 270))
-    whole, [cut] = both.encode("the cat sat on"), rows_of(both, ["the cat sat on"], 4, truncate=True)
+    whole, [cut] = both.encode("the cat sat on"), encode_texts(both, ["the cat sat on"], 4, truncate=True)
     assert cut == [*whole[:3], both.sep]
     with pytest.raises(ValueError, match="2 tokens leave no room for text"):
-        rows_of(words(), ["w5 w6"], 2, truncate=True)
+        encode_texts(words(), ["w5 w6"], 2, truncate=True)

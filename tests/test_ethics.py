@@ -12,30 +12,30 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmlab import ethics
+from llmlab.checkpoints import shipped_path
 from llmlab.ethics import (
     HubTokenizer,
-    augmented,
     benjamini_hochberg,
-    counterfactual,
+    bias_view_data,
+    counterfactual_augmentation,
+    counterfactual_bias,
+    crows_pairs_score,
     exposure,
-    fill_in,
+    fill_sheet,
     holm,
-    margin,
-    marks,
-    preference,
-    questions,
-    read_pairs,
-    shared,
-    sure,
+    preference_margin,
+    read_sentence_pairs,
+    shared_tokens,
+    sheet_questions,
     text_logprobs,
     weat,
-    write_card,
+    with_interval,
+    write_sheet,
 )
 from llmlab.masked import MaskedLM, MaskTokenizer, gap_logprobs, pseudo_logprobs
 from llmlab.metrics import token_logprobs
-from llmlab.pretrained import load
+from llmlab.pretrained import load_pretrained
 from llmlab.tokens import Tokenizer
-from llmlab.training import shipped
 from llmlab.transformer import Config, Decoder
 
 TEMPLATES = ["{group} is a {word}.", "{group}是{word}。"]
@@ -76,18 +76,18 @@ def test_counterfactual_pencil():
         known = {"a likes x": -1, "a likes y": -3, "b likes x": -2, "b likes y": -2.5}
         return [known[t] for t in texts]
 
-    found = counterfactual(score, ["{group} likes {word}"], (["a"], ["b"]), (["x"], ["y"]))
+    found = counterfactual_bias(score, ["{group} likes {word}"], (["a"], ["b"]), (["x"], ["y"]))
     assert found == (-1 + 3) - (-2 + 2.5) == 1.5 and found.unit == "nats"
 
 
 @given(st.floats(-5, 5), st.floats(0, 20))
 def test_a_rare_name_changes_nothing_and_the_lean_is_found(strength, rare):
-    found = counterfactual(leaning(strength, rare), TEMPLATES, (A, B), (P, Q))
+    found = counterfactual_bias(leaning(strength, rare), TEMPLATES, (A, B), (P, Q))
     assert found == pytest.approx(strength, abs=1e-9)
-    assert counterfactual(leaning(strength, rare), TEMPLATES, (B, A), (P, Q)) == pytest.approx(
+    assert counterfactual_bias(leaning(strength, rare), TEMPLATES, (B, A), (P, Q)) == pytest.approx(
         -strength, abs=1e-9
     )
-    assert counterfactual(leaning(strength, rare), TEMPLATES, (A, B), (Q, P)) == pytest.approx(
+    assert counterfactual_bias(leaning(strength, rare), TEMPLATES, (A, B), (Q, P)) == pytest.approx(
         -strength, abs=1e-9
     )
 
@@ -99,15 +99,15 @@ def test_rows_are_pairs_and_units_hold_the_templates_together():
             for t in texts
         ]
 
-    found = counterfactual(score, TEMPLATES, (A, B), (P, Q))
+    found = counterfactual_bias(score, TEMPLATES, (A, B), (P, Q))
     assert found.rows[:, 0].tolist() == [3, 0, 0, 3, 0, 0] and found.units == [0, 1, 2, 0, 1, 2]
-    certain = sure(found)
+    certain = with_interval(found)
     assert certain.recipe["units"] == 3 and certain.points == [3, 0, 0] and float(certain) == 1
     assert certain.recipe["low"] == 0 and certain.recipe["high"] == 3
 
 
 def test_slots_may_stand_in_any_order():
-    found = counterfactual(leaning(2.0), ["A {word} is {group}."], (A, B), (P, Q))
+    found = counterfactual_bias(leaning(2.0), ["A {word} is {group}."], (A, B), (P, Q))
     assert found == pytest.approx(2)
 
 
@@ -143,7 +143,7 @@ def test_slots_may_stand_in_any_order():
 )
 def test_what_cannot_be_swapped(templates, groups, words, said):
     with pytest.raises(ValueError, match=said):
-        counterfactual(leaning(1.0), templates, groups, words)
+        counterfactual_bias(leaning(1.0), templates, groups, words)
 
 
 # --- how sure ---------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_what_cannot_be_swapped(templates, groups, words, said):
 def many(values):
     "A score whose pairs differ by these numbers."
     each = iter(values)
-    return counterfactual(
+    return counterfactual_bias(
         lambda texts: [v for _ in values for v in (next(each), 0)] + [0] * (2 * len(values)), ["{group}{word}"],
         ([f"a{i}" for i in range(len(values))], [f"b{i}" for i in range(len(values))]), (["x"], ["y"]),
     )  # fmt: skip
@@ -164,7 +164,7 @@ def test_p_is_that_of_all_signs():
         abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((1, -1), repeat=5)
     ]
     exact = np.mean(np.array(flips) >= sum(values) - 1e-9)
-    found = sure(many(values))
+    found = with_interval(many(values))
     assert found.recipe["p"] == pytest.approx(exact, abs=0.015) and exact == 4 / 32
     assert found.recipe["low"] < 1.9 < found.recipe["high"]
 
@@ -172,18 +172,20 @@ def test_p_is_that_of_all_signs():
 def test_no_difference_is_no_alarm_and_more_pairs_are_surer():
     few = [1.5, -0.5, 0.8, 0.2, 1.0, -0.2]
     lots = 16 * few
-    width = [found.recipe["high"] - found.recipe["low"] for found in map(sure, map(many, (few, lots)))]
-    assert width[1] < width[0] / 2 and sure(many(lots)).recipe["p"] < 0.001
-    assert sure(many([0.0, 0.0, 0.0])).recipe["p"] == 1
+    width = [
+        found.recipe["high"] - found.recipe["low"] for found in map(with_interval, map(many, (few, lots)))
+    ]
+    assert width[1] < width[0] / 2 and with_interval(many(lots)).recipe["p"] < 0.001
+    assert with_interval(many([0.0, 0.0, 0.0])).recipe["p"] == 1
 
 
 def test_a_control_inside_one_group_can_fail():
     "Halves of a group: 0 where all its people are treated alike, and not 0 where one half is favoured."
     alike = [f"Ada{i}" for i in range(8)]
     first, second = alike[:4], alike[4:]
-    assert counterfactual(leaning(3.0), TEMPLATES, (first, second), (P, Q)) == pytest.approx(0, abs=1e-9)
+    assert counterfactual_bias(leaning(3.0), TEMPLATES, (first, second), (P, Q)) == pytest.approx(0, abs=1e-9)
     other = [name.replace("Ada", "b") for name in second]
-    assert counterfactual(leaning(3.0), TEMPLATES, (first, other), (P, Q)) == pytest.approx(3.0)
+    assert counterfactual_bias(leaning(3.0), TEMPLATES, (first, other), (P, Q)) == pytest.approx(3.0)
 
 
 # --- many tests -------------------------------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ def test_the_interval_of_an_effect_holds_it():
     vectors = {f"x{i}": [1 + rng.normal(), rng.normal()] for i in range(12)} | {"a": [1, 0], "b": [0, 1]}
     vectors |= {f"y{i}": [rng.normal(), 1 + rng.normal()] for i in range(12)}
     found = weat(vectors, ([f"x{i}" for i in range(12)], [f"y{i}" for i in range(12)]), (["a"], ["b"]))
-    kept = ethics.interval(found)
+    kept = ethics.bootstrap_interval(found)
     assert kept.recipe["low"] < found < kept.recipe["high"] <= 2 and found.recipe["p"] < 0.05
 
 
@@ -315,8 +317,8 @@ def test_what_weat_refuses(targets, attributes, said):
 
 
 def test_shared_pencil():
-    assert shared([5, 1, 7], [5, 2, 3, 7]) == ([0, 2], [0, 3])
-    assert shared([1, 2], [3, 4]) == ([], []) and shared([1], [1]) == ([0], [0])
+    assert shared_tokens([5, 1, 7], [5, 2, 3, 7]) == ([0, 2], [0, 3])
+    assert shared_tokens([1, 2], [3, 4]) == ([], []) and shared_tokens([1], [1]) == ([0], [0])
 
 
 def test_the_margin_is_that_of_shared_tokens_alone():
@@ -327,19 +329,21 @@ def test_the_margin_is_that_of_shared_tokens_alone():
     assert len(a) == len(b) and len(same) == len(a) - 1
     apart = pseudo_logprobs(model, tokenizer, more) - pseudo_logprobs(model, tokenizer, less)
     wanted = apart[same].sum().item()
-    assert margin(model, tokenizer, more, less) == pytest.approx(wanted, abs=1e-5)
-    assert margin(model, tokenizer, less, more) == pytest.approx(-wanted, abs=1e-5)
+    assert preference_margin(model, tokenizer, more, less) == pytest.approx(wanted, abs=1e-5)
+    assert preference_margin(model, tokenizer, less, more) == pytest.approx(-wanted, abs=1e-5)
     assert wanted != pytest.approx(apart.sum().item()), "the names' own probability must not count"
 
 
 def test_shares_and_turned_pairs():
     model, tokenizer = bert()
     pairs = [(f"{a} is a {w}.", f"{b} is a {w}.") for w in P + Q for a, b in zip(A, B, strict=True)]
-    found, turned = (preference(model, tokenizer, some) for some in (pairs, [pair[::-1] for pair in pairs]))
+    found, turned = (
+        crows_pairs_score(model, tokenizer, some) for some in (pairs, [pair[::-1] for pair in pairs])
+    )
     assert found + turned == pytest.approx(1)
     assert found.recipe["margin"] == pytest.approx(-turned.recipe["margin"], abs=1e-5)
     assert found.recipe["p"] == turned.recipe["p"] and found.recipe["pairs"] == 12
-    margins = [margin(model, tokenizer, *pair) for pair in pairs]
+    margins = [preference_margin(model, tokenizer, *pair) for pair in pairs]
     assert found == np.mean(np.array(margins) > 0)
 
 
@@ -353,13 +357,13 @@ def test_shares_and_turned_pairs():
 )
 def test_what_is_no_pair(pairs, said):
     with pytest.raises(ValueError, match=said):
-        preference(*bert(), pairs)
+        crows_pairs_score(*bert(), pairs)
 
 
 def test_the_readers_own_table(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(",sent_more,sent_less,bias_type\n0,a b,a c,work\n1,“是”,不,home\n2,d,e,work\n", "utf-8")
-    assert read_pairs(path) == {"work": [("a b", "a c"), ("d", "e")], "home": [("“是”", "不")]}
+    assert read_sentence_pairs(path) == {"work": [("a b", "a c"), ("d", "e")], "home": [("“是”", "不")]}
 
 
 @pytest.mark.parametrize(
@@ -380,11 +384,11 @@ def test_a_table_that_lacks_something(tmp_path, text, said):
     path = tmp_path / "mine.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=said):
-        read_pairs(path)
+        read_sentence_pairs(path)
 
 
 def test_a_tokenizer_of_the_hub_gives_the_same_numbers_as_its_library():
-    model, inner = load(shipped("stories-bert"))
+    model, inner = load_pretrained(shipped_path("stories-bert"))
     tokenizer, text = HubTokenizer(inner), "Tom went to the park with a cat."
     ids = inner.encode(text).ids
     wanted = []
@@ -434,27 +438,34 @@ def test_texts_of_any_length_score_as_alone(batch_size):
 
 
 def test_twins_pencil():
-    assert augmented(["Ada met Jon.", "It rains.", "阿甲是厨师。"], ["Ada", "Bea", "阿甲"], ["Ida", "Jon", "阿戊"]) == [
+    assert counterfactual_augmentation(["Ada met Jon.", "It rains.", "阿甲是厨师。"], ["Ada", "Bea", "阿甲"], ["Ida", "Jon", "阿戊"]) == [
         "Ada met Jon.", "Ida met Bea.", "It rains.", "阿甲是厨师。", "阿戊是厨师。"]  # fmt: skip
-    assert augmented(["Adas, McAda"], ["Ada"], ["Ida"]) == ["Adas, McAda"], "whole words alone"
-    assert augmented(["Annähern, Ann\u0308"], ["Ann"], ["Ida"]) == ["Annähern, Ann\u0308"]
-    assert augmented(["Ann_1 हिन्दी"], ["Ann", "हिन्द"], ["Ida", "देव"]) == ["Ann_1 हिन्दी"]
-    assert augmented(["阿甲"], ["阿", "阿甲"], ["小", "小乙"]) == ["阿甲", "小乙"], "the longest first"
-    assert augmented(["Anna, Ann"], ["Ann", "Anna"], ["Bo", "Bob"]) == ["Anna, Ann", "Bob, Bo"]
+    assert counterfactual_augmentation(["Adas, McAda"], ["Ada"], ["Ida"]) == ["Adas, McAda"], (
+        "whole words alone"
+    )
+    assert counterfactual_augmentation(["Annähern, Ann\u0308"], ["Ann"], ["Ida"]) == ["Annähern, Ann\u0308"]
+    assert counterfactual_augmentation(["Ann_1 हिन्दी"], ["Ann", "हिन्द"], ["Ida", "देव"]) == ["Ann_1 हिन्दी"]
+    assert counterfactual_augmentation(["阿甲"], ["阿", "阿甲"], ["小", "小乙"]) == ["阿甲", "小乙"], (
+        "the longest first"
+    )
+    assert counterfactual_augmentation(["Anna, Ann"], ["Ann", "Anna"], ["Bo", "Bob"]) == [
+        "Anna, Ann",
+        "Bob, Bo",
+    ]
 
 
 @given(st.lists(st.sampled_from([f"{n} is a {w}." for n in A + B for w in P]), max_size=8))
 def test_after_augmentation_the_groups_are_counted_alike(texts):
-    found = augmented(texts, A, B)
+    found = counterfactual_augmentation(texts, A, B)
     swap = dict(zip(A + B, B + A, strict=True))
     assert sorted(found) == sorted(f"{swap[t[:3]]}{t[3:]}" for t in found) and len(found) == 2 * len(texts)
 
 
 def test_groups_that_cannot_be_swapped():
     with pytest.raises(ValueError, match="groups of 3 and 1"):
-        augmented(["a"], A, B[:1])
+        counterfactual_augmentation(["a"], A, B[:1])
     with pytest.raises(ValueError, match="Ada on both sides"):
-        augmented(["a"], ["Ada"], ["Ada"])
+        counterfactual_augmentation(["a"], ["Ada"], ["Ada"])
 
 
 # --- exposure ---------------------------------------------------------------------------------------------------------
@@ -490,18 +501,18 @@ def test_what_has_no_exposure(logprobs, secret):
 
 
 def test_sheets_have_the_sections_of_their_papers():
-    assert list(questions("datasheet")) == [
+    assert list(sheet_questions("datasheet")) == [
         "Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance"]  # fmt: skip
-    assert list(questions("model card")) == [
+    assert list(sheet_questions("model card")) == [
         "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data",
         "Quantitative analyses", "Ethical considerations", "Caveats and recommendations"]  # fmt: skip
     with pytest.raises(ValueError, match="no sheet 'sheet': take one of datasheet, model card"):
-        questions("sheet")
+        sheet_questions("sheet")
 
 
 def test_a_sheet_keeps_answers_and_shows_gaps():
     asked = {"Uses": ["For what?", "For what not?"], "Data": ["Whose?"]}
-    text = fill_in("Mine", asked, {"For what?": " Tests. ", "Whose?": " "})
+    text = fill_sheet("Mine", asked, {"For what?": " Tests. ", "Whose?": " "})
     assert text == (
         "# Mine\n\n## Uses\n\n**For what?** Tests.\n\n**For what not?** to fill in\n\n"
         "## Data\n\n**Whose?** to fill in\n\n1 of 3 questions answered.\n"
@@ -509,16 +520,16 @@ def test_a_sheet_keeps_answers_and_shows_gaps():
     with pytest.raises(
         ValueError, match="no question 'For whom' on this sheet; the nearest is 'For what\\?'"
     ):
-        fill_in("Mine", {"Uses": ["For what?"]}, {"For whom": "x"})
+        fill_sheet("Mine", {"Uses": ["For what?"]}, {"For whom": "x"})
 
 
 def test_a_file_is_never_lost_in_silence(tmp_path):
     path = tmp_path / "card.md"
-    assert write_card(path, "一") == path and path.read_text("utf-8") == "一"
+    assert write_sheet(path, "一") == path and path.read_text("utf-8") == "一"
     with pytest.raises(ValueError, match="card.md exists already and may hold answers: choose another name"):
-        write_card(path, "two")
+        write_sheet(path, "two")
     assert path.read_text("utf-8") == "一"
-    write_card(str(path), "two", overwrite=True)
+    write_sheet(str(path), "two", overwrite=True)
     assert path.read_text("utf-8") == "two"
 
 
@@ -534,8 +545,8 @@ def test_the_questions_are_listed_with_their_fingerprint():
 
 def test_marks_correct_p_within_each_model():
     values = {"x": [1.0, 1.1, 1.2], "y": [0.1, -0.1, 0.2]}
-    table = {m: {w: sure(many(v)) for w, v in values.items()} for m in ("one", "two")}
-    found = marks(table)
+    table = {m: {w: with_interval(many(v)) for w, v in values.items()} for m in ("one", "two")}
+    found = bias_view_data(table)
     plain = [table["one"][w].recipe["p"] for w in ("x", "y")]
     assert [found["one"][w]["p"] for w in ("x", "y")] == pytest.approx(holm(plain).tolist())
     assert found["two"]["x"]["points"] == pytest.approx(values["x"]) and found["two"]["x"][
@@ -546,4 +557,4 @@ def test_marks_correct_p_within_each_model():
 
 def test_marks_need_intervals():
     with pytest.raises(ValueError, match=r"x has no interval or no p: pass what sure\(...\) gives"):
-        marks({"one": {"x": many([1.0, 2.0])}})
+        bias_view_data({"one": {"x": many([1.0, 2.0])}})

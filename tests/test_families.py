@@ -9,10 +9,10 @@ import tokenizers
 import torch
 from torch import nn
 
-from llmlab.families import TargetIds, activation_of, framed, read_ids, write_targets
+from llmlab.families import TargetIds, activation_name, forced_ids_processor, read_ids, write_targets
 from llmlab.generation import Sampling
-from llmlab.pretrained import export, load, read_config
-from llmlab.training import own_tensors
+from llmlab.pretrained import load_pretrained, read_config, save_pretrained
+from llmlab.storage import own_tensors
 from llmlab.transformer import EncoderDecoder
 
 transformers = pytest.importorskip("transformers")
@@ -134,7 +134,7 @@ def close(ours, theirs):
 @pytest.mark.parametrize("lengths", [[1], [17], [40], [17, 17, 17], [17, 5, 1], [40, 23]], ids=str)
 def test_encoder_states_and_logits_equal(saved, name, lengths):
     peer, folder = saved(name)
-    model, _ = load(folder)
+    model, _ = load_pretrained(folder)
     (source, real), target = padded(lengths), ids(len(lengths), 9, seed=2)
     with torch.no_grad():
         theirs = peer(input_ids=source, attention_mask=real.long(), decoder_input_ids=target)
@@ -149,13 +149,13 @@ def test_left_padding_of_t5(saved):
     source, real = source.flip(1), real.flip(1)
     with torch.no_grad():
         theirs = peer.encoder(input_ids=source, attention_mask=real.long()).last_hidden_state
-        close(load(folder)[0].encoder(source, real)[real], theirs[real])
+        close(load_pretrained(folder)[0].encoder(source, real)[real], theirs[real])
 
 
 @one_each
 def test_gradients_of_the_shared_table_equal(saved, name):
     peer, folder = saved(name)
-    model, _ = load(folder)
+    model, _ = load_pretrained(folder)
     (source, real), target = padded([9, 4]), ids(2, 6, seed=2)
     weights = torch.randn(2, 6, 61, generator=torch.Generator().manual_seed(3))
     peer.zero_grad()
@@ -177,7 +177,7 @@ def test_gradients_of_the_shared_table_equal(saved, name):
 @every
 def test_every_tensor_of_the_file_has_its_place(saved, name):
     peer, folder = saved(name)
-    model, _ = load(folder)
+    model, _ = load_pretrained(folder)
     stored = safetensors.torch.load_file(folder / "model.safetensors")
     unread = 2 * 2 * 32 if name.startswith("bart") else 0  # rows 0 and 1 of BART's positions
     assert (
@@ -187,7 +187,7 @@ def test_every_tensor_of_the_file_has_its_place(saved, name):
 
 
 def test_other_number_formats(saved):
-    model, _ = load(saved("marian")[1], dtype=torch.bfloat16)
+    model, _ = load_pretrained(saved("marian")[1], dtype=torch.bfloat16)
     assert model.decoder.head_bias.dtype == model.encoder.embed.waves.dtype == torch.bfloat16
     assert not model.training and model.family == "marian"
 
@@ -211,7 +211,7 @@ def same_texts(peer, model, lengths, n):
 @every
 def test_greedy_texts_equal(saved, name):
     peer, folder = saved(name)
-    model, _ = load(folder)
+    model, _ = load_pretrained(folder)
     texts = same_texts(peer, model, [17, 5, 1, 30], 12)
     assert len({i for text in texts for i in text}) > 6 and len({*map(tuple, texts)}) > 2
 
@@ -219,14 +219,14 @@ def test_greedy_texts_equal(saved, name):
 @one_each
 def test_forced_and_forbidden_ids(saved, name, tmp_path):
     peer = peer_of(name)
-    model, _ = load(save(peer, tmp_path))
+    model, _ = load_pretrained(save(peer, tmp_path))
     usual = same_texts(peer, model, [9, 4], 6)
     facts = dict(
         forced_bos_token_id=7, forced_eos_token_id=11, bad_words_ids=[[usual[0][1]]], eos_token_id=[11, 12]
     )
     edit(tmp_path, "generation_config.json", **facts)
     peer.generation_config = transformers.GenerationConfig.from_pretrained(tmp_path)
-    model, _ = load(tmp_path)
+    model, _ = load_pretrained(tmp_path)
     texts = same_texts(peer, model, [9, 4], 6)
     assert all(text[0] == 7 and usual[0][1] not in text for text in texts)
     assert all(text[-1] in (11, 12) for text in texts)
@@ -235,41 +235,41 @@ def test_forced_and_forbidden_ids(saved, name, tmp_path):
 @one_each
 def test_a_text_ends_at_any_of_its_stops(saved, name, tmp_path):
     peer = peer_of(name)
-    usual = same_texts(peer, load(save(peer, tmp_path))[0], [9, 4], 8)
+    usual = same_texts(peer, load_pretrained(save(peer, tmp_path))[0], [9, 4], 8)
     stops = [usual[0][4], usual[1][2]]
     edit(tmp_path, "generation_config.json", eos_token_id=stops)
     peer.generation_config = transformers.GenerationConfig.from_pretrained(tmp_path)
-    one, other = same_texts(peer, load(tmp_path)[0], [9, 4], 8)
+    one, other = same_texts(peer, load_pretrained(tmp_path)[0], [9, 4], 8)
     assert len(one) <= 5 and len(other) <= 3 and {one[-1], other[-1]} <= {*stops}
 
 
 def test_a_text_ends_where_the_context_does(saved):
-    model, _ = load(saved("marian")[1])
+    model, _ = load_pretrained(saved("marian")[1])
     (text,) = write_targets(model, [[5, 6]], 1000)
     assert len(text) <= 39 and text[-1] == 0
 
 
 def test_a_model_that_does_not_say_how_it_begins(saved):
-    model, _ = load(saved("bart")[1])
+    model, _ = load_pretrained(saved("bart")[1])
     del model.target_ids
     with pytest.raises(ValueError, match="does not say which id its decoder reads first"):
         write_targets(model, [[5]], 3)
 
 
 def test_framed_pencil():
-    frame = framed(TargetIds(0, stop=(2,), first=4, last=(2,), never=(3,)), 3)
+    frame = forced_ids_processor(TargetIds(0, stop=(2,), first=4, last=(2,), never=(3,)), 3)
     logits = torch.tensor([[0.0, 1.0, 2.0, 9.0, 1.0]])
     picks = [int(frame(torch.zeros(1, t, dtype=torch.long), logits).argmax()) for t in (1, 2, 3)]
     assert picks == [4, 2, 2] and logits[0, 3] == 9
 
 
 def test_target_ids_of_a_folder(folder):
-    assert load(folder("bart"))[0].target_ids == TargetIds(start=2, stop=(2,), last=(2,))
-    assert load(folder("t5"))[0].target_ids == TargetIds(start=0, stop=(1,))
+    assert load_pretrained(folder("bart"))[0].target_ids == TargetIds(start=2, stop=(2,), last=(2,))
+    assert load_pretrained(folder("t5"))[0].target_ids == TargetIds(start=0, stop=(1,))
     marian = folder("marian")
     (marian / "generation_config.json").unlink()
     edit(marian, bad_words_ids=[[60]])  # where files before transformers 5 have it
-    assert load(marian)[0].target_ids == TargetIds(start=60, stop=(0,), last=(0,), never=(60,))
+    assert load_pretrained(marian)[0].target_ids == TargetIds(start=60, stop=(0,), last=(0,), never=(60,))
 
 
 @pytest.mark.parametrize("value", [61, -1, True, 1.5, "2", [[1, 2]], {"a": 1}])
@@ -277,7 +277,7 @@ def test_ids_outside_the_vocabulary_are_refused(folder, value, tmp_path):
     t5 = folder("t5")
     edit(t5, "generation_config.json", eos_token_id=value)
     with pytest.raises(ValueError, match="eos_token_id=.*expected single ids from 0 to 60"):
-        load(t5)
+        load_pretrained(t5)
     assert read_ids(tmp_path, "x", [[3], 4], 61) == (3, 4) and read_ids(tmp_path, "x", None, 61) == ()
 
 
@@ -296,7 +296,7 @@ def test_a_file_may_store_the_shared_table_several_times(folder):
         ),
     ):
         restore(where, lambda x, base=base, twins=twins: x.update({name: x[base].clone() for name in twins}))
-        assert load(where)[0].cfg.tied
+        assert load_pretrained(where)[0].cfg.tied
 
 
 @pytest.mark.parametrize("name", ["model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"])
@@ -306,13 +306,13 @@ def test_tables_that_differ_are_refused(folder, name):
     with pytest.raises(
         ValueError, match=f"{name}.weight and model.shared.weight .* stored with other numbers"
     ):
-        load(marian)
+        load_pretrained(marian)
 
 
 def test_a_file_without_the_constants(folder):
     bart = folder("bart")
     restore(bart, lambda x: x.pop("final_logits_bias"))
-    model, _ = load(bart)
+    model, _ = load_pretrained(bart)
     assert not model.cfg.head_bias
     peer = transformers.BartForConditionalGeneration.from_pretrained(bart)
     with torch.no_grad():
@@ -322,7 +322,7 @@ def test_a_file_without_the_constants(folder):
 def test_bart_without_its_head(saved, tmp_path):
     "As facebook/bart-base is stored: names without `model.`, no constants."
     peer = saved("bart")[0]
-    model, _ = load(save(peer.model, tmp_path))
+    model, _ = load_pretrained(save(peer.model, tmp_path))
     with torch.no_grad():
         theirs = peer(input_ids=ids(1, 8), decoder_input_ids=ids(1, 5)).logits - peer.final_logits_bias
         close(model(ids(1, 8), ids(1, 5)), theirs)
@@ -341,14 +341,14 @@ def test_a_t5_start_is_its_padding_where_nothing_is_said(folder):
     t5 = folder("t5")
     (t5 / "generation_config.json").unlink()
     edit(t5, decoder_start_token_id="drop")
-    assert load(t5)[0].target_ids.start == 0
+    assert load_pretrained(t5)[0].target_ids.start == 0
 
 
 def test_old_t5_files_hold_one_table_that_nothing_uses(folder):
     t5 = folder("t5")
     name = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
     restore(t5, lambda x: x.update({name: torch.zeros(8, 4)}))
-    load(t5)
+    load_pretrained(t5)
 
 
 # what is refused, by name
@@ -359,7 +359,7 @@ def test_other_families_are_refused_by_name(folder, family):
     bart = folder("bart")
     edit(bart, model_type=family)
     with pytest.raises(ValueError, match=f"model_type='{family}': llmlab knows .*bart, marian, t5"):
-        load(bart)
+        load_pretrained(bart)
 
 
 REFUSED = {
@@ -381,7 +381,7 @@ def test_settings_that_ours_do_not_have(folder, family, name):
     where = folder(family)
     edit(where, **{name: REFUSED[family][name]})
     with pytest.raises(ValueError, match=f"{name}=.*use transformers"):
-        load(where)
+        load_pretrained(where)
 
 
 @pytest.mark.parametrize("value", [0, -1, 10**9, 1.5, "2"])
@@ -390,14 +390,14 @@ def test_a_decoder_of_no_size(folder, family, name, value):
     where = folder(family)
     edit(where, **{name: value})
     with pytest.raises(ValueError, match=r"config\.json"):
-        load(where)
+        load_pretrained(where)
 
 
 def test_a_decoder_has_no_more_layers_than_there_are_tensors_for(folder):
     bart = folder("bart")
     edit(bart, decoder_layers=1000)
     with pytest.raises(ValueError, match="decoder_layers=1,000, which needs 4,000 tensors"):
-        load(bart)
+        load_pretrained(bart)
 
 
 def test_other_heads_are_refused(saved, tmp_path):
@@ -405,20 +405,20 @@ def test_other_heads_are_refused(saved, tmp_path):
     transformers.BartForSequenceClassification(transformers.BartConfig(**BART)).save_pretrained(tmp_path)
     shutil.copy(saved("bart")[1] / "tokenizer.json", tmp_path)
     with pytest.raises(ValueError, match=r"unexpected: classification_head"):
-        load(tmp_path)
+        load_pretrained(tmp_path)
 
 
 def test_an_encoder_decoder_is_read_only(saved, tmp_path):
-    model, _ = load(saved("bart")[1])
+    model, _ = load_pretrained(saved("bart")[1])
     assert type(model) is EncoderDecoder
     with pytest.raises(ValueError, match="EncoderDecoder as any family: export knows"):
-        export(model, tmp_path / "out")
+        save_pretrained(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_activation_that_is_no_text(tmp_path):
     with pytest.raises(ValueError, match="activation_function=\\['gelu'\\]"):
-        activation_of(
+        activation_name(
             tmp_path, "activation_function", {"activation_function": ["gelu"]}, "gelu", {"gelu": "gelu"}
         )
 
@@ -427,4 +427,4 @@ def test_a_table_of_waves_that_takes_all_memory_is_refused(folder):
     marian = folder("marian")
     edit(marian, max_position_embeddings=10**12)
     with pytest.raises(ValueError, match=r"context=.*a table of .* numbers that is not stored"):
-        load(marian)
+        load_pretrained(marian)

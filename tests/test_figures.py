@@ -454,9 +454,9 @@ def test_patches_answer(page, home):
 
 
 def test_cost_answers(page, home):
-    from llmlab.cost import calculator
+    from llmlab.cost import calculator_data
 
-    page.goto(home(panels.cost_view(**calculator())))
+    page.goto(home(panels.cost_view(**calculator_data())))
     assert say(page).startswith("GPT-2 small on 10 billion tokens (80 a parameter)")
     page.get_by_label("model", exact=True).select_option("Llama 3.1 8B")
     page.get_by_role("slider", name="training tokens").press("ArrowRight")

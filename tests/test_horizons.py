@@ -12,34 +12,34 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import horizons
 from llmlab.attention import record
-from llmlab.cost import facts, forward_flops
+from llmlab.cost import forward_flops, published_quantities
 from llmlab.devices import flops_per_token
 from llmlab.generation import Sampling
 from llmlab.horizons import (
+    CAPTION_WORDS,
     COLOURS,
-    HELD_OUT,
-    SIDE,
-    WORDS,
+    HELD_OUT_COMBINATIONS,
+    IMAGE_SIDE,
     Captioner,
-    Mixture,
+    MixtureOfExperts,
     PatchEncoder,
-    balance_loss,
-    caption,
     caption_ids,
-    load,
-    majority,
-    mixed,
+    caption_text,
+    estimate_training,
+    expert_load,
+    generate_pictures,
+    image_patches,
+    load_balancing_loss,
+    majority_vote,
     mixture_flops,
     mixture_parameters,
-    patches,
     patches_view,
-    pictures,
-    plan,
-    read,
     route,
+    with_experts,
+    write_captions,
 )
 from llmlab.training import Recipe, fit
-from llmlab.transformer import Config, Decoder, Encoder, n_params
+from llmlab.transformer import Config, Decoder, Encoder, count_parameters
 
 CFG = Config(vocab_size=40, context=16, layers=2, heads=2, d_model=16, d_ff=24)
 SHAPES = [(1, 1), (4, 1), (4, 2), (5, 3), (3, 3)]
@@ -48,12 +48,12 @@ KINDS = [dict(), dict(feed_forward="swiglu", norm="rms", bias=False)]
 
 def mixture(experts, top_k, **change):
     torch.manual_seed(0)
-    return Mixture(replace(CFG, **change), experts, top_k)
+    return MixtureOfExperts(replace(CFG, **change), experts, top_k)
 
 
 def decoder(experts=4, top_k=2, **change):
     torch.manual_seed(0)
-    return mixed(Decoder(replace(CFG, **change)), experts, top_k)
+    return with_experts(Decoder(replace(CFG, **change)), experts, top_k)
 
 
 def ids(b=3, t=9, seed=0):
@@ -105,7 +105,7 @@ def test_mixtral_gives_the_same_from_the_same_weights():
         torch.testing.assert_close(ours(x), theirs(x))
         # theirs adds the shares of the top_k choices up, ours are shares of all choices
         reference = load_balancing_loss_func((ours.router(x.flatten(0, 1)),), 6, 2) / 2
-        torch.testing.assert_close(balance_loss(ours), reference)
+        torch.testing.assert_close(load_balancing_loss(ours), reference)
 
 
 def test_gates_sum_to_one_or_are_p_itself():
@@ -134,10 +134,10 @@ def test_no_token_is_dropped_and_none_depends_on_the_others():
 
 def test_every_assembly_takes_experts_and_keeps_its_block():
     torch.manual_seed(0)
-    model = mixed(Encoder(replace(CFG, dropout=0.1)), 4, 2)
-    assert all(type(b).__name__ == "Block" and isinstance(b.mlp, Mixture) for b in model.blocks)
+    model = with_experts(Encoder(replace(CFG, dropout=0.1)), 4, 2)
+    assert all(type(b).__name__ == "Block" and isinstance(b.mlp, MixtureOfExperts) for b in model.blocks)
     assert model.blocks[0].mlp.experts[0].down.in_features == 12 and model(ids()).shape == (3, 9, 16)
-    assert mixed(Encoder(CFG), 4, 2, d_ff=7).blocks[1].mlp.experts[3].down.in_features == 7
+    assert with_experts(Encoder(CFG), 4, 2, d_ff=7).blocks[1].mlp.experts[3].down.in_features == 7
 
 
 def test_all_weights_start_as_in_chapter_5():
@@ -158,7 +158,7 @@ def test_in_half_precision_the_router_still_decides_in_full():
 
 
 def test_the_experts_go_where_the_model_is():
-    assert {p.device.type for p in mixed(Decoder(CFG).to("meta"), 4, 2).parameters()} == {"meta"}
+    assert {p.device.type for p in with_experts(Decoder(CFG).to("meta"), 4, 2).parameters()} == {"meta"}
 
 
 # --- balance ----------------------------------------------------------------------------------------------------------
@@ -173,21 +173,25 @@ def pretend(probs, chosen):
 def test_an_even_mixture_has_a_loss_of_one_and_a_collapsed_one_of_all_experts():
     even = pretend(torch.full((8, 4), 0.25), torch.arange(4).repeat(2)[:, None])
     one = pretend(F.one_hot(torch.zeros(8, dtype=torch.long), 4).float(), torch.zeros(8, 1, dtype=torch.long))
-    assert balance_loss(even).item() == pytest.approx(1) and balance_loss(one).item() == pytest.approx(4)
-    assert load(one).tolist() == [1, 0, 0, 0]
+    assert load_balancing_loss(even).item() == pytest.approx(1) and load_balancing_loss(
+        one
+    ).item() == pytest.approx(4)
+    assert expert_load(one).tolist() == [1, 0, 0, 0]
 
 
 def test_equation_4_on_paper():
     "Two experts, three tokens: f = (2/3, 1/3), P = (0.6, 0.4), so 2 · (0.4 + 0.4/3)."
     p = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])
-    assert balance_loss(pretend(p, p.argmax(-1, keepdim=True))).item() == pytest.approx(2 * (0.4 + 0.4 / 3))
+    assert load_balancing_loss(pretend(p, p.argmax(-1, keepdim=True))).item() == pytest.approx(
+        2 * (0.4 + 0.4 / 3)
+    )
 
 
 def test_the_loss_of_a_model_is_the_mean_of_its_layers():
     model = decoder()
     model(ids())
-    each = [balance_loss(block.mlp) for block in model.blocks]
-    assert balance_loss(model).item() == pytest.approx((sum(each) / 2).item()) and each[0] != each[1]
+    each = [load_balancing_loss(block.mlp) for block in model.blocks]
+    assert load_balancing_loss(model).item() == pytest.approx((sum(each) / 2).item()) and each[0] != each[1]
 
 
 def test_balance_is_what_the_balance_loss_brings():
@@ -198,12 +202,12 @@ def test_balance_is_what_the_balance_loss_brings():
 
         def loss(model, x):
             plain = F.cross_entropy(model(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten())
-            return plain + alpha * balance_loss(model)
+            return plain + alpha * load_balancing_loss(model)
 
         fit(model, lambda step: facts, loss, Recipe(steps=60, lr=5e-3))
         with torch.no_grad():
             model(facts)
-        return load(model.blocks[0].mlp).max().item()
+        return expert_load(model.blocks[0].mlp).max().item()
 
     without, with_it = busiest(0.0), busiest(0.1)
     assert without > 0.3 > 0.25 > with_it
@@ -215,18 +219,20 @@ def test_balance_is_what_the_balance_loss_brings():
 @pytest.mark.parametrize("change", KINDS)
 @pytest.mark.parametrize("experts, top_k", SHAPES)
 def test_parameters_are_those_of_the_model(experts, top_k, change):
-    model = mixed(Decoder(replace(CFG, **change)), experts, top_k, d_ff=24)
+    model = with_experts(Decoder(replace(CFG, **change)), experts, top_k, d_ff=24)
     everything, active = mixture_parameters(replace(CFG, **change), experts, top_k)
-    assert everything == n_params(model)
+    assert everything == count_parameters(model)
     unused = experts - top_k
-    assert active == n_params(model) - unused * sum(n_params(block.mlp.experts[0]) for block in model.blocks)
+    assert active == count_parameters(model) - unused * sum(
+        count_parameters(block.mlp.experts[0]) for block in model.blocks
+    )
 
 
 @pytest.mark.parametrize("change", KINDS)
 @pytest.mark.parametrize("experts, top_k", SHAPES)
 def test_flops_are_those_that_pytorch_counts(experts, top_k, change):
     cfg = replace(CFG, **change)
-    model = mixed(Decoder(cfg), experts, top_k, d_ff=24)
+    model = with_experts(Decoder(cfg), experts, top_k, d_ff=24)
     with record(model), FlopCounterMode(display=False) as counter:  # a fused kernel on a CPU is not counted
         model(ids(1, 9))
     assert counter.get_total_flops() == sum(mixture_flops(cfg, experts, top_k, 9).values())
@@ -249,7 +255,7 @@ def test_a_trillion_as_published():
 
 
 def test_a_plan_by_hand_and_beside_a_published_run():
-    found = plan(2e12, 1e9, 1e12, utilisation=(0.25, 0.5))
+    found = estimate_training(2e12, 1e9, 1e12, utilisation=(0.25, 0.5))
     hours = 6e21 / 989e12 / 3600
     assert found["FLOPs"] == (6e21, 6e21) and found["GPU-hours"] == pytest.approx((hours / 0.5, hours / 0.25))
     assert found["GPUs to hold it"][0] == -(-32e12 // (0.9 * 80e9))
@@ -257,9 +263,9 @@ def test_a_plan_by_hand_and_beside_a_published_run():
     assert found["GWh"] == pytest.approx((hours / 0.5 * 0.7 * 1.1e-6, hours / 0.25 * 0.7 * 1.58e-6))
     assert found["t CO2"][0] == pytest.approx(hours / 0.5 * 0.7 * 1.1 * 0.481e-3)
     assert found["days on 16,384"][0] == pytest.approx(hours / 0.5 / 24 / 16_384)
-    llama = facts("run")["Llama 3.1 405B"]
+    llama = published_quantities("run")["Llama 3.1 405B"]
     n, tokens, took = (llama[key].low for key in ("parameters", "tokens", "hours"))
-    low, high = plan(n, n, tokens)["GPU-hours"]
+    low, high = estimate_training(n, n, tokens)["GPU-hours"]
     assert low < high < took < 1.3 * high, "the published hours hold more than the run alone"
 
 
@@ -270,7 +276,7 @@ def test_patches_are_those_of_a_convolution():
     x, side = torch.randn(2, 12, 8, 3), 4
     conv = nn.Conv2d(3, 5, side, stride=side)
     linear = conv.weight.permute(0, 2, 3, 1).flatten(1)
-    ours = patches(x, side) @ linear.T + conv.bias
+    ours = image_patches(x, side) @ linear.T + conv.bias
     torch.testing.assert_close(
         ours, conv(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5
     )
@@ -278,16 +284,16 @@ def test_patches_are_those_of_a_convolution():
 
 def test_patches_stand_row_by_row():
     x = torch.arange(16).view(1, 4, 4, 1).float()
-    assert patches(x, 2)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    assert image_patches(x, 2)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
 
 
 @pytest.mark.parametrize("held_out", [False, True])
 def test_a_caption_says_what_the_pixels_show(held_out):
-    images, said = pictures(120, held_out, seed=3)
+    images, said = generate_pictures(120, held_out, seed=3)
     for image, row in zip(images, said.tolist(), strict=True):
-        first, second, place = re.fullmatch(r"a (\w+) \w+ (left of|above) a (\w+) \w+", read(row)).group(
-            1, 3, 2
-        )
+        first, second, place = re.fullmatch(
+            r"a (\w+) \w+ (left of|above) a (\w+) \w+", caption_text(row)
+        ).group(1, 3, 2)
         if first == second:
             continue
         near = [(image - torch.tensor(COLOURS[c])).abs().amax(-1) < 1e-6 for c in (first, second)]
@@ -298,14 +304,18 @@ def test_a_caption_says_what_the_pixels_show(held_out):
 
 def test_shapes_have_their_areas():
     "Radius 4: a circle of 16π, a square of side 7.2, a triangle of half of 8 · 8."
-    blank, middle = torch.zeros(3, SIDE, SIDE, 3), torch.full((3, 2), 12.0)
-    areas = (horizons.paint(blank, torch.arange(3), middle, torch.full((3,), 4.0))[..., 0] > 0).sum((1, 2))
+    blank, middle = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE, 3), torch.full((3, 2), 12.0)
+    areas = (horizons.draw_objects(blank, torch.arange(3), middle, torch.full((3,), 4.0))[..., 0] > 0).sum(
+        (1, 2)
+    )
     assert areas.tolist() == pytest.approx([50, 52, 32], abs=13) and areas[2] < 0.8 * areas[0] < areas[1]
 
 
 def test_shapes_stand_where_they_were_put_and_a_triangle_on_its_base():
-    blank, at = torch.zeros(3, SIDE, SIDE, 3), torch.tensor([[10.0, 14.0]] * 3)
-    circle, square, triangle = horizons.paint(blank, torch.arange(3), at, torch.full((3,), 4.0))[..., 0] > 0
+    blank, at = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE, 3), torch.tensor([[10.0, 14.0]] * 3)
+    circle, square, triangle = (
+        horizons.draw_objects(blank, torch.arange(3), at, torch.full((3,), 4.0))[..., 0] > 0
+    )
     for inside in (circle, square):
         (top, left), (bottom, right) = inside.nonzero().amin(0).tolist(), inside.nonzero().amax(0).tolist()
         assert (top + bottom + 1, left + right + 1) == (28, 20)
@@ -314,47 +324,51 @@ def test_shapes_stand_where_they_were_put_and_a_triangle_on_its_base():
 
 
 def test_pictures_vary_in_light_grain_place_and_size_and_show_two_things():
-    images, said = pictures(300)
+    images, said = generate_pictures(300)
     corners = images[:, :3, :3].flatten(1)
     assert corners.mean(1).std() > 0.05, "light"
     assert 0.01 < corners[corners.mean(1) < 0.9].std(1).mean() < 0.05, "grain"
     shown = [(image - torch.tensor(COLOURS["red"])).abs().amax(-1) < 1e-6 for image in images]
     squares = [
-        m for m, row in zip(shown, said.tolist(), strict=True) if read(row).startswith("a red square above")
+        m
+        for m, row in zip(shown, said.tolist(), strict=True)
+        if caption_text(row).startswith("a red square above")
     ]
     assert (
         len({int(m.sum()) for m in squares}) > 1 and len({int(m.nonzero()[:, 1].amin()) for m in squares}) > 1
     )
-    words = [read(row).replace(" left of ", " above ").split(" above ") for row in said.tolist()]
+    words = [caption_text(row).replace(" left of ", " above ").split(" above ") for row in said.tolist()]
     assert not [pair for pair in words if pair[0] == pair[1]]
 
 
 def firsts(said):
-    return {tuple(re.match(r"a (\w+) (\w+) (left of|above)", read(row)).groups()) for row in said.tolist()}
+    return {
+        tuple(re.match(r"a (\w+) (\w+) (left of|above)", caption_text(row)).groups()) for row in said.tolist()
+    }
 
 
 def test_what_is_held_out_never_occurs_in_training_but_its_parts_do():
-    train, test = firsts(pictures(3000)[1]), firsts(pictures(500, held_out=True)[1])
-    assert test == HELD_OUT and not train & HELD_OUT and len(train) == 24 - 4
+    train, test = firsts(generate_pictures(3000)[1]), firsts(generate_pictures(500, held_out=True)[1])
+    assert test == HELD_OUT_COMBINATIONS and not train & HELD_OUT_COMBINATIONS and len(train) == 24 - 4
     parts = {pair for a, b, c in train for pair in ((a, b), (a, c), (b, c))}
-    for colour, shape, place in HELD_OUT:
+    for colour, shape, place in HELD_OUT_COMBINATIONS:
         assert {(colour, shape), (colour, place), (shape, place)} <= parts
 
 
 def test_pictures_depend_on_the_seed_alone():
-    a, b, c = pictures(5, seed=1), pictures(5, seed=1), pictures(5, seed=2)
+    a, b, c = generate_pictures(5, seed=1), generate_pictures(5, seed=1), generate_pictures(5, seed=2)
     assert all(map(torch.equal, a, b)) and not torch.equal(a[0], c[0])
     assert a[0].min() >= 0 and a[0].max() <= 1
 
 
 def captioner(**change):
     torch.manual_seed(0)
-    shape = dict(vocab_size=len(WORDS), context=10, layers=1, heads=2, d_model=32, d_ff=64)
+    shape = dict(vocab_size=len(CAPTION_WORDS), context=10, layers=1, heads=2, d_model=32, d_ff=64)
     return Captioner(Config(**shape | change))
 
 
 def test_a_captioner_learns_eight_pictures_by_heart():
-    images, said = pictures(8)
+    images, said = generate_pictures(8)
 
     def loss(model, rows):
         return F.cross_entropy(model(images, said[:, :-1]).flatten(0, 1), said[:, 1:].flatten())
@@ -363,22 +377,24 @@ def test_a_captioner_learns_eight_pictures_by_heart():
     history = fit(
         model, lambda step: torch.zeros(8, 1).long(), loss, Recipe(steps=150, batch_size=8, lr=5e-3)
     )
-    assert history[-1]["loss"] < 0.05 and torch.equal(caption(model, images), said)
-    assert not torch.equal(caption(model, images.flip(0)), said), "it looks at the picture"
+    assert history[-1]["loss"] < 0.05 and torch.equal(write_captions(model, images), said)
+    assert not torch.equal(write_captions(model, images.flip(0)), said), "it looks at the picture"
 
 
 def test_the_greedy_caption_is_the_likeliest_word_each_time():
-    model, (images, _) = captioner(), pictures(3)
-    out = caption(model, images)
+    model, (images, _) = captioner(), generate_pictures(3)
+    out = write_captions(model, images)
     assert torch.equal(model(images, out[:, :-1]).argmax(-1), out[:, 1:]) and (out[:, 0] == 0).all()
 
 
 def test_sampling_follows_its_seed():
-    model, (images, _) = captioner(), pictures(3)
-    a, b, c = (caption(model, images, Sampling(), seed) for seed in (1, 1, 2))
+    model, (images, _) = captioner(), generate_pictures(3)
+    a, b, c = (write_captions(model, images, Sampling(), seed) for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
-    assert torch.equal(a[:1], caption(model, images[:1], Sampling(), 1)), "a row is independent of the others"
-    assert torch.equal(caption(model, images, Sampling(1e-4), 3), caption(model, images))
+    assert torch.equal(a[:1], write_captions(model, images[:1], Sampling(), 1)), (
+        "a row is independent of the others"
+    )
+    assert torch.equal(write_captions(model, images, Sampling(1e-4), 3), write_captions(model, images))
 
 
 def test_the_encoder_knows_where_a_patch_stands():
@@ -402,19 +418,24 @@ def test_the_encoder_starts_as_in_chapter_5_sees_grey_as_nothing_and_ends_in_a_n
 
 
 def test_writing_fills_the_context_sees_no_dropout_and_leaves_the_mode():
-    model, (images, _) = captioner(dropout=0.5).train(), pictures(3)
-    assert torch.equal(caption(model, images), caption(model, images)) and model.training
-    assert caption(model, images).shape == (3, 10)
+    model, (images, _) = captioner(dropout=0.5).train(), generate_pictures(3)
+    assert torch.equal(write_captions(model, images), write_captions(model, images)) and model.training
+    assert write_captions(model, images).shape == (3, 10)
 
 
 def test_an_unfinished_sentence_is_read_to_its_end():
-    assert read([WORDS.index(w) for w in ("<s>", "a", "red")]) == "a red"
+    assert caption_text([CAPTION_WORDS.index(w) for w in ("<s>", "a", "red")]) == "a red"
 
 
 def test_captions_there_and_back():
     for first, second, place in product(range(12), range(12), range(2)):
         row = caption_ids(first, second, place)
-        assert len(row) == 10 and row[0] == 0 and WORDS.index("</s>") in row and read(row).count(" a ") == 1
+        assert (
+            len(row) == 10
+            and row[0] == 0
+            and CAPTION_WORDS.index("</s>") in row
+            and caption_text(row).count(" a ") == 1
+        )
 
 
 def test_the_view_holds_pixels_and_weights():
@@ -429,7 +450,11 @@ def test_the_view_holds_pixels_and_weights():
 
 
 def test_a_vote_takes_the_most_frequent_and_then_the_first():
-    assert majority(["x", "y", "y"]) == "y" and majority(["x", "y"]) == "x" and majority(iter("aab")) == "a"
+    assert (
+        majority_vote(["x", "y", "y"]) == "y"
+        and majority_vote(["x", "y"]) == "x"
+        and majority_vote(iter("aab")) == "a"
+    )
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -438,33 +463,39 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
 @pytest.mark.parametrize(
     "call, said",
     [
-        (lambda: Mixture(CFG, 4, 5), "top_k=5 of 4 experts: choose a whole number from 1 to 4"),
-        (lambda: Mixture(CFG, 4, 0), "top_k=0: expected a whole number of at least 1"),
-        (lambda: Mixture(CFG, 0, 1), "experts=0: expected a whole number of at least 1"),
-        (lambda: Mixture(CFG, -3, 1), "experts=-3: expected"),
-        (lambda: Mixture(CFG, 2.5, 1), "experts=2.5: expected"),
-        (lambda: mixed(Decoder(CFG), 8, 9), "top_k=9 of 8 experts"),
+        (lambda: MixtureOfExperts(CFG, 4, 5), "top_k=5 of 4 experts: choose a whole number from 1 to 4"),
+        (lambda: MixtureOfExperts(CFG, 4, 0), "top_k=0: expected a whole number of at least 1"),
+        (lambda: MixtureOfExperts(CFG, 0, 1), "experts=0: expected a whole number of at least 1"),
+        (lambda: MixtureOfExperts(CFG, -3, 1), "experts=-3: expected"),
+        (lambda: MixtureOfExperts(CFG, 2.5, 1), "experts=2.5: expected"),
+        (lambda: with_experts(Decoder(CFG), 8, 9), "top_k=9 of 8 experts"),
         (
-            lambda: mixed(Decoder(CFG), 8, 5),
+            lambda: with_experts(Decoder(CFG), 8, 5),
             "top_k=5 does not divide 24 hidden units: choose a divisor, or give d_ff",
         ),
-        (lambda: mixed(Decoder(CFG), 8, 2, d_ff=-4), "d_ff=-4: expected a whole number of at least 1"),
+        (lambda: with_experts(Decoder(CFG), 8, 2, d_ff=-4), "d_ff=-4: expected a whole number of at least 1"),
         (lambda: mixture_parameters(CFG, 4, 5), "top_k=5 of 4 experts"),
         (lambda: mixture_flops(CFG, 0, 1, 8), "experts=0: expected"),
         (lambda: mixture_flops(CFG, 4, 2, 99), "t=99: expected a number above 0 and at most 16"),
-        (lambda: balance_loss(Decoder(CFG)), "0 mixtures, or one that read nothing yet"),
-        (lambda: balance_loss(decoder()), "2 mixtures, or one that read nothing yet"),
-        (lambda: patches(torch.zeros(1, 24, 24, 3), 5), "side 5 do not tile 1 pictures of 24 × 24: choose"),
-        (lambda: patches(torch.zeros(1, 24, 20, 3), 6), "of 24 × 20"),
-        (lambda: patches(torch.zeros(1, 24, 24, 3), 0), "side=0: expected a whole number of at least 1"),
-        (lambda: patches(torch.zeros(1, 24, 24, 3), -6), "side=-6: expected a whole number"),
-        (lambda: patches(torch.zeros(0, 24, 24, 3), 6), "do not tile 0 pictures"),
+        (lambda: load_balancing_loss(Decoder(CFG)), "0 mixtures, or one that read nothing yet"),
+        (lambda: load_balancing_loss(decoder()), "2 mixtures, or one that read nothing yet"),
+        (
+            lambda: image_patches(torch.zeros(1, 24, 24, 3), 5),
+            "side 5 do not tile 1 pictures of 24 × 24: choose",
+        ),
+        (lambda: image_patches(torch.zeros(1, 24, 20, 3), 6), "of 24 × 20"),
+        (
+            lambda: image_patches(torch.zeros(1, 24, 24, 3), 0),
+            "side=0: expected a whole number of at least 1",
+        ),
+        (lambda: image_patches(torch.zeros(1, 24, 24, 3), -6), "side=-6: expected a whole number"),
+        (lambda: image_patches(torch.zeros(0, 24, 24, 3), 6), "do not tile 0 pictures"),
         (lambda: PatchEncoder(CFG, 25, 6), "of 25 × 25"),
         (lambda: PatchEncoder(CFG, 24, 6)(torch.zeros(1, 12, 12, 3)), "4 patches, but 16 positions: give"),
-        (lambda: pictures(0), "n=0: expected a whole number of at least 1"),
-        (lambda: pictures(-5), "n=-5: expected"),
+        (lambda: generate_pictures(0), "n=0: expected a whole number of at least 1"),
+        (lambda: generate_pictures(-5), "n=-5: expected"),
         (
-            lambda: caption(captioner(), pictures(1)[0], Sampling(-1.0)),
+            lambda: write_captions(captioner(), generate_pictures(1)[0], Sampling(-1.0)),
             "temperature=-1.0: expected a finite number of at least 0",
         ),
         (
@@ -481,11 +512,14 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
             lambda: patches_view(torch.zeros(4, 9, 3), ["a"], torch.ones(1, 9)),
             r"weights \[1, 9\] for 1 words on 4 × 9",
         ),
-        (lambda: plan(1e12, 2e12, 1e12), "active=2,000,000,000,000.0: expected .* at most 1,000"),
-        (lambda: plan(-1e12, 1e9, 1e12), "total=-1,000,000,000,000.0: expected"),
-        (lambda: plan(1e12, 1e12, 1e30), r"tokens=1e\+30|tokens=1,000"),
-        (lambda: plan(1e12, 1e12, 1e12, gpu="H1000"), "no gpu 'H1000' in the table"),
-        (lambda: majority([]), "no answers: sample at least one"),
+        (
+            lambda: estimate_training(1e12, 2e12, 1e12),
+            "active=2,000,000,000,000.0: expected .* at most 1,000",
+        ),
+        (lambda: estimate_training(-1e12, 1e9, 1e12), "total=-1,000,000,000,000.0: expected"),
+        (lambda: estimate_training(1e12, 1e12, 1e30), r"tokens=1e\+30|tokens=1,000"),
+        (lambda: estimate_training(1e12, 1e12, 1e12, gpu="H1000"), "no gpu 'H1000' in the table"),
+        (lambda: majority_vote([]), "no answers: sample at least one"),
     ],
 )
 def test_bad_input_is_told(unchecked, call, said):

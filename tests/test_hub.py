@@ -10,7 +10,7 @@ import tokenizers
 import torch
 from hostile import Opener, table
 
-from llmlab.pretrained import export, load
+from llmlab.pretrained import load_pretrained, save_pretrained
 from llmlab.storage import claims
 from llmlab.transformer import Config, Decoder
 
@@ -27,8 +27,8 @@ def made(tmp_path_factory):
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "<unk>"))
     place = tmp_path_factory.mktemp("made")
     shape = dict(context=40, layers=2, heads=4, d_model=32, d_ff=48)
-    export(Decoder(Config(61, **shape | LLAMA)), place / "llama", words)
-    export(Decoder(Config(61, **shape)), place / "gpt2", words)
+    save_pretrained(Decoder(Config(61, **shape | LLAMA)), place / "llama", words)
+    save_pretrained(Decoder(Config(61, **shape)), place / "gpt2", words)
     return place
 
 
@@ -174,7 +174,7 @@ def test_a_folder_of_links_is_the_hubs_cache(folder, made, tmp_path):
     (folder / "model.safetensors").symlink_to(blob)
     index(folder, {"weight_map": dict.fromkeys(safetensors.torch.load_file(blob), "model.safetensors")})
     x = torch.arange(1, 9)[None]
-    torch.testing.assert_close(load(folder)[0](x), load(made / "llama")[0](x))
+    torch.testing.assert_close(load_pretrained(folder)[0](x), load_pretrained(made / "llama")[0](x))
 
 
 def test_a_tensor_in_two_shards(refused, folder):
@@ -231,9 +231,11 @@ def test_weights_that_are_no_floats_are_not_cast(refused, folder, kind):
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16])
 def test_weights_that_are_floats_are_cast(folder, kind):
-    whole = load(folder)[0](torch.arange(1, 9)[None])
+    whole = load_pretrained(folder)[0](torch.arange(1, 9)[None])
     rewrite(folder, lambda tensors: {name: tensor.to(kind) for name, tensor in tensors.items()})
-    torch.testing.assert_close(load(folder)[0](torch.arange(1, 9)[None]), whole, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(
+        load_pretrained(folder)[0](torch.arange(1, 9)[None]), whole, atol=2e-2, rtol=2e-2
+    )
 
 
 def test_tied_weights_that_are_stored_with_two_values(refused, folder):
@@ -244,13 +246,13 @@ def test_tied_weights_that_are_stored_with_two_values(refused, folder):
     rewrite(
         folder, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
     )
-    assert load(folder)[0].cfg.tied
+    assert load_pretrained(folder)[0].cfg.tied
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
 def test_a_model_is_asked_for_in_floats(made, dtype):
     with pytest.raises(ValueError, match=r"dtype=torch.*: weights need floats"):
-        load(made / "llama", dtype=dtype)
+        load_pretrained(made / "llama", dtype=dtype)
 
 
 # --- tokenizer.json ---------------------------------------------------------------------------------------------------
@@ -299,7 +301,7 @@ def test_padding_to_a_trillion_tokens_is_not_done(folder):
         strategy={"Fixed": 10**12}, direction="Right", pad_to_multiple_of=None, pad_id=0, pad_type_id=0
     )
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER | dict(padding=fixed | dict(pad_token="a"))))
-    assert load(folder)[1].encode("a").ids == [0]
+    assert load_pretrained(folder)[1].encode("a").ids == [0]
 
 
 def test_claims_know_every_size(made):

@@ -18,27 +18,27 @@ from llmlab import attention as attention_module
 from llmlab import pretrained
 from llmlab.attention import record
 from llmlab.interpretability import (
-    ablations,
+    ablate_head,
+    ablate_heads,
+    activation_names,
+    alternative_attention,
+    attention_at_distance,
     control_labels,
-    edit,
+    direct_logit_attribution,
+    edit_activation,
     gradient_x_input,
-    gradients,
-    head_means,
     head_scores,
     integrated_gradients,
+    linear_probe,
+    logit_direction,
     logit_lens,
-    logit_parts,
-    look_back,
-    other_map,
-    patching,
-    probe,
-    readout,
-    repeated,
-    streams,
-    tensor_names,
-    token_vectors,
-    trace,
-    without_head,
+    mean_head_outputs,
+    metric_gradients,
+    patch_activations,
+    repeated_sequences,
+    residual_stream_names,
+    token_embedding,
+    trace_activations,
 )
 from llmlab.masked import MaskedLM
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
@@ -66,7 +66,7 @@ def hooks(model):
 
 
 def traced(model, ids=IDS):
-    with torch.no_grad(), trace(model) as tape:
+    with torch.no_grad(), trace_activations(model) as tape:
         out = model(ids)
     return out, tape
 
@@ -79,7 +79,7 @@ def test_every_name_is_on_the_tape_and_the_stream_is_a_sum(change):
     model = decoder(**change)
     out, tape = traced(model)
     unused = {"embed.positions", "head"}  # tables that are read, not called
-    assert set(tensor_names(model)) - unused == {n for n in tape if n.rpartition(".")[2] not in "qk"}
+    assert set(activation_names(model)) - unused == {n for n in tape if n.rpartition(".")[2] not in "qk"}
     for i in range(3):
         before = tape["embed"] if i == 0 else tape[f"blocks.{i - 1}"]
         assert torch.allclose(
@@ -92,7 +92,7 @@ def test_every_name_is_on_the_tape_and_the_stream_is_a_sum(change):
 
 def test_a_second_run_gets_its_own_names():
     model = decoder()
-    with torch.no_grad(), trace(model) as tape:
+    with torch.no_grad(), trace_activations(model) as tape:
         model(IDS), model(IDS[:, :5])
     assert tape["blocks.0"].shape[1] == 9 and tape["blocks.0.2"].shape[1] == 5 and "blocks.0.3" not in tape
     assert tape["blocks.1.attention.weights.2"].shape[-1] == 5
@@ -101,23 +101,23 @@ def test_a_second_run_gets_its_own_names():
 def test_an_attention_alone_is_a_model_too_and_only_its_z_is_its_heads():
     attention, x = MODEL.blocks[0].attention, torch.randn(1, 5, 32, dtype=torch.float64)
     _, tape = traced(attention, x)
-    assert {"weights", "v", "z"} < set(tensor_names(attention)) & set(tape) and "" not in tensor_names(
-        attention
-    )
+    assert {"weights", "v", "z"} < set(activation_names(attention)) & set(
+        tape
+    ) and "" not in activation_names(attention)
     for name in ("weights", "v", "z"):
-        with torch.no_grad(), edit(attention, name, torch.zeros_like):
+        with torch.no_grad(), edit_activation(attention, name, torch.zeros_like):
             assert torch.allclose(attention(x), attention.out.bias)
     other = torch.nn.Sequential()
     other.add_module("z", torch.nn.Linear(5, 5))
-    with edit(other, "z", torch.zeros_like):
+    with edit_activation(other, "z", torch.zeros_like):
         assert other(torch.ones(5)).abs().sum() == 0
-    assert "1" not in tensor_names(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout()))
+    assert "1" not in activation_names(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout()))
 
 
 # --- edit -----------------------------------------------------------------------------------------------------------
 
 MODEL = decoder()
-NAMES = [n for n in tensor_names(MODEL) if n != "embed.positions"]
+NAMES = [n for n in activation_names(MODEL) if n != "embed.positions"]
 
 
 CHANGES = {"zero": torch.zeros_like, "double": lambda x: 2 * x, "in place": lambda x: x.mul_(3)}
@@ -145,7 +145,7 @@ def test_the_model_is_always_restored(edits):
     try:
         with ExitStack() as stack:
             for name, kind in edits:
-                stack.enter_context(edit(MODEL, name, change(kind)))
+                stack.enter_context(edit_activation(MODEL, name, change(kind)))
             MODEL(IDS)
         assert not {"boom", "shape"} & {kind for _, kind in edits}
     except (Boom, ValueError):
@@ -158,10 +158,10 @@ def test_the_model_is_always_restored(edits):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_edit_reaches_the_output_and_doing_nothing_does_nothing(name):
     out = MODEL(IDS)
-    with torch.no_grad(), edit(MODEL, name, lambda x: x):
+    with torch.no_grad(), edit_activation(MODEL, name, lambda x: x):
         assert torch.allclose(MODEL(IDS), out)
     seen = []
-    with torch.no_grad(), edit(MODEL, name, lambda x: seen.append(x) or torch.randn_like(x)):
+    with torch.no_grad(), edit_activation(MODEL, name, lambda x: seen.append(x) or torch.randn_like(x)):
         assert not torch.allclose(MODEL(IDS), out)
     other = traced(MODEL)[1].get(name)
     assert len(seen) == 1 and torch.allclose(seen[0], other)
@@ -170,35 +170,45 @@ def test_an_edit_reaches_the_output_and_doing_nothing_does_nothing(name):
 def test_nested_edits_of_one_tensor_work_one_after_another_and_a_trace_inside_sees_them():
     for name in ("blocks.1", "blocks.1.attention.weights", "blocks.1.attention.z"):
         plain = traced(MODEL)[1][name]
-        double, more = edit(MODEL, name, lambda x: 2 * x), edit(MODEL, name, lambda x: x + 1)
-        with torch.no_grad(), double, more, trace(MODEL) as tape:
+        double, more = (
+            edit_activation(MODEL, name, lambda x: 2 * x),
+            edit_activation(MODEL, name, lambda x: x + 1),
+        )
+        with torch.no_grad(), double, more, trace_activations(MODEL) as tape:
             MODEL(IDS)
         assert torch.allclose(tape[name], 2 * plain + 1)
 
 
 def test_an_edit_writes_into_a_copy():
-    with torch.no_grad(), trace(MODEL) as tape, edit(MODEL, "blocks.0", lambda x: x.zero_()):
+    with (
+        torch.no_grad(),
+        trace_activations(MODEL) as tape,
+        edit_activation(MODEL, "blocks.0", lambda x: x.zero_()),
+    ):
         MODEL(IDS)
     assert torch.allclose(tape["blocks.0"], traced(MODEL)[1]["blocks.0"])
 
 
 def test_gradients_go_through_an_edit():
     given = torch.randn(1, 9, 32, dtype=torch.float64, requires_grad=True)
-    with edit(MODEL, "blocks.1", lambda _: given):
+    with edit_activation(MODEL, "blocks.1", lambda _: given):
         MODEL(IDS).sum().backward()
     assert given.grad.abs().sum() > 0
     MODEL.zero_grad()
 
 
 def test_five_near_names_are_told_or_the_first_five():
-    with pytest.raises(ValueError) as told, edit(MODEL, "blocks.1.attentoin.out", torch.zeros_like):
+    with (
+        pytest.raises(ValueError) as told,
+        edit_activation(MODEL, "blocks.1.attentoin.out", torch.zeros_like),
+    ):
         pass
     near = str(told.value).split("near it: ")[1].split(". tensor")[0].split(", ")
     assert near[0] == "blocks.1.attention.out" and len(near) == 5 and set(near) <= set(NAMES)
-    first = ", ".join(tensor_names(MODEL)[:5])
+    first = ", ".join(activation_names(MODEL)[:5])
     with (
         pytest.raises(ValueError, match=f"near it: {first}. tensor_names"),
-        edit(MODEL, "q" * 40, torch.zeros_like),
+        edit_activation(MODEL, "q" * 40, torch.zeros_like),
     ):
         pass
 
@@ -221,15 +231,18 @@ def test_five_near_names_are_told_or_the_first_five():
     ],
 )
 def test_edit_refuses(name, fn, words):
-    with pytest.raises(ValueError, match=words), edit(MODEL, name, fn):
+    with pytest.raises(ValueError, match=words), edit_activation(MODEL, name, fn):
         MODEL(IDS)
     assert hooks(MODEL) == 0 and attention_module._tapes == []
 
 
 def test_an_edit_without_a_run_is_an_error_but_does_not_hide_another():
-    with pytest.raises(ValueError, match="never computed"), edit(MODEL, "blocks.0", torch.zeros_like):
+    with (
+        pytest.raises(ValueError, match="never computed"),
+        edit_activation(MODEL, "blocks.0", torch.zeros_like),
+    ):
         pass
-    with pytest.raises(Boom), edit(MODEL, "blocks.0", torch.zeros_like):
+    with pytest.raises(Boom), edit_activation(MODEL, "blocks.0", torch.zeros_like):
         raise Boom
 
 
@@ -267,11 +280,11 @@ OTHER = IDS.flip(1)
 VISITS = {
     "logit_lens": lambda model, metric: logit_lens(model, IDS),
     "head_scores": lambda model, metric: head_scores(model, IDS, 1),
-    "head_means": lambda model, metric: head_means(model, IDS),
-    "ablations": lambda model, metric: ablations(model, IDS, metric),
-    "mean ablations": lambda model, metric: ablations(model, IDS, metric, head_means(model, IDS)),
-    "patching": lambda model, metric: patching(model, IDS, OTHER, metric),
-    "logit_parts": lambda model, metric: logit_parts(model, IDS, 8, 3),
+    "head_means": lambda model, metric: mean_head_outputs(model, IDS),
+    "ablations": lambda model, metric: ablate_heads(model, IDS, metric),
+    "mean ablations": lambda model, metric: ablate_heads(model, IDS, metric, mean_head_outputs(model, IDS)),
+    "patching": lambda model, metric: patch_activations(model, IDS, OTHER, metric),
+    "logit_parts": lambda model, metric: direct_logit_attribution(model, IDS, 8, 3),
     "gradient_x_input": lambda model, metric: gradient_x_input(model, IDS, metric),
     "integrated_gradients": lambda model, metric: integrated_gradients(model, IDS, metric, steps=3),
 }
@@ -325,12 +338,15 @@ def test_an_exception_on_the_way_leaves_the_model_as_it_was(visit, run, error):
 def test_an_edit_changes_no_mode_and_may_be_closed_in_any_order(name):
     model = half_frozen()
     before = everything(model)
-    first, second = edit(model, name, lambda x: 2 * x), edit(model, name, lambda x: x + 1)
+    first, second = (
+        edit_activation(model, name, lambda x: 2 * x),
+        edit_activation(model, name, lambda x: x + 1),
+    )
     first.__enter__(), second.__enter__()
     assert [m.training for m in model.modules()] == before[2]
     model(IDS)
     first.__exit__(None, None, None)
-    with pytest.raises(ValueError, match="keep shape"), edit(model, name, lambda x: x[:, :1]):
+    with pytest.raises(ValueError, match="keep shape"), edit_activation(model, name, lambda x: x[:, :1]):
         model(IDS)
     second.__exit__(None, None, None)
     assert untouched(before, everything(model))
@@ -342,21 +358,24 @@ def test_an_error_inside_edit_and_trace_flies_out_unchanged():
     for error in (Boom, KeyboardInterrupt):
         with (
             pytest.raises(error),
-            trace(model),
-            edit(model, "blocks.0", torch.zeros_like),
-            without_head(model, 1, 1),
+            trace_activations(model),
+            edit_activation(model, "blocks.0", torch.zeros_like),
+            ablate_head(model, 1, 1),
         ):
             model(IDS)
             raise error
-    with pytest.raises(ValueError, match="no tensor is called"), edit(model, "blocks.0", torch.zeros_like):
-        edit(model, "nowhere", torch.zeros_like).__enter__()
+    with (
+        pytest.raises(ValueError, match="no tensor is called"),
+        edit_activation(model, "blocks.0", torch.zeros_like),
+    ):
+        edit_activation(model, "nowhere", torch.zeros_like).__enter__()
     assert untouched(before, everything(model))
 
 
 def test_a_part_that_gives_no_tensor_is_refused():
     lstm = torch.nn.Sequential(torch.nn.LSTM(2, 2))
     said = "0 gives tuple, expected a tensor: edit a part inside it"
-    with pytest.raises(ValueError, match=said), edit(lstm, "0", lambda x: x):
+    with pytest.raises(ValueError, match=said), edit_activation(lstm, "0", lambda x: x):
         lstm(torch.zeros(3, 2))
     assert hooks(lstm) == 0
 
@@ -366,7 +385,7 @@ def test_a_part_that_gives_no_tensor_is_refused():
 COMPILED = """
 import torch
 from llmlab import attention
-from llmlab.interpretability import edit, trace
+from llmlab.interpretability import edit_activation, trace_activations
 from llmlab.transformer import Config, Decoder
 
 def in_place(model):
@@ -386,14 +405,14 @@ for way, name, early in CASES:  # early: compiled before the edit
     torch._dynamo.reset()
     model = Decoder(Config(vocab_size=23, context=24, layers=1, heads=4, d_model=32)).eval()
     plain = model.forward(ids)
-    with edit(model, name, torch.zeros_like):
+    with edit_activation(model, name, torch.zeros_like):
         expected = model.forward(ids)
     run = way(model)
     if early:
         assert torch.allclose(run(ids), plain, atol=1e-5)
     for fn in (torch.zeros_like, lambda x: 0 * x, lambda x: x.missing):
         try:
-            with edit(model, name, fn):
+            with edit_activation(model, name, fn):
                 out = run(ids)
             assert torch.allclose(out, expected, atol=1e-5), (name, early)
             print("edited")
@@ -404,7 +423,7 @@ for way, name, early in CASES:  # early: compiled before the edit
             assert "missing" in str(error), error
         assert torch.allclose(run(ids), plain, atol=1e-5), (name, early)
         assert not attention._tapes and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    with trace(model) as tape:
+    with trace_activations(model) as tape:
         assert torch.allclose(run(ids), plain, atol=1e-5)
     assert name in tape
 """
@@ -436,7 +455,7 @@ def test_a_masked_model_is_read_through_its_own_head():
     torch.manual_seed(0)
     model = MaskedLM(replace(CFG, **BERT)).eval()
     lens = logit_lens(model, IDS)
-    assert streams(model)[0] == "encoder.norm" and torch.allclose(
+    assert residual_stream_names(model)[0] == "encoder.norm" and torch.allclose(
         lens[-1], model(IDS).log_softmax(-1), atol=1e-6
     )
     at_first = model.logits(model.encoder.norm(model.encoder.embed(IDS))).log_softmax(-1)
@@ -458,20 +477,24 @@ def test_scores_are_the_diagonals_of_transformerlens():
     for distance in (1, 3):  # seq_len 4 → 3
         for h in range(3):
             terms = [w[b, h, i, i - distance].item() for b in range(2) for i in range(distance, 8)]
-            assert look_back(w, distance)[h].item() == pytest.approx(sum(terms) / len(terms))
+            assert attention_at_distance(w, distance)[h].item() == pytest.approx(sum(terms) / len(terms))
     model = decoder()
     with torch.no_grad(), record(model) as tape:
         model(IDS)
-    assert torch.equal(head_scores(model, IDS, 3), torch.stack([look_back(x, 3) for x in tape.attention()]))
-    assert torch.allclose(look_back(w, 0), w.diagonal(0, -2, -1).mean((0, 2))), "0: each token itself"
+    assert torch.equal(
+        head_scores(model, IDS, 3), torch.stack([attention_at_distance(x, 3) for x in tape.attention()])
+    )
+    assert torch.allclose(attention_at_distance(w, 0), w.diagonal(0, -2, -1).mean((0, 2))), (
+        "0: each token itself"
+    )
     for distance in (8, -1):
         with pytest.raises(ValueError, match="8 tokens back, in a text of 8: take|distance=-1: expected a"):
-            look_back(w, distance)
+            attention_at_distance(w, distance)
 
 
 @given(st.integers(1, 12), st.integers(0, 8), st.integers(1, 40))
 def test_repeated_rounds_repeat_and_have_no_twins(period, more, length):
-    rows = repeated(3, period, period + more, torch.Generator().manual_seed(0), length)
+    rows = repeated_sequences(3, period, period + more, 0, length)
     assert rows.shape == (3, length) and rows.max() < period + more
     assert torch.equal(rows[:, period:], rows[:, : max(0, length - period)])
     assert all(len(set(row[:period])) == min(period, length) for row in rows.tolist())
@@ -479,13 +502,13 @@ def test_repeated_rounds_repeat_and_have_no_twins(period, more, length):
 
 def test_a_period_longer_than_the_vocabulary_is_refused():
     with pytest.raises(ValueError, match="period=0: expected a whole number of at least 1"):
-        repeated(1, 0, 8)
+        repeated_sequences(1, 0, 8)
     with pytest.raises(ValueError, match="9 different tokens of a vocabulary of 8: take a period"):
-        repeated(1, 9, 8)
+        repeated_sequences(1, 9, 8)
 
 
 def test_repeated_rounds_depend_on_the_seed_alone_and_are_two_by_default():
-    first, same, other = (repeated(4, 9, 30, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, same, other = (repeated_sequences(4, 9, 30, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first, same) and not torch.equal(first, other) and first.shape == (4, 18)
 
 
@@ -494,8 +517,8 @@ def test_repeated_rounds_depend_on_the_seed_alone_and_are_two_by_default():
 def test_ablation_equals_weights_without_the_head(change, mean):
     "Zero a head's columns of the output matrix, add what the mean would have written to the bias."
     model, (layer, head) = decoder(**change), (1, 2)
-    means = head_means(model, IDS) if mean else None
-    with torch.no_grad(), without_head(model, layer, head, means):
+    means = mean_head_outputs(model, IDS) if mean else None
+    with torch.no_grad(), ablate_head(model, layer, head, means):
         ours = model(IDS)
     z = traced(model)[1][f"blocks.{layer}.attention.z"]
     out = model.blocks[layer].attention.out
@@ -510,23 +533,23 @@ def test_ablation_equals_weights_without_the_head(change, mean):
 def test_a_head_is_removed_from_every_text_and_its_mean_is_over_all():
     rows = torch.cat([IDS, OTHER])
     z = traced(MODEL, rows)[1]["blocks.1.attention.z"]
-    assert torch.allclose(head_means(MODEL, rows)[1][2, 0], z[:, 2].flatten(0, 1).mean(0))
-    with torch.no_grad(), without_head(MODEL, 1, 2):
+    assert torch.allclose(mean_head_outputs(MODEL, rows)[1][2, 0], z[:, 2].flatten(0, 1).mean(0))
+    with torch.no_grad(), ablate_head(MODEL, 1, 2):
         assert torch.allclose(MODEL(rows), torch.cat([MODEL(IDS), MODEL(OTHER)]))
 
 
 def test_all_ablations_are_differences():
     model = decoder()
     metric = lambda logits: logits[0, -1, 5]  # noqa: E731
-    found = ablations(model, IDS, metric)
-    with torch.no_grad(), without_head(model, 2, 3):
+    found = ablate_heads(model, IDS, metric)
+    with torch.no_grad(), ablate_head(model, 2, 3):
         one = metric(model(IDS)) - metric(MODEL(IDS))
     assert found.shape == (3, 4) and found[2, 3].item() == pytest.approx(one.item(), abs=1e-5)
     for layer, head in ((3, 0), (0, 4), (-1, 0)):
         with pytest.raises(
             ValueError, match=f"no head {head} in layer {layer}: the model has 3|=-1: expected a"
         ):
-            without_head(model, layer, head)
+            ablate_head(model, layer, head)
 
 
 # --- patching -------------------------------------------------------------------------------------------------------
@@ -541,10 +564,10 @@ def test_patching_equals_plain_loops(change):
     "As get_act_patch_resid_pre: run block after block, and put one clean vector in at one place."
     model, corrupted = decoder(**change), IDS.clone()
     corrupted[0, 3] = (IDS[0, 3] + 1) % 23
-    found = patching(model, IDS, corrupted, answer)
+    found = patch_activations(model, IDS, corrupted, answer)
     clean = traced(model)[1]
     best, worst = answer(model(IDS)), answer(model(corrupted))
-    for row, name in enumerate(streams(model)):
+    for row, name in enumerate(residual_stream_names(model)):
         for t in (0, 3, 5, 8):
 
             def put(x, t=t, name=name):
@@ -567,7 +590,7 @@ def test_patching_equals_plain_loops(change):
 )
 def test_patching_refuses(unchecked, corrupted, words):
     with pytest.raises(ValueError, match=words):
-        patching(MODEL, IDS, corrupted, answer)
+        patch_activations(MODEL, IDS, corrupted, answer)
 
 
 # --- logit parts ----------------------------------------------------------------------------------------------------
@@ -577,7 +600,7 @@ def test_patching_refuses(unchecked, corrupted, words):
 def test_the_parts_sum_exactly_to_the_logit(change):
     model = decoder(**change)
     for position, token in ((8, 3), (4, 11)):
-        parts = logit_parts(model, IDS, position, token)
+        parts = direct_logit_attribution(model, IDS, position, token)
         assert sum(parts.values()).item() == pytest.approx(model(IDS)[0, position, token].item(), abs=1e-12)
     assert sum(name.count("head") for name in parts) == 12
 
@@ -588,13 +611,15 @@ def test_one_part_by_hand():
     last, p = tape["blocks.2"][0, 8], tape["blocks.1.mlp"][0, 8]
     scale = math.sqrt(last.var(unbiased=False).item() + MODEL.cfg.norm_eps)
     want = ((p - p.mean()) / scale * MODEL.norm.weight) @ MODEL.head_weight[3]
-    assert logit_parts(MODEL, IDS, 8, 3)["blocks.1.mlp"].item() == pytest.approx(want.item(), abs=1e-12)
+    assert direct_logit_attribution(MODEL, IDS, 8, 3)["blocks.1.mlp"].item() == pytest.approx(
+        want.item(), abs=1e-12
+    )
 
 
 def test_a_stream_that_is_normed_on_the_way_has_no_parts(unchecked):
     for model in (decoder(norm_place="post"), MaskedLM(replace(CFG, **BERT)), MaskedLM(CFG)):
         with pytest.raises(ValueError, match="only where the stream is a plain sum"):
-            logit_parts(model, IDS, 1, 1)
+            direct_logit_attribution(model, IDS, 1, 1)
 
 
 # --- attribution ----------------------------------------------------------------------------------------------------
@@ -603,24 +628,24 @@ def test_a_stream_that_is_normed_on_the_way_has_no_parts(unchecked):
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 22), min_size=1, max_size=8), st.booleans())
 def test_integrated_gradients_are_complete(tokens, zero):
-    ids, table = torch.tensor([tokens]), token_vectors(MODEL).weight
+    ids, table = torch.tensor([tokens]), token_embedding(MODEL).weight
     base = (torch.zeros if zero else torch.ones)(len(tokens), 32, dtype=torch.float64) * table.mean(0)
     total = integrated_gradients(MODEL, ids, answer, base if zero else None, steps=300).sum()
-    with torch.no_grad(), edit(MODEL, "embed.tokens", lambda x: base.expand_as(x).clone()):
+    with torch.no_grad(), edit_activation(MODEL, "embed.tokens", lambda x: base.expand_as(x).clone()):
         start = answer(MODEL(ids))
     assert total.item() == pytest.approx((answer(MODEL(ids)) - start).item(), abs=2e-3)
 
 
 def test_gradients_equal_finite_differences_and_leave_the_mode():
     model = decoder(dropout=0.5).train()
-    table, step = token_vectors(model).weight.detach(), 1e-6
-    grad = gradients(model, IDS, answer, table[IDS])
+    table, step = token_embedding(model).weight.detach(), 1e-6
+    grad = metric_gradients(model, IDS, answer, table[IDS])
     assert model.training and all(p.grad is None for p in model.parameters())
     model.eval()
     for t, d in ((0, 1), (5, 7)):
         moved = table[IDS].clone()
         moved[0, t, d] += step
-        with torch.no_grad(), edit(model, "embed.tokens", lambda x, moved=moved: moved):
+        with torch.no_grad(), edit_activation(model, "embed.tokens", lambda x, moved=moved: moved):
             slope = (answer(model(IDS)) - answer(_plain(model))) / step
         assert grad[0, t, d].item() == pytest.approx(slope.item(), rel=1e-3, abs=1e-6)
     expected = (grad * table[IDS]).sum(-1)[0]
@@ -631,8 +656,8 @@ def test_gradients_equal_finite_differences_and_leave_the_mode():
 
 def test_one_step_of_integrated_gradients_by_hand_also_where_gradients_are_off():
     "The gradient half way, times the way."
-    x = token_vectors(MODEL)(IDS).detach()
-    by_hand = (gradients(MODEL, IDS, answer, x / 2) * x).sum(-1)[0]
+    x = token_embedding(MODEL)(IDS).detach()
+    by_hand = (metric_gradients(MODEL, IDS, answer, x / 2) * x).sum(-1)[0]
     with torch.no_grad():
         ours = integrated_gradients(MODEL, IDS, answer, torch.zeros_like(x[0]), steps=1)
         assert torch.allclose(ours, by_hand) and not gradient_x_input(MODEL, IDS, answer).requires_grad
@@ -640,7 +665,10 @@ def test_one_step_of_integrated_gradients_by_hand_also_where_gradients_are_off()
 
 
 def _plain(model):
-    with torch.no_grad(), edit(model, "embed.tokens", lambda _: token_vectors(model).weight[IDS]):
+    with (
+        torch.no_grad(),
+        edit_activation(model, "embed.tokens", lambda _: token_embedding(model).weight[IDS]),
+    ):
         return model(IDS)
 
 
@@ -648,8 +676,11 @@ def test_a_masked_model_is_attributed_too():
     torch.manual_seed(0)
     model = MaskedLM(replace(CFG, **BERT)).double().eval()
     total = integrated_gradients(model, IDS, answer, steps=200).sum()
-    table = token_vectors(model).weight
-    with torch.no_grad(), edit(model, "encoder.embed.tokens", lambda x: table.mean(0).expand_as(x).clone()):
+    table = token_embedding(model).weight
+    with (
+        torch.no_grad(),
+        edit_activation(model, "encoder.embed.tokens", lambda x: table.mean(0).expand_as(x).clone()),
+    ):
         start = answer(model(IDS))
     assert total.item() == pytest.approx((answer(model(IDS)) - start).item(), abs=1e-3)
 
@@ -661,30 +692,30 @@ def test_a_probe_finds_a_plane_and_not_noise(unchecked):
     x = torch.randn(600, 10, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] + x[:, 1] > 0).long()
     noise = torch.randint(2, (600,), generator=torch.Generator().manual_seed(1))
-    score = lambda y: (probe(x[:400], y[:400])(x[400:]).argmax(-1) == y[400:]).float().mean()  # noqa: E731
+    score = lambda y: (linear_probe(x[:400], y[:400])(x[400:]).argmax(-1) == y[400:]).float().mean()  # noqa: E731
     assert score(y) > 0.95 and score(noise) < 0.6
     with pytest.raises(ValueError, match="3 vectors and 2 classes"):
-        probe(x[:3], y[:2])
+        linear_probe(x[:3], y[:2])
 
 
 def test_a_probe_is_pulled_to_zero_and_bad_classes_are_told(unchecked):
     x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     with torch.no_grad():
-        weak, strong = (probe(x, y, decay) for decay in (1e-3, 1.0))
+        weak, strong = (linear_probe(x, y, decay) for decay in (1e-3, 1.0))
     assert strong.weight.norm() < 0.5 < 5 < weak.weight.norm()
     penalty, loss = strong.weight.detach().pow(2).sum(), torch.nn.functional.cross_entropy(strong(x), y)
     assert (loss + penalty).item() < math.log(2), "better than no weights at all"
     for bad in (y - 1, y[:0]):
         with pytest.raises(ValueError, match="give a class, counted from 0, for each vector"):
-            probe(x[: len(bad)], bad)
+            linear_probe(x[: len(bad)], bad)
 
 
 def test_control_gives_one_class_to_each_word():
     kinds = torch.randint(50, (900,), generator=torch.Generator().manual_seed(0))
-    labels = control_labels(kinds, 4, torch.Generator().manual_seed(0))
+    labels = control_labels(kinds, 4, seed=0)
     assert all(len(labels[kinds == k].unique()) == 1 for k in kinds.unique()) and len(labels.unique()) == 4
-    assert torch.equal(labels, control_labels(kinds, 4, torch.Generator().manual_seed(0)))
+    assert torch.equal(labels, control_labels(kinds, 4, seed=0))
 
 
 # --- two maps -------------------------------------------------------------------------------------------------------
@@ -697,14 +728,14 @@ def test_another_map_is_a_map_with_the_same_output(t, dh, seed, sharp):
     scores = torch.randn(t, t, generator=g, dtype=torch.float64) * (8 if sharp else 1)
     w = scores.masked_fill(torch.ones(t, t).triu(1).bool(), -1e9).softmax(-1)
     v = torch.randn(t, dh, generator=g, dtype=torch.float64)
-    other = other_map(w, v)
+    other = alternative_attention(w, v)
     assert torch.allclose(other @ v, w @ v, atol=1e-7) and torch.allclose(
         other.sum(-1), torch.ones(t, dtype=w.dtype)
     )
     assert (other >= 0).all() and (other.triu(1) == 0).all(), "nobody looks ahead"
     assert ((other > 0).sum(-1) <= dh + 1).all(), "Carathéodory: dh + 1 tokens suffice"
     assert torch.equal(other[: dh + 1], w[: dh + 1]), "few tokens leave no choice"
-    assert other_map(w.float(), v.float()).dtype == torch.float32
+    assert alternative_attention(w.float(), v.float()).dtype == torch.float32
 
 
 # --- TransformerLens -------------------------------------------------------------------------------------------------
@@ -740,14 +771,14 @@ def test_the_lens_is_accumulated_resid_with_the_final_norm(same):
 
 
 def test_patching_is_get_act_patch_resid_pre(same):
-    found = patching(same, CLEAN, CORRUPTED, last)
+    found = patch_activations(same, CLEAN, CORRUPTED, last)
     close(found[:-1], PEER["patch_resid_pre"])
     assert found[:-1].max() > 0.9 > 0.1 > found[:-1].min(), "some places bring the answer back, others do not"
 
 
 def test_ablations_are_hooks_on_z(same):
-    close(ablations(same, CLEAN, last), PEER["zero"])
-    close(ablations(same, CLEAN, last, head_means(same, CLEAN)), PEER["mean"])
+    close(ablate_heads(same, CLEAN, last), PEER["zero"])
+    close(ablate_heads(same, CLEAN, last, mean_head_outputs(same, CLEAN)), PEER["mean"])
 
 
 def test_the_induction_score_is_the_stripe_of_its_main_demo(same):
@@ -795,7 +826,10 @@ def test_our_scores_become_those_of_detect_head(same):
 
 
 def ours_by_their_names(model, token):
-    parts = {name: x.item() for name, x in logit_parts(model, CLEAN, CLEAN.shape[1] - 1, token).items()}
+    parts = {
+        name: x.item()
+        for name, x in direct_logit_attribution(model, CLEAN, CLEAN.shape[1] - 1, token).items()
+    }
     heads = {f"L{i}H{h}": parts[f"blocks.{i}.head.{h}"] for i in range(LAYERS) for h in range(HEADS)}
     found = heads | {"embed": parts["embed"], "b_U": parts["norm.bias"], "logit": sum(parts.values())}
     for i in range(LAYERS):
@@ -831,10 +865,10 @@ def test_its_usual_loading_moves_constants_between_parts(same):
     block_parts = [name for name in mean if name == "embed" or name.endswith("_out")]
     close([every[TOKEN][n] - mean[n] for n in block_parts], [one[n] for n in block_parts])
     close([every[TOKEN][n] - every[PEER["other"]][n] for n in block_parts], [less[n] for n in block_parts])
-    with torch.no_grad(), trace(same) as tape:
+    with torch.no_grad(), trace_activations(same) as tape:
         same(CLEAN)
-        final = tape[streams(same)[-1]][0, -1]
-        direction = readout(same, final, TOKEN)[0] - readout(same, final, PEER["other"])[0]
+        final = tape[residual_stream_names(same)[-1]][0, -1]
+        direction = logit_direction(same, final, TOKEN)[0] - logit_direction(same, final, PEER["other"])[0]
         for i, block in enumerate(same.blocks):
             always = block.attention.qkv(block.norm1.bias)[-32:].unflatten(
                 0, (HEADS, -1)
@@ -862,13 +896,13 @@ def test_a_gpt2_of_transformers_is_read_and_split(tmp_path):
     theirs = transformers.GPT2LMHeadModel(cfg).eval()
     theirs.save_pretrained(tmp_path)
     Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
-    model, _ = pretrained.load(tmp_path)
+    model, _ = pretrained.load_pretrained(tmp_path)
     with torch.no_grad():
         out = theirs(IDS, output_hidden_states=True)
     _, tape = traced(model)
-    for ours, hidden in zip(streams(model)[:-1], out.hidden_states[:-1], strict=True):
+    for ours, hidden in zip(residual_stream_names(model)[:-1], out.hidden_states[:-1], strict=True):
         assert torch.allclose(tape[ours], hidden, atol=1e-5), ours
     assert torch.allclose(logit_lens(model, IDS)[-1], out.logits.log_softmax(-1), atol=1e-5)
-    assert sum(logit_parts(model, IDS, 8, 3).values()).item() == pytest.approx(
+    assert sum(direct_logit_attribution(model, IDS, 8, 3).values()).item() == pytest.approx(
         out.logits[0, 8, 3].item(), abs=1e-4
     )

@@ -41,9 +41,9 @@ def test_without_a_readable_record_every_other_file_is_the_users(tmp_path, recor
     name = next(iter(lab.chapters()))
     (tmp_path / name).write_text("older release, or mine")
     if record is not None:
-        (tmp_path / lab.RECORD).write_text(record)
+        (tmp_path / lab.MANIFEST_NAME).write_text(record)
     assert lab.copy_chapters(tmp_path)[name] == "kept"
-    assert name not in json.loads((tmp_path / lab.RECORD).read_text())
+    assert name not in json.loads((tmp_path / lab.MANIFEST_NAME).read_text())
 
 
 def test_a_file_in_place_of_the_folder_is_an_error(tmp_path, capsys):
@@ -61,7 +61,7 @@ def test_command_reports_and_says_what_to_install(tmp_path, capsys, monkeypatch)
     (tmp_path / "notation.ipynb").write_text("mine")
     monkeypatch.setattr(lab, "find_spec", lambda name: None)
     missing = [Finding("note", "jupyterlab is missing", 'pip install "jupyterlab>=4.2"')]
-    monkeypatch.setattr(lab, "look_at_packages", lambda: missing)
+    monkeypatch.setattr(lab, "check_packages", lambda: missing)
     assert lab.main(["lab", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert "notation.ipynb: kept yours" in said.out and 'pip install "jupyterlab>=' in said.err
@@ -120,7 +120,7 @@ def test_an_interrupted_copy_leaves_whole_files_and_heals(tmp_path, monkeypatch)
 
     monkeypatch.setattr(lab.os, "replace", interrupted)
     assert lab.main(["lab", str(tmp_path), "--no-open"]) == 130
-    there = [f for f in tmp_path.rglob("*") if f.is_file() and f.name != lab.RECORD]
+    there = [f for f in tmp_path.rglob("*") if f.is_file() and f.name != lab.MANIFEST_NAME]
     release = lab.chapters()
     assert there and all(f.read_bytes() == release[f.relative_to(tmp_path).as_posix()] for f in there)
     monkeypatch.setattr(lab.os, "replace", real)
@@ -148,9 +148,9 @@ def test_version_and_the_doctors_verdict(monkeypatch, capsys):
 
 
 def test_the_last_measurements_are_at_hand():
-    assert {"date", "device", "shapes"} <= set(lab.measured("train_step"))
+    assert {"date", "device", "shapes"} <= set(lab.load_results("train_step"))
     with pytest.raises(ValueError, match="no benchmark 'speed' was measured: take one of attention, bleu"):
-        lab.measured("speed")
+        lab.load_results("speed")
 
 
 # --- JupyterLab itself ------------------------------------------------------------------------------------------------

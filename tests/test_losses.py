@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
-from llmlab.losses import counted, dealt, target_counts
-from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, rows
+from llmlab.losses import deal_targets, mean_over, target_counts
+from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, padded_rows
 from llmlab.tasks.answering import answer_loss, span_loss
 from llmlab.tasks.completion import code_loss
 from llmlab.tasks.summarization import summary_loss
-from llmlab.tasks.translation import stacked, translation_loss
+from llmlab.tasks.translation import pad_pairs, translation_loss
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit, train_step
 from llmlab.transformer import Config, Decoder, EncoderDecoder
@@ -25,7 +25,7 @@ from llmlab.transformer import Config, Decoder, EncoderDecoder
 TOKENIZER = MaskTokenizer(Tokenizer.train("the cat sat on the mat and the dog sat on the log " * 5, 300))
 CFG = Config(TOKENIZER.vocab_size, 64, layers=1, heads=2, d_model=16)
 SENTENCE = "the cat sat on the mat and the dog sat on the log the cat sat"
-PAIRS = stacked(
+PAIRS = pad_pairs(
     [([5, 6], [1, 2]), ([5], [1, 7, 8, 9, 3, 4, 5, 6, 7, 2]), ([9] * 7, [1, 7, 2]), ([5, 5], [1, 8, 9, 2])]
 )
 
@@ -42,7 +42,7 @@ class Span(torch.nn.Module):
 
 
 def masked_batch():
-    ids, words = rows(["the cat", SENTENCE, "dog", "the dog sat on the log"], TOKENIZER, 64)
+    ids, words = padded_rows(["the cat", SENTENCE, "dog", "the dog sat on the log"], TOKENIZER, 64).unbind(1)
     return corrupt(ids, TOKENIZER, Masking(rate=0.4), torch.Generator().manual_seed(0), words)
 
 
@@ -94,7 +94,7 @@ def test_parts_give_the_loss_and_the_gradient_of_the_whole(name, parts):
     row, whole = gradient(make, loss, batch, 1)
     in_parts, summed = gradient(make, loss, batch, parts)
     assert in_parts["loss"] == pytest.approx(row["loss"], rel=1e-5)
-    assert in_parts["norm"] == pytest.approx(row["norm"], rel=1e-4)
+    assert in_parts["gradient_norm"] == pytest.approx(row["gradient_norm"], rel=1e-4)
     for a, b in zip(whole, summed, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
@@ -136,9 +136,9 @@ def test_every_part_gets_a_target_if_there_are_enough(counts, parts):
     batch, counts = torch.arange(len(counts))[:, None], torch.tensor(counts)
     if int((counts > 0).sum()) < parts:
         with pytest.raises(ValueError, match="have a target, fewer than the"):
-            dealt(batch, counts, parts)
+            deal_targets(batch, counts, parts)
         return
-    order = dealt(batch, counts, parts)[:, 0]
+    order = deal_targets(batch, counts, parts)[:, 0]
     assert sorted(order.tolist()) == list(range(len(counts)))
     assert all(counts[order[i::parts]].sum() > 0 for i in range(parts))
     if (counts > 0).all():
@@ -170,7 +170,7 @@ from llmlab.training import Recipe, fit
 make, loss, batch = cases()[sys.argv[2]]
 recipe = Recipe(steps=3, batch_size=4, accumulate=int(sys.argv[3]), lr=1e-2)
 history = fit(model_of(make), lambda step: batch, loss, recipe)
-print("losses", *[f"{row['loss']:.6f} {row['norm']:.5f}" for row in history])
+print("losses", *[f"{row['loss']:.6f} {row['gradient_norm']:.5f}" for row in history])
 """
 
 
@@ -252,8 +252,8 @@ def test_smoothing_is_a_share(smoothing, unchecked):
         causal_loss(model_of(Decoder), code_batch().clamp(min=0), smoothing=smoothing)
 
 
-def test_counted_gives_the_loss_back():
+def test_mean_over_gives_the_loss_back():
     def loss(model, batch):
         return 1.0
 
-    assert counted(len)(loss) is loss and loss.targets is len
+    assert mean_over(len)(loss) is loss and loss.targets is len

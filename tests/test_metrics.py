@@ -18,15 +18,15 @@ from llmlab.metrics import (
     accuracy,
     accuracy_per_class,
     bits_per_byte,
+    bootstrap_interval,
     cross_entropy,
     evaluating,
-    from_rows,
-    interval,
     paired_test,
     perplexity,
-    ratio,
+    ratio_of_sums,
+    score_from_rows,
+    scoring_windows,
     token_logprobs,
-    windows,
 )
 from llmlab.transformer import Config, Decoder
 
@@ -142,7 +142,7 @@ def test_logits_are_never_held_for_everything():
 def test_windows_score_each_token_once_with_enough_context(n, context, data):
     stride = data.draw(st.integers(1, context))
     scored = []
-    for start, skipped in windows(n, context, stride):
+    for start, skipped in scoring_windows(n, context, stride):
         width = min(context, n)
         assert 0 <= start and start + width <= n
         for at in range(start + skipped, start + width):
@@ -210,26 +210,31 @@ TWO = perplexity(np.array([-1.0, -2.0]))
 
 
 def mean_of(values):
-    return from_rows(np.stack([values, np.ones(len(values))], 1), ratio, "mean")
+    return score_from_rows(np.stack([values, np.ones(len(values))], 1), ratio_of_sums, "mean")
 
 
 def test_interval_of_a_mean_is_the_textbooks():
     "1.96 standard errors to each side, up to the noise of the draws."
     values = np.random.default_rng(0).normal(size=400)
-    found = interval(mean_of(values), n=4000)
+    found = bootstrap_interval(mean_of(values), n=4000)
     side = 1.96 * values.std() / 20
     assert found == values.mean() and found.name == "mean" and found.recipe["units"] == 400
     assert found.recipe["low"] == pytest.approx(values.mean() - side, abs=0.1 * side)
     assert found.recipe["high"] == pytest.approx(values.mean() + side, abs=0.1 * side)
-    narrow = interval(mean_of(values), level=0.5)
+    narrow = bootstrap_interval(mean_of(values), level=0.5)
     assert found.recipe["low"] < narrow.recipe["low"] < narrow.recipe["high"] < found.recipe["high"]
 
 
 def test_units_are_drawn_together():
     "Ten copies of each value say no more than one; a unit's label may be a word, and need not be sorted."
     values, copies = np.random.default_rng(0).normal(size=20), 10
-    whole = interval(mean_of(np.tile(values, copies)), units=[f"page {i % 20}" for i in range(200)], n=2000)
-    once, alone = interval(mean_of(values), n=2000), interval(mean_of(np.tile(values, copies)), n=2000)
+    whole = bootstrap_interval(
+        mean_of(np.tile(values, copies)), units=[f"page {i % 20}" for i in range(200)], n=2000
+    )
+    once, alone = (
+        bootstrap_interval(mean_of(values), n=2000),
+        bootstrap_interval(mean_of(np.tile(values, copies)), n=2000),
+    )
     width = lambda score: score.recipe["high"] - score.recipe["low"]  # noqa: E731
     assert whole.recipe["units"] == 20 and width(whole) == pytest.approx(width(once), rel=0.1)
     assert width(alone) < 0.5 * width(once)
@@ -271,10 +276,13 @@ def test_every_score_can_be_resampled(model):
     hits = accuracy(torch.randn(9, 5, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 5)
     scores = [cross_entropy(lp), perplexity(lp), bits_per_byte(lp, 90), hits]
     for score in scores:
-        found = interval(score, n=50)
+        found = bootstrap_interval(score, n=50)
         assert found == score and found.recipe["low"] <= score <= found.recipe["high"]
         assert pickle.loads(pickle.dumps(score)).total(score.rows.sum(0)) == score
-    assert interval(scores[1], seed=1).recipe["low"] == interval(scores[1], seed=1).recipe["low"]
+    assert (
+        bootstrap_interval(scores[1], seed=1).recipe["low"]
+        == bootstrap_interval(scores[1], seed=1).recipe["low"]
+    )
 
 
 def test_score_prints_its_recipe_and_is_a_number():
@@ -321,12 +329,12 @@ def test_score_prints_its_recipe_and_is_a_number():
         (lambda m: accuracy(torch.zeros(2, 3), torch.tensor([0, 1]), k=4), "k is 4: take 1 to 3"),
         (lambda m: accuracy(torch.full((2, 3), math.nan), torch.tensor([0, 1])), "a logit is NaN"),
         (lambda m: accuracy_per_class(torch.zeros(2, 3), torch.full((2,), -100)), "every target is -100"),
-        (lambda m: interval(Score(1.0)), "has not two finite rows"),
-        (lambda m: interval(perplexity(np.array([-1.0]))), "has not two finite rows"),
-        (lambda m: interval(perplexity(np.array([-1.0, -math.inf]))), "has not two finite rows"),
-        (lambda m: interval(TWO, units=[0]), "1 units for 2 rows"),
-        (lambda m: interval(TWO, level=95), "level=95: expected a number above 0 and below 1"),
-        (lambda m: interval(TWO, n=0), "n=0: expected"),
+        (lambda m: bootstrap_interval(Score(1.0)), "has not two finite rows"),
+        (lambda m: bootstrap_interval(perplexity(np.array([-1.0]))), "has not two finite rows"),
+        (lambda m: bootstrap_interval(perplexity(np.array([-1.0, -math.inf]))), "has not two finite rows"),
+        (lambda m: bootstrap_interval(TWO, units=[0]), "1 units for 2 rows"),
+        (lambda m: bootstrap_interval(TWO, level=95), "level=95: expected a number above 0 and below 1"),
+        (lambda m: bootstrap_interval(TWO, n=0), "n=0: expected"),
         (lambda m: paired_test(TWO, perplexity(np.array([-1.0] * 3))), "with 2 rows, .* with 3"),
         (lambda m: paired_test(TWO, cross_entropy(np.array([-1.0] * 2))), "score the same things"),
         (lambda m: paired_test(*[TWO] * 2, method="t"), "method 't': take 'swap'"),
@@ -345,4 +353,4 @@ def test_errors(unchecked, model, call, text):
 def test_recipe_is_kept_apart_from_the_tensor():
     lp = torch.tensor([-1.0])
     perplexity(lp, tokenizer="x")
-    assert metrics.recipe_of(lp, {}) == {"tokens": 1}
+    assert metrics.logprobs_recipe(lp, {}) == {"tokens": 1}

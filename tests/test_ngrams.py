@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.ngrams import NGram, discount, number
-from llmlab.text import corpus, story_entropy
+from llmlab.ngrams import NGram, kneser_ney_discount, number_ngrams
+from llmlab.text import load_corpus, story_entropy
 from llmlab.tokens import Tokenizer
 
 V = 5
@@ -65,7 +65,7 @@ def test_equals_the_slow_one(ids, held, order):
 
 @pytest.mark.parametrize("order", range(1, 6))
 def test_equals_the_slow_one_on_real_text(order):
-    text = corpus("reference", 6_000).text
+    text = load_corpus("reference", 6_000).text
     tokenizer = Tokenizer.train(text, 300)
     ids = tokenizer.encode(text)
     train, held = ids[:-80], ids[-80:]
@@ -128,18 +128,18 @@ def test_continuation_counts_not_frequencies():
 
 def test_order_one_counts_frequencies():
     p = NGram(1, 3).fit([0, 0, 0, 0, 1, 1, 2]).probs()
-    d = discount(np.array([4, 2, 1]))
+    d = kneser_ney_discount(np.array([4, 2, 1]))
     assert np.allclose(p, (np.array([4, 2, 1]) - d + 3 * d / 3) / 7)
 
 
 @pytest.mark.parametrize(("counts", "d"), [([1, 1, 2], 0.5), ([1], 1.0), ([2, 2, 7], 0.5), ([1, 2, 2], 0.2)])
 def test_discount(counts, d):
-    assert discount(np.array(counts)) == d
+    assert kneser_ney_discount(np.array(counts)) == d
 
 
 def test_numbers_of_n_grams():
     ids = np.random.default_rng(3).integers(0, 4, 100)
-    for n, (keys, counts, ending) in enumerate(number(ids, 4, 4), 1):
+    for n, (keys, counts, ending) in enumerate(number_ngrams(ids, 4, 4), 1):
         grams = Counter(tuple(ids[i : i + n]) for i in range(len(ids) - n + 1))
         assert sorted(counts) == sorted(grams.values()) and len(keys) == len(grams)
         assert np.all(ending[: n - 1] == -1)
@@ -172,7 +172,7 @@ def test_samples_follow_the_probabilities():
 
 
 def test_stories_between_uniform_and_oracle():
-    train, valid = corpus("stories").split()
+    train, valid = load_corpus("stories").split()
     tokenizer = Tokenizer.train(train.text, 512)
     ids, held = (tokenizer.encode_documents(c) for c in (train, valid))
     model = NGram(5, tokenizer.vocab_size).fit(ids)

@@ -1,11 +1,16 @@
 "The way the data goes: a module imports only modules that stand before it."
 
 import ast
+import re
 import subprocess
 import sys
 
+import chapters
+import make_map
 import pytest
 from conftest import ROOT
+
+import llmlab
 
 ORDER = [
     "checks",
@@ -19,6 +24,7 @@ ORDER = [
     "attention",
     "transformer",
     "metrics",
+    "bleu_statistics",
     "translation_scores",
     "overlap",
     "losses",
@@ -38,6 +44,8 @@ ORDER = [
     "questions",
     "answering",
     "summarization",
+    "sandbox",
+    "code_tasks",
     "code",
     "completion",
     "cost",
@@ -151,3 +159,71 @@ def test_every_kind_of_import_is_seen(line, names):
 
 def test_an_import_in_a_function_is_not_at_the_top():
     assert imports("import json\ndef f():\n    import bertviz", top=True) == {"json"}
+
+
+def test_the_map_is_in_step():
+    assert make_map.drawn(ROOT) == (ROOT / "MAP.md").read_text(encoding="utf-8"), "run make export"
+
+
+# --- what the texts name exists
+# ---------------------------------------------------------------------------------------
+
+NAMED = re.compile(r"(?<![\w./~-])llmlab\.((?:figures|tasks|course)\.)?([a-z_]+)(?:\.([A-Za-z]\w*))?")
+
+
+def strangers(text: str) -> set[str]:
+    "Names such as llmlab.room.module.name in a text that lead nowhere."
+    lost = set()
+    for found in NAMED.finditer(text):
+        room, stem, name = found.groups()
+        if room is None and (
+            stem in ("figures", "tasks", "course", "chapters", "static", "data", "__version__")
+            or stem in llmlab.PUBLIC
+        ):
+            continue
+        file = ROOT / "llmlab" / (room or "").rstrip(".") / f"{stem}.py"
+        if (
+            not file.exists()
+            or name
+            and not re.search(rf"^(?:\s*(?:def|class) {name}\b|\s*{name}\b.*=)", file.read_text(), re.M)
+        ):
+            lost.add(found[0])
+    return lost
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "DECISIONS.md", "CONTRIBUTING.md", "BENCHMARKS.md", "SECURITY.md"]
+)
+def test_a_text_names_only_modules_that_exist(page):
+    assert not strangers((ROOT / page).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_error_texts_and_docstrings_name_only_modules_that_exist(module):
+    said = [
+        n.value
+        for n in ast.walk(ast.parse(source(module)))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+    assert not strangers(" ".join(text for text in said if not text.startswith("import ")))
+
+
+def test_a_text_names_only_chapters_that_exist():
+    numbers = {int(f.stem[:2]) for f in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb")}
+    for page in (
+        "README.md",
+        "DECISIONS.md",
+        "CONTRIBUTING.md",
+        "BENCHMARKS.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        said = [int(re.search(r"\d+$", text[start:end])[0]) for start, end in chapters.mentions(text)]
+        assert {*said} <= numbers, page
+    for module in MODULES:
+        said = [
+            int(re.search(r"\d+$", source(module)[start:end])[0])
+            for start, end in chapters.mentions(source(module))
+        ]
+        assert {*said} <= numbers, module

@@ -13,8 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from llmlab.metrics import interval, paired_test
-from llmlab.overlap import characters, exact_match, f1, lcs, pass_at_k, rouge, squad_words, stemmed_words
+from llmlab.metrics import bootstrap_interval, paired_test
+from llmlab.overlap import (
+    character_words,
+    exact_match,
+    lcs_length,
+    pass_at_k,
+    rouge,
+    squad_words,
+    stemmed_words,
+    token_f1,
+)
 
 WORDS = st.lists(
     st.sampled_from(["a", "The", "cat", "cat.", "naïve", "7", "猫", "-", "x_y"]), max_size=8
@@ -80,7 +89,7 @@ def test_answers_are_the_squad_scripts(pairs):
     ]
     share = [max(compute_f1(ref, hyp) for ref in gold_answers(some)) for hyp, some in pairs]
     assert exact_match(hyps, refs) == pytest.approx(np.mean(exact))
-    assert f1(hyps, refs) == pytest.approx(np.mean(share), abs=1e-12)
+    assert token_f1(hyps, refs) == pytest.approx(np.mean(share), abs=1e-12)
 
 
 @given(PAIRS)
@@ -91,7 +100,7 @@ def test_the_older_script_keeps_all_references_and_gives_no_f1_for_nothing(pairs
     exact = [max(normalize_answer(hyp) == normalize_answer(ref) for ref in some) for hyp, some in pairs]
     share = [max(compute_f1(ref, hyp) * bool(normalize_answer(hyp)) for ref in some) for hyp, some in pairs]
     assert exact_match(hyps, refs, rule="1.1") == pytest.approx(np.mean(exact))
-    assert f1(hyps, refs, rule="1.1") == pytest.approx(np.mean(share), abs=1e-12)
+    assert token_f1(hyps, refs, rule="1.1") == pytest.approx(np.mean(share), abs=1e-12)
 
 
 # What evaluate-v1.1.py says (run once beside this table), as shares of 1.
@@ -120,20 +129,20 @@ OLDER = [
 @pytest.mark.parametrize(("answer", "golds", "exact", "share"), OLDER)
 def test_worked_answers_of_the_older_script(answer, golds, exact, share):
     assert exact_match([answer], [golds], rule="1.1") == exact
-    assert f1([answer], [golds], rule="1.1") == pytest.approx(share, abs=1e-12)
+    assert token_f1([answer], [golds], rule="1.1") == pytest.approx(share, abs=1e-12)
 
 
 def test_the_two_scripts_differ_only_where_no_word_is_left():
-    newer = [(exact_match([answer], [golds]), f1([answer], [golds])) for answer, golds, _, _ in OLDER]
+    newer = [(exact_match([answer], [golds]), token_f1([answer], [golds])) for answer, golds, _, _ in OLDER]
     differ = [
         row[0] for row, found in zip(OLDER, newer, strict=True) if found != (row[2], pytest.approx(row[3]))
     ]
     assert differ == ["the", "The", ""]
-    assert exact_match(["The"], [["the", "cat"]]) == 0 == f1(["The"], [["the", "cat"]]), (
+    assert exact_match(["The"], [["the", "cat"]]) == 0 == token_f1(["The"], [["the", "cat"]]), (
         "2.0 drops empty references"
     )
-    assert f1(["the"], [["a"]]) == 1 == f1([""], [""])
-    assert "squad=1.1" in repr(f1(["a b"], ["b"], rule="1.1")) and "squad=2.0" in repr(
+    assert token_f1(["the"], [["a"]]) == 1 == token_f1([""], [""])
+    assert "squad=1.1" in repr(token_f1(["a b"], ["b"], rule="1.1")) and "squad=2.0" in repr(
         exact_match(["a b"], ["b"])
     )
 
@@ -157,12 +166,12 @@ def test_the_two_scripts_differ_only_where_no_word_is_left():
     ],
 )
 def test_worked_answers(answer, golds, exact, share):
-    assert exact_match([answer], [golds]) == exact and f1([answer], [golds]) == pytest.approx(share)
+    assert exact_match([answer], [golds]) == exact and token_f1([answer], [golds]) == pytest.approx(share)
 
 
 def test_normalisation():
     assert squad_words("The  Eiffel-Tower, an A. theatre!") == ["eiffeltower", "theatre"]
-    assert characters("AI改变世界。 It's 42％ カナ") == [
+    assert character_words("AI改变世界。 It's 42％ カナ") == [
         "ai",
         "改",
         "变",
@@ -174,19 +183,19 @@ def test_normalisation():
         "カ",
         "ナ",
     ]
-    assert characters("नमस्ते, Straße") == ["नमस्ते", "straße"], "a vowel sign belongs to its word"
-    assert characters("cafe\u0301") == characters("café") == ["café"]
-    assert characters("น้ำดี") == ["น้ำ", "ดี"]
-    assert exact_match(["👍"], ["👎"], characters) == 0 == f1(["👍"], ["👎"], characters)
-    assert f1(["5 €"], ["5 $"], characters) == 0.5
+    assert character_words("नमस्ते, Straße") == ["नमस्ते", "straße"], "a vowel sign belongs to its word"
+    assert character_words("cafe\u0301") == character_words("café") == ["café"]
+    assert character_words("น้ำดี") == ["น้ำ", "ดี"]
+    assert exact_match(["👍"], ["👎"], character_words) == 0 == token_f1(["👍"], ["👎"], character_words)
+    assert token_f1(["5 €"], ["5 $"], character_words) == 0.5
 
 
 def test_chinese_by_characters():
     "Seven characters against five that they contain: 2 * 5 / (7 + 5)."
-    assert f1(["一八八九年七月"], ["一八八九年"]) == 0
-    assert f1(["一八八九年七月"], ["一八八九年"], characters) == pytest.approx(10 / 12)
-    assert exact_match(["北京。"], ["北京"], characters) == 1 and exact_match(["北京。"], ["北京"]) == 0
-    assert rouge(["猫坐在垫子上"], ["猫在垫子上坐"], words=characters) == pytest.approx(5 / 6)
+    assert token_f1(["一八八九年七月"], ["一八八九年"]) == 0
+    assert token_f1(["一八八九年七月"], ["一八八九年"], character_words) == pytest.approx(10 / 12)
+    assert exact_match(["北京。"], ["北京"], character_words) == 1 and exact_match(["北京。"], ["北京"]) == 0
+    assert rouge(["猫坐在垫子上"], ["猫在垫子上坐"], words=character_words) == pytest.approx(5 / 6)
     assert rouge(["猫"], ["猫"]) == 0
 
 
@@ -194,7 +203,7 @@ def test_chinese_by_characters():
 @settings(deadline=None)
 def test_lcs_by_brute_force(a, b):
     parts = [{c for n in range(len(x) + 1) for c in itertools.combinations(x, n)} for x in (a, b)]
-    assert lcs(a, b) == max(map(len, parts[0] & parts[1]))
+    assert lcs_length(a, b) == max(map(len, parts[0] & parts[1]))
 
 
 def test_pencil():
@@ -233,12 +242,12 @@ def test_pass_at_k_survives_many_samples():
 def test_all_of_them_can_be_resampled():
     hyps, refs = ["a b c", "x", "the cat", "q"], ["a b d", "x", "a cat", "r"]
     other = ["a b d", "y", "the cat", "r"]
-    for score in (rouge, exact_match, f1):
+    for score in (rouge, exact_match, token_f1):
         a, b = score(hyps, refs), score(other, refs)
-        found = interval(a)
+        found = bootstrap_interval(a)
         assert found == a and found.recipe["low"] <= a <= found.recipe["high"] and 0 < paired_test(a, b) <= 1
         assert repr(pickle.loads(pickle.dumps(a))) == repr(a)
-    assert interval(pass_at_k([0, 5, 3], 5, 2)).recipe["units"] == 3
+    assert bootstrap_interval(pass_at_k([0, 5, 3], 5, 2)).recipe["units"] == 3
 
 
 def test_recipes():
@@ -253,14 +262,14 @@ def test_recipes():
     "call, text",
     [
         (lambda: rouge([], []), "0 hypotheses"),
-        (lambda: f1(["a"], ["a", "b"]), "1 hypotheses, 2 references"),
+        (lambda: token_f1(["a"], ["a", "b"]), "1 hypotheses, 2 references"),
         (lambda: exact_match("a", ["a"]), "one string is given"),
         (
             lambda: exact_match(["a"], ["a"], rule="1"),
             "rule is '1': take '2.0', where a question may have no answer, or",
         ),
         (lambda: exact_match(["a"], [[]]), "pair 0"),
-        (lambda: f1([None], ["a"]), "pair 0 is None"),
+        (lambda: token_f1([None], ["a"]), "pair 0 is None"),
         (lambda: rouge(["a"], ["a"], 0), "kind 0, part 'f1': kind is 'L', 'Lsum', 1, 2"),
         (lambda: rouge(["a"], ["a"], "l"), "kind 'l'"),
         (lambda: rouge(["a"], ["a"], 1, "F"), "part 'F'"),

@@ -19,25 +19,26 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llmlab.attention import record
+from llmlab.checkpoints import shipped_path
 from llmlab.families import TextClassifier
 from llmlab.figures.views import attention_view
-from llmlab.horizons import mixed
+from llmlab.horizons import with_experts
 from llmlab.masked import MaskedLM
 from llmlab.pretrained import (
-    BERT,
-    GPT2,
-    LLAMA,
-    TABLES,
-    attentions,
-    export,
-    find,
-    load,
+    BERT_WEIGHT_NAMES,
+    GPT2_WEIGHT_NAMES,
+    LLAMA_WEIGHT_NAMES,
+    WEIGHT_NAMES,
+    hub_attentions,
+    hub_config,
+    load_pretrained,
+    pretrained_folder,
     read_config,
-    their_config,
+    save_pretrained,
     their_names,
 )
-from llmlab.training import own_tensors, shipped
-from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, n_params
+from llmlab.storage import own_tensors
+from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, count_parameters
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
@@ -145,7 +146,7 @@ def edit(folder, **changes):
 @every
 def test_logits_hidden_states_and_attention_equal(saved, name):
     peer, folder = saved(name)
-    model, _ = load(folder)
+    model, _ = load_pretrained(folder)
     x = ids(2, 17)
     with torch.no_grad(), record(model) as tape:
         hidden = model.hidden(x)
@@ -153,7 +154,7 @@ def test_logits_hidden_states_and_attention_equal(saved, name):
     theirs = peer(x, output_hidden_states=True)
     close(hidden, theirs.hidden_states[-1])
     close(logits, theirs.logits)
-    kept = attentions(peer, {"input_ids": x})["attention"]
+    kept = hub_attentions(peer, {"input_ids": x})["attention"]
     assert len(kept) == len(tape.attention()) == 3
     for ours, them in zip(tape.attention(), kept, strict=True):
         close(ours, them)
@@ -161,7 +162,7 @@ def test_logits_hidden_states_and_attention_equal(saved, name):
 
 def test_bert_with_padding_and_segments(saved):
     peer, folder = saved("bert")
-    model, _ = load(folder)
+    model, _ = load_pretrained(folder)
     x, there = ids(3, 12), torch.arange(12)[None] < torch.tensor([[12], [7], [1]])
     segments = (torch.arange(12)[None] > torch.tensor([[5], [3], [20]])).long()
     theirs = dict(input_ids=x, attention_mask=there.long(), token_type_ids=segments)
@@ -169,7 +170,7 @@ def test_bert_with_padding_and_segments(saved):
         hidden = model.encoder(x, there, segments)
     close(model.logits(hidden)[there], peer(**theirs).logits[there])
     rows = there[:, None, :, None].expand(-1, 4, -1, 12)
-    for ours, them in zip(tape.attention(), attentions(peer, theirs)["attention"], strict=True):
+    for ours, them in zip(tape.attention(), hub_attentions(peer, theirs)["attention"], strict=True):
         close(ours[rows], them[rows])
         assert not ours[1, :, :, 7:].any()
     assert not torch.allclose(model.logits(hidden)[0], model.logits(model.encoder(x, there))[0], atol=1e-2)
@@ -178,7 +179,7 @@ def test_bert_with_padding_and_segments(saved):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
 def test_gradients_equal(saved, name):
     peer, folder = peer_of(name), saved(name)[1]
-    model, _ = load(folder)
+    model, _ = load_pretrained(folder)
     x = ids(2, 9)
     for m, logits in ((model, model(x)), (peer, peer(x).logits)):
         m.zero_grad()
@@ -188,7 +189,7 @@ def test_gradients_equal(saved, name):
 
 
 def test_dtype_and_mode(saved):
-    model, tokenizer = load(saved("llama")[1], dtype=torch.bfloat16)
+    model, tokenizer = load_pretrained(saved("llama")[1], dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16} and not model.training
     assert tokenizer.encode("w7").ids == [7]
 
@@ -197,7 +198,7 @@ def test_half_files_become_float32(saved, tmp_path):
     peer = peer_of("qwen2").half()
     peer.save_pretrained(tmp_path)
     words().save(str(tmp_path / "tokenizer.json"))
-    model, _ = load(tmp_path)
+    model, _ = load_pretrained(tmp_path)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     close(model(ids(1, 8)), peer.float()(ids(1, 8)).logits)
 
@@ -214,14 +215,14 @@ def test_gpt2_small_has_124_439_808(tmp_path):
     family, cfg = shape_of(transformers.GPT2Config(), tmp_path)
     assert (family, replace(cfg, dropout=0.0)) == ("gpt2", Config.gpt2_small())
     with torch.device("meta"):
-        assert n_params(Decoder(cfg)) == 124_439_808
+        assert count_parameters(Decoder(cfg)) == 124_439_808
 
 
 def test_bert_base_with_its_head_has_109_514_298(tmp_path):
     family, cfg = shape_of(transformers.BertConfig(), tmp_path)
     with torch.device("meta"):
         theirs = transformers.BertForMaskedLM(transformers.BertConfig())
-        assert family == "bert" and n_params(MaskedLM(cfg)) == n_params(theirs) == 109_514_298
+        assert family == "bert" and count_parameters(MaskedLM(cfg)) == count_parameters(theirs) == 109_514_298
 
 
 REAL = {
@@ -243,7 +244,7 @@ def test_real_shapes_count_as_transformers_counts(family, tmp_path):
     with torch.device("meta"):
         theirs = getattr(transformers, f"{name}ForCausalLM")(config)
         ours = Decoder(cfg)
-    assert found == family and n_params(ours) == n_params(theirs) == total
+    assert found == family and count_parameters(ours) == count_parameters(theirs) == total
 
 
 def test_old_config_files_are_read(tmp_path):
@@ -284,7 +285,7 @@ def test_sharded(saved, tmp_path):
     peer.save_pretrained(tmp_path, max_shard_size="20KB")
     words().save(str(tmp_path / "tokenizer.json"))
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    close(load(tmp_path)[0](ids(1, 9)), peer(ids(1, 9)).logits)
+    close(load_pretrained(tmp_path)[0](ids(1, 9)), peer(ids(1, 9)).logits)
 
 
 def test_gpt2_without_prefix_and_with_its_mask_stored(saved, folder):
@@ -293,7 +294,7 @@ def test_gpt2_without_prefix_and_with_its_mask_stored(saved, folder):
         return bare | {f"h.{i}.attn.bias": torch.ones(1, 1, 40, 40).tril() for i in range(3)}
 
     rewrite(folder, as_on_the_hub)
-    close(load(folder)[0](ids(1, 9)), saved("gpt2")[0](ids(1, 9)).logits)
+    close(load_pretrained(folder)[0](ids(1, 9)), saved("gpt2")[0](ids(1, 9)).logits)
 
 
 def test_bert_with_its_old_names_and_second_head(saved, tmp_path):
@@ -307,31 +308,36 @@ def test_bert_with_its_old_names_and_second_head(saved, tmp_path):
         return old | {"bert.embeddings.position_ids": torch.arange(40)[None]}
 
     rewrite(folder, as_on_the_hub)
-    close(load(folder)[0](ids(1, 9)), peer(ids(1, 9)).logits)
+    close(load_pretrained(folder)[0](ids(1, 9)), peer(ids(1, 9)).logits)
 
 
 def test_a_tied_model_may_store_its_output_matrix_too(saved, tmp_path):
     peer, source = saved("qwen2-tied")
     folder = shutil.copytree(source, tmp_path / "qwen2")
     rewrite(folder, lambda x: x | {"lm_head.weight": x["model.embed_tokens.weight"].clone()})
-    close(load(folder)[0](ids(1, 9)), peer(ids(1, 9)).logits)
+    close(load_pretrained(folder)[0](ids(1, 9)), peer(ids(1, 9)).logits)
 
 
 # names
 
 
 def test_their_names_pencil():
-    assert their_names("norm.weight", GPT2) == (["transformer.ln_f.weight"], False)
-    assert their_names("blocks.11.mlp.down.weight", GPT2) == (["transformer.h.11.mlp.c_proj.weight"], True)
-    assert their_names("bias", BERT) == (["cls.predictions.bias"], False)
+    assert their_names("norm.weight", GPT2_WEIGHT_NAMES) == (["transformer.ln_f.weight"], False)
+    assert their_names("blocks.11.mlp.down.weight", GPT2_WEIGHT_NAMES) == (
+        ["transformer.h.11.mlp.c_proj.weight"],
+        True,
+    )
+    assert their_names("bias", BERT_WEIGHT_NAMES) == (["cls.predictions.bias"], False)
     gate, up = "model.layers.3.mlp.gate_proj.weight", "model.layers.3.mlp.up_proj.weight"
-    assert their_names("blocks.3.mlp.up.weight", LLAMA) == ([gate, up], False)
+    assert their_names("blocks.3.mlp.up.weight", LLAMA_WEIGHT_NAMES) == ([gate, up], False)
 
 
 @every
 def test_tables_name_exactly_the_tensors_of_transformers(saved, name):
-    model, _ = load(saved(name)[1])
-    ours = [n for name_ in own_tensors(model) for n in their_names(name_, TABLES[name.partition("-")[0]])[0]]
+    model, _ = load_pretrained(saved(name)[1])
+    ours = [
+        n for name_ in own_tensors(model) for n in their_names(name_, WEIGHT_NAMES[name.partition("-")[0]])[0]
+    ]
     assert sorted(ours) == sorted(safetensors.torch.load_file(saved(name)[1] / "model.safetensors"))
 
 
@@ -341,10 +347,10 @@ def test_tables_name_exactly_the_tensors_of_transformers(saved, name):
 @every
 def test_round_trip_through_transformers(saved, name, tmp_path):
     peer, folder = saved(name)
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     with torch.no_grad():
         next(model.parameters()).mul_(1.5)
-    out = export(model, tmp_path / "out", tokenizer)
+    out = save_pretrained(model, tmp_path / "out", tokenizer)
     again, found = type(peer).from_pretrained(out, output_loading_info=True)
     assert not any(found.values())
     close(again.eval()(ids(2, 9)).logits, model(ids(2, 9)))
@@ -381,8 +387,8 @@ def test_any_shape_of_a_family_survives_the_folder(tmp_path, data, family):
         free |= dict(tied=data.draw(st.booleans()))
     cfg = Config(61, context=10, **FAMILIES[family] | free)
     model = roused((MaskedLM if family == "bert" else Decoder)(cfg))
-    assert their_config(model)[0] == family
-    again, _ = load(export(model, tmp_path, words(), overwrite=True))
+    assert hub_config(model)[0] == family
+    again, _ = load_pretrained(save_pretrained(model, tmp_path, words(), overwrite=True))
     assert all(
         torch.equal(a, b)
         for a, b in zip(own_tensors(model).values(), own_tensors(again).values(), strict=True)
@@ -391,17 +397,17 @@ def test_any_shape_of_a_family_survives_the_folder(tmp_path, data, family):
 
 
 def test_export_overwrites_nothing_silently(folder):
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     with pytest.raises(
         ValueError, match=r"already holds config.json, model.safetensors: choose another folder, or say"
     ):
-        export(model, folder)
+        save_pretrained(model, folder)
     assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
     with torch.no_grad():
         model.norm.bias.add_(1)
-    export(model, folder, tokenizer, overwrite=True)
-    close(load(folder)[0](ids(1, 5)), model(ids(1, 5)))
+    save_pretrained(model, folder, tokenizer, overwrite=True)
+    close(load_pretrained(folder)[0](ids(1, 5)), model(ids(1, 5)))
 
 
 def test_a_model_of_no_family_is_named(tmp_path):
@@ -409,7 +415,7 @@ def test_a_model_of_no_family_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"Decoder with Config\(.*is none of gpt2, llama, mistral, qwen2, qwen3: trans"
     ):
-        export(model, tmp_path / "out")
+        save_pretrained(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -422,7 +428,7 @@ def test_a_length_that_training_left_cuts_and_pads_no_text(folder):
     stored.enable_padding(length=3, pad_id=0, pad_token="[PAD]")
     stored.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     stored.save(str(folder / "tokenizer.json"))
-    tokenizer = load(folder)[1]
+    tokenizer = load_pretrained(folder)[1]
     assert tokenizer.truncation is None and tokenizer.padding is None
     assert tokenizer.encode("w5 w6 w7 w8 w9").ids == [5, 6, 7, 8, 9]
     assert tokenizer.encode("w5").ids == [5]
@@ -435,14 +441,14 @@ def test_dropout_that_training_left_cuts_no_word_by_chance(folder):
     tokenizers.Tokenizer(tokenizers.models.BPE(letters, merges, dropout=0.9)).save(
         str(folder / "tokenizer.json")
     )
-    tokenizer = load(folder)[1]
+    tokenizer = load_pretrained(folder)[1]
     assert all(tokenizer.encode("abcd").ids == [10] for _ in range(20))
 
 
 def test_export_stores_no_length_and_leaves_the_tokenizer_as_it_was(saved, tmp_path):
     tokenizer = words()
     tokenizer.enable_truncation(3)
-    export(load(saved("gpt2")[1])[0], tmp_path / "out", tokenizer)
+    save_pretrained(load_pretrained(saved("gpt2")[1])[0], tmp_path / "out", tokenizer)
     assert tokenizer.truncation["max_length"] == 3
     assert json.loads((tmp_path / "out" / "tokenizer.json").read_text())["truncation"] is None
 
@@ -480,13 +486,13 @@ def padded():
 @encoder
 def test_an_encoder_without_a_head(family, tmp_path):
     peer, folder = folder_of(tmp_path / "in", family, "Model")
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     x, there = padded()
     assert type(model) is Encoder and model.family == family
     with torch.no_grad():
         theirs = peer(input_ids=x, attention_mask=there.long()).last_hidden_state
         close(model(x, there)[there], theirs[there])
-        out = export(model, tmp_path / "out", tokenizer)
+        out = save_pretrained(model, tmp_path / "out", tokenizer)
         again, found = type(peer).from_pretrained(out, output_loading_info=True)
         assert not found["unexpected_keys"] and not found["mismatched_keys"]
         assert {name.split(".")[0] for name in found["missing_keys"]} <= {"pooler"}
@@ -500,14 +506,14 @@ def test_a_classifier(family, tmp_path):
     peer, folder = folder_of(
         tmp_path / "in", family, "ForSequenceClassification", id2label=names, num_labels=3
     )
-    model, tokenizer = load(folder)
+    model, tokenizer = load_pretrained(folder)
     x, there = padded()
     assert type(model) is TextClassifier and model.labels == ("no", "perhaps", "yes")
     with torch.no_grad():
         theirs = peer(input_ids=x, attention_mask=there.long()).logits
         close(model(x, there), theirs)
         again, found = type(peer).from_pretrained(
-            export(model, tmp_path / "out", tokenizer), output_loading_info=True
+            save_pretrained(model, tmp_path / "out", tokenizer), output_loading_info=True
         )
         assert not any(found.values()) and again.config.id2label == LABELS
         close(again.eval()(input_ids=x, attention_mask=there.long()).logits, theirs)
@@ -517,14 +523,17 @@ def test_masked_roberta_with_padding(tmp_path):
     peer, folder = folder_of(tmp_path, "roberta", "ForMaskedLM")
     x, there = padded()
     with torch.no_grad():
-        close(load(folder)[0](x, there)[there], peer(input_ids=x, attention_mask=there.long()).logits[there])
+        close(
+            load_pretrained(folder)[0](x, there)[there],
+            peer(input_ids=x, attention_mask=there.long()).logits[there],
+        )
 
 
 @pytest.mark.parametrize("head", ["ForTokenClassification", "ForQuestionAnswering"])
 def test_other_heads_are_named(tmp_path, head):
     folder = folder_of(tmp_path, "bert", head)[1]
     with pytest.raises(ValueError, match="missing: .*pooler|unexpected: (classifier|qa_outputs)"):
-        load(folder)
+        load_pretrained(folder)
 
 
 def test_bert_for_next_sentences_has_no_masked_head(tmp_path):
@@ -532,7 +541,7 @@ def test_bert_for_next_sentences_has_no_masked_head(tmp_path):
     peer, folder = folder_of(tmp_path, "bert", "ForNextSentencePrediction")
     x = ids(2, 9)
     with torch.no_grad():
-        close(load(folder)[0](x), peer.bert(x).last_hidden_state)
+        close(load_pretrained(folder)[0](x), peer.bert(x).last_hidden_state)
 
 
 def test_a_window_smaller_than_the_context_is_refused(saved, tmp_path):
@@ -541,7 +550,7 @@ def test_a_window_smaller_than_the_context_is_refused(saved, tmp_path):
     with pytest.raises(
         ValueError, match="sliding_window=39, but our mistral looks at all 40 tokens: use transformers"
     ):
-        load(folder)
+        load_pretrained(folder)
 
 
 # what export writes
@@ -557,7 +566,7 @@ def test_export_writes_what_the_model_is_or_refuses_it_by_name(kind, tmp_path):
     with pytest.raises(
         ValueError, match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: export knows"
     ):
-        export(kind(shape()), tmp_path / "out")
+        save_pretrained(kind(shape()), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -571,23 +580,23 @@ def test_export_refuses_models_that_compute_something_else(tmp_path):
         Doubled(shape()),
         Decoder(shape(), cross=True),
         nn.Linear(2, 2),
-        mixed(Decoder(shape()), 4, 2),
+        with_experts(Decoder(shape()), 4, 2),
     ):
         with pytest.raises(ValueError, match="export knows|has no line in the table|has a Mixture"):
-            export(model, tmp_path / "out")
+            save_pretrained(model, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
 
 def test_export_as_a_family_of_the_readers_choice(tmp_path, saved):
-    llama = load(saved("llama")[1])[0]
-    export(llama, tmp_path / "mistral", family="mistral")
+    llama = load_pretrained(saved("llama")[1])[0]
+    save_pretrained(llama, tmp_path / "mistral", family="mistral")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "mistral").eval()
     assert theirs.config.model_type == "mistral" and theirs.config.sliding_window is None
     close(theirs(ids(1, 9)).logits, llama(ids(1, 9)))
     with pytest.raises(ValueError, match="Decoder as bert: export knows Decoder as gpt2"):
-        export(llama, tmp_path / "bert", family="bert")
+        save_pretrained(llama, tmp_path / "bert", family="bert")
     with pytest.raises(ValueError, match="is none of gpt2: transformers has no class for it"):
-        export(llama, tmp_path / "gpt2", family="gpt2")
+        save_pretrained(llama, tmp_path / "gpt2", family="gpt2")
 
 
 # what may be wrong with a folder
@@ -602,7 +611,7 @@ def test_missing_and_unexpected_tensors_are_named(folder):
     with pytest.raises(
         ValueError, match="1 missing: transformer.h.1.ln_1.bias; 1 unexpected: transformer.h.0.adapter.w"
     ):
-        load(folder)
+        load_pretrained(folder)
 
 
 def test_shapes_that_do_not_belong_together(folder, saved, tmp_path):
@@ -610,18 +619,18 @@ def test_shapes_that_do_not_belong_together(folder, saved, tmp_path):
     with pytest.raises(
         ValueError, match=r"mlp.c_fc.weight has shape \[\[128, 32\]\], but config.json asks for \[100, 32\]"
     ):
-        load(folder)
+        load_pretrained(folder)
     llama = shutil.copytree(saved("llama")[1], tmp_path / "llama")
     edit(llama, num_key_value_heads=4)
     with pytest.raises(ValueError, match=r"q_proj.weight \+ .*k_proj.weight \+ .*v_proj.weight has shape"):
-        load(llama)
+        load_pretrained(llama)
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_lacking_file_is_named(folder, file):
     (folder / file).unlink()
     with pytest.raises(ValueError, match=f"gpt2 lacks {file}"):
-        load(folder)
+        load_pretrained(folder)
 
 
 def test_a_lacking_shard_is_named(saved, tmp_path):
@@ -631,7 +640,7 @@ def test_a_lacking_shard_is_named(saved, tmp_path):
     gone = sorted(tmp_path.glob("model-0000*"))[-1]
     gone.unlink()
     with pytest.raises(ValueError, match=gone.name):
-        load(tmp_path)
+        load_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 300, -8])
@@ -641,21 +650,21 @@ def test_a_cut_file_is_said_to_be_cut(folder, keep):
     with pytest.raises(
         ValueError, match=r"model.safetensors is cut short or no safetensors file .*: copy it again"
     ):
-        load(folder)
+        load_pretrained(folder)
 
 
 def test_a_corrupt_header_is_refused(folder):
     path = folder / "model.safetensors"
     path.write_bytes(b"\xff" * 64 + path.read_bytes()[64:])
     with pytest.raises(ValueError, match="is cut short or no safetensors file"):
-        load(folder)
+        load_pretrained(folder)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "null", "\x00"])
 def test_a_config_that_is_no_object(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config.json (is no JSON .*again|holds a .*, expected a dict)"):
-        load(folder)
+        load_pretrained(folder)
 
 
 def test_an_unknown_family_names_the_known_ones(folder):
@@ -663,7 +672,7 @@ def test_an_unknown_family_names_the_known_ones(folder):
     with pytest.raises(
         ValueError, match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, roberta"
     ):
-        load(folder)
+        load_pretrained(folder)
 
 
 REFUSED = {
@@ -683,13 +692,13 @@ def test_what_our_model_would_compute_otherwise_is_refused(saved, tmp_path, fami
     folder = shutil.copytree(saved(family)[1], tmp_path / family)
     edit(folder, **REFUSED[family])
     with pytest.raises(ValueError, match=rf"says \w+=.*, but our {family[:5]}\w* has .*: use transformers"):
-        load(folder)
+        load_pretrained(folder)
 
 
 def test_a_config_without_its_sizes(folder):
     edit(folder, n_layer="drop", n_embd="drop")
     with pytest.raises(ValueError, match="config.json lacks n_layer, n_embd: copy it again"):
-        load(folder)
+        load_pretrained(folder)
 
 
 class Marks:
@@ -710,7 +719,7 @@ def test_pickled_weights_are_refused_unread(folder, tmp_path, file):
     with pytest.raises(
         ValueError, match=f"it has {file}, but loading a pickle can run any code: ask for safetensors"
     ):
-        load(folder)
+        load_pretrained(folder)
     assert not os.path.exists(mark)
     pickle.loads((folder / file).read_bytes())
     assert os.path.exists(mark), "the pickle is harmless: the test proves nothing"
@@ -720,7 +729,7 @@ def test_a_pickle_named_safetensors_is_refused_unread(folder, tmp_path):
     mark = str(tmp_path / "ran")
     (folder / "model.safetensors").write_bytes(pickle.dumps(Marks(mark)))
     with pytest.raises(ValueError, match="no safetensors file"):
-        load(folder)
+        load_pretrained(folder)
     assert not os.path.exists(mark)
 
 
@@ -735,9 +744,9 @@ def alone(code, home, **env):
 
 
 ASK = """
-from llmlab.pretrained import find
+from llmlab.pretrained import pretrained_folder
 try:
-    find("gpt2")
+    pretrained_folder("gpt2")
 except ConnectionError as error:
     print(error)
 """
@@ -773,7 +782,9 @@ def test_the_cache_serves_without_a_network(saved, tmp_path):
     shutil.copytree(saved("gpt2")[1], cache / "snapshots" / "abc")
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("abc")
-    code = "from llmlab.pretrained import load; print(type(load('me/tiny')[0]).__name__)"
+    code = (
+        "from llmlab.pretrained import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
+    )
     assert alone(code, tmp_path, HF_HUB_OFFLINE="1") == "Decoder"
 
 
@@ -782,11 +793,11 @@ def test_a_folder_that_is_not_there(name):
     with pytest.raises(
         ValueError, match="there is no folder .*, and an id on the hub looks like gpt2 or Qwen/"
     ):
-        find(name)
+        pretrained_folder(name)
 
 
 def test_reading_weights_needs_no_transformers(saved):
-    code = "import sys; from llmlab.pretrained import load; load(sys.argv[1]); print('transformers' in sys.modules)"
+    code = "import sys; from llmlab.pretrained import load_pretrained; load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", code, saved("llama")[1]], capture_output=True, text=True, check=True
     )
@@ -794,7 +805,7 @@ def test_reading_weights_needs_no_transformers(saved):
 
 
 def test_nothing_asks_for_remote_code():
-    source = (shipped("manifest.json").parents[1] / "pretrained.py").read_text()
+    source = (shipped_path("manifest.json").parents[1] / "pretrained.py").read_text()
     assert "trust_remote_code" not in source and "torch.load" not in source and "pickle.load" not in source
 
 
@@ -816,7 +827,7 @@ def both():
 def test_attentions_of_an_encoder_decoder(n):
     model = both()[n].train()
     before = model.config._attn_implementation
-    found = attentions(model, {"input_ids": ids(1, 7), "decoder_input_ids": ids(1, 4)})
+    found = hub_attentions(model, {"input_ids": ids(1, 7), "decoder_input_ids": ids(1, 4)})
     shapes = {kind: [tuple(x.shape[2:]) for x in layers] for kind, layers in found.items()}
     assert shapes == {"encoder": [(7, 7)] * 2, "decoder": [(4, 4)] * 2, "cross": [(4, 7)] * 2}
     for layers in found.values():
@@ -840,7 +851,7 @@ def test_stacks_with_a_configuration_of_their_own_are_switched_and_back(monkeypa
         self.config._attn_implementation = kind
 
     monkeypatch.setattr(transformers.PreTrainedModel, "set_attn_implementation", own_only)
-    found = attentions(model, {"input_ids": ids(1, 7), "decoder_input_ids": ids(1, 4)})
+    found = hub_attentions(model, {"input_ids": ids(1, 7), "decoder_input_ids": ids(1, 4)})
     assert [len(layers) for layers in found.values()] == [2, 2, 2]
     assert [stack.config._attn_implementation for stack in stacks] == ["sdpa", "sdpa"]
 
@@ -848,7 +859,7 @@ def test_stacks_with_a_configuration_of_their_own_are_switched_and_back(monkeypa
 def test_attention_is_switched_back_after_an_error(saved):
     peer = saved("bert")[0]
     with pytest.raises(ValueError, match="input_ids"):
-        attentions(peer, {})
+        hub_attentions(peer, {})
     assert peer.config._attn_implementation == "sdpa"
 
 
@@ -857,4 +868,4 @@ def test_a_model_without_attention_is_named():
         transformers.MambaConfig(vocab_size=61, hidden_size=16, num_hidden_layers=1, state_size=4)
     )
     with pytest.raises(ValueError, match="MambaModel gives no attention weights"):
-        attentions(mamba, {"input_ids": ids(1, 5)})
+        hub_attentions(mamba, {"input_ids": ids(1, 5)})

@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.overlap import exact_match, f1
+from llmlab.overlap import exact_match, token_f1
 from llmlab.tasks.questions import (
-    FRAMES,
-    KINDS,
+    QUESTION_FRAMES,
+    QUESTION_KINDS,
     WORDINGS,
     Item,
-    Teller,
-    by_kind,
+    PassageWriter,
+    allowed_templates,
     entities,
+    make_questions,
     nearest_entity,
-    side,
-    write_items,
+    score_by_kind,
 )
 
-TRAIN, TEST = write_items(1500, False), write_items(500, True)
+TRAIN, TEST = make_questions(1500, False), make_questions(500, True)
 PATTERNS = {(r, w): pattern for r, three in WORDINGS.items() for w, (pattern, *_) in enumerate(three)}
 
 
@@ -53,7 +53,7 @@ def asked(question):
     "(relation, wording, subject) of a question."
     for relation, three in WORDINGS.items():
         for w, (_, *forms) in enumerate(three):
-            for frame in FRAMES:
+            for frame in QUESTION_FRAMES:
                 shape = re.escape(frame.format(*forms)).replace(r"\{a\}", "(.+)")
                 if m := re.fullmatch(shape, question[0].lower() + question[1:]):
                     return relation, w, m[1]
@@ -135,23 +135,35 @@ def test_paraphrases_of_the_test_pair_wordings_that_training_never_pairs():
 
 
 def test_side_pencil():
-    assert [side(0, True), side(1, True), side(2, True)] == [[0, 3], [2, 5], [1, 4]]
-    assert [sorted(side(w, True) + side(w, False)) for w in range(3)] == [list(range(6))] * 3
+    assert [allowed_templates(0, True), allowed_templates(1, True), allowed_templates(2, True)] == [
+        [0, 3],
+        [2, 5],
+        [1, 4],
+    ]
+    assert [sorted(allowed_templates(w, True) + allowed_templates(w, False)) for w in range(3)] == [
+        list(range(6))
+    ] * 3
 
 
 def test_seeded_and_in_turn():
-    assert write_items(20, True, seed=3) == write_items(20, True, seed=3) != write_items(20, True, seed=4)
-    assert [item.kind for item in write_items(7, True)] == [*KINDS, *KINDS[:2]]
-    assert {item.kind for item in write_items(4, False, kinds=["two-hop"])} == {"two-hop"}
+    assert (
+        make_questions(20, True, seed=3)
+        == make_questions(20, True, seed=3)
+        != make_questions(20, True, seed=4)
+    )
+    assert [item.kind for item in make_questions(7, True)] == [*QUESTION_KINDS, *QUESTION_KINDS[:2]]
+    assert {item.kind for item in make_questions(4, False, kinds=["two-hop"])} == {"two-hop"}
 
 
 NONE = "give at least one question, and kinds among"
 
 
-@pytest.mark.parametrize("n, kinds, text", [(0, KINDS, "n=0: expected"), (5, [], NONE), (5, ["easy"], NONE)])
+@pytest.mark.parametrize(
+    "n, kinds, text", [(0, QUESTION_KINDS, "n=0: expected"), (5, [], NONE), (5, ["easy"], NONE)]
+)
 def test_what_cannot_be_written(n, kinds, text):
     with pytest.raises(ValueError, match=text):
-        write_items(n, True, kinds=kinds)
+        make_questions(n, True, kinds=kinds)
 
 
 def test_the_baseline_pencil():
@@ -165,10 +177,10 @@ def test_the_baseline_pencil():
 
 def test_a_teller_uses_no_town_twice():
     for seed in range(30):
-        teller = Teller(
+        writer = PassageWriter(
             random.Random(seed), {"people": list("abcd"), "towns": ["x", "y"], "things": []}, False
         )
-        assert {teller.fact("home", "a"), teller.fact("birth", "b")} == {"x", "y"}
+        assert {writer.add_fact("home", "a"), writer.add_fact("birth", "b")} == {"x", "y"}
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------
@@ -199,23 +211,25 @@ def test_exact_match_and_f1_equal_the_official_script(some):
     said, right = zip(*some, strict=True)
     wanted = [official(*pair) for pair in some]
     assert float(exact_match(said, right)) == pytest.approx(sum(em for em, _ in wanted) / len(some))
-    assert float(f1(said, right)) == pytest.approx(sum(x for _, x in wanted) / len(some))
+    assert float(token_f1(said, right)) == pytest.approx(sum(x for _, x in wanted) / len(some))
 
 
 def test_by_kind_counts_each_kind_apart():
     said = [item.answer if item.kind != "two-hop" else "x" for item in TEST]
-    scores = by_kind(TEST, said)
-    assert {k: float(v) for k, v in scores.items()} == {k: float(k != "two-hop") for k in KINDS}
-    half = by_kind(TEST, ["" for _ in TEST], f1)["no answer"]
-    assert half == 1 and by_kind(TEST, ["" for _ in TEST], partial(f1, rule="1.1"))["no answer"] == 0
+    scores = score_by_kind(TEST, said)
+    assert {k: float(v) for k, v in scores.items()} == {k: float(k != "two-hop") for k in QUESTION_KINDS}
+    half = score_by_kind(TEST, ["" for _ in TEST], token_f1)["no answer"]
+    assert (
+        half == 1 and score_by_kind(TEST, ["" for _ in TEST], partial(token_f1, rule="1.1"))["no answer"] == 0
+    )
     assert half == 1 and half.recipe["low"] == 1 and half.recipe["units"] == 100
-    mixed = by_kind(TEST, [item.answer if i % 2 else "x" for i, item in enumerate(TEST)])["simple"]
+    mixed = score_by_kind(TEST, [item.answer if i % 2 else "x" for i, item in enumerate(TEST)])["simple"]
     assert mixed.recipe["low"] < mixed == 0.5 < mixed.recipe["high"]
 
 
 def test_an_answer_for_each_question():
     with pytest.raises(ValueError, match="1 answers to 500 questions: give one for each, '' for no answer"):
-        by_kind(TEST, [""])
+        score_by_kind(TEST, [""])
 
 
 def test_an_entity_is_found_as_a_word_of_its_own():

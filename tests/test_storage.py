@@ -12,8 +12,15 @@ from hostile import LIMIT, Opener, table
 from torch import nn
 
 from llmlab import storage
-from llmlab.checkpoints import describe, load, pack, read_checkpoint, save, write_atomically
-from llmlab.storage import own_tensors, planned_forms
+from llmlab.checkpoints import (
+    describe,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    serialize,
+    write_atomically,
+)
+from llmlab.storage import own_tensors, planned_specs
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
 CFG = Config(vocab_size=20, context=8, layers=2, heads=2, d_model=16)
@@ -54,11 +61,11 @@ def test_two_names_are_one_tensor_only_where_all_agrees(tmp_path, name):
     one, two, count = PAIRS[name]
     module = holding(a=one, b=two)
     assert len(own_tensors(module)) == count
-    save(module, tmp_path / "m")
+    save_checkpoint(module, tmp_path / "m")
     other = holding(a=torch.zeros_like(one), b=torch.zeros_like(two))
     if count == 1:
         other.b = other.a
-    load(tmp_path / "m", other)
+    load_checkpoint(tmp_path / "m", other)
     assert torch.equal(other.a, one) and torch.equal(other.b, two), "each is stored in full and comes back"
 
 
@@ -108,12 +115,12 @@ def test_tensors_that_fsdp_spreads_are_told_apart():
 )
 def test_a_plan_has_the_forms_of_the_model_and_a_file_comes_back(tmp_path, make, position, change):
     model = decoder(make, position=position, layers=3, **change)
-    assert planned_forms(make, model.cfg) == storage.model_forms(model)
-    save(model, tmp_path / "m")
+    assert planned_specs(make, model.cfg) == storage.model_specs(model)
+    save_checkpoint(model, tmp_path / "m")
     before = torch.get_rng_state()
-    storage.planned_forms(make, model.cfg)
+    storage.planned_specs(make, model.cfg)
     assert torch.equal(torch.get_rng_state(), before), "nothing is drawn for a plan"
-    back = load(tmp_path / "m")[0]
+    back = load_checkpoint(tmp_path / "m")[0]
     assert all(
         torch.equal(a, b)
         for a, b in zip(back.state_dict().values(), model.state_dict().values(), strict=True)
@@ -125,22 +132,22 @@ def test_numbers_keep_their_kind(tmp_path, dtype):
     "BatchNorm counts its batches with whole numbers: these are not made floats, and floats are not made whole."
     model = nn.BatchNorm1d(3)
     model.num_batches_tracked += 7
-    save(model, tmp_path / "m", dtype)
-    assert storage.stored_forms(storage.open_weights(tmp_path / "m"))["num_batches_tracked"] == "[] I64"
-    back = load(tmp_path / "m", nn.BatchNorm1d(3))[0]
+    save_checkpoint(model, tmp_path / "m", dtype)
+    assert storage.stored_specs(storage.open_weights(tmp_path / "m"))["num_batches_tracked"] == "[] I64"
+    back = load_checkpoint(tmp_path / "m", nn.BatchNorm1d(3))[0]
     assert back.num_batches_tracked == 7 and back.weight.dtype == torch.float32
     back.num_batches_tracked = back.num_batches_tracked.float()
     with pytest.raises(ValueError, match=r"num_batches_tracked: \[\] I64 in the file, \[\] in the model"):
-        load(tmp_path / "m", back)
+        load_checkpoint(tmp_path / "m", back)
     with pytest.raises(
         ValueError, match="dtype=torch.int8: weights are stored as float64, float32, float16 or bfloat16"
     ):
-        save(model, tmp_path / "m", torch.int8)
+        save_checkpoint(model, tmp_path / "m", torch.int8)
 
 
 def test_facts_that_json_cannot_hold_are_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(ValueError, match="the facts of a file are what JSON can hold"):
-        save(decoder(), tmp_path / "m", when={1, 2})
+        save_checkpoint(decoder(), tmp_path / "m", when={1, 2})
     assert not [*tmp_path.iterdir()]
 
 
@@ -151,7 +158,7 @@ def test_every_bit_of_a_file_counts(tmp_path):
     "All bits of the header, and some of the numbers."
     path = tmp_path / "m"
     model = nn.Linear(3, 2)
-    save(model, path, note="a fact")
+    save_checkpoint(model, path, note="a fact")
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
     for i in [*range(8 * header), *range(8 * header, 8 * len(whole), 3)]:
@@ -159,23 +166,23 @@ def test_every_bit_of_a_file_counts(tmp_path):
         damaged[i // 8] ^= 1 << i % 8
         path.write_bytes(damaged)
         with pytest.raises(ValueError):
-            load(path, nn.Linear(3, 2))
+            load_checkpoint(path, nn.Linear(3, 2))
     path.write_bytes(whole)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load(path, nn.Linear(3, 2))[1] == {"note": "a fact"}
+        assert load_checkpoint(path, nn.Linear(3, 2))[1] == {"note": "a fact"}
 
 
 def test_a_damaged_file_says_so_and_leaves_the_model_as_it_was(tmp_path):
-    save(decoder(), tmp_path / "m")
+    save_checkpoint(decoder(), tmp_path / "m")
     contents = bytearray((tmp_path / "m").read_bytes())
     contents[-5] ^= 4
     (tmp_path / "m").write_bytes(contents)
     other = decoder(dropout=0.5)
     before = [p.detach().clone() for p in other.parameters()]
     for call in (
-        lambda: load(tmp_path / "m", other),
-        lambda: load(tmp_path / "m"),
+        lambda: load_checkpoint(tmp_path / "m", other),
+        lambda: load_checkpoint(tmp_path / "m"),
         lambda: read_checkpoint(tmp_path / "m"),
     ):
         with pytest.raises(
@@ -191,7 +198,7 @@ def test_a_file_from_before_there_were_checksums_is_read_with_a_warning(tmp_path
         own_tensors(model), tmp_path / "m", {"llmlab": json.dumps(describe(model, {}))}
     )
     with pytest.warns(UserWarning, match="m has no checksum, as an older llmlab wrote it"):
-        back = load(tmp_path / "m")[0]
+        back = load_checkpoint(tmp_path / "m")[0]
     assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
 
 
@@ -218,7 +225,7 @@ def test_the_measure_can_fail(opener):
 
 def written(path, about, tensors=None):
     "A file with this header and a checksum that is right, some 16 kB."
-    write_atomically(path, pack(own_tensors(decoder()) if tensors is None else tensors, about))
+    write_atomically(path, serialize(own_tensors(decoder()) if tensors is None else tensors, about))
     return path
 
 

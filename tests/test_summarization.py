@@ -13,45 +13,46 @@ from networkx import DiGraph, from_numpy_array
 from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # networkx.pagerank without scipy
 from rouge_score.rouge_scorer import RougeScorer
 
-from llmlab.checkpoints import load, shipped
-from llmlab.overlap import characters, rouge_words
+from llmlab.checkpoints import load_shipped, shipped_path
+from llmlab.overlap import character_words, rouge_words
 from llmlab.tasks.summarization import (
-    LINES,
+    SUMMARY_TEMPLATES,
     Pair,
-    PairBatches,
-    belief,
-    copying,
-    detection,
+    copied_fragments,
+    detection_scores,
     docstring_pairs,
-    facts,
+    extractiveness,
     first_part,
-    fragments,
+    gaps_and_words,
     lead,
-    learn_glue,
-    marks,
+    leakage_keys,
+    learn_allowed_words,
+    lowest_logprobs,
+    make_story_pairs,
     pagerank,
     phrases_view,
-    pieces,
     rouge_scores,
-    sentences,
-    similarity,
+    sentence_similarity,
     source_ids,
     split_pairs,
-    story_pairs,
+    split_sentences,
+    story_choices,
+    story_pair,
     summarize,
+    summary_logprobs,
     summary_loss,
+    summary_rows,
     textrank,
-    token_logprobs,
-    unsupported,
-    with_summary,
+    unsupported_words,
 )
-from llmlab.text import tell
+from llmlab.tasks.translation import pad_pairs
+from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
 
 NEWS = "Mia went to the barn. The barn was old and cold. It rained. Mia lost a red cup in the old barn. All slept."
-LEARN, HELD = story_pairs(400, 60)
+LEARN, HELD = make_story_pairs(400, 60)
 TOKENIZER = Tokenizer.train("\n".join(" ".join(pair) for pair in LEARN), 400)
 
 
@@ -75,14 +76,14 @@ def model(**change):
     ],
 )
 def test_sentences(text, parts):
-    assert sentences(text) == parts
+    assert split_sentences(text) == parts
 
 
 @pytest.mark.parametrize("summarizer", [lead, textrank])
 def test_k_sentences_in_the_order_of_the_document(summarizer):
-    every = sentences(NEWS)
+    every = split_sentences(NEWS)
     for k in range(1, 9):
-        chosen = sentences(summarizer(NEWS, k))
+        chosen = split_sentences(summarizer(NEWS, k))
         assert len(chosen) == min(k, 5) and [s for s in every if s in chosen] == chosen
     assert summarizer(NEWS, 99) == NEWS, "more than there are: all"
 
@@ -104,7 +105,7 @@ def test_lead_takes_the_first():
 
 
 def test_similarity_by_pencil():
-    w = similarity(["Ann saw a cat.", "a cat, A DOG", "...", "ran"])
+    w = sentence_similarity(["Ann saw a cat.", "a cat, A DOG", "...", "ran"])
     assert w[0, 1] == pytest.approx(2 / (np.log(5) + np.log(4))), "a and cat, of 4 and of 3 different words"
     assert (w == w.T).all() and not w.diagonal().any() and not w[2:].any()
 
@@ -139,7 +140,7 @@ def test_the_summary_tells_the_facts():
     story = ("One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
              "Mia put the red cup "
              'under the mat. The goat hid it. It was hot. "I like the barn," said Mia to the goat.')  # fmt: skip
-    assert with_summary(story).summary == "Mia left a red cup under the mat in the barn, and the goat hid it."
+    assert story_pair(story).summary == "Mia left a red cup under the mat in the barn, and the goat hid it."
 
 
 def test_facts_are_what_the_grammar_chose():
@@ -149,33 +150,33 @@ def test_facts_are_what_the_grammar_chose():
         chosen.append((text, rng.choice(list(options))))
         return chosen[-1][1]
 
-    tell(choose)
-    assert facts("".join(text + option for text, option in chosen)) == [
+    story_grammar(choose)
+    assert story_choices("".join(text + option for text, option in chosen)) == [
         option for _, option in chosen if option
     ]
 
 
 def test_every_turn_has_its_line_and_no_story_another():
-    lines = {facts(pair.document)[8] for pair in HELD}
-    assert lines == set(LINES) and all(with_summary(pair.document) == pair for pair in HELD)
+    lines = {story_choices(pair.document)[8] for pair in HELD}
+    assert lines == set(SUMMARY_TEMPLATES) and all(story_pair(pair.document) == pair for pair in HELD)
     with pytest.raises(ValueError, match="not a story"):
-        with_summary("Once upon a time.")
+        story_pair("Once upon a time.")
 
 
 def test_no_coloured_thing_stands_on_both_sides():
     def things(pairs):
-        return {tuple(facts(pair.document)[3:5]) for pair in pairs}
+        return {tuple(story_choices(pair.document)[3:5]) for pair in pairs}
 
     assert not things(LEARN) & things(HELD) and len(things(HELD)) > 10
     assert not {pair.summary for pair in LEARN} & {pair.summary for pair in HELD}
     assert {c for c, _ in things(HELD)} <= {c for c, _ in things(LEARN)}, "each word alone is known"
-    assert story_pairs(5, 5) == story_pairs(5, 5) != story_pairs(5, 5, seed=1)
+    assert make_story_pairs(5, 5) == make_story_pairs(5, 5) != make_story_pairs(5, 5, seed=1)
 
 
 @pytest.mark.parametrize("n, tests", [(0, 5), (5, 0)])
 def test_story_pairs_need_both_sides(n, tests):
     with pytest.raises(ValueError, match="=0: expected a whole number of at least 1"):
-        story_pairs(n, tests)
+        make_story_pairs(n, tests)
 
 
 # --- docstrings -----------------------------------------------------------------------------------------------------
@@ -211,18 +212,18 @@ def test_the_standard_library_split_leaks_nothing():
     pairs = docstring_pairs()
     learn, held = split_pairs(pairs)
     assert len(learn) > 600 and len(held) > 150 and set(learn) | set(held) <= set(pairs)
-    assert not set().union(*map(marks, learn)) & set().union(*map(marks, held))
+    assert not set().union(*map(leakage_keys, learn)) & set().union(*map(leakage_keys, held))
 
 
 @pytest.mark.parametrize("copied", [Pair("alpha beta", "Same  HEAD here"), Pair("Some long DOCUMENT of six words", "z"),
                                     Pair("Other. This long sentence stands in both.", "y")])  # fmt: skip
 def test_what_is_copied_leaves_the_training_side(copied):
-    from llmlab.text import held_out
+    from llmlab.text import is_held_out
 
     held = next(
         Pair("Some long document of six words", f"same head here {i}")
         for i in range(99)
-        if held_out(f"same head here {i}", 0.2)
+        if is_held_out(f"same head here {i}", 0.2)
     )
     held = (
         held._replace(document="Some long document of six words. This long sentence stands in both.")
@@ -230,7 +231,7 @@ def test_what_is_copied_leaves_the_training_side(copied):
         else held
     )
     copied = copied._replace(summary=held.summary.upper()) if copied.summary.startswith("Same") else copied
-    free = [Pair(f"text {i}", f"free {i}") for i in range(99) if not held_out(f"free {i}", 0.2)]
+    free = [Pair(f"text {i}", f"free {i}") for i in range(99) if not is_held_out(f"free {i}", 0.2)]
     learn, tests = split_pairs([held, copied, *free])
     assert copied not in learn and held in tests and set(free) == set(learn)
 
@@ -244,7 +245,7 @@ def test_a_side_is_not_left_empty():
 
 
 def test_batches_hold_document_and_summary():
-    batch = PairBatches(LEARN, TOKENIZER, 110, batch_size=3)
+    batch = Batches(summary_rows(LEARN, TOKENIZER, 110), pad_pairs, batch_size=3)
     ids = batch(7)
     assert torch.equal(ids, batch(7)) and not torch.equal(ids, batch(8)) and ids.shape[:2] == (3, 2)
     pairs = dict(LEARN)
@@ -256,26 +257,31 @@ def test_batches_hold_document_and_summary():
 
 def test_logprobs_are_those_of_one_pair_alone():
     "Padding changes nothing: each pair of a batch alone, token by token."
-    net, some = model(), [LEARN[0], Pair(sentences(LEARN[1].document)[0], "The cat."), LEARN[2]]
-    rows = PairBatches(some, TOKENIZER, 110)
-    for row, pair in zip(belief(net, TOKENIZER, some), some, strict=True):
+    net, some = model(), [LEARN[0], Pair(split_sentences(LEARN[1].document)[0], "The cat."), LEARN[2]]
+    rows = summary_rows(some, TOKENIZER, 110)
+    for row, pair in zip(lowest_logprobs(net, TOKENIZER, some), some, strict=True):
         i = some.index(pair)
-        source, target = (torch.tensor([x[i]]) for x in (rows.sources, rows.targets))
+        source, target = (torch.tensor([ids]) for ids in rows[i])
         logp = net(source, target[:, :-1]).log_softmax(-1)[0]
         alone = [logp[t, i].item() for t, i in enumerate(target[0, 1:])]
         assert row == pytest.approx(min(alone), abs=1e-4)
         batch = torch.full((1, 2, max(source.shape[1], target.shape[1])), -1)
         batch[0, 0, : source.shape[1]], batch[0, 1, : target.shape[1]] = source[0], target[0]
         assert summary_loss(net, batch).item() == pytest.approx(-np.mean(alone), abs=1e-4)
-        assert token_logprobs(net, batch)[1].all()
+        assert summary_logprobs(net, batch)[1].all()
 
 
 def test_it_learns_a_few_pairs_by_heart_and_says_them():
     few, net = LEARN[:4], model(d_model=48)
-    fit(net, PairBatches(few, TOKENIZER, 110, batch_size=8), summary_loss, Recipe(steps=70, lr=6e-3))
+    fit(
+        net,
+        Batches(summary_rows(few, TOKENIZER, 110), pad_pairs, batch_size=8),
+        summary_loss,
+        Recipe(steps=70, lr=6e-3),
+    )
     assert summarize(net, TOKENIZER, [pair.document for pair in few], 2) == [pair.summary for pair in few]
     wrong = [Pair(few[0].document, few[1].summary)]
-    assert belief(net, TOKENIZER, few)[0] > belief(net, TOKENIZER, wrong)[0] + 1
+    assert lowest_logprobs(net, TOKENIZER, few)[0] > lowest_logprobs(net, TOKENIZER, wrong)[0] + 1
 
 
 @pytest.mark.parametrize(
@@ -283,7 +289,7 @@ def test_it_learns_a_few_pairs_by_heart_and_says_them():
     [
         lambda d: source_ids(TOKENIZER, d, 8),
         lambda d: summarize(model(context=8), TOKENIZER, ["Mia", d]),
-        lambda d: PairBatches([Pair(d, "x")], TOKENIZER, 8),
+        lambda d: summary_rows([Pair(d, "x")], TOKENIZER, 8),
     ],
 )
 @pytest.mark.parametrize(
@@ -302,23 +308,24 @@ def test_a_document_must_be_there_and_fit(call, document, words):
 @pytest.mark.parametrize("pairs", [[], [Pair("a", NEWS)]])
 def test_pairs_must_be_there_and_fit(pairs):
     with pytest.raises(ValueError, match=f"{len(pairs)} pairs, context 8: give pairs whose summary fits too"):
-        PairBatches(pairs, TOKENIZER, 8)
+        summary_rows(pairs, TOKENIZER, 8)
 
 
 @pytest.mark.parametrize("context", [1, 5, 9, 20, 60])
 def test_the_first_part_fits_and_is_as_long_as_can_be(context):
     part = first_part(TOKENIZER, NEWS, context)
     assert part and NEWS.startswith(part) and len(TOKENIZER.encode(part)) <= context
-    n = len(sentences(part))
+    n = len(split_sentences(part))
     if part.endswith(".") and n < 5:
         assert len(TOKENIZER.encode(lead(NEWS, n + 1))) > context
 
 
 def test_the_shipped_model_summarizes_stories_with_things_it_never_saw():
-    tokenizer, held = Tokenizer.load(shipped("summarization.tokenizer.json")), story_pairs(1, 80, seed=9)[1]
-    written = summarize(
-        load(shipped("summarization.safetensors"))[0], tokenizer, [pair.document for pair in held]
+    tokenizer, held = (
+        Tokenizer.load(shipped_path("summarization.tokenizer.json")),
+        make_story_pairs(1, 80, seed=9)[1],
     )
+    written = summarize(load_shipped("summarization")[0], tokenizer, [pair.document for pair in held])
     assert sum(a == pair.summary for a, pair in zip(written, held, strict=True)) >= 0.95 * len(held)
 
 
@@ -344,7 +351,7 @@ def test_rouge_needs_references(hyps, refs):
 
 
 def test_detection_counts():
-    found = detection([True, True, False, True], [True, False, True, True])
+    found = detection_scores([True, True, False, True], [True, False, True, True])
     assert [float(x) for x in found.values()] == pytest.approx([2 / 3, 2 / 3]) and set(found) == {
         "precision",
         "recall",
@@ -357,7 +364,7 @@ def test_detection_counts():
 )
 def test_detection_needs_one_of_each(flags, truth):
     with pytest.raises(ValueError, match="precision and recall need one of each"):
-        detection(flags, truth)
+        detection_scores(flags, truth)
 
 
 # --- what is copied -------------------------------------------------------------------------------------------------
@@ -383,7 +390,7 @@ def by_pencil(source, summary):
 
 @given(st.text("abc", max_size=12), st.text("abcd", max_size=9))
 def test_fragments_are_copied_and_cover_all_that_is_known(source, summary):
-    found = fragments(source, summary)
+    found = copied_fragments(source, summary)
     for f in found:
         assert summary[f.at : f.at + f.length] == source[f.source : f.source + f.length]
         ends = f.at + f.length == len(summary)
@@ -393,15 +400,17 @@ def test_fragments_are_copied_and_cover_all_that_is_known(source, summary):
 
 @given(st.text("ab", max_size=8).filter(lambda s: len(set(s)) == len(s)), st.text("abc", max_size=6))
 def test_fragments_are_those_of_the_paper(source, summary):
-    assert [summary[f.at : f.at + f.length] for f in fragments(source, summary)] == by_pencil(source, summary)
+    assert [summary[f.at : f.at + f.length] for f in copied_fragments(source, summary)] == by_pencil(
+        source, summary
+    )
 
 
 def test_copying_by_pencil():
-    found = copying("The cat sat on the mat.", "the cat SLEPT on a mat")
+    found = extractiveness("The cat sat on the mat.", "the cat SLEPT on a mat")
     assert found == pytest.approx(
         {"coverage": 4 / 6, "density": 6 / 6, "new 1-grams": 2 / 6, "new 2-grams": 4 / 5}
     )
-    assert copying(NEWS, lead(NEWS, 2)) == pytest.approx(
+    assert extractiveness(NEWS, lead(NEWS, 2)) == pytest.approx(
         {"coverage": 1, "density": 11, "new 1-grams": 0, "new 2-grams": 0}
     )
 
@@ -409,12 +418,12 @@ def test_copying_by_pencil():
 @pytest.mark.parametrize("document, summary", [("", "a"), ("a", ""), ("...", "a")])
 def test_copying_needs_words(document, summary):
     with pytest.raises(ValueError, match="give two texts with words in them"):
-        copying(document, summary)
+        extractiveness(document, summary)
 
 
 @given(st.text("aB1 .\n", max_size=12))
 def test_pieces_lose_nothing_and_words_have_odd_places(text):
-    found = pieces(text)
+    found = gaps_and_words(text)
     assert "".join(found) == text and len(found) % 2 == 1
     assert [word.lower() for word in found[1::2]] == rouge_words(text)
 
@@ -436,32 +445,32 @@ def test_the_view_needs_words_and_a_summary(document, summaries):
 
 
 def test_glue_is_what_references_use_without_having_read_it():
-    glue = learn_glue(LEARN)
+    glue = learn_allowed_words(LEARN)
     assert {"left", "found", "received", "present"} <= glue and not {"mia", "barn", "red", "cup"} & glue
-    assert not learn_glue(LEARN[:2]), "a word that is missing less than three times is no glue"
+    assert not learn_allowed_words(LEARN[:2]), "a word that is missing less than three times is no glue"
 
 
 def test_unsupported_words_in_order():
-    assert unsupported(NEWS, "Ann found a red kite", {"found"}) == ["ann", "kite"]
-    assert not unsupported(NEWS, "The RED cup.") and unsupported(NEWS, "mug") == ["mug"], (
+    assert unsupported_words(NEWS, "Ann found a red kite", {"found"}) == ["ann", "kite"]
+    assert not unsupported_words(NEWS, "The RED cup.") and unsupported_words(NEWS, "mug") == ["mug"], (
         "a paraphrase is a false alarm"
     )
 
 
 def test_words_find_a_foreign_name_and_miss_a_mix_up():
-    glue = learn_glue(LEARN)
-    assert not any(unsupported(*pair, glue) for pair in HELD)
-    assert all(unsupported(pair.document, f"Lily {pair.summary}", glue) == ["lily"] for pair in HELD)
+    glue = learn_allowed_words(LEARN)
+    assert not any(unsupported_words(*pair, glue) for pair in HELD)
+    assert all(unsupported_words(pair.document, f"Lily {pair.summary}", glue) == ["lily"] for pair in HELD)
     mixed = Pair(NEWS, "The barn lost Mia in a cup.")
-    assert not unsupported(*mixed, glue)
+    assert not unsupported_words(*mixed, glue)
 
 
 def test_summaries_in_other_scripts():
     chinese = "今天下雨了。狗跑了。今天下雨了，狗在雨中跑了。"
     assert lead(chinese, 2) == "今天下雨了。狗跑了。"
     assert textrank(chinese, 1) == "今天下雨了，狗在雨中跑了。"
-    assert copying("猫坐在垫子上", "猫坐")["coverage"] == 1
-    assert unsupported("猫坐在垫子上", "狗坐") == ["狗"]
-    assert unsupported("Le café naïf", "Le CAFÉ noir") == ["noir"]
-    assert pieces("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
-    assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, characters)["ROUGE-1"] == 1
+    assert extractiveness("猫坐在垫子上", "猫坐")["coverage"] == 1
+    assert unsupported_words("猫坐在垫子上", "狗坐") == ["狗"]
+    assert unsupported_words("Le café naïf", "Le CAFÉ noir") == ["noir"]
+    assert gaps_and_words("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
+    assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, character_words)["ROUGE-1"] == 1

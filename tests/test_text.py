@@ -12,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab import text
-from llmlab.text import Corpus, corpus, key, paragraphs, split, story, story_entropy, story_nats
+from llmlab.text import (
+    Corpus,
+    generate_story,
+    load_corpus,
+    normalized_paragraph,
+    split_corpus,
+    split_paragraphs,
+    story_entropy,
+    story_nll,
+)
 
-whole = cache(corpus)
+whole = cache(load_corpus)
 NAMES = ("reference", "stdlib", "stories")
 
 
@@ -31,7 +40,7 @@ def small(choose):
     choose(".")
 
 
-def all_told(tell, said=()):
+def all_told(grammar, said=()):
     "Every story of a grammar with its probability, by brute force over all choices."
     pieces, sizes = [], []
 
@@ -41,10 +50,10 @@ def all_told(tell, said=()):
         pieces.extend([before, list(options)[k]])
         return pieces[-1]
 
-    tell(choose)
+    grammar(choose)
     if len(sizes) == len(said):
         return [("".join(pieces), 1 / math.prod(sizes))]
-    return [told for k in range(sizes[len(said)]) for told in all_told(tell, (*said, k))]
+    return [told for k in range(sizes[len(said)]) for told in all_told(grammar, (*said, k))]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,12 +66,12 @@ def test_a_corpus_reports_what_it_is(name):
     assert all(
         fact in repr(c) for fact in (name, f"{c.n_bytes:,}", f"{c.n_words:,}", c.licence, c.fingerprint)
     )
-    assert corpus(name, 50_000).fingerprint == corpus(name, 50_000).fingerprint
+    assert load_corpus(name, 50_000).fingerprint == load_corpus(name, 50_000).fingerprint
 
 
 def test_stories_are_the_same_everywhere():
-    assert corpus("stories", 20_000).fingerprint == "8fbfb4262ab598a3"
-    assert corpus("stories", 20_000, seed=1).fingerprint != corpus("stories", 20_000).fingerprint
+    assert load_corpus("stories", 20_000).fingerprint == "8fbfb4262ab598a3"
+    assert load_corpus("stories", 20_000, seed=1).fingerprint != load_corpus("stories", 20_000).fingerprint
 
 
 def test_fingerprint_sees_titles_and_texts():
@@ -73,13 +82,13 @@ def test_fingerprint_sees_titles_and_texts():
 
 
 def test_stories_are_many():
-    c = corpus("stories")
+    c = load_corpus("stories")
     assert 1_190_000 < c.n_bytes <= 1_200_000
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_max_bytes_keeps_whole_documents(name):
-    more, cut = whole(name), corpus(name, 100_000)
+    more, cut = whole(name), load_corpus(name, 100_000)
     assert list(more.documents.items())[: len(cut)] == list(cut.documents.items())
     following = list(more.documents.values())[len(cut)]
     assert cut.n_bytes <= 100_000 < cut.n_bytes + 2 + len(following.encode())
@@ -90,10 +99,10 @@ def test_split_shares_no_title_and_no_paragraph(name):
     everything = whole(name)
     train, valid = everything.split()
     assert not set(train.documents) & set(valid.documents)
-    held, kept = ({key(p) for p in paragraphs(c.text)} - {""} for c in (valid, train))
+    held, kept = ({normalized_paragraph(p) for p in split_paragraphs(c.text)} - {""} for c in (valid, train))
     assert not held & kept
     assert all(everything.documents[title] == text for title, text in valid.documents.items())
-    lost = {key(p) for p in paragraphs(everything.text)} - held - kept - {""}
+    lost = {normalized_paragraph(p) for p in split_paragraphs(everything.text)} - held - kept - {""}
     assert not lost, "only paragraphs that valid holds may leave train"
     assert 0.03 < valid.n_bytes / everything.n_bytes < 0.2
     assert train.fingerprint == everything.split()[0].fingerprint
@@ -107,11 +116,13 @@ def test_split_shares_no_title_and_no_paragraph(name):
 )
 def test_split_never_leaks(documents, share):
     try:
-        train, valid = split(Corpus("x", documents, "-"), share)
+        train, valid = split_corpus(Corpus("x", documents, "-"), share)
     except ValueError as e:
         assert "leave a side empty" in str(e)
     else:
-        assert not {key(p) for p in paragraphs(train.text)} & {key(p) for p in paragraphs(valid.text)} - {""}
+        assert not {normalized_paragraph(p) for p in split_paragraphs(train.text)} & {
+            normalized_paragraph(p) for p in split_paragraphs(valid.text)
+        } - {""}
         assert set(train.documents) | set(valid.documents) <= set(documents)
 
 
@@ -130,50 +141,50 @@ def test_which_titles_of_a_whole_corpus_are_held_out_is_the_hash_alone(name):
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.999])
 def test_two_titles_are_enough_for_two_sides(n, share):
     documents = {f"title {i}": f"text {i}" for i in range(n)}
-    train, valid = split(Corpus("x", documents, "-"), share)
+    train, valid = split_corpus(Corpus("x", documents, "-"), share)
     assert train.documents and valid.documents and train.documents | valid.documents == documents
     assert max(map(text.digest, valid.documents)) < min(map(text.digest, train.documents))
     backwards = dict(reversed(documents.items()))
-    assert split(Corpus("x", backwards, "-"), share)[1].documents == valid.documents
+    assert split_corpus(Corpus("x", backwards, "-"), share)[1].documents == valid.documents
 
 
 def test_the_standard_library_splits_however_few_files_are_asked_for():
     for max_bytes in (100_000, 500_000, 1_000_000):
-        train, valid = corpus("stdlib", max_bytes).split()
+        train, valid = load_corpus("stdlib", max_bytes).split()
         assert train.n_bytes and valid.n_bytes
 
 
 def test_a_duplicate_story_is_on_one_side():
-    told = story(random.Random(0))
+    told = generate_story(random.Random(0))
     with pytest.raises(ValueError, match="leave a side empty"):
         Corpus("x", {f"story {i}": told for i in range(100)}, "-").split()
 
 
 def test_white_space_does_not_hide_a_copy():
-    titles = {text.held_out(t, 0.5): t for t in "abcdefgh"}
+    titles = {text.is_held_out(t, 0.5): t for t in "abcdefgh"}
     documents = {titles[True]: "one\ntwo\n\nthree", titles[False]: "one   two\n \t\nfour"}
     assert Corpus("x", documents, "-").split(0.5)[0].documents == {titles[False]: "four"}
 
 
 def test_a_title_falls_the_same_way_in_any_company():
-    a, b = corpus("stories", 50_000), corpus("stories", 100_000)
+    a, b = load_corpus("stories", 50_000), load_corpus("stories", 100_000)
     assert set(a.split()[1].documents) == set(b.split()[1].documents) & set(a.documents)
 
 
-@pytest.mark.parametrize("tell", [small, text.tell])
-def test_entropy_is_the_mean_surprise(tell):
+@pytest.mark.parametrize("grammar", [small, text.story_grammar])
+def test_entropy_is_the_mean_surprise(grammar):
     rng = random.Random(5)
-    nats = [story_nats(story(rng, tell), tell) for _ in range(3000)]
+    nats = [story_nll(generate_story(rng, grammar), grammar) for _ in range(3000)]
     mean = sum(nats) / len(nats)
     error = math.sqrt(sum((n - mean) ** 2 for n in nats)) / len(nats)
-    assert abs(mean - story_entropy(tell)) < 4 * error + 1e-9
+    assert abs(mean - story_entropy(grammar)) < 4 * error + 1e-9
 
 
 def test_small_grammar_against_brute_force():
     told = all_told(small)
     assert len({t for t, _ in told}) == len(told) == 3 * (2 * 4 + 1 + 3)
-    assert math.isclose(sum(math.exp(-story_nats(t, small)) for t, _ in told), 1)
-    assert all(math.isclose(story_nats(t, small), -math.log(p)) for t, p in told)
+    assert math.isclose(sum(math.exp(-story_nll(t, small)) for t, _ in told), 1)
+    assert all(math.isclose(story_nll(t, small), -math.log(p)) for t, p in told)
     assert math.isclose(story_entropy(small), -sum(p * math.log(p) for _, p in told))
 
 
@@ -183,17 +194,17 @@ def test_pencil_case():
         choose(" sat on the ", ("mat", "rug"))
         choose(".")
 
-    assert math.isclose(story_nats("The cat sat on the mat.", coin), 2 * math.log(2))
+    assert math.isclose(story_nll("The cat sat on the mat.", coin), 2 * math.log(2))
     assert math.isclose(story_entropy(coin), 2 * math.log(2))
 
 
 def test_words_do_not_change_how_many_options_follow():
-    "What `Follow` relies on: any words, the same turns, the same surprise."
+    "What `ForcedChooser` relies on: any words, the same turns, the same surprise."
     rng, seen = random.Random(0), {}
     for _ in range(1000):
-        told = story(rng)
+        told = generate_story(rng)
         turn = next(t for t in (" put ", " lost ", " gave ") if t in told)
-        seen.setdefault(turn, set()).add(round(story_nats(told), 9))
+        seen.setdefault(turn, set()).add(round(story_nll(told), 9))
     assert len(seen) == 3 and all(len(nats) == 1 for nats in seen.values())
 
 
@@ -208,13 +219,13 @@ def test_no_option_begins_another():
 
     for seed in range(50):
         rng = random.Random(seed)
-        text.tell(choose)
+        text.story_grammar(choose)
 
 
 def test_every_story_scores_and_repeats_what_it_names():
-    for told in corpus("stories", 100_000).documents.values():
+    for told in load_corpus("stories", 100_000).documents.values():
         words = told.replace(".", " ").replace(",", " ").replace('"', " ").split()
-        assert story_nats(told) > 20
+        assert story_nll(told) > 20
         for options in (text.NAMES, text.PLACES, text.PETS):
             assert max(words.count(o) for o in options) >= 2
         assert words[2] in text.NAMES and words[2] in words[20:]
@@ -226,31 +237,31 @@ def test_a_sentence_of_the_kind_the_cat_sat_on_the_mat():
 
 
 @pytest.mark.parametrize(
-    "foreign", ["", "One day", "The cat sat on the mat.", story(random.Random(0)) + " ", "\ud800"]
+    "foreign", ["", "One day", "The cat sat on the mat.", generate_story(random.Random(0)) + " ", "\ud800"]
 )
 def test_foreign_text_has_no_probability(foreign):
     with pytest.raises(ValueError, match="not a story of this grammar"):
-        story_nats(foreign)
+        story_nll(foreign)
 
 
 def test_one_wrong_word_makes_a_story_foreign():
-    told = story(random.Random(3))
+    told = generate_story(random.Random(3))
     name = told.split()[2]
     other = next(n for n in text.NAMES if n != name)
     with pytest.raises(ValueError, match=f"not a story of this grammar: .*{other}"):
-        story_nats(other.join(told.rsplit(name, 1)))
+        story_nll(other.join(told.rsplit(name, 1)))
 
 
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="no corpus 'wiki': choose one of reference, stdlib, stories"):
-        corpus("wiki")
+        load_corpus("wiki")
     with pytest.raises(
         ValueError, match="max_bytes=10 is less than the first document of 'stories': allow more"
     ):
-        corpus("stories", 10)
+        load_corpus("stories", 10)
     for share in (0.0, 1.0, -0.1):
         with pytest.raises(ValueError, match="must be a share of the titles, between 0 and 1"):
-            corpus("stories", 5000).split(share)
+            load_corpus("stories", 5000).split(share)
     for documents in ({}, {"a": "b"}):
         n = len(documents)
         with pytest.raises(
@@ -267,7 +278,7 @@ def test_every_public_name_says_what_it_is():
 
 
 def test_paragraphs_and_words_in_any_script():
-    assert paragraphs("a\r\n\r\nb\n\u3000\nc\n \xa0\n\nd") == ["a", "b", "c", "d"]
-    assert key("cafe\u0301  noir") == key("caf\u00e9 noir")
+    assert split_paragraphs("a\r\n\r\nb\n\u3000\nc\n \xa0\n\nd") == ["a", "b", "c", "d"]
+    assert normalized_paragraph("cafe\u0301  noir") == normalized_paragraph("caf\u00e9 noir")
     assert Corpus("x", {"t": "今天天气很好。我们去。"}, "CC0").n_words == 9
     assert Corpus("x", {"t": "नमस्ते दुनिया, the cat – ok"}, "CC0").n_words == 6

@@ -11,10 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import tokens
-from llmlab.adapters import as_engine
+from llmlab.adapters import as_fast_tokenizer
 from llmlab.masked import MaskTokenizer
-from llmlab.text import Corpus, corpus
-from llmlab.tokens import BYTES, ID, Tokenizer, Vocabulary, bpe_merges, encode_word, fast_merges, merge, words
+from llmlab.text import Corpus, load_corpus
+from llmlab.tokens import (
+    BYTES,
+    ID_OF_BYTE,
+    Tokenizer,
+    Vocabulary,
+    bpe_merges,
+    encode_word,
+    fast_merges,
+    merge_pair,
+    pre_tokenize,
+)
 
 NAMES = ("reference", "stdlib", "stories")
 FEW = "the cat sat on the mat. the cat's mat, 12345 mats;\n\n\tnaïve 猫猫 cafés 🐈🐈‍⬛\n" * 3
@@ -30,11 +40,11 @@ def trained():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_paths_agree_on_every_corpus(name):
-    text = corpus(name, 40_000).text
+    text = load_corpus(name, 40_000).text
     merges = bpe_merges(text, 120)
     assert merges == fast_merges(text, 120)
     fast, plain = Tokenizer(merges), Tokenizer(merges, fast=False)
-    sample = corpus(name, 120_000).text
+    sample = load_corpus(name, 120_000).text
     ids = fast.encode(sample)
     assert ids == plain.encode(sample) and fast.decode(ids) == sample
     assert fast.vocab_size == plain.vocab_size == 377
@@ -74,18 +84,18 @@ def test_words_cut_without_loss_and_as_tokenizers_does(text):
     parts = [
         part
         for part, _ in tokenizers.pre_tokenizers.Split(
-            tokenizers.Regex(tokens.WORDS), "isolated"
+            tokenizers.Regex(tokens.PRE_TOKEN_PATTERN), "isolated"
         ).pre_tokenize_str(text)
     ]
-    assert words(text) == parts and "".join(parts) == text
+    assert pre_tokenize(text) == parts and "".join(parts) == text
 
 
 def test_every_ascii_pair_is_cut_alike():
-    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(tokens.WORDS), "isolated")
+    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(tokens.PRE_TOKEN_PATTERN), "isolated")
     for i in range(128):
         for j in range(128):
             text = f"x{chr(i)}{chr(j)} "
-            assert words(text) == [part for part, _ in split.pre_tokenize_str(text)]
+            assert pre_tokenize(text) == [part for part, _ in split.pre_tokenize_str(text)]
 
 
 @pytest.mark.parametrize(
@@ -102,26 +112,28 @@ def test_every_ascii_pair_is_cut_alike():
     ],
 )
 def test_words(text, parts):
-    assert words(text) == parts
+    assert pre_tokenize(text) == parts
 
 
 def test_pencil_case():
     "https://en.wikipedia.org/wiki/Byte_pair_encoding: aaabdaaabac -> XdXac with X=ZY, Y=ab, Z=aa."
-    a, b, c, d = (ID[ord(x)] for x in "abcd")
+    a, b, c, d = (ID_OF_BYTE[ord(x)] for x in "abcd")
     merges = bpe_merges("aaabdaaabac", 10)
     assert merges == [(a, a), (a, b), (256, 257)]
     assert Tokenizer(merges).encode("aaabdaaabac") == [258, d, 258, a, c]
 
 
 def test_ties_go_to_the_smallest_pair():
-    a, b, c, d = (ID[ord(x)] for x in "abcd")
+    a, b, c, d = (ID_OF_BYTE[ord(x)] for x in "abcd")
     assert (
-        bpe_merges("cd cd ab ab"[::-1][::-1], 1)[0] == min((a, b), (c, d), (ID[32], a), (ID[32], c)) == (a, b)
+        bpe_merges("cd cd ab ab"[::-1][::-1], 1)[0]
+        == min((a, b), (c, d), (ID_OF_BYTE[32], a), (ID_OF_BYTE[32], c))
+        == (a, b)
     )
 
 
 def test_two_merges_may_spell_one_token():
-    a, b = ID[ord("a")], ID[ord("b")]
+    a, b = ID_OF_BYTE[ord("a")], ID_OF_BYTE[ord("b")]
     merges = [(a, b), (256, a), (b, a), (a, 258)]
     for fast in (True, False):
         tokenizer = Tokenizer(merges, fast)
@@ -130,10 +142,12 @@ def test_two_merges_may_spell_one_token():
 
 
 def test_byte_order_is_gpt2s():
-    assert sorted(BYTES) == [bytes([b]) for b in range(256)] and all(ID[BYTES[i][0]] == i for i in range(256))
+    assert sorted(BYTES) == [bytes([b]) for b in range(256)] and all(
+        ID_OF_BYTE[BYTES[i][0]] == i for i in range(256)
+    )
     assert sorted(tokens.LETTERS) == sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    assert tokens.LETTERS == sorted(tokens.LETTERS) and tokens.written(b" the\n") == "ĠtheĊ"
-    assert BYTES[:3] == [b"!", b'"', b"#"] and ID[32] == 220 and ID[0] == 188
+    assert tokens.LETTERS == sorted(tokens.LETTERS) and tokens.printable_token(b" the\n") == "ĠtheĊ"
+    assert BYTES[:3] == [b"!", b'"', b"#"] and ID_OF_BYTE[32] == 220 and ID_OF_BYTE[0] == 188
 
 
 def test_first_merges_of_a_long_training_are_a_short_one():
@@ -141,13 +155,13 @@ def test_first_merges_of_a_long_training_are_a_short_one():
 
 
 def test_merge():
-    assert merge([1, 2, 3, 1, 2], (1, 2), 4) == [4, 3, 4]
-    assert merge([1, 1, 1, 1, 1], (1, 1), 2) == [2, 2, 1]
-    assert merge([], (1, 1), 2) == []
+    assert merge_pair([1, 2, 3, 1, 2], (1, 2), 4) == [4, 3, 4]
+    assert merge_pair([1, 1, 1, 1, 1], (1, 1), 2) == [2, 2, 1]
+    assert merge_pair([], (1, 1), 2) == []
 
 
 def test_merges_apply_in_the_order_they_were_learnt():
-    a, b, c = (ID[ord(x)] for x in "abc")
+    a, b, c = (ID_OF_BYTE[ord(x)] for x in "abc")
     vocabulary = Vocabulary([(b, c), (a, b)])
     assert encode_word("abc", vocabulary, {(b, c): 0, (a, b): 1}) == [a, 256]
 
@@ -209,12 +223,12 @@ def test_save_and_load(tmp_path, trained):
         "[1]",
         "nonsense",
         json.dumps({"kind": "other", "merges": []}),
-        json.dumps({"kind": tokens.KIND, "merges": [[1]]}),
-        json.dumps({"kind": tokens.KIND, "merges": [[1, 999]]}),
+        json.dumps({"kind": tokens.FILE_KIND, "merges": [[1]]}),
+        json.dumps({"kind": tokens.FILE_KIND, "merges": [[1, 999]]}),
         "[" * 100_000,
-        json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": [3]}),
-        json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": ["a"]}),
-        json.dumps({"kind": tokens.KIND, "merges": [], "special_tokens": 7}),
+        json.dumps({"kind": tokens.FILE_KIND, "merges": [], "special_tokens": [3]}),
+        json.dumps({"kind": tokens.FILE_KIND, "merges": [], "special_tokens": ["a"]}),
+        json.dumps({"kind": tokens.FILE_KIND, "merges": [], "special_tokens": 7}),
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path, content):
@@ -253,7 +267,7 @@ def test_lone_surrogates_are_no_text(fast):
 SPECIALS = ["<|user|>", "<|assistant|>", "<|a|>", "<|a|>b", "猫<猫", "é\u0301", "\n\n<x>", "[*+(]"]
 pieces = [
     *SPECIALS,
-    tokens.END,
+    tokens.END_OF_TEXT,
     "<|",
     "|>",
     "user",
@@ -277,7 +291,7 @@ def chatty(trained):
 
 @pytest.fixture(scope="module")
 def theirs(chatty):
-    return as_engine(chatty[0])
+    return as_fast_tokenizer(chatty[0])
 
 
 @given(spelt)
@@ -290,11 +304,11 @@ def test_no_text_spells_a_special_token_unless_it_is_allowed(trained, chatty, te
         assert new.decode(ids) == new.decode(ids, skip_special_tokens=False) == text
 
 
-@given(spelt, st.sets(st.sampled_from([*SPECIALS, tokens.END])))
+@given(spelt, st.sets(st.sampled_from([*SPECIALS, tokens.END_OF_TEXT])))
 @settings(deadline=None, max_examples=200)
 def test_allowed_special_tokens_are_found_as_tokenizers_finds_added_tokens(chatty, text, allowed):
     "An engine that knows only the allowed names as added tokens says the same (leftmost, longest)."
-    other = tokens.engine(Vocabulary(chatty[0].merges))
+    other = tokens.fast_tokenizer(Vocabulary(chatty[0].merges))
     other.add_special_tokens(
         [tokenizers.AddedToken(name, special=True, normalized=False) for name in sorted(allowed)]
     )
@@ -322,10 +336,10 @@ def test_written_for_tokenizers_all_ids_are_the_same(chatty, theirs, text):
 def test_special_tokens_stand_behind_all_others(trained, chatty):
     old, new = trained[0], chatty[0]
     assert new.eot == old.eot and [*new.special_tokens.values()] == [*range(old.eot, old.eot + 9)]
-    assert [*new.special_tokens] == [tokens.END, *SPECIALS] and new.vocab_size == old.vocab_size + 8
+    assert [*new.special_tokens] == [tokens.END_OF_TEXT, *SPECIALS] and new.vocab_size == old.vocab_size + 8
     more = new.with_special_tokens(["<|tool|>"])
     assert more.special_tokens == new.special_tokens | {"<|tool|>": new.vocab_size}
-    assert new.strings([new.special_tokens["<|user|>"], new.eot]) == ["<|user|>", tokens.END]
+    assert new.strings([new.special_tokens["<|user|>"], new.eot]) == ["<|user|>", tokens.END_OF_TEXT]
     assert new.with_special_tokens([]).engine is not None and chatty[1].engine is None
 
 
@@ -335,7 +349,7 @@ def test_special_tokens_are_registered_at_training():
     assert (
         tokenizer.vocab_size == 300 and tokenizer.merges == plain.merges and tokenizer.eot == plain.eot == 297
     )
-    assert tokenizer.special_tokens == {tokens.END: 297, "<|user|>": 298, "<|assistant|>": 299}
+    assert tokenizer.special_tokens == {tokens.END_OF_TEXT: 297, "<|user|>": 298, "<|assistant|>": 299}
     with pytest.raises(ValueError, match=r"vocab_size=257, but 256 bytes and .*, <\|user\|> make 258: ask"):
         Tokenizer.train("a", 257, special_tokens=["<|user|>"])
 
@@ -346,8 +360,8 @@ def test_special_tokens_are_saved(tmp_path, chatty, trained):
     for fast in (True, False):
         again = Tokenizer.load(tmp_path / "new.json", fast)
         assert again.special_tokens == chatty[0].special_tokens and again.merges == chatty[0].merges
-        assert [*Tokenizer.load(tmp_path / "old.json", fast).special_tokens] == [tokens.END]
-    (tmp_path / "before.json").write_text(json.dumps({"kind": tokens.KIND, "merges": trained[0].merges}))
+        assert [*Tokenizer.load(tmp_path / "old.json", fast).special_tokens] == [tokens.END_OF_TEXT]
+    (tmp_path / "before.json").write_text(json.dumps({"kind": tokens.FILE_KIND, "merges": trained[0].merges}))
     assert Tokenizer.load(tmp_path / "before.json").special_tokens == trained[0].special_tokens
 
 
@@ -361,7 +375,7 @@ def test_documents_never_hold_a_special_token_but_their_ends(chatty):
     ("names", "said"),
     [
         (["<|x|>", "<|x|>"], r"special tokens <\|x\|> are there already: name each once"),
-        ([tokens.END], r"special tokens <\|endoftext\|> are there already: name each once"),
+        ([tokens.END_OF_TEXT], r"special tokens <\|endoftext\|> are there already: name each once"),
         ([""], "special token '': a name is a text that is not empty"),
         ([3], "special token 3: a name is a text that is not empty"),
         (["a"], r"special token 'a' is a token of the text, too: put signs around it, such as '<\|a\|>'"),
@@ -392,7 +406,7 @@ def test_a_masked_tokenizer_keeps_the_special_tokens_of_its_base(chatty):
     masked = MaskTokenizer(chatty[0])
     assert set(chatty[0].special_tokens.values()) < set(masked.special)
     assert masked.strings([chatty[0].special_tokens["<|user|>"], masked.mask]) == ["<|user|>", "[MASK]"]
-    assert as_engine(masked).token_to_id("[MASK]") == masked.mask
+    assert as_fast_tokenizer(masked).token_to_id("[MASK]") == masked.mask
 
 
 # ---- random ids

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab import checkpoints, training
-from llmlab.checkpoints import fingerprint, load, step_files
-from llmlab.training import Batches, Muon, Recipe, fit, learning_rate, optimizer, train_step
+from llmlab.checkpoints import fingerprint, load_checkpoint, step_files
+from llmlab.training import Batches, Muon, Recipe, Windows, fit, learning_rate, optimizer, train_step
 from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16, dropout=0.1)
@@ -37,7 +37,9 @@ def decoder(seed=0, **change):
 
 def run(recipe, seed=0, **options):
     model = decoder()
-    return model, fit(model, Batches(IDS, 9, recipe.batch_size, seed), loss, recipe, **options)
+    return model, fit(
+        model, Batches(Windows(IDS, 9), batch_size=recipe.batch_size, seed=seed), loss, recipe, **options
+    )
 
 
 def same(a, b):
@@ -57,7 +59,7 @@ def test_equal_seeds_give_equal_weights_bit_for_bit():
 def test_fit_equals_a_loop_written_by_hand():
     recipe = Recipe(steps=5, batch_size=4, lr=0.01, clip=0.5, weight_decay=0.3)
     model, history = run(recipe)
-    by_hand, batches = decoder(), Batches(IDS, 9, 4)
+    by_hand, batches = decoder(), Batches(Windows(IDS, 9), batch_size=4)
     torch.manual_seed(recipe.seed)
     decayed = [p for p in by_hand.parameters() if p.ndim > 1]
     plain = [p for p in by_hand.parameters() if p.ndim == 1]
@@ -77,7 +79,7 @@ def test_fit_equals_a_loop_written_by_hand():
                 p.mul_(1 - lr * (0.3 if p.ndim > 1 else 0))
                 p -= lr * (m / (1 - 0.9 ** (step + 1))) / ((v / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8)
         assert history[step]["loss"] == pytest.approx(value.item(), abs=1e-5)
-        assert history[step]["norm"] == pytest.approx(norm, rel=1e-4)
+        assert history[step]["gradient_norm"] == pytest.approx(norm, rel=1e-4)
     for (name, p), q in zip(model.named_parameters(), by_hand.parameters(), strict=True):
         if name.endswith("qkv.bias"):  # not the keys': softmax ignores it, its gradient is rounding alone
             p, q = (x.view(3, -1)[[0, 2]] for x in (p, q))
@@ -88,7 +90,9 @@ def test_clip_bounds_the_gradient_that_the_optimizer_sees():
     model, seen = decoder(), []
     opt = torch.optim.SGD(model.parameters(), lr=1.0)
     before = [p.detach().clone() for p in model.parameters()]
-    norm = train_step(model, Batches(IDS, 9, 4)(0), loss, opt, Recipe(clip=0.01))["norm"]
+    norm = train_step(model, Batches(Windows(IDS, 9), batch_size=4)(0), loss, opt, Recipe(clip=0.01))[
+        "gradient_norm"
+    ]
     moves = [(p - b).detach() for p, b in zip(model.parameters(), before, strict=True)]
     seen = math.sqrt(sum(float(move.square().sum()) for move in moves))
     assert norm > 0.01 and seen == pytest.approx(0.01, rel=1e-3)
@@ -96,7 +100,7 @@ def test_clip_bounds_the_gradient_that_the_optimizer_sees():
 
 def test_history_tells_step_rate_tokens_and_validation():
     recipe = Recipe(steps=7, batch_size=4, every=3)
-    model, history = run(recipe, validate=lambda m: 1.5)
+    model, history = run(recipe, eval_fn=lambda m: 1.5)
     assert [r["step"] for r in history] == list(range(1, 8))
     assert [r["step"] for r in history if "valid" in r] == [3, 6, 7]
     assert history[-1]["tokens"] == 7 * 4 * 9
@@ -107,7 +111,7 @@ def test_history_tells_step_rate_tokens_and_validation():
 
 def test_validation_does_not_change_the_run():
     recipe = Recipe(steps=6, batch_size=4, every=2)
-    assert same(run(recipe)[0], run(recipe, validate=lambda m: float(loss(m.eval(), IDS[None, :9])))[0])
+    assert same(run(recipe)[0], run(recipe, eval_fn=lambda m: float(loss(m.eval(), IDS[None, :9])))[0])
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
@@ -144,17 +148,20 @@ def test_bf16_trains_and_keeps_weights_in_fp32():
 
 def test_batches_are_windows_and_depend_on_seed_and_step_alone():
     ids = torch.arange(100)
-    one, two = Batches(ids, 7, 5, seed=3), Batches(list(range(100)), 7, 5, seed=3)
+    one, two = (
+        Batches(Windows(ids, 7), batch_size=5, seed=3),
+        Batches(Windows(list(range(100)), 7), batch_size=5, seed=3),
+    )
     two(4), two(9)
     assert torch.equal(one(0), two(0)) and not torch.equal(one(0), one(1))
-    assert not torch.equal(one(0), Batches(ids, 7, 5, seed=4)(0))
+    assert not torch.equal(one(0), Batches(Windows(ids, 7), batch_size=5, seed=4)(0))
     assert (one(0).diff(dim=1) == 1).all() and one(0).shape == (5, 7)
     everything = torch.cat([one(s) for s in range(200)])
     assert everything.min() == 0 and everything.max() == 99  # both ends are reached
 
 
 def test_batches_start_where_told():
-    batches = Batches(torch.arange(100), 7, 3, starts=[0, 30, 60, 97])
+    batches = Batches(Windows(torch.arange(100), 7, [0, 30, 60, 97]), batch_size=3)
     assert {int(batches(s)[i, 0]) for s in range(9) for i in range(3)} == {0, 30, 60}
 
 
@@ -162,28 +169,40 @@ def test_batches_start_where_told():
     "call,text",
     [
         (
-            lambda: Batches(IDS, 201),
+            lambda: Batches(Windows(IDS, 201)),
             "a window is 201 tokens, but the split has 200: take more text or a shorter window",
         ),
-        (lambda: Batches(IDS, 50, starts=[180]), "no start leaves room for 50 tokens: give starts up to 150"),
         (
-            lambda: Batches(IDS, 5, starts=[3, -1]),
+            lambda: Batches(Windows(IDS, 50, [180])),
+            "no start leaves room for 50 tokens: give starts up to 150",
+        ),
+        (
+            lambda: Batches(Windows(IDS, 5, [3, -1])),
             "id -1 is outside the vocabulary: starts run from 0 to 199",
         ),
         (
-            lambda: Batches(IDS, 5, starts=[3, 200]),
+            lambda: Batches(Windows(IDS, 5, [3, 200])),
             "id 200 is outside the vocabulary: starts run from 0 to 199",
         ),
         (
-            lambda: Batches(IDS, 5, starts=[3.0]),
+            lambda: Batches(Windows(IDS, 5, [3.0])),
             "starts are float64, expected whole numbers: they are never rounded",
         ),
-        (lambda: Batches(IDS, 5, starts=IDS > 3), "starts are bool, expected whole numbers"),
-        (lambda: Batches(IDS.float(), 5), "ids are float32, expected whole numbers: they are never rounded"),
-        (lambda: Batches([1, 2.5, 3], 2, 1), "ids are float64, expected whole numbers"),
-        (lambda: Batches(IDS[None], 5), r"ids of shape \[1, 200\], expected one long list"),
-        (lambda: Batches(IDS, 5, 0), "batch_size=0: expected a whole number of at least 1"),
-        (lambda: Batches(IDS, 5, 2)(-1), "step=-1: expected a whole number of at least 0"),
+        (lambda: Batches(Windows(IDS, 5, IDS > 3)), "starts are bool, expected whole numbers"),
+        (
+            lambda: Batches(Windows(IDS.float(), 5)),
+            "ids are float32, expected whole numbers: they are never rounded",
+        ),
+        (lambda: Batches(Windows([1, 2.5, 3], 2), batch_size=1), "ids are float64, expected whole numbers"),
+        (lambda: Batches(Windows(IDS[None], 5)), r"ids of shape \[1, 200\], expected one long list"),
+        (
+            lambda: Batches(Windows(IDS, 5), batch_size=0),
+            "batch_size=0: expected a whole number of at least 1",
+        ),
+        (
+            lambda: Batches(Windows(IDS, 5), batch_size=2)(-1),
+            "step=-1: expected a whole number of at least 0",
+        ),
         (lambda: Recipe(steps=0), "steps=0: expected a whole number of at least 1"),
         (lambda: Recipe(batch_size=0), "batch_size=0"),
         (lambda: Recipe(lr=-1.0), "lr=-1.0"),
@@ -206,7 +225,7 @@ def test_batches_start_where_told():
         (lambda: Recipe(accumulate=0), "accumulate=0: expected"),
         (lambda: Recipe(seconds=0), "seconds=0: expected a number above 0"),
         (lambda: Recipe(keep=0), "keep=0: expected"),
-        (lambda: Batches(IDS, 199, 3), "a batch of 3 windows, but the text has 2: lower batch_size"),
+        (lambda: Batches([]), "no rows: a batch needs at least one"),
         (
             lambda: run(Recipe(steps=1, batch_size=9, accumulate=2)),
             "9 windows do not divide among 1 processes",
@@ -248,7 +267,7 @@ def test_parts_of_a_batch_give_the_update_of_the_whole():
 
 def run_without_dropout(recipe, **options):
     model = decoder(dropout=0.0)
-    return model, fit(model, Batches(IDS, 9, recipe.batch_size), loss, recipe, **options)
+    return model, fit(model, Batches(Windows(IDS, 9), batch_size=recipe.batch_size), loss, recipe, **options)
 
 
 def test_recomputing_changes_no_bit_and_leaves_the_model_as_it_was():
@@ -266,7 +285,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_learns():
     assert isinstance(opt, Muon) and len(hidden) == 4 and all(p.ndim == 2 for p in hidden)
     assert {id(p) for p in table} == {id(model.embed.tokens.weight), id(model.embed.positions.weight)}
     assert all(p.ndim == 1 for p in vectors)
-    ids = Batches(torch.arange(200) % 20, 9, 8)
+    ids = Batches(Windows(torch.arange(200) % 20, 9), batch_size=8)
     history = fit(model, ids, loss, Recipe(steps=60, muon=True, lr=0.01))
     assert history[-1]["loss"] < history[0]["loss"] / 3
 
@@ -276,7 +295,7 @@ def test_muon_makes_the_first_update_orthogonal():
     model = decoder(dropout=0.0)
     before = model.blocks[0].mlp.up.weight.detach().clone()
     opt = optimizer(model, Recipe(muon=True, weight_decay=0.0, lr=1.0))
-    train_step(model, Batches(IDS, 9, 4)(0), loss, opt, Recipe())
+    train_step(model, Batches(Windows(IDS, 9), batch_size=4)(0), loss, opt, Recipe())
     move = (model.blocks[0].mlp.up.weight.detach() - before) / (0.2 * math.sqrt(max(before.shape)))
     values = torch.linalg.svdvals(move)
     assert (
@@ -302,7 +321,7 @@ def test_compiling_waits_until_it_pays(monkeypatch):
     run(Recipe(steps=2, batch_size=4, compile="yes"))
     assert asked == [1]
     model = decoder()
-    made = training.Run(model, Batches(IDS, 9, 4), loss, Recipe(steps=100_000, every=2))
+    made = training.Run(model, Batches(Windows(IDS, 9), batch_size=4), loss, Recipe(steps=100_000, every=2))
     made.device = torch.device("cuda")
     monkeypatch.setattr(training, "pace", lambda run, history: {"left": history[-1]["left"]})
     for left, times in ((299, 1), (301, 2), (900, 2)):
@@ -317,7 +336,7 @@ def ticking(monkeypatch):
 
 
 def test_the_budget_stops_the_run(ticking):
-    history = fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=1000, seconds=7.5))
+    history = fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), loss, Recipe(steps=1000, seconds=7.5))
     assert [row["seconds"] for row in history] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert "mfu" in history[-1]
 
@@ -347,11 +366,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, at, muon):
     recipe = Recipe(steps=12, batch_size=4, every=5, muon=muon)
     plain, expected = run(recipe)
     with pytest.raises(Stop):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(at), recipe, folder=tmp_path)
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), stopping(at), recipe, checkpoint_dir=tmp_path)
     model = decoder(seed=3)  # its weights must not matter
     torch.rand(7)  # nor where the generators stand
     done = [int(path.stem[5:]) for path in step_files(tmp_path)]
-    history = fit(model, Batches(IDS, 9, 4), loss, recipe, folder=tmp_path)
+    history = fit(model, Batches(Windows(IDS, 9), batch_size=4), loss, recipe, checkpoint_dir=tmp_path)
     assert done == ([at // 5 * 5] if 5 <= at < 10 else [5, 10] if at >= 10 else [])
     if done:
         assert same(model, plain) and losses(history) == losses(expected)
@@ -361,38 +380,50 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, at, muon):
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
     recipe = Recipe(steps=6, batch_size=4, every=5)
-    model, history = run(recipe, folder=tmp_path)
+    model, history = run(recipe, checkpoint_dir=tmp_path)
     other = decoder(seed=4)
-    assert fit(other, Batches(IDS, 9, 4), stopping(0), recipe, folder=tmp_path) == history
+    assert (
+        fit(other, Batches(Windows(IDS, 9), batch_size=4), stopping(0), recipe, checkpoint_dir=tmp_path)
+        == history
+    )
     assert same(other, model)
 
 
 def test_more_time_continues_a_run_whose_time_was_up(tmp_path, ticking):
     recipe = Recipe(steps=8, batch_size=4, every=100)
     plain, expected = run(recipe)
-    first = run(replace(recipe, seconds=4.0), folder=tmp_path)[1]
-    model, history = run(recipe, folder=tmp_path)
+    first = run(replace(recipe, seconds=4.0), checkpoint_dir=tmp_path)[1]
+    model, history = run(recipe, checkpoint_dir=tmp_path)
     assert len(first) == 4 and losses(history) == losses(expected) and same(model, plain)
 
 
 def test_fit_keeps_the_last_ones_and_the_best(tmp_path):
     scores = iter([3.0, 1.0, 2.0, 4.0])
     recipe = Recipe(steps=8, batch_size=4, every=2, keep=2)
-    model, _ = run(recipe, validate=lambda m: next(scores), folder=tmp_path)
+    model, _ = run(recipe, eval_fn=lambda m: next(scores), checkpoint_dir=tmp_path)
     names = ["best.safetensors", "history.jsonl", "step-00000006.safetensors", "step-00000008.safetensors"]
     assert sorted(os.listdir(tmp_path)) == names
-    (last, facts), (best, about) = load(step_files(tmp_path)[-1]), load(tmp_path / "best.safetensors")
+    (last, facts), (best, about) = (
+        load_checkpoint(step_files(tmp_path)[-1]),
+        load_checkpoint(tmp_path / "best.safetensors"),
+    )
     assert same(last, model) and facts["step"] == 8 and about["step"] == 4 and about["valid"] == 1.0
     assert not same(best, model)
 
 
 def test_another_run_is_refused_and_every_difference_named(tmp_path):
     recipe = Recipe(steps=4, batch_size=4)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = replace(recipe, lr=0.5, steps=9, every=7, seconds=60.0)  # more steps alone would be no other run
     with pytest.raises(ValueError) as error:
-        fit(decoder(heads=1, d_model=8), Batches(IDS, 10, 4), loss, other, folder=tmp_path)
+        fit(
+            decoder(heads=1, d_model=8),
+            Batches(Windows(IDS, 10), batch_size=4),
+            loss,
+            other,
+            checkpoint_dir=tmp_path,
+        )
     text = str(error.value)
     for difference in (
         "embed.tokens.weight: [20, 16] in the file, [20, 8] in the model",
@@ -409,12 +440,12 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path):
 def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
     recipe = Recipe(steps=6, batch_size=4, every=3)
     with pytest.raises(Stop):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(4), recipe, folder=tmp_path)
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), stopping(4), recipe, checkpoint_dir=tmp_path)
     with open(tmp_path / "history.jsonl", "a") as file:
         file.write('{"step": 4, "loss": 1.0}\n{"st')
     (tmp_path / ".step-00000004.safetensors.77.tmp").write_bytes(b"half")
     plain, expected = run(recipe)
-    model, history = run(recipe, folder=tmp_path)
+    model, history = run(recipe, checkpoint_dir=tmp_path)
     assert losses(history) == losses(expected) and same(model, plain)
     assert not list(tmp_path.glob(".*")) and checkpoints.read_rows(tmp_path) == history
 
@@ -423,15 +454,15 @@ def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
 
 
 def test_a_finished_run_goes_on_for_more_steps_and_says_so(tmp_path):
-    _, history = run(Recipe(steps=4, batch_size=4, every=2), folder=tmp_path)
+    _, history = run(Recipe(steps=4, batch_size=4, every=2), checkpoint_dir=tmp_path)
     with pytest.warns(
         UserWarning, match="a run of 4 steps goes on to 6; from here on the learning rate is that"
     ):
-        _, longer = run(Recipe(steps=6, batch_size=4, every=2), folder=tmp_path)
+        _, longer = run(Recipe(steps=6, batch_size=4, every=2), checkpoint_dir=tmp_path)
     assert [row["step"] for row in longer] == [1, 2, 3, 4, 5, 6] and longer[:4] == history
     assert longer[4]["lr"] == learning_rate(4, Recipe(steps=6))
     with pytest.raises(ValueError, match="steps: 6 in the checkpoint, 5 now"):
-        run(Recipe(steps=5, batch_size=4, every=2), folder=tmp_path)
+        run(Recipe(steps=5, batch_size=4, every=2), checkpoint_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -450,39 +481,39 @@ def test_a_finished_run_goes_on_for_more_steps_and_says_so(tmp_path):
 )
 def test_a_history_with_holes_is_refused_and_nothing_is_trained_twice(tmp_path, harm, said):
     recipe = Recipe(steps=4, batch_size=4, every=2)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     path = tmp_path / "history.jsonl"
     path.write_text("\n".join(harm(path.read_text().splitlines())))
     kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(ValueError, match=said):
-        run(replace(recipe, steps=6), folder=tmp_path)
+        run(replace(recipe, steps=6), checkpoint_dir=tmp_path)
     assert kept == {file: file.read_bytes() for file in tmp_path.iterdir()}
 
 
 def test_a_cut_checkpoint_gives_way_to_the_whole_one_before_it(tmp_path):
     recipe = Recipe(steps=6, batch_size=4, every=2)
     plain, expected = run(recipe)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     newest = step_files(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:-9])
     with pytest.warns(
         UserWarning, match=r"cut short .*goes on from step-00000004.safetensors, the newest whole"
     ):
-        model, history = run(recipe, folder=tmp_path)
+        model, history = run(recipe, checkpoint_dir=tmp_path)
     assert losses(history) == losses(expected) and same(model, plain)
     assert (tmp_path / "step-00000006.safetensors.broken").exists(), "what is broken is set aside, not lost"
     for path in step_files(tmp_path):
         path.write_bytes(b"nothing whole")
     with pytest.raises(ValueError, match="step-00000006.safetensors is cut short or no safetensors file"):
-        run(recipe, folder=tmp_path)
+        run(recipe, checkpoint_dir=tmp_path)
 
 
 def test_a_checkpoint_under_another_step_s_name_is_not_believed(tmp_path):
     recipe = Recipe(steps=4, batch_size=4, every=2)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     step_files(tmp_path)[-1].rename(tmp_path / "step-00000009.safetensors")
     with pytest.warns(UserWarning, match="says that it is of step 4: its name says otherwise"):
-        _, history = run(recipe, folder=tmp_path)
+        _, history = run(recipe, checkpoint_dir=tmp_path)
     assert len(history) == 4
 
 
@@ -492,7 +523,7 @@ def rewritten(change):
     def harm(path):
         about, tensors = checkpoints.read_file(path)
         change(about, tensors)
-        path.write_bytes(checkpoints.pack(tensors, about))
+        path.write_bytes(checkpoints.serialize(tensors, about))
 
     return harm
 
@@ -550,10 +581,10 @@ def test_whatever_is_wrong_with_the_newest_checkpoint_the_one_before_it_is_taken
     harm, said = HARM[name]
     recipe = Recipe(steps=6, batch_size=4, every=2)
     plain, expected = run(recipe)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     harm(step_files(tmp_path)[-1])
     with pytest.warns(UserWarning, match=f"{said}.*goes on from step-00000004.safetensors, the newest whole"):
-        model, history = run(recipe, folder=tmp_path)
+        model, history = run(recipe, checkpoint_dir=tmp_path)
     assert losses(history) == losses(expected) and same(model, plain)
     assert (tmp_path / "step-00000006.safetensors.broken").exists(), "what is broken is set aside, not lost"
 
@@ -561,8 +592,8 @@ def test_whatever_is_wrong_with_the_newest_checkpoint_the_one_before_it_is_taken
 def test_a_checkpoint_from_before_batches_were_compared_by_step_goes_on(tmp_path):
     recipe = Recipe(steps=4, batch_size=4, every=2)
     plain, _ = run(replace(recipe, steps=6))
-    run(recipe, folder=tmp_path)
-    old = fingerprint(Batches(IDS, 9, 4)(0)).partition(" ")[0]
+    run(recipe, checkpoint_dir=tmp_path)
+    old = fingerprint(Batches(Windows(IDS, 9), batch_size=4)(0)).partition(" ")[0]
 
     def aged(about, tensors):
         about["run"]["batches"] = old
@@ -572,8 +603,8 @@ def test_a_checkpoint_from_before_batches_were_compared_by_step_goes_on(tmp_path
 
     rewritten(aged)(step_files(tmp_path)[-1])
     with pytest.raises(ValueError, match=f"batch 0: {old} in the checkpoint"):
-        run(recipe, seed=1, folder=tmp_path)
-    assert len(run(recipe, folder=tmp_path)[1]) == 4
+        run(recipe, seed=1, checkpoint_dir=tmp_path)
+    assert len(run(recipe, checkpoint_dir=tmp_path)[1]) == 4
 
 
 # --- another run is noticed -------------------------------------------------------------------------------------------
@@ -584,7 +615,7 @@ def stopped(tmp_path):
     "A run of 12 steps that stopped in step 12, with a checkpoint of step 10."
     recipe = Recipe(steps=12, batch_size=4, every=5)
     with pytest.raises(Stop):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(11), recipe, folder=tmp_path)
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), stopping(11), recipe, checkpoint_dir=tmp_path)
     (tmp_path / ".step-00000011.safetensors.1.tmp").write_bytes(b"half")
     return recipe, {path: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -599,7 +630,10 @@ def test_the_batches_that_are_compared():
 @pytest.mark.parametrize("first", range(12))
 def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, stopped, first):
     recipe, kept = stopped
-    same_data, other_data = Batches(IDS, 9, 4), Batches(IDS, 9, 4, seed=1)
+    same_data, other_data = (
+        Batches(Windows(IDS, 9), batch_size=4),
+        Batches(Windows(IDS, 9), batch_size=4, seed=1),
+    )
     model = decoder(seed=5)
     before = [p.detach().clone() for p in model.parameters()]
 
@@ -607,13 +641,13 @@ def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, st
         return (other_data if step >= first else same_data)(step)
 
     if first == 11:  # nobody can know: what comes later was never seen
-        assert len(fit(model, batches, loss, recipe, folder=tmp_path)) == 12
+        assert len(fit(model, batches, loss, recipe, checkpoint_dir=tmp_path)) == 12
         return
     step = next(s for s in (0, 1, 2, 4, 8, 9, 10) if s >= first)
     with pytest.raises(
         ValueError, match=rf"is of another run \(batch {step}: .* \[4, 9\] int64 in the checkpoint"
     ):
-        fit(model, batches, loss, recipe, folder=tmp_path)
+        fit(model, batches, loss, recipe, checkpoint_dir=tmp_path)
     assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}, "a refused run changes nothing"
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
@@ -622,15 +656,15 @@ def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, st
     "change", [lambda ids: ids.int(), lambda ids: ids.reshape(9, 4), lambda ids: ids.flip(0)]
 )
 def test_the_same_numbers_in_another_form_are_other_data(tmp_path, stopped, change):
-    source = Batches(IDS, 9, 4)
+    source = Batches(Windows(IDS, 9), batch_size=4)
     with pytest.raises(ValueError, match="batch 0: "):
-        fit(decoder(), lambda step: change(source(step)), loss, stopped[0], folder=tmp_path)
+        fit(decoder(), lambda step: change(source(step)), loss, stopped[0], checkpoint_dir=tmp_path)
 
 
 def test_a_source_that_ends_earlier_is_other_data(tmp_path, stopped):
-    source = [Batches(IDS, 9, 4)(step) for step in range(9)]
+    source = [Batches(Windows(IDS, 9), batch_size=4)(step) for step in range(9)]
     with pytest.raises(ValueError, match="batch 9: .* in the checkpoint, no batch now"):
-        fit(decoder(), source.__getitem__, loss, stopped[0], folder=tmp_path)
+        fit(decoder(), source.__getitem__, loss, stopped[0], checkpoint_dir=tmp_path)
 
 
 OTHER_LOSSES = {
@@ -653,7 +687,9 @@ def test_another_loss_is_noticed_and_the_model_stays_as_it_was(tmp_path, stopped
     with pytest.raises(
         ValueError, match=r"is of another run \(the loss of 4 rows: .* in the checkpoint, .* now\)"
     ):
-        fit(model, Batches(IDS, 9, 4), OTHER_LOSSES[name], recipe, folder=tmp_path)
+        fit(
+            model, Batches(Windows(IDS, 9), batch_size=4), OTHER_LOSSES[name], recipe, checkpoint_dir=tmp_path
+        )
     assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
@@ -664,16 +700,21 @@ def test_a_loss_that_cannot_be_asked_of_four_rows_is_not_compared(tmp_path):
         return loss(model, ids)
 
     recipe = Recipe(steps=4, batch_size=8, every=2)
-    first = fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, folder=tmp_path)
-    assert fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, folder=tmp_path) == first
+    first = fit(
+        decoder(), Batches(Windows(IDS, 9), batch_size=8), whole_batch, recipe, checkpoint_dir=tmp_path
+    )
+    assert (
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=8), whole_batch, recipe, checkpoint_dir=tmp_path)
+        == first
+    )
     assert checkpoints.read_file(step_files(tmp_path)[-1])[0]["run"]["loss"] is None
 
 
 def test_files_of_other_names_are_somebody_else_s(tmp_path):
     recipe = Recipe(steps=4, batch_size=4, every=1, keep=1)
     (tmp_path / "step-final.safetensors").write_text("mine")
-    run(recipe, folder=tmp_path)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     assert (tmp_path / "step-final.safetensors").read_text() == "mine"
     assert [checkpoints.step_of(path) for path in step_files(tmp_path)] == [4]
 
@@ -686,8 +727,15 @@ def test_a_validation_that_begins_with_nan_still_finds_its_best(tmp_path):
         seen.append({name: x.clone() for name, x in model.state_dict().items()})
         return next(values)
 
-    fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=4, batch_size=4, every=1), validate, tmp_path)
-    best, facts = load(tmp_path / "best.safetensors")
+    fit(
+        decoder(),
+        Batches(Windows(IDS, 9), batch_size=4),
+        loss,
+        Recipe(steps=4, batch_size=4, every=1),
+        validate,
+        tmp_path,
+    )
+    best, facts = load_checkpoint(tmp_path / "best.safetensors")
     assert facts["step"] == 3 and all(torch.equal(x, seen[2][name]) for name, x in best.state_dict().items())
 
 
@@ -711,28 +759,34 @@ def test_a_full_disk_stops_the_run_and_leaves_what_was_there(tmp_path, monkeypat
     with pytest.raises(
         ValueError, match=r"cannot write .*step-00000004.safetensors \(No space left on device\)"
     ):
-        run(recipe, folder=tmp_path)
+        run(recipe, checkpoint_dir=tmp_path)
     monkeypatch.undo()
     assert [path.name for path in step_files(tmp_path)] == ["step-00000002.safetensors"]
-    assert same(run(recipe, folder=tmp_path)[0], run(recipe)[0])
+    assert same(run(recipe, checkpoint_dir=tmp_path)[0], run(recipe)[0])
 
 
 def test_a_folder_that_cannot_be_written_is_found_out_before_the_first_step(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match="cannot write .*history.jsonl .*choose a folder"):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(0), Recipe(steps=3), folder=tmp_path / "file")
+        fit(
+            decoder(),
+            Batches(Windows(IDS, 9), batch_size=4),
+            stopping(0),
+            Recipe(steps=3),
+            checkpoint_dir=tmp_path / "file",
+        )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(tmp_path, bad):
-    batches, count = Batches(IDS, 9, 4), iter(range(100))
+    batches, count = Batches(Windows(IDS, 9), batch_size=4), iter(range(100))
 
     def poisoned(model, ids):
         return loss(model, ids) * (bad if model.training and next(count) == 5 else 1.0)
 
     model = decoder()
     with pytest.raises(FloatingPointError) as error:
-        fit(model, batches, poisoned, Recipe(steps=8, every=2), folder=tmp_path)
+        fit(model, batches, poisoned, Recipe(steps=8, every=2), checkpoint_dir=tmp_path)
     text = str(error.value)
     assert text.startswith(f"step 6: the loss is {bad}") and f"The batch is {fingerprint(batches(5))}" in text
     assert (
@@ -748,7 +802,7 @@ def test_a_full_gpu_says_which_setting_halves_it():
 
     text = "step 1: 4 windows of 9 tokens at once fill the GPU. accumulate=4 halves them"
     with pytest.raises(torch.OutOfMemoryError, match=text):
-        fit(decoder(), Batches(IDS, 9, 8), full, Recipe(steps=2, accumulate=2))
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=8), full, Recipe(steps=2, accumulate=2))
 
 
 # --- schedules: the rate of each step, equal to the field's own -----------------------------------------------------
@@ -828,11 +882,11 @@ def test_linear_pencil():
 def test_a_longer_run_goes_on_with_the_rate_of_the_longer_schedule(tmp_path, schedule, rate):
     "Four steps of four, then of eight: the falling schedules jump to the middle, the constant one goes on."
     recipe = Recipe(steps=4, batch_size=4, every=2, warmup=0.0, lr=1e-3, schedule=schedule)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     with pytest.warns(
         UserWarning, match="a run of 4 steps goes on to 8; from here on the learning rate is that"
     ):
-        model, history = run(replace(recipe, steps=8), folder=tmp_path)
+        model, history = run(replace(recipe, steps=8), checkpoint_dir=tmp_path)
     assert history[4]["lr"] == pytest.approx(rate * 1e-3)
     assert [row["lr"] for row in history[:4]] == [learning_rate(s, recipe) for s in range(4)]
     assert [row["lr"] for row in history[4:]] == [
@@ -845,10 +899,10 @@ def test_a_longer_run_goes_on_with_the_rate_of_the_longer_schedule(tmp_path, sch
 
 def test_another_schedule_is_another_run(tmp_path):
     recipe = Recipe(steps=4, batch_size=4)
-    run(recipe, folder=tmp_path)
+    run(recipe, checkpoint_dir=tmp_path)
     text = "min_lr: 0.0 in the checkpoint, 0.0001 now; schedule: cosine in the checkpoint, linear now"
     with pytest.raises(ValueError, match=text):
-        run(replace(recipe, schedule="linear", min_lr=1e-4), folder=tmp_path)
+        run(replace(recipe, schedule="linear", min_lr=1e-4), checkpoint_dir=tmp_path)
 
 
 # --- early stopping ---------------------------------------------------------------------------------------------------
@@ -873,7 +927,7 @@ def scored(values):
 )
 def test_patience_counts_validations_since_the_best(tmp_path, values, patience, steps):
     recipe = Recipe(steps=6, batch_size=4, every=1, patience=patience)
-    model, history = run(recipe, validate=scored(values), folder=tmp_path)
+    model, history = run(recipe, eval_fn=scored(values), checkpoint_dir=tmp_path)
     assert len(history) == steps
     assert history[-1].get("stopped") == ("patience" if steps < 6 else None)
     assert checkpoints.read_rows(tmp_path)[-1].get("stopped") == history[-1].get("stopped")
@@ -882,22 +936,22 @@ def test_patience_counts_validations_since_the_best(tmp_path, values, patience, 
 
 def test_early_stopping_keeps_the_best_weights_and_a_stopped_run_stays_stopped(tmp_path):
     recipe = Recipe(steps=40, batch_size=4, every=2, patience=2)
-    model, history = run(recipe, validate=scored([5, 3, 4, 4]), folder=tmp_path)
+    model, history = run(recipe, eval_fn=scored([5, 3, 4, 4]), checkpoint_dir=tmp_path)
     assert len(history) == 8 and history[-1]["stopped"] == "patience"
-    best, facts = load(tmp_path / "best.safetensors")
+    best, facts = load_checkpoint(tmp_path / "best.safetensors")
     assert facts["step"] == 4 and facts["valid"] == 3
     fit_for_four, _ = run(replace(recipe, patience=None), on_step=lambda row: row["step"] == 4)
     assert same(best, fit_for_four) and not same(best, model)
-    again = fit(decoder(3), Batches(IDS, 9, 4), stopping(0), recipe, scored([]), tmp_path)
+    again = fit(decoder(3), Batches(Windows(IDS, 9), batch_size=4), stopping(0), recipe, scored([]), tmp_path)
     assert len(again) == 8, "nothing is trained and nothing is validated"
 
 
 def test_more_patience_goes_on_and_makes_the_undisturbed_run(tmp_path):
     recipe = Recipe(steps=12, batch_size=4, every=2, patience=2)
     values = [5, 3, 4, 4, 2, 6]
-    run(recipe, validate=scored(values), folder=tmp_path)
-    model, history = run(replace(recipe, patience=3), validate=scored(values[4:]), folder=tmp_path)
-    plain, expected = run(replace(recipe, patience=3), validate=scored(values))
+    run(recipe, eval_fn=scored(values), checkpoint_dir=tmp_path)
+    model, history = run(replace(recipe, patience=3), eval_fn=scored(values[4:]), checkpoint_dir=tmp_path)
+    plain, expected = run(replace(recipe, patience=3), eval_fn=scored(values))
     assert losses(history) == losses(expected) and same(model, plain) and len(history) == 12
     assert [row["step"] for row in history if "stopped" in row] == [8]
 
@@ -905,13 +959,13 @@ def test_more_patience_goes_on_and_makes_the_undisturbed_run(tmp_path):
 def test_a_run_stopped_in_between_does_not_lose_patience_earlier(tmp_path):
     "A stop at step 3 validates there, too; but patience counts every second step only."
     recipe = Recipe(steps=8, batch_size=4, every=2, patience=2)
-    run(recipe, validate=scored([5, 9]), folder=tmp_path, on_step=lambda row: row["step"] == 3)
-    _, history = run(recipe, validate=scored([6, 4, 4]), folder=tmp_path)
+    run(recipe, eval_fn=scored([5, 9]), checkpoint_dir=tmp_path, on_step=lambda row: row["step"] == 3)
+    _, history = run(recipe, eval_fn=scored([6, 4, 4]), checkpoint_dir=tmp_path)
     assert len(history) == 8
 
 
 def test_patience_without_validation_is_refused():
-    with pytest.raises(ValueError, match="patience=2 counts validations: give validate, too"):
+    with pytest.raises(ValueError, match="patience=2 counts validations: give eval_fn, too"):
         run(Recipe(steps=2, batch_size=4, patience=2))
 
 
@@ -927,9 +981,11 @@ def test_on_step_sees_every_row_once_and_cannot_change_it(tmp_path):
         row["loss"] = 0.0
 
     recipe = Recipe(steps=5, batch_size=4, every=2)
-    model, history = run(recipe, validate=lambda m: 1.5, folder=tmp_path, on_step=look)
+    model, history = run(recipe, eval_fn=lambda m: 1.5, checkpoint_dir=tmp_path, on_step=look)
     assert seen == history == checkpoints.read_rows(tmp_path)
-    assert {"step", "loss", "norm", "lr", "seconds", "tokens"} <= {*seen[0]} and seen[1]["valid"] == 1.5
+    assert {"step", "loss", "gradient_norm", "lr", "seconds", "tokens"} <= {*seen[0]} and seen[1][
+        "valid"
+    ] == 1.5
     assert same(model, run(recipe)[0])
 
 
@@ -937,10 +993,12 @@ def test_on_step_sees_every_row_once_and_cannot_change_it(tmp_path):
 def test_on_step_ends_the_run_which_goes_on_when_asked_again(tmp_path, at):
     recipe = Recipe(steps=6, batch_size=4, every=2)
     plain, expected = run(recipe)
-    _, history = run(recipe, folder=tmp_path, validate=lambda m: 1.0, on_step=lambda row: row["step"] == at)
+    _, history = run(
+        recipe, checkpoint_dir=tmp_path, eval_fn=lambda m: 1.0, on_step=lambda row: row["step"] == at
+    )
     assert len(history) == at and history == checkpoints.read_rows(tmp_path)
     assert history[-1].get("stopped") == ("on_step" if at < 6 else None) and "valid" in history[-1]
-    model, history = run(recipe, folder=tmp_path, validate=lambda m: 1.0)
+    model, history = run(recipe, checkpoint_dir=tmp_path, eval_fn=lambda m: 1.0)
     assert losses(history) == losses(expected) and same(model, plain)
 
 
@@ -953,8 +1011,8 @@ def test_an_error_in_on_step_leaves_a_run_that_goes_on(tmp_path, at):
     recipe = Recipe(steps=5, batch_size=4, every=2)
     plain, expected = run(recipe)
     with pytest.raises(KeyError, match="mine"):
-        run(recipe, folder=tmp_path, on_step=failing)
-    model, history = run(recipe, folder=tmp_path)
+        run(recipe, checkpoint_dir=tmp_path, on_step=failing)
+    model, history = run(recipe, checkpoint_dir=tmp_path)
     assert losses(history) == losses(expected) and same(model, plain)
 
 
@@ -973,7 +1031,7 @@ def test_another_answer_of_on_step_is_refused(answer):
 
 
 def test_time_that_is_up_is_told(ticking):
-    history = fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=1000, seconds=7.5))
+    history = fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), loss, Recipe(steps=1000, seconds=7.5))
     assert [row.get("stopped") for row in history] == [None] * 7 + ["seconds"]
 
 
@@ -992,7 +1050,14 @@ def test_seconds_leave_out_what_on_step_and_validation_take(monkeypatch):
         now[0] += 100
         return 1.0
 
-    history = fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=4, every=2), validate, on_step=spend)
+    history = fit(
+        decoder(),
+        Batches(Windows(IDS, 9), batch_size=4),
+        slow,
+        Recipe(steps=4, every=2),
+        validate,
+        on_step=spend,
+    )
     assert [row["seconds"] for row in history] == [1, 2, 3, 4]
 
 
@@ -1018,14 +1083,21 @@ def test_fit_leaves_the_callers_generators_as_they_were(tmp_path, fails, uncheck
         random.seed(1), np.random.seed(1), torch.manual_seed(1)
         before = drawn()
         with suppress(ZeroDivisionError):
-            look = {"validate": lambda m: sum(drawn()), "on_step": lambda row: drawn()[0] > 2}
-            fit(model, Batches(IDS, 9, 4), wild, Recipe(steps=3, every=2), folder=folder, **look)
+            look = {"eval_fn": lambda m: sum(drawn()), "on_step": lambda row: drawn()[0] > 2}
+            fit(
+                model,
+                Batches(Windows(IDS, 9), batch_size=4),
+                wild,
+                Recipe(steps=3, every=2),
+                checkpoint_dir=folder,
+                **look,
+            )
         assert (before, drawn()) == expected
 
 
 def test_looking_changes_nothing_in_the_run_whatever_it_draws():
     recipe = Recipe(steps=6, batch_size=4, every=2)
-    look = {"validate": lambda m: sum(drawn()), "on_step": lambda row: drawn()[0] > 2}
+    look = {"eval_fn": lambda m: sum(drawn()), "on_step": lambda row: drawn()[0] > 2}
     assert same(run(recipe)[0], run(recipe, **look)[0])
     torch.manual_seed(99)  # nor does it matter where the caller's generators stand
     assert same(run(recipe)[0], run(recipe, **look)[0])
@@ -1052,7 +1124,12 @@ def life(folder, steps):
 
     torch.set_num_threads(1)
     fit(
-        decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=steps, batch_size=4, every=2), lambda m: 1.0, folder
+        decoder(),
+        Batches(Windows(IDS, 9), batch_size=4),
+        slow,
+        Recipe(steps=steps, batch_size=4, every=2),
+        lambda m: 1.0,
+        folder,
     )
 
 
@@ -1084,11 +1161,11 @@ def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     recipe = Recipe(steps=steps, batch_size=4, every=2)
-    model, history = run(recipe, validate=lambda m: 1.0, folder=tmp_path)
-    plain, expected = run(recipe, validate=lambda m: 1.0)
+    model, history = run(recipe, eval_fn=lambda m: 1.0, checkpoint_dir=tmp_path)
+    plain, expected = run(recipe, eval_fn=lambda m: 1.0)
     torch.set_num_threads(threads)
     assert losses(history) == losses(expected) and same(model, plain)
-    assert [row["norm"] for row in history] == [row["norm"] for row in expected]
+    assert [row["gradient_norm"] for row in history] == [row["gradient_norm"] for row in expected]
 
 
 # several processes
@@ -1096,7 +1173,7 @@ def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
 PROGRAM = """
 import json, sys, torch
 import torch.nn.functional as F
-from llmlab.training import Batches, Recipe, fit
+from llmlab.training import Batches, Recipe, Windows, fit
 from llmlab.transformer import Config, Decoder
 
 def loss(model, ids):
@@ -1115,7 +1192,7 @@ def stopping(model, ids):
         sys.exit("stopped")
     return loss(model, ids)
 
-history = fit(model, Batches(ids, 9, 4), stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
+history = fit(model, Batches(Windows(ids, 9), batch_size=4), stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
 print("rows", len(history))
 """
 
@@ -1142,10 +1219,10 @@ def launch(tmp_path, processes, options="{}", stop=0, env=()):
 def alone(tmp_path):
     return fit(
         decoder(dropout=0.0),
-        Batches(IDS, 9, 4),
+        Batches(Windows(IDS, 9), batch_size=4),
         loss,
         Recipe(steps=12, batch_size=4, every=3),
-        folder=tmp_path,
+        checkpoint_dir=tmp_path,
     )
 
 
@@ -1171,7 +1248,7 @@ def test_two_processes_make_the_run_of_one_and_one_goes_on(tmp_path, sharded):
     torch.testing.assert_close(losses(history), losses(expected), atol=1e-5, rtol=0)
     assert ran.stdout.count("rows 12") == 2 and ran.stderr.count("12/12") >= 1
     assert [row["tokens"] for row in history] == [row["tokens"] for row in expected]
-    one, two = (load(step_files(tmp_path / name)[-1])[0] for name in ("one", "run"))
+    one, two = (load_checkpoint(step_files(tmp_path / name)[-1])[0] for name in ("one", "run"))
     for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
         if name.endswith("qkv.bias"):  # not the keys': softmax ignores it, its gradient is rounding alone
             p, q = (x.view(3, -1)[[0, 2]] for x in (p, q))

@@ -22,7 +22,7 @@ from llmlab.transformer import (
     Encoder,
     EncoderDecoder,
     FeedForward,
-    n_params,
+    count_parameters,
     parameters,
     sinusoids,
     swiglu,
@@ -353,7 +353,7 @@ def test_a_decoder_alone_refuses_them(field, value, unchecked):
 def test_gpt2_small_has_124_439_808():
     with torch.device("meta"):
         model = Decoder(Config.gpt2_small())
-    assert n_params(model) == sum(parameters(model).values()) == 124_439_808
+    assert count_parameters(model) == sum(parameters(model).values()) == 124_439_808
 
 
 def test_llama_3_8b_has_8_030_261_248():
@@ -363,8 +363,8 @@ def test_llama_3_8b_has_8_030_261_248():
     )
     with torch.device("meta"):
         model = Encoder(Config(128256, 8192, 1, 32, 4096, kv_heads=8, d_ff=14336, **llama))
-    layer, table = n_params(model.blocks), n_params(model.embed)
-    assert 32 * layer + 2 * table + n_params(model.norm) == 8_030_261_248
+    layer, table = count_parameters(model.blocks), count_parameters(model.embed)
+    assert 32 * layer + 2 * table + count_parameters(model.norm) == 8_030_261_248
 
 
 def test_equal_to_hugging_face_gpt2_count():
@@ -387,7 +387,7 @@ def test_count_by_hand(choices):
     block = 2 * norm + attention + ways * units * (d + b) + d * (units + b)
     total = v * d * (1 if cfg.tied else 2) + 2 * block + norm + (16 * d if cfg.position == "learned" else 0)
     total += 32 * 4 if cfg.position == "relative" else 0
-    assert n_params(Decoder(cfg)) == total
+    assert count_parameters(Decoder(cfg)) == total
 
 
 @pytest.mark.parametrize(("d_model", "std"), [(768, 0.02), (192, 0.04), (48, 0.08)])

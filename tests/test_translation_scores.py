@@ -13,23 +13,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
-from llmlab.metrics import interval, paired_test
+from llmlab.bleu_statistics import closest_lengths, pack_texts, rank_in_rows, statistics_of_ids
+from llmlab.metrics import bootstrap_interval, paired_test
 from llmlab.translation_scores import (
-    SMOOTH,
+    SMOOTHING,
     bleu,
+    bleu_statistics,
     bleu_value,
     brevity_penalty,
     chrf,
-    closest,
-    pack,
-    ranks,
     token_bleu,
 )
 
 TEXTS = st.lists(st.integers(0, 5), max_size=9)
 PAIRS = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=3)), min_size=1, max_size=6)
 LINE = st.text(max_size=30)
-OPTIONS = st.tuples(st.sampled_from(sorted(SMOOTH)), st.none() | st.floats(0.01, 3), st.booleans())
+OPTIONS = st.tuples(st.sampled_from(sorted(SMOOTHING)), st.none() | st.floats(0.01, 3), st.booleans())
 
 
 def zeros(*shape):
@@ -60,6 +59,16 @@ def theirs(hyps, refs, smooth="exp", value=None, effective=False):
 def test_token_bleu_is_sacrebleus(pairs, options):
     hyps, refs = map(list, zip(*pairs, strict=True))
     assert token_bleu(hyps, refs, *options) == pytest.approx(theirs(hyps, refs, *options), abs=1e-6)
+
+
+@given(PAIRS)
+@settings(deadline=None, max_examples=200)
+@example([([1] * 7, [[1, 2, 3, 4, 1, 5], [1, 3]])])
+@example([([1, 2], [[1], [1, 2, 3]]), ([], [[]])])
+def test_the_fast_statistics_are_the_lessons(pairs):
+    hyps, refs = map(list, zip(*pairs, strict=True))
+    wanted = [bleu_statistics(hyp, some) for hyp, some in pairs]
+    assert statistics_of_ids(hyps, refs, -100).tolist() == wanted
 
 
 @given(PAIRS, OPTIONS)
@@ -116,7 +125,7 @@ def test_a_missing_reference_in_a_rectangle_is_none():
 @given(
     st.lists(st.tuples(LINE, st.lists(LINE, min_size=1, max_size=2)), min_size=1, max_size=4),
     st.sampled_from(["13a", "intl", "zh", "char", "none"]),
-    st.sampled_from(sorted(SMOOTH)),
+    st.sampled_from(sorted(SMOOTHING)),
 )
 @settings(deadline=None, max_examples=100)
 @example([("猫坐在垫子上面。", ["猫坐在垫子上。"])], "zh", "exp")
@@ -143,7 +152,7 @@ def test_pencil():
 @given(st.lists(st.lists(st.integers(-1, 6), min_size=5, max_size=5), min_size=1, max_size=4))
 @settings(deadline=None)
 def test_ranks_keep_equality_and_order(rows):
-    for row, got in zip(rows, ranks(torch.tensor(rows).clamp(min=-1)).tolist(), strict=True):
+    for row, got in zip(rows, rank_in_rows(torch.tensor(rows).clamp(min=-1)).tolist(), strict=True):
         for a, x in zip(row, got, strict=True):
             assert (a < 0) == (x < 0)
             others = [(b, y) for b, y in zip(row, got, strict=True) if min(a, b) >= 0]
@@ -151,12 +160,14 @@ def test_ranks_keep_equality_and_order(rows):
 
 
 def test_closest_length_and_packing():
-    assert closest(torch.tensor([[5], [5], [0]]), torch.tensor([[3, 7], [9, 6], [4, -1]])).tolist() == [
+    assert closest_lengths(
+        torch.tensor([[5], [5], [0]]), torch.tensor([[3, 7], [9, 6], [4, -1]])
+    ).tolist() == [
         [3],
         [6],
         [4],
     ]
-    flat, start, length = pack([[[1, 2], []], [[3]]], -100, "cpu")
+    flat, start, length = pack_texts([[[1, 2], []], [[3]]], -100, "cpu")
     assert flat.tolist() == [1, 2, 3, -1] and length.tolist() == [[2, 0], [1, -1]] and start[1, 0] == 2
 
 
@@ -198,7 +209,7 @@ def test_interval_and_test_agree_with_sacrebleus(monkeypatch):
     strings = [*map(words, a)], [*map(words, b)], [*map(words, refs)]
     metric = BLEU(tokenize="none", force=True)
     wanted = metric.corpus_score(strings[0], [strings[2]], n_bootstrap=1000)
-    got = interval(bleu(strings[0], strings[2], "none"))
+    got = bootstrap_interval(bleu(strings[0], strings[2], "none"))
     assert (got.recipe["high"] - got.recipe["low"]) / 2 == pytest.approx(wanted._ci, rel=0.15)
     monkeypatch.setenv("SACREBLEU_SEED", "1")
     for theirs_, ours in (("ar", "swap"), ("bs", "bootstrap")):
@@ -246,7 +257,7 @@ def test_chrf_has_an_interval_and_a_paired_test():
     refs = [f"die Katze {i} sitzt auf der Matte" for i in range(40)]
     good, bad = [ref.replace("Katze", "Katzen") for ref in refs], [ref[::2] for ref in refs]
     a, b = chrf(good, refs), chrf(bad, refs)
-    low, high = interval(a).recipe["low"], interval(a).recipe["high"]
+    low, high = bootstrap_interval(a).recipe["low"], bootstrap_interval(a).recipe["high"]
     assert low <= a <= high and paired_test(a, b) < 0.01
 
 
@@ -269,7 +280,7 @@ def test_sacrebleu_comes_with_the_first_score():
         (lambda: bleu(["a", None], ["a", "b"]), "pair 1 is None"),
         (lambda: bleu(["a"], [[]]), r"pair 0 is 'a', \[\]"),
         (lambda: bleu(["a"], ["a"], "14a"), "no tokenizer '14a': take one of .*13a"),
-        (lambda: bleu(["a"], ["a"], smooth="add"), "smooth is 'add': take one of none, floor, add-k, exp"),
+        (lambda: bleu(["a"], ["a"], smooth="add"), "smooth='add': expected one of none, floor, add-k, exp"),
         (lambda: chrf([], []), "0 hypotheses, 0 references"),
         (lambda: chrf("a", ["a"]), "one string is given"),
         (lambda: chrf(["a"], [["a", None]]), "pair 0 is 'a'"),

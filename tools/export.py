@@ -1,4 +1,4 @@
-"""llmlab/ from the notebooks: nbdev's export in ruff's format, as all other code has it.
+"""llmlab/ from the notebooks: nbdev's export in ruff's format, as all other code has it, and MAP.md from both.
 
 python tools/export.py     `make export` does, after the line for Colab (tools/colab_line.py)
 """
@@ -6,6 +6,8 @@ python tools/export.py     `make export` does, after the line for Colab (tools/c
 import subprocess
 import sys
 from pathlib import Path
+
+import make_map
 
 BIN = Path(sys.executable).parent
 
@@ -24,4 +26,5 @@ def export(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(__file__).resolve().parent.parent)
+    export(make_map.ROOT)
+    (make_map.ROOT / "MAP.md").write_text(make_map.drawn(make_map.ROOT), encoding="utf-8")

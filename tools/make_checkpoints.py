@@ -23,38 +23,41 @@ from tokenizers import AddedToken, decoders, processors
 
 from llmlab import __version__
 from llmlab.causal import causal_loss
-from llmlab.checkpoints import read_checkpoint
+from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
-from llmlab.pretrained import export
-from llmlab.pretrained import load as load_folder
+from llmlab.pretrained import load_pretrained as load_folder
+from llmlab.pretrained import save_pretrained
 from llmlab.tasks.answering import (
-    AnswerBatches,
     AnswerWriter,
-    SpanBatches,
     SpanReader,
-    answer,
     answer_loss,
+    answer_question,
+    answer_rows,
+    generate_answers,
     span_loss,
-    write_answers,
+    span_rows,
+    trim_rows,
 )
-from llmlab.tasks.completion import CodeBatches, CodeTokenizer, code_loss
-from llmlab.tasks.questions import by_kind, write_items
-from llmlab.tasks.summarization import PairBatches, story_pairs, summarize, summary_loss
+from llmlab.tasks.completion import CodeCollator, CodeTokenizer, code_loss, code_rows
+from llmlab.tasks.questions import make_questions, score_by_kind
+from llmlab.tasks.summarization import make_story_pairs, summarize, summary_loss, summary_rows
 from llmlab.tasks.translation import (
-    Pairs,
     PhraseTokenizer,
     Translator,
-    phrases,
-    score,
+    make_phrases,
+    pad_pairs,
+    pair_length,
+    score_translations,
     translate,
     translation_loss,
+    translation_rows,
 )
-from llmlab.text import corpus
-from llmlab.tokens import Tokenizer, engine
-from llmlab.training import Batches, Recipe, fit, load, save
-from llmlab.transformer import Config, Decoder, EncoderDecoder, n_params
+from llmlab.text import load_corpus
+from llmlab.tokens import Tokenizer, fast_tokenizer
+from llmlab.training import Batches, Recipe, Windows, fit
+from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
 
@@ -79,7 +82,11 @@ def train(model, ids, valid, n_bytes, recipe):
         return score
 
     history = fit(
-        model, Batches(ids, model.cfg.context + 1, recipe.batch_size), causal_loss, recipe, validate
+        model,
+        Batches(Windows(ids, model.cfg.context + 1), batch_size=recipe.batch_size),
+        causal_loss,
+        recipe,
+        validate,
     )
     rows = [row for row in history if "valid" in row]
     return [{"step": row["step"], **point} for row, point in zip(rows, points, strict=True)]
@@ -113,19 +120,19 @@ def publish(args, name, model, tokenizer, corpus, recipe, measured, licence, sec
     args.out.mkdir(parents=True, exist_ok=True)
     weights, merges = args.out / f"{name}.safetensors", args.out / f"{name.split('-')[0]}.tokenizer.json"
     tokenizer.save(merges)
-    save(model, weights, torch.bfloat16, step=recipe.steps)
+    save_checkpoint(model, weights, torch.bfloat16, step=recipe.steps)
     common = {"licence": f"Apache-2.0; {licence}", "made_by": "tools/make_checkpoints.py"}
     assert weights.stat().st_size <= 2_000_000
     about = {
         **facts_of(weights),
         **common,
         "chosen": chosen,
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "dtype": "bfloat16",
         "config": asdict(model.cfg),
         "recipe": finite(recipe),
         "corpus": corpus,
-        "held_out": measured(load(weights, type(model)(model.cfg))[0]),
+        "held_out": measured(load_checkpoint(weights, type(model)(model.cfg))[0]),
         "seconds": seconds,
         "threads": args.threads,
         **made_with(),
@@ -150,7 +157,7 @@ def note(out, entries):
 
 
 def reference_gpt(args):
-    whole = corpus("reference")
+    whole = load_corpus("reference")
     learn, held = whole.split()
     tokenizer = Tokenizer.train(learn.text, 1024)
     ids, valid = ([tokenizer.eot, *tokenizer.encode_documents(part)] for part in (learn, held))
@@ -167,15 +174,15 @@ def reference_gpt(args):
     args.out.mkdir(parents=True, exist_ok=True)
     weights, merges = args.out / "reference-gpt.safetensors", args.out / "reference-gpt.tokenizer.json"
     tokenizer.save(merges)
-    save(model, weights, torch.bfloat16, corpus=whole.fingerprint, **curve[-1])
-    stored = float(bits_per_byte(token_logprobs(load(weights)[0], valid), n_bytes))
+    save_checkpoint(model, weights, torch.bfloat16, corpus=whole.fingerprint, **curve[-1])
+    stored = float(bits_per_byte(token_logprobs(load_checkpoint(weights)[0], valid), n_bytes))
     manifest = {
         "reference-gpt.safetensors": {
             **facts_of(weights),
             "licence": "Apache-2.0; trained on CPython's documentation (PSF-2.0)",
             "made_by": "tools/make_checkpoints.py",
             "chosen": "the last step of the run; no choice was made on the validation split",
-            "parameters": n_params(model),
+            "parameters": count_parameters(model),
             "dtype": "bfloat16",
             "config": asdict(cfg),
             "recipe": finite(recipe),
@@ -211,7 +218,7 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 def bert_tokenizer(text, vocab_size):
     "Our byte-level BPE with BERT's special tokens at its end, as `tokenizers` and `transformers` read it."
-    fast = engine(Tokenizer.train(text, vocab_size - len(SPECIAL) + 1))
+    fast = fast_tokenizer(Tokenizer.train(text, vocab_size - len(SPECIAL) + 1))
     fast.add_special_tokens([AddedToken(name, lstrip=name == "[MASK]", special=True) for name in SPECIAL])
     fast.decoder = decoders.ByteLevel()
     ends = [(name, fast.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
@@ -274,7 +281,7 @@ def masked_accuracy(model, batches, n=16):
 
 
 def stories_bert(args):
-    whole = corpus("stories")
+    whole = load_corpus("stories")
     learn, held = whole.split()
     tokenizer = bert_tokenizer(learn.text, 512)
     batches = Corrupted(learn.documents.values(), tokenizer, 64)
@@ -306,14 +313,14 @@ def stories_bert(args):
         recipe,
         validate,
     )
-    folder = export(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
+    folder = save_pretrained(model.half(), args.out / "stories-bert", tokenizer, overwrite=True)
     stored = masked_accuracy(load_folder(folder)[0], unseen)
     licence = "Apache-2.0; trained on the stories that llmlab generates"
     common = {"licence": licence, "made_by": "tools/make_checkpoints.py"}
     entries = {f"stories-bert/{path.name}": facts_of(path) | common for path in sorted(folder.iterdir())}
     entries["stories-bert/model.safetensors"] |= {
         "chosen": "the last step of the run; no choice was made on the validation split",
-        "parameters": n_params(model),
+        "parameters": count_parameters(model),
         "dtype": "float16",
         "config": asdict(cfg),
         "recipe": finite(recipe),
@@ -338,18 +345,21 @@ def stories_bert(args):
 
 
 def translation(args):
-    learn = phrases(90_000, ["zh", "de", "fr"])
-    held = {language: phrases(400, [language], held=True, seed=1) for language in ("zh", "de", "fr")}
+    learn = make_phrases(90_000, ["zh", "de", "fr"])
+    held = {language: make_phrases(400, [language], held=True, seed=1) for language in ("zh", "de", "fr")}
     tokenizer = PhraseTokenizer.train(learn, 900)
     cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     recipe = Recipe(steps=args.steps or 2700, batch_size=64, lr=3e-3, every=200)
     model = Translator(cfg)
-    seconds = timed_fit(model, Pairs(learn, tokenizer, 64), translation_loss, recipe)
+    batches = Batches(translation_rows(learn, tokenizer), pad_pairs, batch_size=64, length_of=pair_length)
+    seconds = timed_fit(model, batches, translation_loss, recipe)
 
     def measured(model):
         found = {}
         for language, part in held.items():
-            exact, bleu = score(translate(model, tokenizer, [p.source for p in part], language), part)
+            exact, bleu = score_translations(
+                translate(model, tokenizer, [p.source for p in part], language), part
+            )
             found[language] = {
                 "exact": round(float(exact), 4),
                 "bleu": round(float(bleu), 2),
@@ -357,7 +367,7 @@ def translation(args):
             }
         return found
 
-    corpus = {"name": "phrases(90_000, ['zh', 'de', 'fr'])", "babel": metadata.version("babel")}
+    corpus = {"name": "make_phrases(90_000, ['zh', 'de', 'fr'])", "babel": metadata.version("babel")}
     publish(
         args,
         "translation",
@@ -376,11 +386,11 @@ def translation(args):
 
 def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
     "What the two models of chapter 18 have in common."
-    test = write_items(500, True)
-    seconds = timed_fit(model, batches(learn, tokenizer, 128), loss, recipe)
+    test = make_questions(500, True)
+    seconds = timed_fit(model, batches, loss, recipe)
 
     def measured(model):
-        scores = by_kind(test, say(model, tokenizer, test))
+        scores = score_by_kind(test, say(model, tokenizer, test))
         return {kind: round(float(score), 4) for kind, score in scores.items()}
 
     publish(
@@ -388,7 +398,7 @@ def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
         args.what,
         model,
         tokenizer.base,
-        {"name": f"write_items({len(learn):_}, False)"},
+        {"name": f"make_questions({len(learn):_}, False)"},
         recipe,
         measured,
         "trained on questions that llmlab generates",
@@ -398,37 +408,41 @@ def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
 
 
 def answering_marks(args):
-    learn = write_items(60_000, False)
+    learn = make_questions(60_000, False)
     text = " ".join(f"{item.passage} {item.question}" for item in learn[:3000])
     tokenizer = MaskTokenizer(Tokenizer.train(text, 1024))
     shape = dict(
         layers=3, heads=4, d_model=64, d_ff=128, position="rope", rope_base=1e5, segments=4, dropout=0.1
     )
     reader = SpanReader(Config(tokenizer.vocab_size, context=128, **shape))
-    say = lambda model, tokenizer, test: answer(model, tokenizer, [(i.question, i.passage) for i in test])  # noqa: E731
+
+    def say(model, tokenizer, test):
+        return answer_question(model, tokenizer, [(i.question, i.passage) for i in test])
+
     recipe = Recipe(steps=args.steps or 1500, lr=3e-3)
-    answering(args, reader, tokenizer, learn, SpanBatches, span_loss, recipe, say)
+    batches = Batches(span_rows(learn, tokenizer, 128), trim_rows)
+    answering(args, reader, tokenizer, learn, batches, span_loss, recipe, say)
 
 
 def answering_writes(args):
     path = args.out / "answering-marks.safetensors"
-    reader = load(path, SpanReader(Config(**read_checkpoint(path)[0]["config"])))[0]
+    reader = load_checkpoint(path, SpanReader(Config(**read_checkpoint(path)[0]["config"])))[0]
     tokenizer = MaskTokenizer(Tokenizer.load(args.out / "answering.tokenizer.json"))
     recipe = Recipe(steps=args.steps or 1500, lr=6e-3, muon=True)
     writer = AnswerWriter(replace(reader.cfg, dropout=0.0)).start_from(reader)
-    answering(
-        args, writer, tokenizer, write_items(60_000, False), AnswerBatches, answer_loss, recipe, write_answers
-    )
+    learn = make_questions(60_000, False)
+    batches = Batches(answer_rows(learn, tokenizer, 128), pad_pairs)
+    answering(args, writer, tokenizer, learn, batches, answer_loss, recipe, generate_answers)
 
 
 def summarization(args):
-    learn, held = story_pairs(20_000)
+    learn, held = make_story_pairs(20_000)
     tokenizer = Tokenizer.train("\n".join(pair.document + " " + pair.summary for pair in learn), 512)
     model = EncoderDecoder(
         Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
     )
     recipe = Recipe(steps=args.steps or 400, lr=3e-3)
-    seconds = timed_fit(model, PairBatches(learn, tokenizer, 96), summary_loss, recipe)
+    seconds = timed_fit(model, Batches(summary_rows(learn, tokenizer, 96), pad_pairs), summary_loss, recipe)
 
     def measured(model):
         written = summarize(model, tokenizer, [pair.document for pair in held])
@@ -440,7 +454,7 @@ def summarization(args):
         "summarization",
         model,
         tokenizer,
-        {"name": "story_pairs(20_000)"},
+        {"name": "make_story_pairs(20_000)"},
         recipe,
         measured,
         "trained on the stories that llmlab generates",
@@ -449,16 +463,19 @@ def summarization(args):
 
 
 def infilling(args):
-    learn, held = corpus("stdlib").split()
+    learn, held = load_corpus("stdlib").split()
     tokenizer = CodeTokenizer(Tokenizer.train(learn.text, 1500))
     model = Decoder(
         Config(tokenizer.vocab_size, context=160, layers=4, heads=4, d_model=128, position="rope")
     )
     recipe = Recipe(steps=args.steps or 3000, batch_size=64, lr=6e-3, muon=True)
     seconds = timed_fit(
-        model, CodeBatches([*learn.documents.values()], tokenizer, 160, 64), code_loss, recipe
+        model,
+        Batches(code_rows([*learn.documents.values()]), CodeCollator(tokenizer, 160), batch_size=64),
+        code_loss,
+        recipe,
     )
-    unseen = CodeBatches([*held.documents.values()], tokenizer, 160)
+    unseen = Batches(code_rows([*held.documents.values()]), CodeCollator(tokenizer, 160))
 
     @torch.no_grad()
     def measured(model):

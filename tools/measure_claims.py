@@ -2,7 +2,7 @@
 
     python tools/measure_claims.py horizons     runs nbs/33_horizons.ipynb, its rows into nbs/results/horizons.json
 
-The chapter defines the functions and runs one row live; its plots read the table by `llmlab.course.lab.measured(name)`.
+The chapter defines the functions and runs one row live; its plots read the table by `llmlab.load_results(name)`.
 """
 
 import json
@@ -61,14 +61,14 @@ def ship(name, model):
     from make_checkpoints import DATA, facts_of, made_with, note
     from safetensors.numpy import save_file
 
-    from llmlab.checkpoints import save
+    from llmlab.checkpoints import save_checkpoint
 
     path = DATA / f"stories-{name}.safetensors"
     if hasattr(model, "read"):  # a guest from Keras has no weights of PyTorch
         arrays = model.read.func.get_weights()
         save_file({f"{i:02d}": array.astype("float16") for i, array in enumerate(arrays)}, path)
     else:
-        save(model, path, torch.float16)
+        save_checkpoint(model, path, torch.float16)
     licence = "Apache-2.0; trained on the stories that llmlab generates"
     about = {"licence": licence, "made_by": "tools/measure_claims.py", "dtype": "float16", "seed": 0}
     note(DATA, {path.name: facts_of(path) | about | made_with()})

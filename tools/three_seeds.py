@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from make_checkpoints import note
 
 from llmlab import __version__
-from llmlab.checkpoints import shipped
+from llmlab.checkpoints import shipped_path
 from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
 from llmlab.tasks import answering, questions, summarization, translation
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
@@ -38,12 +38,12 @@ SEEDS = (0, 1, 2)
 
 # --- chapter 17 ------------------------------------------------------------------------------------------------------
 
-TIMES = {"time": translation.KINDS["time"]}
+TIMES = {"time": translation.PHRASE_KINDS["time"]}
 
 
 def phrase_tokenizer():
     return translation.PhraseTokenizer(
-        Tokenizer.load(shipped("translation.tokenizer.json")), ["de", "fr", "zh"]
+        Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
     )
 
 
@@ -64,15 +64,21 @@ def own_words_loss(model, batch, share):
 def small(seed, loss, steps, kind=translation.Translator):
     "The chapter's model of one layer a side, trained on times of day, and what it says to 300 new ones."
     tokenizer = phrase_tokenizer()
-    few = translation.Pairs(translation.phrases(4000, ["zh"], kinds=TIMES), tokenizer, 32, seed)
-    asked = translation.phrases(300, ["zh"], held=True, kinds=TIMES)
+    few = Batches(
+        translation.translation_rows(translation.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer),
+        translation.pad_pairs,
+        batch_size=32,
+        seed=seed,
+        length_of=translation.pair_length,
+    )
+    asked = translation.make_phrases(300, ["zh"], held=True, kinds=TIMES)
     torch.manual_seed(seed)
     model = kind(Config(tokenizer.vocab_size, context=48, layers=1, heads=4, d_model=96, position="rope"))
     fit(model, few, loss, Recipe(steps=steps, batch_size=32, lr=6e-3, warmup=0.1, every=steps, seed=seed))
     said = translation.translate(model, tokenizer, [p.source for p in asked], "zh")
-    held = translation.Pairs(asked, tokenizer, 300)
+    held = translation.translation_rows(asked, tokenizer)
     with evaluating(model):
-        nats = float(translation.translation_loss(model, translation.stacked(held.rows), smoothing=0.0))
+        nats = float(translation.translation_loss(model, translation.pad_pairs(held), smoothing=0.0))
     return exact_match(said, [p.target for p in asked], words=str), nats
 
 
@@ -121,8 +127,8 @@ def smoothing():
 
 def after_mistake(model, tokenizer, part, language):
     "Phrases right teacher-forced and alone, and the share of right tokens after the first mistake, both ways."
-    rows = translation.Pairs(part, tokenizer).rows
-    source, real, target = translation.split_batch(translation.stacked(rows))
+    rows = translation.translation_rows(part, tokenizer)
+    source, real, target = translation.split_batch(translation.pad_pairs(rows))
     with evaluating(model):
         forced = model(source, target[:, :-1].clamp(min=0), real).argmax(-1)
     prompts, sources = [[tokenizer.first(language)]] * len(rows), [row[0] for row in rows]
@@ -141,16 +147,23 @@ def after_mistake(model, tokenizer, part, language):
 
 def translators():
     "Shorter than the shipped one: 600 steps."
-    tokenizer, learn = phrase_tokenizer(), translation.phrases(90_000, ["zh", "de", "fr"])
+    tokenizer, learn = phrase_tokenizer(), translation.make_phrases(90_000, ["zh", "de", "fr"])
     tests = {
-        language: translation.phrases(300, [language], held=True, seed=1) for language in ("zh", "de", "fr")
+        language: translation.make_phrases(300, [language], held=True, seed=1)
+        for language in ("zh", "de", "fr")
     }
-    strange = translation.phrases(200, ["de"], held=True, kinds=translation.HARD, seed=1)
+    strange = translation.make_phrases(200, ["de"], held=True, kinds=translation.UNSEEN_KINDS, seed=1)
     shape = dict(context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     for seed in SEEDS:
         torch.manual_seed(seed)
         model = translation.Translator(Config(tokenizer.vocab_size, **shape))
-        batches = translation.Pairs(learn, tokenizer, 64, seed)
+        batches = Batches(
+            translation.translation_rows(learn, tokenizer),
+            translation.pad_pairs,
+            batch_size=64,
+            seed=seed,
+            length_of=translation.pair_length,
+        )
         fit(
             model,
             batches,
@@ -175,7 +188,7 @@ def translators():
                 f"p {width}": float(paired_test(narrow, bleu)),
             }
             if width == 1:
-                for kind in translation.HARD:
+                for kind in translation.UNSEEN_KINDS:
                     hits = [a == p.target for a, p in zip(said, strange, strict=True) if p.kind == kind]
                     row[kind] = sum(hits) / len(hits)
         yield row
@@ -187,17 +200,17 @@ SHAPE = dict(context=128, layers=3, heads=4, d_model=64, d_ff=128, position="rop
 
 
 def mask_tokenizer():
-    return MaskTokenizer(Tokenizer.load(shipped("answering.tokenizer.json")))
+    return MaskTokenizer(Tokenizer.load(shipped_path("answering.tokenizer.json")))
 
 
 def asked_items():
-    return questions.write_items(1000, True, seed=11)
+    return questions.make_questions(1000, True, seed=11)
 
 
 def per_kind(items, said):
     "Hits of each kind, as 0 and 1."
     hits = exact_match(said, [i.answer for i in items])
-    return {kind: hits.rows[[i.kind == kind for i in items]][:, 0] for kind in questions.KINDS}
+    return {kind: hits.rows[[i.kind == kind for i in items]][:, 0] for kind in questions.QUESTION_KINDS}
 
 
 def swapped(a, b, seed=0, n=10_000):
@@ -214,7 +227,11 @@ def trained_reader(seed, steps, segments=4, learn=None):
     tokenizer = mask_tokenizer()
     torch.manual_seed(seed)
     reader = answering.SpanReader(Config(tokenizer.vocab_size, **SHAPE, segments=segments, dropout=0.1))
-    batches = answering.SpanBatches(learn or questions.write_items(60_000, False), tokenizer, 128, seed=seed)
+    batches = Batches(
+        answering.span_rows(learn or questions.make_questions(60_000, False), tokenizer, 128),
+        answering.trim_rows,
+        seed=seed,
+    )
     history = fit(reader, batches, answering.span_loss, Recipe(steps=steps, lr=3e-3, every=steps, seed=seed))
     return reader, tokenizer, history
 
@@ -225,18 +242,18 @@ def type_scores(reader, tokenizer, items):
     for item in items:
         if not item.answer:
             continue
-        town = item.answer.split()[-1] in questions.PLACES.split()
+        town = item.answer.split()[-1] in questions.TOWN_NAMES.split()
         others = [
             x
             for x in item.entities[4:]
-            if (x.split()[-1] in questions.PLACES.split()) == town and x != item.answer
+            if (x.split()[-1] in questions.TOWN_NAMES.split()) == town and x != item.answer
         ]
-        (row,) = answering.lay_out(tokenizer, item.question, item.passage, 128)
+        (row,) = answering.split_windows(tokenizer, item.question, item.passage, 128)
         with evaluating(reader):
-            scores = answering.edge_scores(reader, answering.stack_rows([row], tokenizer.pad))[0, :, 0]
-        inside = answering.passage_of(torch.tensor(row.parts))
+            scores = answering.start_end_scores(reader, answering.pad_windows([row], tokenizer.pad))[0, :, 0]
+        inside = answering.passage_mask(torch.tensor(row.parts))
         places = {
-            x: answering.locate(tokenizer, row, item.passage, x)[0]
+            x: answering.answer_positions(tokenizer, row, item.passage, x)[0]
             for x in [*item.entities[4:], *item.entities[:4]]
             if x in item.passage
         }
@@ -257,8 +274,10 @@ def windows(reader, tokenizer, items):
             :3
         ]
         long.append(" ".join([*strangers, item.passage]))
-    short_said = answering.answer(reader, tokenizer, [(i.question, i.passage) for i in some], context=72)
-    long_said = answering.answer(
+    short_said = answering.answer_question(
+        reader, tokenizer, [(i.question, i.passage) for i in some], context=72
+    )
+    long_said = answering.answer_question(
         reader, tokenizer, [(i.question, text) for i, text in zip(some, long, strict=True)], context=72
     )
     right = [i.answer for i in some]
@@ -274,7 +293,9 @@ def readers():
     for seed in SEEDS:
         reader, tokenizer, _ = trained_reader(seed, 1500)
         READERS[seed] = reader
-        hits = per_kind(items, answering.answer(reader, tokenizer, [(i.question, i.passage) for i in items]))
+        hits = per_kind(
+            items, answering.answer_question(reader, tokenizer, [(i.question, i.passage) for i in items])
+        )
         row = {"seed": seed, "steps": 1500}
         for kind, mine in hits.items():
             row |= {
@@ -285,13 +306,13 @@ def readers():
         every = {name: np.concatenate([*some.values()]) for name, some in {**rules, "reader": hits}.items()}
         row |= {f"all, {name}": some.mean() for name, some in every.items()}
         row |= {f"all, p against {name}": swapped(every[name], every["reader"]) for name in rules}
-        batch = answering.stack_rows(
-            [r for i in items for r in answering.lay_out(tokenizer, i.question, i.passage, 128)],
+        batch = answering.pad_windows(
+            [r for i in items for r in answering.split_windows(tokenizer, i.question, i.passage, 128)],
             tokenizer.pad,
         )
         with evaluating(reader):
             scores = torch.cat(
-                [answering.edge_scores(reader, batch[i : i + 100]) for i in range(0, len(batch), 100)]
+                [answering.start_end_scores(reader, batch[i : i + 100]) for i in range(0, len(batch), 100)]
             )
         s, e = scores.argmax(1).T
         row["misfit"] = float(((s > e) | (e - s >= 8) | ((s == 0) != (e == 0))).double().mean())
@@ -301,7 +322,7 @@ def readers():
 
 
 def writers():
-    items, learn = asked_items(), questions.write_items(60_000, False)
+    items, learn = asked_items(), questions.make_questions(60_000, False)
     for seed in SEEDS:
         tokenizer = mask_tokenizer()
         reader = READERS[seed] if seed in READERS else trained_reader(seed, 1500, learn=learn)[0]
@@ -309,35 +330,36 @@ def writers():
             torch.manual_seed(seed)
             writer = answering.AnswerWriter(Config(tokenizer.vocab_size, **SHAPE, segments=4, dropout=0.0))
             writer = writer.start_from(reader) if start == "from the reader" else writer
-            batches = answering.AnswerBatches(learn, tokenizer, 128, seed=seed)
+            batches = Batches(answering.answer_rows(learn, tokenizer, 128), translation.pad_pairs, seed=seed)
             fit(
                 writer,
                 batches,
                 answering.answer_loss,
                 Recipe(steps=1000, lr=6e-3, muon=True, every=1000, seed=seed),
             )
-            said = answering.write_answers(writer, tokenizer, items)
+            said = answering.generate_answers(writer, tokenizer, items)
             row = {"seed": seed, "steps": 1000, "start": start}
             row |= {kind: hits.mean() for kind, hits in per_kind(items, said).items()}
-            fates = [answering.fate(i, x) for i, x in zip(items, said, strict=True)]
+            fates = [answering.classify_answer(i, x) for i, x in zip(items, said, strict=True)]
             row |= {fate: fates.count(fate) for fate in ("right", "from the passage", "silent", "invented")}
             row |= {
                 f"invented, {kind}": sum(
                     f == "invented" and i.kind == kind for f, i in zip(fates, items, strict=True)
                 )
-                for kind in questions.KINDS
+                for kind in questions.QUESTION_KINDS
             }
             yield row
 
 
 def marks():
-    items, learn = asked_items(), questions.write_items(60_000, False)
+    items, learn = asked_items(), questions.make_questions(60_000, False)
     for steps in (80, 400):
         for seed in SEEDS:
             for segments in (4, 2):
                 reader, tokenizer, history = trained_reader(seed, steps, segments, learn)
                 hits = per_kind(
-                    items, answering.answer(reader, tokenizer, [(i.question, i.passage) for i in items])
+                    items,
+                    answering.answer_question(reader, tokenizer, [(i.question, i.passage) for i in items]),
                 )
                 loss = sum(r["loss"] for r in history[-20:]) / 20
                 yield {
@@ -354,27 +376,30 @@ def marks():
 
 
 def summaries():
-    learn, held = summarization.story_pairs(20_000)
-    tokenizer = Tokenizer.load(shipped("summarization.tokenizer.json"))
+    learn, held = summarization.make_story_pairs(20_000)
+    tokenizer = Tokenizer.load(shipped_path("summarization.tokenizer.json"))
     documents, references = [p.document for p in held], [p.summary for p in held]
     best = [
         max(summarization.sentences(p.document), key=lambda s, p=p: float(rouge([s], [p.summary])))
         for p in held
     ]
-    glue = summarization.learn_glue(learn[:6000])
+    glue = summarization.learn_allowed_words(learn[:6000])
     strange = [re.sub(rf"\b{d.split()[2]}\b", "Lily", d) for d in documents[:100]]
     retold = {
-        name: [summarization.retold(d, lines) for d in documents]
-        for name, lines in (("reworded", summarization.REWORDED), ("reordered", summarization.REORDERED))
+        name: [summarization.template_summary(d, lines) for d in documents]
+        for name, lines in (
+            ("reworded", summarization.REWORDED_TEMPLATES),
+            ("reordered", summarization.REORDERED_TEMPLATES),
+        )
     }
     rng = random.Random(0)
-    outside, inside = [[summarization.falsify(p, rng, kind) for p in held] for kind in (False, True)]
+    outside, inside = [[summarization.corrupt_summary(p, rng, kind) for p in held] for kind in (False, True)]
     for seed in SEEDS:
         torch.manual_seed(seed)
         model = EncoderDecoder(
             Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
         )
-        batches = summarization.PairBatches(learn, tokenizer, 96, seed=seed)
+        batches = Batches(summarization.summary_rows(learn, tokenizer, 96), translation.pad_pairs, seed=seed)
         fit(model, batches, summarization.summary_loss, Recipe(steps=400, lr=3e-3, every=400, seed=seed))
         said = summarization.summarize(model, tokenizer, documents)
         row = {
@@ -391,9 +416,11 @@ def summaries():
             }
 
         def believed(texts, model=model):
-            return summarization.belief(model, tokenizer, [*map(summarization.Pair, documents, texts)])
+            return summarization.lowest_logprobs(
+                model, tokenizer, [*map(summarization.Pair, documents, texts)]
+            )
 
-        threshold = np.quantile(summarization.belief(model, tokenizer, learn[:400]), 0.01)
+        threshold = np.quantile(summarization.lowest_logprobs(model, tokenizer, learn[:400]), 0.01)
         row["threshold as a probability"] = float(np.exp(threshold))
         for name, texts in {"true": references, "extrinsic": outside, "intrinsic": inside, **retold}.items():
             row[f"belief flags {name}"] = float(np.mean(believed(texts) < threshold))
@@ -403,7 +430,12 @@ def summaries():
         lily = summarization.summarize(model, tokenizer, strange)
         row["keeps Lily"] = float(np.mean(["Lily" in s for s in lily]))
         row["Lily, a word from nowhere"] = float(
-            np.mean([bool(summarization.unsupported(d, s, glue)) for d, s in zip(strange, lily, strict=True)])
+            np.mean(
+                [
+                    bool(summarization.unsupported_words(d, s, glue))
+                    for d, s in zip(strange, lily, strict=True)
+                ]
+            )
         )
         yield row
 
@@ -434,7 +466,12 @@ def docstrings():
             torch.manual_seed(seed)
             shape = dict(context=96, layers=1, heads=4, d_model=96, position="rope", dropout=0.1)
             model = EncoderDecoder(Config(tokenizer.vocab_size, **shape))
-            batches = summarization.PairBatches(learn, tokenizer, 96, 16, seed)
+            batches = Batches(
+                summarization.summary_rows(learn, tokenizer, 96),
+                translation.pad_pairs,
+                batch_size=16,
+                seed=seed,
+            )
             fit(
                 model,
                 batches,

@@ -4,8 +4,11 @@
               by: float = 2.0,  # the factor
     ) -> float:  # x·by
 
-reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape stands
-there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in backticks.
+reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape
+stands
+there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in
+backticks; a line that begins with
+`Raises:` or `Source:` is a paragraph of its own, and what begins with `>>>` is an example.
 """
 
 import ast
@@ -23,6 +26,23 @@ def plain(text: str) -> str:
     return outside[0] + "".join(
         f"{literal(code)}{rest}" for code, rest in zip(parts[2::3], outside[1:], strict=True)
     )
+
+
+LABEL = re.compile(r"(Shapes?|Units?|Raises|Sources?|Example): ")
+
+
+def paragraphs(lines: list[str]) -> list[str]:
+    "A docstring as reStructuredText: labelled lines are paragraphs, examples stay as they are."
+    written, example = [], False
+    for line in lines:
+        inside, example = example, line.startswith(">>>") or example and bool(line.strip())
+        if example:
+            written += [line] if inside else ["", line]
+        elif label := LABEL.match(line):
+            written += ["", f"**{label[1]}:** {plain(line[label.end() :])}"]
+        else:
+            written.append(plain(line))
+    return written
 
 
 def literal(code: str) -> str:
@@ -43,7 +63,7 @@ def annotations(obj) -> dict[str, str]:
 
 
 def fields(obj) -> list[str]:
-    "The lines `:param …:` and `:returns:` of a function or class; nothing where nothing was written beside them."
+    "The lines `:param …:` and `:returns:` of a function or class; none where nothing was written."
     if inspect.isclass(obj) and not hasattr(obj, "__dataclass_fields__"):
         obj = obj.__init__
     try:
@@ -67,7 +87,7 @@ def fields(obj) -> list[str]:
 def process(app, what: str, name: str, obj, options, lines: list[str]) -> None:
     "Rewrite one docstring in place, at Sphinx's request."
     inherited = inspect.isclass(obj) and not obj.__dict__.get("__doc__")
-    doc = [] if inherited else [plain(line) for line in lines]
+    doc = [] if inherited else paragraphs(lines)
     if (
         what == "class" and doc and doc[0].startswith(f"{obj.__name__}(")
     ):  # dataclass's own: repeats the signature

@@ -1,8 +1,11 @@
 """Sphinx extension: nbdev's `#|` lines become layout, so that no page shows one.
 
-`read` is the reader of .ipynb files (see `nb_custom_formats`). It strips the lines and sets the tags that MyST-NB
+`read` is the reader of .ipynb files (see `nb_custom_formats`). It strips the lines and sets the tags that
+MyST-NB
 knows; `label` writes above an exported cell where it was exported to.
 """
+
+import ast
 
 import nbformat
 from docutils import nodes
@@ -40,6 +43,15 @@ def tag(line: str) -> str | None:
     return found
 
 
+def only_imports(source: str) -> bool:
+    "Whether a cell imports and does nothing else: a page folds it, because no lesson begins there."
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a magic
+        return False
+    return bool(statements) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in statements)
+
+
 def read(text: str) -> nbformat.NotebookNode:
     "Read a notebook, its `#|` lines turned into tags."
     notebook, module = nbformat.reads(text, as_version=4), None
@@ -51,6 +63,8 @@ def read(text: str) -> nbformat.NotebookNode:
         tags = [t for t in map(tag, lines) if t]
         if not cell.source.strip() and "remove-cell" not in tags:
             tags.append("remove-cell")
+        if not {"remove-cell", "remove-input", "hide-input"} & {*tags} and only_imports(cell.source):
+            tags.append("hide-input")
         if tags:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), *tags]
         if "llmlab-export" in tags and module:

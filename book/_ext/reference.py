@@ -1,26 +1,64 @@
-"""Sphinx extension: the reference is made of the public names, so none can be forgotten and none stands there twice.
+"""Sphinx extension: the reference is made of the public names, so none can be forgotten and none stands there
+twice.
 
 A page of the reference is one directive, with a group of `llmlab.GROUPS`:
 
     .. public:: Scores
+
+Each entry ends with links to the section of the notebook that defines the name and to its source.
 """
+
+import ast
+import functools
+import json
+import re
+from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 import llmlab
 
+NBS = Path(__file__).resolve().parents[2] / "nbs"
 
-def entries(group: str) -> list[str]:
-    "The lines that document the names of a group, each from the module that defines it."
-    lines = []
-    for name, module in llmlab.GROUPS[group].items():
-        thing = getattr(llmlab, name)
-        lines += [f".. auto{'class' if isinstance(thing, type) else 'function'}:: llmlab.{module}.{name}"]
-        lines += ["   :members:"] if isinstance(thing, type) else []
-        lines += [""]
-    return lines
+
+def defined(source: str) -> list[str]:
+    "The names that an exported cell defines; none for any other cell."
+    if not re.search(r"^#\|\s*export\b", source, re.M):
+        return []
+    found = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.append(node.name)
+        elif isinstance(node, ast.Assign):
+            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return found
+
+
+@functools.cache
+def places() -> dict[str, tuple[str, str, str]]:
+    "{public name: (page, title of the page, heading of its section)}."
+    found = {}
+    for path in sorted([*NBS.glob("*.ipynb"), *NBS.glob("workshop/*.ipynb")]):
+        page, title, heading = path.relative_to(NBS).with_suffix("").as_posix(), "", ""
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "markdown":
+                for level, text in re.findall(r"^(#+) (.+)$", source, re.M):
+                    title, heading = (text, "") if level == "#" else (title, text)
+            elif cell["cell_type"] == "code":
+                found |= {name: (page, title, heading) for name in defined(source)}
+    return found
+
+
+def entry(name: str) -> list[str]:
+    "The lines that document one public name, from the module that defines it."
+    thing, where = getattr(llmlab, name), f"llmlab.{llmlab.PUBLIC[name]}.{name}"
+    if isinstance(thing, type):
+        return [f".. autoclass:: {where}", "   :members:", ""]
+    return [f".. autofunction:: {where}", ""]
 
 
 class Public(SphinxDirective):
@@ -35,10 +73,26 @@ class Public(SphinxDirective):
             raise self.error(f"no group {group!r} in llmlab.GROUPS: it has {', '.join(llmlab.GROUPS)}")
         part = nodes.section()
         part.document = self.state.document
-        self.state.nested_parse(StringList(entries(group), source="llmlab.GROUPS"), 0, part)
+        for name in llmlab.GROUPS[group]:
+            one = nodes.section()
+            one.document = self.state.document
+            self.state.nested_parse(StringList(entry(name), source="llmlab.GROUPS"), 0, one)
+            content = next(one.findall(addnodes.desc_content))
+            content += self.explained(name)
+            part += one.children
         return part.children
+
+    def explained(self, name: str) -> nodes.paragraph:
+        "Where the name is explained, as a link."
+        page, title, heading = places()[name]
+        uri = self.env.app.builder.get_relative_uri(self.env.docname, page)
+        uri += f"#{nodes.make_id(heading)}" if heading else ""
+        said = f"{title}: {heading}" if heading else title
+        link = nodes.reference("", said, internal=True, refuri=uri)
+        return nodes.paragraph("", "Explained in ", link, nodes.Text("."), classes=["llmlab-explained"])
 
 
 def setup(app) -> dict:
+    app.setup_extension("sphinx.ext.viewcode")  # the link to the source
     app.add_directive("public", Public)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -37,7 +37,7 @@ def distribution_name() -> str | None:
 
 
 # %% ../../nbs/workshop/doctor.ipynb #d0c70009
-def look_at_packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[Finding]:
     "Each requirement of the library, and of a laptop that runs the chapters: is it there, in a version that fits?"
     name = distribution_name()
     if name is None:
@@ -55,10 +55,10 @@ def look_at_packages() -> Iterator[Finding]:
     for need in map(Requirement, requires(name)):
         needed = need.marker is None or need.marker.evaluate({"extra": ""})
         if needed or need.marker.evaluate({"extra": "course"}):
-            yield look_at_requirement(need, "broken" if needed else "note")
+            yield check_requirement(need, "broken" if needed else "note")
 
 
-def look_at_requirement(need, bad: str) -> Finding:
+def check_requirement(need, bad: str) -> Finding:
     "One requirement, parsed by `packaging`; `bad` is the state of one that is not met."
     todo = f'pip install "{need.name}{need.specifier}"'
     try:
@@ -96,7 +96,7 @@ if torch and hasattr(torch, "get_num_threads"):
 """
 
 
-def look_at_imports() -> Iterator[Finding]:
+def check_imports() -> Iterator[Finding]:
     "Can each package be imported, and which device does PyTorch see?"
     ran = subprocess.run(
         [sys.executable, "-c", PROBE, *IMPORTED], capture_output=True, text=True, errors="replace"
@@ -128,7 +128,7 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser()
 
 
-def look_at_cache() -> Iterator[Finding]:
+def check_cache() -> Iterator[Finding]:
     "Can the hub's cache be written, has it room, and is what it holds whole?"
     folder = cache_folder()
     place = next(path for path in (folder, *folder.parents) if path.exists())
@@ -152,7 +152,7 @@ def look_at_cache() -> Iterator[Finding]:
             "GPT-2 needs 1 GB, a larger model more: make room, or set HF_HOME",
         )
     for model in sorted(folder.glob("models--*")):
-        if wrong := damage(model):
+        if wrong := cache_damage(model):
             again = "it is fetched again when it is next asked for"
             yield Finding(
                 "broken", f"hub cache: {model.name} is damaged: {wrong}", f"delete {model}; {again}"
@@ -160,7 +160,7 @@ def look_at_cache() -> Iterator[Finding]:
 
 
 # %% ../../nbs/workshop/doctor.ipynb #d0c70014
-def damage(model: Path) -> str | None:
+def cache_damage(model: Path) -> str | None:
     "What is wrong with one model's folder in the cache; None: nothing that can be seen without a network."
     try:
         commits = {ref.read_text(encoding="utf-8").strip() for ref in model.glob("refs/*") if ref.is_file()}
@@ -194,7 +194,7 @@ PROXIES = "http_proxy", "https_proxy", "all_proxy"
 CERTIFICATES = "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
 
 
-def look_at_network() -> Iterator[Finding]:
+def check_network() -> Iterator[Finding]:
     "Do the variables that lead to the hub make sense?"
     on = {"1", "ON", "YES", "TRUE"}
     if name := next(
@@ -215,7 +215,7 @@ def look_at_network() -> Iterator[Finding]:
         yield Finding("ok", f"hub: {endpoint}, by HF_ENDPOINT")
     for name in PROXIES:
         if value := os.environ.get(name) or os.environ.get(name.upper()):
-            yield look_at_proxy(name, value)
+            yield check_proxy(name, value)
     for name in CERTIFICATES:
         if (value := os.environ.get(name)) and not Path(value).exists():
             todo = f"unset {name}, or name the certificates of your network"
@@ -224,7 +224,7 @@ def look_at_network() -> Iterator[Finding]:
             )
 
 
-def look_at_proxy(name: str, value: str) -> Finding:
+def check_proxy(name: str, value: str) -> Finding:
     "One proxy; its password stays out of sight."
     scheme, _, place = value.rpartition("://")
     shown = (
@@ -240,10 +240,10 @@ def look_at_proxy(name: str, value: str) -> Finding:
 
 
 # %% ../../nbs/workshop/doctor.ipynb #d0c70020
-def look_at_kernel() -> Iterator[Finding]:
+def check_kernel() -> Iterator[Finding]:
     "Which Python does the kernel `python3` start, the one in which chapters run?"
     if not find_spec("jupyter_client"):
-        return  # JupyterLab is missing, and look_at_packages says so
+        return  # JupyterLab is missing, and check_packages says so
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
@@ -270,7 +270,7 @@ def look_at_kernel() -> Iterator[Finding]:
         )
 
 
-def look_at_browser() -> Iterator[Finding]:
+def check_browser() -> Iterator[Finding]:
     "Is there a browser that JupyterLab can open?"
     names = "chromium", "chromium-browser", "google-chrome", "firefox", "xdg-open", "wslview"
     by_hand = "JupyterLab prints an address: open it in a browser that can reach this machine"
@@ -285,7 +285,7 @@ def look_at_browser() -> Iterator[Finding]:
         yield Finding("note", "no browser on this machine", by_hand)
 
 
-def look_at_python() -> Iterator[Finding]:
+def check_python() -> Iterator[Finding]:
     "Is Python new enough?"
     good = sys.version_info >= (3, 11)
     what = f"Python {platform.python_version()} at {sys.executable}"
@@ -294,17 +294,17 @@ def look_at_python() -> Iterator[Finding]:
 
 # %% ../../nbs/workshop/doctor.ipynb #d0c70022
 CHECKS = (
-    look_at_python,
-    look_at_imports,
-    look_at_packages,
-    look_at_kernel,
-    look_at_browser,
-    look_at_network,
-    look_at_cache,
+    check_python,
+    check_imports,
+    check_packages,
+    check_kernel,
+    check_browser,
+    check_network,
+    check_cache,
 )
 
 
-def examine() -> list[Finding]:
+def diagnose() -> list[Finding]:
     "Everything that the doctor finds on this machine, in a few seconds and without a network."
     found = []
     for check in CHECKS:
@@ -317,11 +317,11 @@ def examine() -> list[Finding]:
 
 
 def report() -> int:  # 1 if something is broken, else 0
-    "Print what `examine` finds, the broken last, so that it stands above the prompt."
+    "Print what `diagnose` finds, the broken last, so that it stands above the prompt."
     from llmlab import __version__
 
     print(f"llmlab {__version__} in {files('llmlab')}")
-    found = examine()
+    found = diagnose()
     for state in ("ok", "note", "broken"):
         for finding in found:
             if finding.state == state:

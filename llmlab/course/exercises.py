@@ -18,7 +18,7 @@ INSIDE = "padding:.3em 0 .3em 1.2em"
 
 
 # %% ../../nbs/workshop/exercises.ipynb #91d6d470
-def rich(
+def to_html(
     text: str,  # `code` and blank lines between paragraphs are kept, everything else is plain
 ) -> str:
     "Text as safe HTML."
@@ -27,7 +27,7 @@ def rich(
 
 
 # %% ../../nbs/workshop/exercises.ipynb #f8d1ea59
-def details(
+def details_html(
     summary: str,  # the line to click
     body: str,  # HTML that it opens
 ) -> str:
@@ -51,13 +51,13 @@ class Card(NamedTuple):
 
 
 # %% ../../nbs/workshop/exercises.ipynb #c2ee9d16
-def option(
+def choice_html(
     choice: str,  # what the reader may choose
     why: str,  # why it is right or wrong
     right: bool,  # whether it is the answer
 ) -> str:
     "One choice that opens on its verdict."
-    return details(choice, rich(("✓ Right. " if right else "✗ Not this one. ") + why))
+    return details_html(choice, to_html(("✓ Right. " if right else "✗ Not this one. ") + why))
 
 
 # %% ../../nbs/workshop/exercises.ipynb #bd728343
@@ -71,9 +71,9 @@ def predict(
         raise ValueError(
             f"the answer {answer!r} is none of the choices {list(choices)}: repeat it letter by letter"
         )
-    options = "".join(option(choice, why, choice == answer) for choice, why in choices.items())
+    options = "".join(choice_html(choice, why, choice == answer) for choice, why in choices.items())
     style = FRAME.format("#7b5ea7")
-    markup = f'<div class="llmlab-predict" style="{style}"><b>Predict</b>{rich(question)}{options}</div>'
+    markup = f'<div class="llmlab-predict" style="{style}"><b>Predict</b>{to_html(question)}{options}</div>'
     return Card(markup, f"Predict: {question}\n" + "\n".join(f"  ( ) {choice}" for choice in choices))
 
 
@@ -93,11 +93,11 @@ class Result:
 
     def _repr_html_(self) -> str:
         style = FRAME.format("#2e8b57" if self.ok else "#c0562f")
-        return f'<div class="llmlab-result" role="status" style="{style}">{rich(repr(self))}</div>'
+        return f'<div class="llmlab-result" role="status" style="{style}">{to_html(repr(self))}</div>'
 
 
 # %% ../../nbs/workshop/exercises.ipynb #2ec7ab9d
-def outcome(
+def run_check(
     check: Callable,  # raises AssertionError with what to look at
     attempt: object,  # what the reader wrote
 ) -> Result:
@@ -114,7 +114,7 @@ def outcome(
 
 
 # %% ../../nbs/workshop/exercises.ipynb #aa014a65
-def solved(
+def run_solution(
     solution: str,  # Python source
     names: dict,  # what the source may use, such as the chapter's own names
 ) -> object:
@@ -148,11 +148,11 @@ class Exercise:
         if self.difficulty not in (1, 2, 3) or self.minutes <= 0:
             given = f"difficulty {self.difficulty}, minutes {self.minutes}"
             raise ValueError(f"{given}: difficulty is 1, 2 or 3, and minutes are positive")
-        self.check = partial(outcome, self.check)
+        self.check = partial(run_check, self.check)
 
     def verify(self) -> None:
         "Asserts that the solution passes the check."
-        result = self.check(solved(self.solution, getattr(self.check.args[0], "__globals__", {})))
+        result = self.check(run_solution(self.solution, getattr(self.check.args[0], "__globals__", {})))
         assert result, f"the solution of {self.title!r} fails its own check: {result.message}"
 
     def __repr__(self) -> str:
@@ -163,16 +163,16 @@ class Exercise:
 
 
 # %% ../../nbs/workshop/exercises.ipynb #9e6bc61a
-def staged(
+def hints_html(
     hints: list[str],  # from a nudge to nearly everything
     solution: str,  # source
 ) -> str:
     "Hints that open one after the other, then the solution."
-    inner = details(
+    inner = details_html(
         "Solution", f'<pre style="overflow-x:auto"><code>{html.escape(solution.strip())}</code></pre>'
     )
     for number in range(len(hints), 0, -1):
-        inner = details(f"Hint {number} of {len(hints)}", rich(hints[number - 1]) + inner)
+        inner = details_html(f"Hint {number} of {len(hints)}", to_html(hints[number - 1]) + inner)
     return inner
 
 
@@ -182,5 +182,5 @@ def exercise_html(exercise: Exercise) -> str:
     dots = "●" * exercise.difficulty + "○" * (3 - exercise.difficulty)
     facts = f'{exercise.minutes} min · <span role="img" aria-label="difficulty {exercise.difficulty} of 3">{dots}</span>'
     head = f"<b>Exercise: {html.escape(exercise.title)}</b> <small>{facts}</small>"
-    body = f"{head}{rich(exercise.task)}{staged(exercise.hints, exercise.solution)}"
+    body = f"{head}{to_html(exercise.task)}{hints_html(exercise.hints, exercise.solution)}"
     return f'<div class="llmlab-exercise" style="{FRAME.format("#0b5cad")}">{body}</div>'

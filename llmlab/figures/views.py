@@ -35,18 +35,29 @@ from llmlab.figures.stills import still
 # %% ../../nbs/workshop/views.ipynb #b85df0b4
 STATIC = Path(str(files("llmlab") / "static"))
 
-
 # %% ../../nbs/workshop/views.ipynb #59765da0
-def bundle(module: str, seen: set | None = None) -> str:
+IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.M)
+
+
+def import_order(module: str, before: list[str] = ()) -> list[str]:
+    "An ES module of ours after all that it imports, each once: import_order('grid') -> ['dom', 'grid']."
+    order = list(before)
+    source = (STATIC / f"{module}.js").read_text("utf-8")
+    for name in IMPORT.findall(source):
+        if name not in order:
+            order = import_order(name, order)
+    return [*order, module]
+
+
+def bundle(module: str) -> str:
     "One ES module of ours with the modules that it imports written before it, each once."
-    seen = set() if seen is None else seen
-    if module in seen:
-        return ""
-    seen.add(module)
-    source, inner = (STATIC / f"{module}.js").read_text("utf-8"), len(seen) > 1
-    parts = [bundle(name, seen) for name in re.findall(r'^import .* from "\./(\w+)\.js";$', source, re.M)]
-    source = re.sub(r'^import .* from "\./\w+\.js";\n', "", source, flags=re.M)
-    return "".join(parts) + (re.sub(r"^export (?!default)", "", source, flags=re.M) if inner else source)
+    parts = []
+    for name in import_order(module):
+        source = IMPORT.sub("", (STATIC / f"{name}.js").read_text("utf-8"))
+        if name != module:
+            source = re.sub(r"^export (?!default)", "", source, flags=re.M)
+        parts.append(source)
+    return "".join(parts)
 
 
 # %% ../../nbs/workshop/views.ipynb #c632fe18

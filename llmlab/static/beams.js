@@ -5,19 +5,31 @@ import { chooser, h, shown, tools, unseen, within } from "./dom.js";
 
 // steps of [tokens, log-probability] → nodes {id, parent, token, p, step, y}: every beginning once, parents before children
 export function tree(steps) {
-  const nodes = [{ id: "", parent: null, token: "", p: 0, step: 0 }], seen = new Map([["", nodes[0]]]);
-  steps.forEach((row, i) => row.forEach(([tokens, p]) => {
-    const id = JSON.stringify(tokens), up = tokens.length > 1 ? JSON.stringify(tokens.slice(0, -1)) : "";
-    if (seen.has(id) || !seen.has(up)) return;
-    const node = { id, parent: up, token: tokens.at(-1), p, step: i + 1 };
-    seen.set(id, node);
-    nodes.push(node);
-  }));
+  const nodes = [{ id: "", parent: null, token: "", p: 0, step: 0 }],
+    seen = new Map([["", nodes[0]]]);
+  steps.forEach((row, i) =>
+    row.forEach(([tokens, p]) => {
+      const id = JSON.stringify(tokens),
+        up = tokens.length > 1 ? JSON.stringify(tokens.slice(0, -1)) : "";
+      if (seen.has(id) || !seen.has(up)) return;
+      const node = { id, parent: up, token: tokens.at(-1), p, step: i + 1 };
+      seen.set(id, node);
+      nodes.push(node);
+    }),
+  );
   const kids = (id) => nodes.filter((node) => node.parent === id);
   let next = 0;
-  const place = (node) => { const below = kids(node.id); below.forEach(place); node.y = below.length ? (below[0].y + below.at(-1).y) / 2 : next++; };
+  const place = (node) => {
+    const below = kids(node.id);
+    below.forEach(place);
+    node.y = below.length ? (below[0].y + below.at(-1).y) / 2 : next++;
+  };
   place(nodes[0]);
-  return { nodes, leaves: next, alive: new Set(steps.length ? steps.at(-1).map(([tokens]) => JSON.stringify(tokens)) : []) };
+  return {
+    nodes,
+    leaves: next,
+    alive: new Set(steps.length ? steps.at(-1).map(([tokens]) => JSON.stringify(tokens)) : []),
+  };
 }
 
 // a node and all before it, the root first
@@ -27,9 +39,14 @@ export function line(nodes, id) {
 }
 
 export function summary(context, { nodes, alive }, id) {
-  const way = line(nodes, id), node = way.at(-1), n = way.length - 1;
+  const way = line(nodes, id),
+    node = way.at(-1),
+    n = way.length - 1;
   if (!n) return `${nodes.length - 1} beginnings were followed, ${alive.size} go on.`;
-  const text = way.slice(1).map(({ token }) => shown(token)).join(" ");
+  const text = way
+    .slice(1)
+    .map(({ token }) => shown(token))
+    .join(" ");
   return `“${context}” + “${text}”: log-probability ${node.p.toFixed(2)}, ${(node.p / n).toFixed(2)} a token; ${alive.has(id) ? "goes on" : nodes.some((other) => other.parent === id) ? "became part of longer ones" : "was dropped here"}.`;
 }
 
@@ -39,16 +56,34 @@ const ROW = 30;
 
 function render({ model, el }) {
   const { context, widths, searches } = model.get("data");
-  const choose = chooser(model), at = () => within(model.get("at"), widths.length);
-  const tabs = widths.map((width, i) => h("button", { onclick: () => choose({ at: i, node: "" }) }, `width ${width}`));
-  const plot = h("div", { className: "beams" }), say = h("p", { className: "say", "aria-live": "polite" });
+  const choose = chooser(model),
+    at = () => within(model.get("at"), widths.length);
+  const tabs = widths.map((width, i) =>
+    h("button", { onclick: () => choose({ at: i, node: "" }) }, `width ${width}`),
+  );
+  const plot = h("div", { className: "beams" }),
+    say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
-  el.append(h("div", { className: "bar", role: "group", "aria-label": "beams" }, h("span", { className: "tok" }, shown(context)), ...tabs), plot, say);
+  el.append(
+    h(
+      "div",
+      { className: "bar", role: "group", "aria-label": "beams" },
+      h("span", { className: "tok" }, shown(context)),
+      ...tabs,
+    ),
+    plot,
+    say,
+  );
   // the beginning that the reader chose; without a choice, or where this search has no such beginning, its best
-  const chosenOf = ({ nodes }) => nodes.find(({ id }) => id && id === model.get("node"))?.id ?? JSON.stringify(searches[at()].at(-1)[0][0]);
+  const chosenOf = ({ nodes }) =>
+    nodes.find(({ id }) => id && id === model.get("node"))?.id ??
+    JSON.stringify(searches[at()].at(-1)[0][0]);
 
   function update() {
-    const found = tree(searches[at()]), chosen = chosenOf(found), columns = searches[at()].length, way = new Set(line(found.nodes, chosen).map(({ id }) => id));
+    const found = tree(searches[at()]),
+      chosen = chosenOf(found),
+      columns = searches[at()].length,
+      way = new Set(line(found.nodes, chosen).map(({ id }) => id));
     tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === at()));
     plot.style.height = `${ROW * found.leaves}px`;
     plot.style.minWidth = `${columns * 92}px`;
@@ -56,18 +91,43 @@ function render({ model, el }) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("aria-hidden", "true");
     for (const node of found.nodes.slice(1).filter(({ step }) => step > 1)) {
-      const [x, y] = place(node), [ux, uy] = place(found.nodes.find(({ id }) => id === node.parent));
+      const [x, y] = place(node),
+        [ux, uy] = place(found.nodes.find(({ id }) => id === node.parent));
       const edge = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [key, value] of Object.entries({ x1: `${ux + 3}%`, y1: uy, x2: `${x}%`, y2: y, class: way.has(node.id) ? "way" : "" })) edge.setAttribute(key, value);
+      for (const [key, value] of Object.entries({
+        x1: `${ux + 3}%`,
+        y1: uy,
+        x2: `${x}%`,
+        y2: y,
+        class: way.has(node.id) ? "way" : "",
+      }))
+        edge.setAttribute(key, value);
       svg.append(edge);
     }
-    plot.replaceChildren(svg, ...found.nodes.slice(1).map((node) => {
-      const [x, y] = place(node), dropped = !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
-      const button = h("button", { className: `tok${dropped ? " dropped" : ""}`, title: node.p.toFixed(2), "aria-pressed": way.has(node.id),
-        onclick: () => { choose({ node: node.id }); plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus(); } }, shown(node.token), unseen(`step ${node.step}${dropped ? ", dropped" : ""}`));
-      Object.assign(button.style, { left: `${x}%`, top: `${y}px`, maxWidth: `${70 / columns}%` });
-      return button;
-    }));
+    plot.replaceChildren(
+      svg,
+      ...found.nodes.slice(1).map((node) => {
+        const [x, y] = place(node),
+          dropped =
+            !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
+        const button = h(
+          "button",
+          {
+            className: `tok${dropped ? " dropped" : ""}`,
+            title: node.p.toFixed(2),
+            "aria-pressed": way.has(node.id),
+            onclick: () => {
+              choose({ node: node.id });
+              plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus();
+            },
+          },
+          shown(node.token),
+          unseen(`step ${node.step}${dropped ? ", dropped" : ""}`),
+        );
+        Object.assign(button.style, { left: `${x}%`, top: `${y}px`, maxWidth: `${70 / columns}%` });
+        return button;
+      }),
+    );
     say.textContent = summary(context, found, chosen);
   }
   tools(el, model, "beams");

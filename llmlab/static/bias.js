@@ -6,53 +6,133 @@ import { chooser, h, press, rove, svg, tools, within } from "./dom.js";
 // the ends of the axis: all marks of all models, and zero, with a little air, so that choosing a model moves the marks and not the axis
 export function extent(marks) {
   const every = [0, ...marks.flat().flatMap((m) => [m.low, m.high, m.at, ...m.points])];
-  const low = Math.min(...every), high = Math.max(...every), air = 0.05 * (high - low || 1);
+  const low = Math.min(...every),
+    high = Math.max(...every),
+    air = 0.05 * (high - low || 1);
   return [low - air, high + air];
 }
 
 // round numbers inside [low, high], about n of them
 export function ticks(low, high, n = 6) {
-  const raw = (high - low) / n, power = 10 ** Math.floor(Math.log10(raw)), step = power * [1, 2, 5, 10].find((k) => k * power >= raw);
-  const first = Math.ceil(low / step - 1e-9), count = Math.floor(high / step + 1e-9) - first + 1;
+  const raw = (high - low) / n,
+    power = 10 ** Math.floor(Math.log10(raw)),
+    step = power * [1, 2, 5, 10].find((k) => k * power >= raw);
+  const first = Math.ceil(low / step - 1e-9),
+    count = Math.floor(high / step + 1e-9) - first + 1;
   return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-export const fixed = (x) => (Math.abs(x) < 5e-5 ? "0.00" : x.toFixed(Math.abs(x) < 0.05 ? 4 : 2)).replace("-", "−");
+export const fixed = (x) =>
+  (Math.abs(x) < 5e-5 ? "0.00" : x.toFixed(Math.abs(x) < 0.05 ? 4 : 2)).replace("-", "−");
 export const chance = (p) => (p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`);
 export const holdsZero = (m) => m.low <= 0 && m.high >= 0;
 
 export function summary(model, measure, m, unit) {
-  const pairs = m.points.length ? ` over ${m.points.length} pair${m.points.length === 1 ? "" : "s"}` : "";
+  const pairs = m.points.length
+    ? ` over ${m.points.length} pair${m.points.length === 1 ? "" : "s"}`
+    : "";
   return `${model}, ${measure}: ${fixed(m.at)} ${unit}${pairs}, 95 % interval ${fixed(m.low)} to ${fixed(m.high)}, ${holdsZero(m) ? "with" : "without"} 0 inside; ${chance(m.p)} (Holm).`;
 }
 
 // ---- drawing
 
 function render({ model, el }) {
-  const { models, measures, marks, unit, zero } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
+  const { models, measures, marks, unit, zero } = model.get("data"),
+    say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
   const group = (label, names, trait) => {
-    const buttons = names.map((name, i) => h("button", { onclick: () => choose({ [trait]: i }) }, name)), row = h("div", { className: "bar", role: "group", "aria-label": label }, h("span", { className: "quiet" }, label), ...buttons);
+    const buttons = names.map((name, i) =>
+        h("button", { onclick: () => choose({ [trait]: i }) }, name),
+      ),
+      row = h(
+        "div",
+        { className: "bar", role: "group", "aria-label": label },
+        h("span", { className: "quiet" }, label),
+        ...buttons,
+      );
     rove(row, () => 1);
     return { buttons, row };
   };
-  const chosen = group("corpus", models, "model"), asked = group("measure", measures, "row"), chart = h("div", { className: "chart" }), [low, high] = extent(marks);
+  const chosen = group("corpus", models, "model"),
+    asked = group("measure", measures, "row"),
+    chart = h("div", { className: "chart" }),
+    [low, high] = extent(marks);
   el.classList.add("llmlab");
   el.append(chosen.row, asked.row, chart, say);
 
   function draw() {
-    const at = within(model.get("model"), models.length), here = within(model.get("row"), measures.length), width = Math.max(280, chart.clientWidth || 640), tall = 46, height = tall * measures.length + 44;
-    const left = 12, right = width - 12, x = (v) => left + ((v - low) / (high - low)) * (right - left), floor = height - 34;
+    const at = within(model.get("model"), models.length),
+      here = within(model.get("row"), measures.length),
+      width = Math.max(280, chart.clientWidth || 640),
+      tall = 46,
+      height = tall * measures.length + 44;
+    const left = 12,
+      right = width - 12,
+      x = (v) => left + ((v - low) / (high - low)) * (right - left),
+      floor = height - 34;
     say.textContent = summary(models[at], measures[here], marks[at][here], unit);
-    for (const [{ buttons }, now] of [[chosen, at], [asked, here]]) buttons.forEach((b, i) => press(b, i === now));
-    const image = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Measures with intervals. ${say.textContent}` });
-    for (const t of ticks(low, high, width > 500 ? 8 : 4)) image.append(svg("line", { class: "gridline", x1: x(t), x2: x(t), y1: 4, y2: floor }), svg("text", { x: x(t), y: floor + 14, "text-anchor": "middle" }, String(t).replace("-", "−")));
-    image.append(svg("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: floor }), svg("text", { class: "axis", x: right, y: height - 4, "text-anchor": "end" }, `${unit}; ${zero}`));
+    for (const [{ buttons }, now] of [
+      [chosen, at],
+      [asked, here],
+    ])
+      buttons.forEach((b, i) => press(b, i === now));
+    const image = svg("svg", {
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      "aria-label": `Measures with intervals. ${say.textContent}`,
+    });
+    for (const t of ticks(low, high, width > 500 ? 8 : 4))
+      image.append(
+        svg("line", { class: "gridline", x1: x(t), x2: x(t), y1: 4, y2: floor }),
+        svg(
+          "text",
+          { x: x(t), y: floor + 14, "text-anchor": "middle" },
+          String(t).replace("-", "−"),
+        ),
+      );
+    image.append(
+      svg("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: floor }),
+      svg(
+        "text",
+        { class: "axis", x: right, y: height - 4, "text-anchor": "end" },
+        `${unit}; ${zero}`,
+      ),
+    );
     marks[at].forEach((m, i) => {
-      const y = tall * i + 30, colour = holdsZero(m) ? "var(--c5)" : "var(--c1)", row = svg("g", { class: i === here ? "effect asked" : "effect" });
-      row.append(svg("rect", { class: "ground", x: 1, y: y - 26, width: width - 2, height: tall - 2, rx: 5 }), svg("text", { class: "name", x: left, y: y - 12 }, measures[i]));
-      for (const p of m.points) row.append(svg("circle", { class: "pair", cx: x(p), cy: y + 4, r: 3.5, style: `fill:${colour}` }));
-      row.append(svg("line", { x1: x(m.low), x2: x(m.high), y1: y + 4, y2: y + 4, style: `stroke:${colour};stroke-width:3` }), svg("path", { class: "mean", d: `M${x(m.at)} ${y - 3}l6 7l-6 7l-6 -7z`, style: `fill:${colour}` }));
+      const y = tall * i + 30,
+        colour = holdsZero(m) ? "var(--c5)" : "var(--c1)",
+        row = svg("g", { class: i === here ? "effect asked" : "effect" });
+      row.append(
+        svg("rect", {
+          class: "ground",
+          x: 1,
+          y: y - 26,
+          width: width - 2,
+          height: tall - 2,
+          rx: 5,
+        }),
+        svg("text", { class: "name", x: left, y: y - 12 }, measures[i]),
+      );
+      for (const p of m.points)
+        row.append(
+          svg("circle", { class: "pair", cx: x(p), cy: y + 4, r: 3.5, style: `fill:${colour}` }),
+        );
+      row.append(
+        svg("line", {
+          x1: x(m.low),
+          x2: x(m.high),
+          y1: y + 4,
+          y2: y + 4,
+          style: `stroke:${colour};stroke-width:3`,
+        }),
+        svg("path", {
+          class: "mean",
+          d: `M${x(m.at)} ${y - 3}l6 7l-6 7l-6 -7z`,
+          style: `fill:${colour}`,
+        }),
+      );
       row.addEventListener("click", () => choose({ row: i }));
       image.append(row);
     });

@@ -2,7 +2,8 @@
 
 export function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
+  for (const [key, value] of Object.entries(props))
+    key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
   node.append(...children);
   return node;
 }
@@ -16,28 +17,46 @@ export function svg(tag, attributes, ...children) {
 // ---- tokens: nothing in them is invisible, nothing turns the text around them
 
 const SIGNS = { " ": "·", "\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "⍽", "\u007f": "␡" };
-const HIDDEN = /[\u0080-\u009f\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]|^\u200d|\u200d$/gu;
+const HIDDEN =
+  /[\u0080-\u009f\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]|^\u200d|\u200d$/gu;
 const code = (c) => `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 
 export function shown(token) {
-  const seen = token.replace(/[\u0000-\u0020\u007f\u00a0]/g, (c) => SIGNS[c] ?? String.fromCharCode(0x2400 + c.charCodeAt(0)));
+  const seen = token.replace(
+    /[\u0000-\u0020\u007f\u00a0]/g,
+    (c) => SIGNS[c] ?? String.fromCharCode(0x2400 + c.charCodeAt(0)),
+  );
   return seen.replace(HIDDEN, code).replace(/^(?=\p{M})/u, "◌") || "∅";
 }
-export const short = (token, n = 14) => { const all = [...shown(token)]; return all.length > n ? `${all.slice(0, n - 1).join("")}…` : all.join(""); };
+export const short = (token, n = 14) => {
+  const all = [...shown(token)];
+  return all.length > n ? `${all.slice(0, n - 1).join("")}…` : all.join("");
+};
 
 // a share; what is small is not nothing
-export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
+export const percent = (p) =>
+  p >= 0.0995
+    ? `${(100 * p).toFixed(0)} %`
+    : p >= 0.0005
+      ? `${(100 * p).toFixed(1)} %`
+      : p > 0
+        ? "< 0.1 %"
+        : "0 %";
 
 // ---- behaviour
 
 // scroll a box sideways until a part of it that was chosen can be seen
-export const reveal = (part, box) => requestAnimationFrame(() => {
-  const at = part.getBoundingClientRect(), seen = box.getBoundingClientRect();
-  if (at.left < seen.left || at.right > seen.right) box.scrollLeft += at.left - seen.left - (seen.width - at.width) / 2;
-});
+export const reveal = (part, box) =>
+  requestAnimationFrame(() => {
+    const at = part.getBoundingClientRect(),
+      seen = box.getBoundingClientRect();
+    if (at.left < seen.left || at.right > seen.right)
+      box.scrollLeft += at.left - seen.left - (seen.width - at.width) / 2;
+  });
 // a state may come from a link or from Python, so it may be any number: the nearest place of n, the nearest number of a range
 export const within = (value, n) => Math.max(0, Math.min(n - 1, Math.round(value) || 0));
-export const held = (value, low, high) => (Number.isNaN(value) ? low : Math.max(low, Math.min(high, value)));
+export const held = (value, low, high) =>
+  Number.isNaN(value) ? low : Math.max(low, Math.min(high, value));
 
 // words that only a screen reader says, after what is seen: a label that differs from the text would keep speech control from it
 export const unseen = (text) => h("span", { className: "only-read" }, text);
@@ -46,11 +65,21 @@ export const unseen = (text) => h("span", { className: "only-read" }, text);
 export function more(box) {
   const line = h("div", { className: "quiet more", hidden: true });
   const look = () => {
-    const [x, y] = [box.scrollWidth - box.clientWidth - box.scrollLeft > 4, box.scrollHeight - box.clientHeight - box.scrollTop > 4];
-    const wide = box.scrollWidth - box.clientWidth > 4, tall = box.scrollHeight - box.clientHeight > 4;
+    const [x, y] = [
+      box.scrollWidth - box.clientWidth - box.scrollLeft > 4,
+      box.scrollHeight - box.clientHeight - box.scrollTop > 4,
+    ];
+    const wide = box.scrollWidth - box.clientWidth > 4,
+      tall = box.scrollHeight - box.clientHeight > 4;
     box.dataset.more = `${x ? "right" : ""} ${y ? "below" : ""}`.trim();
     line.hidden = !(wide || tall);
-    line.textContent = wide ? (x ? "more columns on the right: scroll →" : "← more columns on the left") : y ? "more below: scroll ↓" : "↑ more above";
+    line.textContent = wide
+      ? x
+        ? "more columns on the right: scroll →"
+        : "← more columns on the left"
+      : y
+        ? "more below: scroll ↓"
+        : "↑ more above";
   };
   const seen = new ResizeObserver(look);
   seen.observe(box);
@@ -60,7 +89,10 @@ export function more(box) {
 }
 
 // what the reader chose, a trait or several, to Python too
-export const chooser = (model) => (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+export const chooser = (model) => (values) => {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
+  model.save_changes();
+};
 
 // a button of a group that `rove` serves: whether it is the chosen one, and whether Tab stops at it
 export function press(button, chosen, stop = chosen) {
@@ -71,7 +103,8 @@ export function press(button, chosen, stop = chosen) {
 // one tab stop for a group of buttons; arrows move inside it
 export function rove(group, columns) {
   group.addEventListener("keydown", (event) => {
-    const all = [...group.querySelectorAll("button:not(:disabled)")], step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key];
+    const all = [...group.querySelectorAll("button:not(:disabled)")],
+      step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key];
     const next = all[all.indexOf(document.activeElement) + step];
     if (!step) return;
     event.preventDefault();
@@ -82,41 +115,89 @@ export function rove(group, columns) {
 
 // colours of the style sheet as three numbers each, in the theme that holds now; a box of ipywidgets draws before it is on the page
 export function themeColours(el, names) {
-  const probe = h("span"), host = el.isConnected ? el : document.body.appendChild(h("div", { className: "llmlab" }));
+  const probe = h("span"),
+    host = el.isConnected ? el : document.body.appendChild(h("div", { className: "llmlab" }));
   host.append(probe);
-  const found = names.map((name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); });
+  const found = names.map((name) => {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe)
+      .color.match(/[\d.]+/g)
+      .slice(0, 3)
+      .map(Number);
+  });
   (host === el ? probe : host).remove();
   return found;
 }
 
 // calls when the page's or the system's theme changes; gives back what ends it
 export function onTheme(call) {
-  const seen = new MutationObserver(call), dark = matchMedia("(prefers-color-scheme: dark)");
-  for (const node of [document.documentElement, document.body]) seen.observe(node, { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light", "class"] });
+  const seen = new MutationObserver(call),
+    dark = matchMedia("(prefers-color-scheme: dark)");
+  for (const node of [document.documentElement, document.body])
+    seen.observe(node, {
+      attributes: true,
+      attributeFilter: ["data-theme", "data-jp-theme-light", "class"],
+    });
   dark.addEventListener("change", call);
-  return () => { seen.disconnect(); dark.removeEventListener("change", call); };
+  return () => {
+    seen.disconnect();
+    dark.removeEventListener("change", call);
+  };
 }
 
 // ---- the figure as a picture: its own HTML and style inside an SVG
 
 export function picture(el) {
-  const copy = el.cloneNode(true), { width, height } = el.getBoundingClientRect(), from = el.querySelectorAll("canvas, input, select");
+  const copy = el.cloneNode(true),
+    { width, height } = el.getBoundingClientRect(),
+    from = el.querySelectorAll("canvas, input, select");
   copy.querySelectorAll("canvas, input, select").forEach((node, i) => {
-    if (node.localName === "canvas") node.replaceWith(h("img", { src: from[i].toDataURL(), alt: "", style: node.style.cssText, className: "canvas" }));
+    if (node.localName === "canvas")
+      node.replaceWith(
+        h("img", {
+          src: from[i].toDataURL(),
+          alt: "",
+          style: node.style.cssText,
+          className: "canvas",
+        }),
+      );
     else if (from[i].type === "checkbox") node.toggleAttribute("checked", from[i].checked);
-    else if (node.localName === "select") node.replaceWith(h("span", {}, from[i].selectedOptions[0]?.textContent ?? ""));
+    else if (node.localName === "select")
+      node.replaceWith(h("span", {}, from[i].selectedOptions[0]?.textContent ?? ""));
     else node.setAttribute("value", from[i].value);
   });
   copy.querySelectorAll(".tools, .only-read").forEach((node) => node.remove());
   copy.style.cssText += `;color-scheme:${getComputedStyle(el).colorScheme};margin:0;max-width:none;width:${width}px`;
-  const rules = [...document.styleSheets].flatMap((sheet) => { try { return [...sheet.cssRules]; } catch { return []; } });
-  copy.prepend(h("style", {}, rules.map((rule) => rule.cssText).filter((text) => text.includes(".llmlab")).join("\n")));
-  const markup = new XMLSerializer().serializeToString(copy).replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "");
-  return { width, height, text: `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"><foreignObject width="100%" height="100%">${markup}</foreignObject></svg>` };
+  const rules = [...document.styleSheets].flatMap((sheet) => {
+    try {
+      return [...sheet.cssRules];
+    } catch {
+      return [];
+    }
+  });
+  copy.prepend(
+    h(
+      "style",
+      {},
+      rules
+        .map((rule) => rule.cssText)
+        .filter((text) => text.includes(".llmlab"))
+        .join("\n"),
+    ),
+  );
+  const markup = new XMLSerializer()
+    .serializeToString(copy)
+    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "");
+  return {
+    width,
+    height,
+    text: `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"><foreignObject width="100%" height="100%">${markup}</foreignObject></svg>`,
+  };
 }
 
 export async function bitmap({ width, height, text }) {
-  const image = new Image(), canvas = h("canvas", { width: 2 * width, height: 2 * height });
+  const image = new Image(),
+    canvas = h("canvas", { width: 2 * width, height: 2 * height });
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   await image.decode();
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
@@ -126,10 +207,14 @@ export async function bitmap({ width, height, text }) {
 // ---- the row of tools under every figure: a link to its state, and the picture
 
 export function tools(el, model, name) {
-  el.addEventListener("focusin", (event) => { event.target.dataset.lmSuppressShortcuts = ""; }); // its keys are the figure's, not Jupyter's
+  el.addEventListener("focusin", (event) => {
+    event.target.dataset.lmSuppressShortcuts = "";
+  }); // its keys are the figure's, not Jupyter's
   const told = h("span", { role: "status", className: "quiet" });
   const give = async (ending) => {
-    const drawn = picture(el), blob = ending === "svg" ? new Blob([drawn.text], { type: "image/svg+xml" }) : await bitmap(drawn);
+    const drawn = picture(el),
+      blob =
+        ending === "svg" ? new Blob([drawn.text], { type: "image/svg+xml" }) : await bitmap(drawn);
     const link = h("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
@@ -141,6 +226,14 @@ export function tools(el, model, name) {
     await navigator.clipboard?.writeText(address).catch(() => {});
     told.textContent = "the link in the address bar now leads to this state";
   };
-  el.append(h("div", { className: "bar tools" }, ...(model.link ? [h("button", { onclick: share }, "Link")] : []),
-    h("button", { onclick: () => give("png") }, "PNG"), h("button", { onclick: () => give("svg") }, "SVG"), told));
+  el.append(
+    h(
+      "div",
+      { className: "bar tools" },
+      ...(model.link ? [h("button", { onclick: share }, "Link")] : []),
+      h("button", { onclick: () => give("png") }, "PNG"),
+      h("button", { onclick: () => give("svg") }, "SVG"),
+      told,
+    ),
+  );
 }

@@ -3,18 +3,27 @@
 // ---- a link to a state: #llmlab-2?layer=1&head=3 is the third figure of the page, with what differs from its start
 
 export function stateText(start, now) {
-  const changed = Object.entries(now).filter(([name, value]) => name !== "data" && name !== "alt" && value !== start[name]);
+  const changed = Object.entries(now).filter(
+    ([name, value]) => name !== "data" && name !== "alt" && value !== start[name],
+  );
   return new URLSearchParams(changed).toString();
 }
 export function readState(start, text) {
   const read = { boolean: (x) => x === "true", number: Number, string: (x) => x };
-  const known = [...new URLSearchParams(text)].filter(([name]) => typeof start[name] in read && name !== "alt");
-  return Object.fromEntries(known.map(([name, x]) => [name, read[typeof start[name]](x)]).filter(([, x]) => typeof x !== "number" || Number.isFinite(x)));
+  const known = [...new URLSearchParams(text)].filter(
+    ([name]) => (typeof start[name]) in read && name !== "alt",
+  );
+  return Object.fromEntries(
+    known
+      .map(([name, x]) => [name, read[typeof start[name]](x)])
+      .filter(([, x]) => typeof x !== "number" || Number.isFinite(x)),
+  );
 }
 
 // A model with anywidget's interface whose traits live on this page only.
 export function standIn(traits, link) {
-  const values = { ...traits }, listeners = new Map();
+  const values = { ...traits },
+    listeners = new Map();
   const emit = (event) => (listeners.get(event) ?? []).forEach((call) => call());
   return {
     get: (name) => values[name],
@@ -25,8 +34,15 @@ export function standIn(traits, link) {
     },
     save_changes() {},
     ...(link ? { link: () => link(values) } : {}),
-    on(event, call) { listeners.set(event, [...(listeners.get(event) ?? []), call]); },
-    off(event, call) { listeners.set(event, (listeners.get(event) ?? []).filter((other) => other !== call)); },
+    on(event, call) {
+      listeners.set(event, [...(listeners.get(event) ?? []), call]);
+    },
+    off(event, call) {
+      listeners.set(
+        event,
+        (listeners.get(event) ?? []).filter((other) => other !== call),
+      );
+    },
   };
 }
 
@@ -46,18 +62,24 @@ function fromAddress(at, start) {
 export async function mount(figure, at = 0, load = (name) => import(address(name))) {
   if (figure.dataset.mounted) return;
   figure.dataset.mounted = "yes";
-  const name = figure.dataset.module, caption = figure.querySelector("figcaption");
+  const name = figure.dataset.module,
+    caption = figure.querySelector("figcaption");
   if (!/^[a-z_]+$/.test(name)) return;
   const el = document.createElement("div");
   figure.insertBefore(el, caption);
   try {
     const traits = JSON.parse(figure.querySelector("script").textContent);
-    const asked = fromAddress(at, traits), link = (now) => `${location.href.split("#")[0]}#llmlab-${at}?${stateText(traits, now)}`;
+    const asked = fromAddress(at, traits),
+      link = (now) => `${location.href.split("#")[0]}#llmlab-${at}?${stateText(traits, now)}`;
     const model = standIn({ ...traits, ...asked }, link);
     await (await load(name)).default.render({ model, el });
     caption?.remove(); // the drawn figure states in words what it shows
     if (asked) figure.scrollIntoView();
-    addEventListener("hashchange", () => Object.entries(fromAddress(at, traits) ?? {}).forEach(([name, value]) => model.set(name, value)));
+    addEventListener("hashchange", () =>
+      Object.entries(fromAddress(at, traits) ?? {}).forEach(([name, value]) =>
+        model.set(name, value),
+      ),
+    );
   } catch (error) {
     el.remove();
     caption?.append(` (The figure could not be drawn: ${error.message})`);
@@ -67,7 +89,10 @@ export async function mount(figure, at = 0, load = (name) => import(address(name
 
 function styled() {
   if (document.getElementById("llmlab-style")) return;
-  const link = Object.assign(document.createElement("link"), { id: "llmlab-style", rel: "stylesheet" });
+  const link = Object.assign(document.createElement("link"), {
+    id: "llmlab-style",
+    rel: "stylesheet",
+  });
   link.href = new URL("./figure.css", import.meta.url).href;
   document.head.append(link);
 }

@@ -1,5 +1,17 @@
 // A grid of cells: a number's colour, a short text, and on a click what stands behind it.
-import { chooser, h, more, press, reveal, rove, short, shown, tools, unseen, within } from "./dom.js";
+import {
+  chooser,
+  h,
+  more,
+  press,
+  reveal,
+  rove,
+  short,
+  shown,
+  tools,
+  unseen,
+  within,
+} from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/grid.test.js
 
@@ -10,10 +22,12 @@ export function shares(values) {
 }
 
 // 0.123456 → 0.12, 123.4 → 123, 0 → 0; a minus that is readable
-export const number = (x) => String(Number(x.toFixed(Math.abs(x) < 10 ? 2 : 0)) || 0).replace("-", "−");
+export const number = (x) =>
+  String(Number(x.toFixed(Math.abs(x) < 10 ? 2 : 0)) || 0).replace("-", "−");
 
 // a share as a colour of the style sheet; below zero another one
-export const shade = (share) => `color-mix(in srgb, var(${share < 0 ? "--c1" : "--chip"}) ${Math.round(70 * Math.abs(share))}%, var(--paper))`;
+export const shade = (share) =>
+  `color-mix(in srgb, var(${share < 0 ? "--c1" : "--chip"}) ${Math.round(70 * Math.abs(share))}%, var(--paper))`;
 
 export function summary({ rows, columns, values, tips }, row, column) {
   const tip = tips?.[row]?.[column];
@@ -23,24 +37,49 @@ export function summary({ rows, columns, values, tips }, row, column) {
 // ---- drawing
 
 function render({ model, el }) {
-  const data = model.get("data"), { rows, columns, values, labels, title } = data, part = shares(values);
+  const data = model.get("data"),
+    { rows, columns, values, labels, title } = data,
+    part = shares(values);
   const choose = chooser(model);
-  const cells = rows.map((_, r) => columns.map((_, c) => {
-    const cell = h("button", { className: "tok cell", title: summary(data, r, c), onclick: () => choose({ row: r, column: c }) }, labels ? short(labels[r][c], 8) : number(values[r][c]), unseen(summary(data, r, c)));
-    cell.style.background = shade(part[r][c]);
-    return cell;
-  }));
-  const head = [h("span"), ...columns.map((name) => h("span", { className: "tok head", title: shown(name) }, short(name, 8)))];
-  const grid = h("div", { className: "cells", role: "group", "aria-label": title }, ...head, ...rows.flatMap((name, r) => [h("span", { className: "side" }, name), ...cells[r]]));
+  const cells = rows.map((_, r) =>
+    columns.map((_, c) => {
+      const cell = h(
+        "button",
+        {
+          className: "tok cell",
+          title: summary(data, r, c),
+          onclick: () => choose({ row: r, column: c }),
+        },
+        labels ? short(labels[r][c], 8) : number(values[r][c]),
+        unseen(summary(data, r, c)),
+      );
+      cell.style.background = shade(part[r][c]);
+      return cell;
+    }),
+  );
+  const head = [
+    h("span"),
+    ...columns.map((name) =>
+      h("span", { className: "tok head", title: shown(name) }, short(name, 8)),
+    ),
+  ];
+  const grid = h(
+    "div",
+    { className: "cells", role: "group", "aria-label": title },
+    ...head,
+    ...rows.flatMap((name, r) => [h("span", { className: "side" }, name), ...cells[r]]),
+  );
   const say = h("p", { className: "say", "aria-live": "polite" });
   grid.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(2.6rem, 1fr))`;
   rove(grid, () => columns.length);
   el.classList.add("llmlab");
-  const box = h("div", { className: "scroll", tabIndex: -1 }, grid), cut = more(box);
+  const box = h("div", { className: "scroll", tabIndex: -1 }, grid),
+    cut = more(box);
   el.append(h("div", { className: "title" }, title), box, cut.line, say);
 
   function update() {
-    const row = within(model.get("row"), rows.length), column = within(model.get("column"), columns.length);
+    const row = within(model.get("row"), rows.length),
+      column = within(model.get("column"), columns.length);
     cells.forEach((line, r) => line.forEach((cell, c) => press(cell, r === row && c === column)));
     say.textContent = summary(data, row, column);
     reveal(cells[row][column], box);

@@ -8,7 +8,8 @@ export const seen = (row) => [...row].map((c) => c === "1");
 
 // the bars to draw: candidates, the true token (behind a gap if it is not among them), all others together
 export function bars(candidates, truth, p) {
-  const found = candidates.findIndex(([token]) => token === truth), listed = candidates.map(([token, share]) => ({ token, p: share, right: token === truth }));
+  const found = candidates.findIndex(([token]) => token === truth),
+    listed = candidates.map(([token, share]) => ({ token, p: share, right: token === truth }));
   if (found < 0 && p !== null) listed.push({ token: truth, p, right: true, far: true });
   const rest = 1 - listed.reduce((sum, bar) => sum + bar.p, 0);
   return rest > 0.0005 ? [...listed, { token: null, p: rest, right: false }] : listed;
@@ -16,16 +17,28 @@ export function bars(candidates, truth, p) {
 
 // what a position may look at, in words
 export function sight(row, at) {
-  const sees = seen(row), others = sees.filter((yes, i) => yes && i !== at).length, all = sees.length - 1;
-  const count = `${others} token${others === 1 ? "" : "s"}`, left = !sees.some((yes, i) => yes && i > at) && sees.slice(0, at).every((yes) => yes);
-  const which = !others ? "no other token" : others === all ? "every other token" : left ? `the ${count} on its left` : `${count} of the other ${all}`;
+  const sees = seen(row),
+    others = sees.filter((yes, i) => yes && i !== at).length,
+    all = sees.length - 1;
+  const count = `${others} token${others === 1 ? "" : "s"}`,
+    left = !sees.some((yes, i) => yes && i > at) && sees.slice(0, at).every((yes) => yes);
+  const which = !others
+    ? "no other token"
+    : others === all
+      ? "every other token"
+      : left
+        ? `the ${count} on its left`
+        : `${count} of the other ${all}`;
   return `${which}${sees[at] ? ", and itself" : ""}`;
 }
 
 export function summary(tokens, at, readers) {
   const parts = readers.map(({ name, sees, gaps }) => {
-    const best = gaps[at]?.[0][0], look = `sees ${sight(sees[at], at)}`;
-    return best ? `${name} ${look}, and says “${shown(best[0])}” with ${percent(best[1])}` : `${name} ${look}`;
+    const best = gaps[at]?.[0][0],
+      look = `sees ${sight(sees[at], at)}`;
+    return best
+      ? `${name} ${look}, and says “${shown(best[0])}” with ${percent(best[1])}`
+      : `${name} ${look}`;
   });
   return `Position ${at}, “${shown(tokens[at])}”: ${parts.join("; ")}.`;
 }
@@ -33,15 +46,38 @@ export function summary(tokens, at, readers) {
 // ---- drawing
 
 function render({ model, el }) {
-  const { tokens, readers, can } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
+  const { tokens, readers, can } = model.get("data"),
+    say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
   const panels = readers.map(({ name, gaps }) => {
-    const chips = tokens.map((token, i) => h("button", { className: "tok", disabled: !can[i], onclick: () => choose({ at: i }) }, shown(token)));
-    const row = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...chips);
+    const chips = tokens.map((token, i) =>
+      h(
+        "button",
+        { className: "tok", disabled: !can[i], onclick: () => choose({ at: i }) },
+        shown(token),
+      ),
+    );
+    const row = h(
+      "div",
+      { className: "chips", role: "group", "aria-label": `${name}: choose a token` },
+      ...chips,
+    );
     const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
     rove(row, () => 1);
     const cut = more(row);
-    return { chips, list, cut, node: h("section", {}, h("div", { className: "title" }, name), row, cut.line, ...(gaps.length ? [list] : [])) };
+    return {
+      chips,
+      list,
+      cut,
+      node: h(
+        "section",
+        {},
+        h("div", { className: "title" }, name),
+        row,
+        cut.line,
+        ...(gaps.length ? [list] : []),
+      ),
+    };
   });
   el.classList.add("llmlab");
   el.append(h("div", { className: "maskpanels" }, ...panels.map((panel) => panel.node)), say);
@@ -49,23 +85,42 @@ function render({ model, el }) {
   function update() {
     const at = within(model.get("at"), tokens.length);
     readers.forEach(({ sees, gaps }, r) => {
-      const row = seen(sees[at]), { chips, list } = panels[r], gap = gaps[at];
+      const row = seen(sees[at]),
+        { chips, list } = panels[r],
+        gap = gaps[at];
       chips.forEach((chip, i) => {
         const here = i === at;
         chip.className = `tok${here ? " asked" : row[i] ? "" : " unseen"}`;
         press(chip, here);
-        const told = here ? (gap ? `in the place of ${shown(tokens[i])}, hidden` : "asked") : row[i] ? "seen" : "not seen";
+        const told = here
+          ? gap
+            ? `in the place of ${shown(tokens[i])}, hidden`
+            : "asked"
+          : row[i]
+            ? "seen"
+            : "not seen";
         chip.replaceChildren(here && gap ? "[MASK]" : shown(tokens[i]), unseen(told));
       });
       if (!gap) return list.replaceChildren();
-      const lines = bars(gap[0], tokens[at], gap[1]), widest = Math.max(...lines.map((line) => line.p));
-      list.replaceChildren(...lines.map(({ token, p, right, far }) => {
-        const fill = h("i", { className: "now" });
-        fill.style.width = `${100 * p / widest}%`;
-        const name = token === null ? "all other tokens" : `${far ? "… " : ""}${right ? "✓ " : ""}${shown(token)}`;
-        return h("div", { role: "listitem", className: token === null ? "rest" : right ? "right" : "" }, h("span", { className: token === null ? "quiet" : "tok" }, name),
-          h("span", { className: "track", "aria-hidden": "true" }, fill), h("span", { className: "p" }, percent(p)));
-      }));
+      const lines = bars(gap[0], tokens[at], gap[1]),
+        widest = Math.max(...lines.map((line) => line.p));
+      list.replaceChildren(
+        ...lines.map(({ token, p, right, far }) => {
+          const fill = h("i", { className: "now" });
+          fill.style.width = `${(100 * p) / widest}%`;
+          const name =
+            token === null
+              ? "all other tokens"
+              : `${far ? "… " : ""}${right ? "✓ " : ""}${shown(token)}`;
+          return h(
+            "div",
+            { role: "listitem", className: token === null ? "rest" : right ? "right" : "" },
+            h("span", { className: token === null ? "quiet" : "tok" }, name),
+            h("span", { className: "track", "aria-hidden": "true" }, fill),
+            h("span", { className: "p" }, percent(p)),
+          );
+        }),
+      );
     });
     say.textContent = summary(tokens, at, readers);
   }

@@ -5,16 +5,27 @@ import { chooser, h, press, rove, tools, within } from "./dom.js";
 
 // gap, word, gap, … and fragments [at, source, length] → parts { text, fragment } with fragment null between phrases, new where a word is copied from nowhere
 export function parts(pieces, fragments) {
-  const found = [], word = (i) => 2 * i + 1;
+  const found = [],
+    word = (i) => 2 * i + 1;
   let at = 0;
   const gap = (text) => text && found.push({ text, fragment: null, fresh: false });
   fragments.forEach(([start, , length], n) => {
-    for (; at < start; at++) { gap(pieces[2 * at]); found.push({ text: pieces[word(at)], fragment: null, fresh: true }); }
+    for (; at < start; at++) {
+      gap(pieces[2 * at]);
+      found.push({ text: pieces[word(at)], fragment: null, fresh: true });
+    }
     gap(pieces[2 * at]);
-    found.push({ text: pieces.slice(word(start), word(start + length - 1) + 1).join(""), fragment: n, fresh: false });
+    found.push({
+      text: pieces.slice(word(start), word(start + length - 1) + 1).join(""),
+      fragment: n,
+      fresh: false,
+    });
     at = start + length;
   });
-  for (; word(at) < pieces.length; at++) { gap(pieces[2 * at]); found.push({ text: pieces[word(at)], fragment: null, fresh: true }); }
+  for (; word(at) < pieces.length; at++) {
+    gap(pieces[2 * at]);
+    found.push({ text: pieces[word(at)], fragment: null, fresh: true });
+  }
   gap(pieces.at(-1));
   return found;
 }
@@ -22,18 +33,26 @@ export function parts(pieces, fragments) {
 // the source as [before, phrase, after]
 export function lit(pieces, fragment) {
   if (!fragment) return [pieces.join(""), "", ""];
-  const [, start, length] = fragment, from = 2 * start + 1, to = from + 2 * length - 1;
-  return [pieces.slice(0, from), pieces.slice(from, to), pieces.slice(to)].map((some) => some.join(""));
+  const [, start, length] = fragment,
+    from = 2 * start + 1,
+    to = from + 2 * length - 1;
+  return [pieces.slice(0, from), pieces.slice(from, to), pieces.slice(to)].map((some) =>
+    some.join(""),
+  );
 }
 
 // coverage, density, and what is new
 export function measures({ pieces, fragments }) {
-  const words = (pieces.length - 1) / 2, sum = (f) => fragments.reduce((total, [, , n]) => total + f(n), 0);
-  return words ? { words, coverage: sum((n) => n) / words, density: sum((n) => n * n) / words } : { words, coverage: 0, density: 0 };
+  const words = (pieces.length - 1) / 2,
+    sum = (f) => fragments.reduce((total, [, , n]) => total + f(n), 0);
+  return words
+    ? { words, coverage: sum((n) => n) / words, density: sum((n) => n * n) / words }
+    : { words, coverage: 0, density: 0 };
 }
 
 export function summary(source, row, at) {
-  const { words, coverage, density } = measures(row), fragment = row.fragments[at];
+  const { words, coverage, density } = measures(row),
+    fragment = row.fragments[at];
   const told = `${row.name}: ${Math.round(100 * coverage)} % of ${words} words are copied, density ${density.toFixed(1)}.`;
   if (!fragment) return `${told} No phrase stands in the source.`;
   return `${told} “${lit(source, fragment)[1]}” stands in the source from word ${fragment[1] + 1} on.`;
@@ -42,27 +61,52 @@ export function summary(source, row, at) {
 // ---- drawing
 
 function render({ model, el }) {
-  const { source, summaries } = model.get("data"), say = h("p", { className: "say", "aria-live": "polite" });
+  const { source, summaries } = model.get("data"),
+    say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
-  const text = h("p", { className: "text", role: "region", "aria-label": "source" }), buttons = [];
+  const text = h("p", { className: "text", role: "region", "aria-label": "source" }),
+    buttons = [];
   const rows = summaries.map((row, who) => {
     buttons.push([]);
-    const group = h("p", { className: "text", role: "group", "aria-label": `${row.name}: choose a phrase` }, ...parts(row.pieces, row.fragments).map((part) => {
-      if (part.fragment === null) return part.fresh ? h("del", { title: "stands nowhere in the source" }, part.text) : part.text;
-      const button = h("button", { onclick: () => choose({ who, at: part.fragment }) }, part.text);
-      buttons[who].push(button);
-      return button;
-    }));
+    const group = h(
+      "p",
+      { className: "text", role: "group", "aria-label": `${row.name}: choose a phrase` },
+      ...parts(row.pieces, row.fragments).map((part) => {
+        if (part.fragment === null)
+          return part.fresh
+            ? h("del", { title: "stands nowhere in the source" }, part.text)
+            : part.text;
+        const button = h(
+          "button",
+          { onclick: () => choose({ who, at: part.fragment }) },
+          part.text,
+        );
+        buttons[who].push(button);
+        return button;
+      }),
+    );
     rove(group, () => 1);
     return h("section", {}, h("div", { className: "title" }, row.name), group);
   });
   el.classList.add("llmlab");
-  el.append(h("div", { className: "phrases" }, ...rows, h("section", {}, h("div", { className: "title" }, "source"), text)), say);
+  el.append(
+    h(
+      "div",
+      { className: "phrases" },
+      ...rows,
+      h("section", {}, h("div", { className: "title" }, "source"), text),
+    ),
+    say,
+  );
 
   function update() {
-    const who = within(model.get("who"), summaries.length), row = summaries[who];
-    const at = within(model.get("at"), row.fragments.length), [before, phrase, after] = lit(source, row.fragments[at]);
-    buttons.forEach((some, w) => some.forEach((button, i) => press(button, w === who && i === at, i === (w === who ? at : 0))));
+    const who = within(model.get("who"), summaries.length),
+      row = summaries[who];
+    const at = within(model.get("at"), row.fragments.length),
+      [before, phrase, after] = lit(source, row.fragments[at]);
+    buttons.forEach((some, w) =>
+      some.forEach((button, i) => press(button, w === who && i === at, i === (w === who ? at : 0))),
+    );
     text.replaceChildren(before, ...(phrase ? [h("mark", {}, phrase)] : []), after);
     say.textContent = summary(source, row, at);
   }

@@ -5,12 +5,22 @@ import { chooser, h, more, press, rove, shown, svg, tools, unseen, within } from
 
 // why a pair of positions is no answer, or "" where it may be one
 export const illegal = (i, j, inside, longest) =>
-  !inside[i] || !inside[j] ? "an edge lies outside the passage" : j < i ? "it ends before it starts" : j - i >= longest ? `it is longer than ${longest} tokens` : "";
+  !inside[i] || !inside[j]
+    ? "an edge lies outside the passage"
+    : j < i
+      ? "it ends before it starts"
+      : j - i >= longest
+        ? `it is longer than ${longest} tokens`
+        : "";
 
 // every legal span with its score, the best first
 export function ranked(start, end, inside, longest) {
-  const all = start.flatMap((s, i) => end.slice(i, i + longest).map((e, k) => ({ i, j: i + k, score: s + e })));
-  return all.filter(({ i, j }) => !illegal(i, j, inside, longest)).sort((a, b) => b.score - a.score || a.i - b.i || a.j - b.j);
+  const all = start.flatMap((s, i) =>
+    end.slice(i, i + longest).map((e, k) => ({ i, j: i + k, score: s + e })),
+  );
+  return all
+    .filter(({ i, j }) => !illegal(i, j, inside, longest))
+    .sort((a, b) => b.score - a.score || a.i - b.i || a.j - b.j);
 }
 
 // scores → 0 to 1, for shades and bars: probabilities among those given, square roots so that small ones show
@@ -20,15 +30,26 @@ export function shades(scores) {
 }
 
 export const signed = (x) => x.toFixed(1).replace("-", "−");
-const text = (tokens, i, j) => tokens.slice(i, j + 1).join("").trim();
+const text = (tokens, i, j) =>
+  tokens
+    .slice(i, j + 1)
+    .join("")
+    .trim();
 
 export function summary(data, spans, i, j) {
-  const { tokens, start, end, inside, longest, none } = data, why = illegal(i, j, inside, longest);
+  const { tokens, start, end, inside, longest, none } = data,
+    why = illegal(i, j, inside, longest);
   const sum = `start ${signed(start[i])} + end ${signed(end[j])} = ${signed(start[i] + end[j])}`;
-  if (why) return `From “${shown(tokens[i])}” to “${shown(tokens[j])}”: ${sum}, but this is no legal span: ${why}.`;
-  const rank = 1 + spans.findIndex((span) => span.i === i && span.j === j), best = spans[0];
-  const wins = rank > 1 ? `The best is “${text(tokens, best.i, best.j)}” with ${signed(best.score)}.`
-    : best.score > none ? "It beats no answer, so it is the answer." : "No answer beats it, so the answer is: none.";
+  if (why)
+    return `From “${shown(tokens[i])}” to “${shown(tokens[j])}”: ${sum}, but this is no legal span: ${why}.`;
+  const rank = 1 + spans.findIndex((span) => span.i === i && span.j === j),
+    best = spans[0];
+  const wins =
+    rank > 1
+      ? `The best is “${text(tokens, best.i, best.j)}” with ${signed(best.score)}.`
+      : best.score > none
+        ? "It beats no answer, so it is the answer."
+        : "No answer beats it, so the answer is: none.";
   return `“${text(tokens, i, j)}”: ${sum}, rank ${rank} of ${spans.length} legal spans. No answer scores ${signed(none)}. ${wins}`;
 }
 
@@ -37,44 +58,108 @@ export function summary(data, spans, i, j) {
 const CELL = 14;
 
 function render({ model, el }) {
-  const data = model.get("data"), { tokens, start, end, inside, longest } = data, n = tokens.length;
-  const spans = ranked(start, end, inside, longest), tints = shades(spans.map((span) => span.score));
+  const data = model.get("data"),
+    { tokens, start, end, inside, longest } = data,
+    n = tokens.length;
+  const spans = ranked(start, end, inside, longest),
+    tints = shades(spans.map((span) => span.score));
   const say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
-  const rows = [["start", start], ["end", end]].map(([name, scores]) => {
-    const heights = shades(scores), buttons = tokens.map((token, at) => {
-      const bar = h("i"), number = h("small", {}, signed(scores[at]));
-      bar.style.height = `${Math.max(1, 26 * heights[at])}px`;
-      return h("button", { onclick: () => choose({ [name]: at }) }, h("b", { "aria-hidden": "true" }, bar), h("span", {}, shown(token)), unseen(name), number);
-    });
-    const group = h("div", { className: "chips", role: "group", "aria-label": `${name}: choose a token` }, ...buttons);
+  const rows = [
+    ["start", start],
+    ["end", end],
+  ].map(([name, scores]) => {
+    const heights = shades(scores),
+      buttons = tokens.map((token, at) => {
+        const bar = h("i"),
+          number = h("small", {}, signed(scores[at]));
+        bar.style.height = `${Math.max(1, 26 * heights[at])}px`;
+        return h(
+          "button",
+          { onclick: () => choose({ [name]: at }) },
+          h("b", { "aria-hidden": "true" }, bar),
+          h("span", {}, shown(token)),
+          unseen(name),
+          number,
+        );
+      });
+    const group = h(
+      "div",
+      { className: "chips", role: "group", "aria-label": `${name}: choose a token` },
+      ...buttons,
+    );
     rove(group, () => 1);
     const cut = more(group);
-    return { name, scores, buttons, cut, node: h("div", {}, h("div", { className: "title" }, `${name} scores`), group, cut.line) };
+    return {
+      name,
+      scores,
+      buttons,
+      cut,
+      node: h("div", {}, h("div", { className: "title" }, `${name} scores`), group, cut.line),
+    };
   });
-  const side = n * CELL, mark = svg("rect", { width: CELL, height: CELL, class: "here" });
+  const side = n * CELL,
+    mark = svg("rect", { width: CELL, height: CELL, class: "here" });
   const cells = spans.map(({ i, j }, rank) => {
-    const cell = svg("rect", { x: j * CELL + 1, y: i * CELL + 1, width: CELL - 2, height: CELL - 2, class: rank ? "span" : "span best" });
+    const cell = svg("rect", {
+      x: j * CELL + 1,
+      y: i * CELL + 1,
+      width: CELL - 2,
+      height: CELL - 2,
+      class: rank ? "span" : "span best",
+    });
     cell.style.fillOpacity = 0.08 + 0.92 * tints[rank];
     return cell;
   });
   const rim = svg("line", { x1: 0, y1: 0, x2: side, y2: side, class: "rule" });
-  const grid = svg("svg", { viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": "grid of spans: start down, end across; click a cell" },
-    svg("rect", { width: side, height: side, class: "void" }), rim, ...cells, mark);
+  const grid = svg(
+    "svg",
+    {
+      viewBox: `0 0 ${side} ${side}`,
+      role: "img",
+      "aria-label": "grid of spans: start down, end across; click a cell",
+    },
+    svg("rect", { width: side, height: side, class: "void" }),
+    rim,
+    ...cells,
+    mark,
+  );
   grid.addEventListener("click", (event) => {
-    const box = grid.getBoundingClientRect(), at = (x, size) => within(Math.floor((x / size) * n), n);
-    choose({ start: at(event.clientY - box.top, box.height), end: at(event.clientX - box.left, box.width) });
+    const box = grid.getBoundingClientRect(),
+      at = (x, size) => within(Math.floor((x / size) * n), n);
+    choose({
+      start: at(event.clientY - box.top, box.height),
+      end: at(event.clientX - box.left, box.width),
+    });
   });
-  const best = h("button", { onclick: () => choose({ start: spans[0].i, end: spans[0].j }) }, "best span");
-  const caption = h("div", { className: "quiet" }, "start ↓, end →; coloured: legal; the fuller, the better");
+  const best = h(
+    "button",
+    { onclick: () => choose({ start: spans[0].i, end: spans[0].j }) },
+    "best span",
+  );
+  const caption = h(
+    "div",
+    { className: "quiet" },
+    "start ↓, end →; coloured: legal; the fuller, the better",
+  );
   el.classList.add("llmlab");
-  el.append(h("div", { className: "spans" }, h("div", {}, ...rows.map((row) => row.node)), h("div", {}, grid, caption)), h("div", { className: "bar" }, best), say);
+  el.append(
+    h(
+      "div",
+      { className: "spans" },
+      h("div", {}, ...rows.map((row) => row.node)),
+      h("div", {}, grid, caption),
+    ),
+    h("div", { className: "bar" }, best),
+    say,
+  );
 
   function update() {
     const at = { start: within(model.get("start"), n), end: within(model.get("end"), n) };
     for (const { name, scores, buttons } of rows) {
       buttons.forEach((button, i) => {
-        const chosen = i === at[name], covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
+        const chosen = i === at[name],
+          covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
         button.className = `tok${chosen ? " asked" : covered ? " within" : inside[i] ? "" : " unseen"}`;
         press(button, chosen);
       });

@@ -11,43 +11,78 @@ export function colours(steps, n) {
 }
 
 // tokens that the step before did not have
-export const fresh = (before, now) => new Set(before ? now.filter((token) => !before.includes(token)) : []);
+export const fresh = (before, now) =>
+  new Set(before ? now.filter((token) => !before.includes(token)) : []);
 
 export function summary(label, now, added) {
-  const letters = now.reduce((sum, token) => sum + [...token].length, 0), kinds = new Set(now).size;
+  const letters = now.reduce((sum, token) => sum + [...token].length, 0),
+    kinds = new Set(now).size;
   const counts = `${label}: ${now.length} tokens, ${kinds} different, ${(letters / now.length).toFixed(2)} characters a token.`;
-  const names = [...added].slice(0, 8).map((token) => `“${shown(token)}” × ${now.filter((other) => other === token).length}`);
+  const names = [...added]
+    .slice(0, 8)
+    .map((token) => `“${shown(token)}” × ${now.filter((other) => other === token).length}`);
   return added.size ? `${counts} New: ${names.join(", ")}${added.size > 8 ? " …" : ""}.` : counts;
 }
 
 // ---- drawing
 
 function render({ model, el }) {
-  const { labels, steps } = model.get("data"), last = steps.length - 1;
-  const go = (step) => { model.set("step", Math.max(0, Math.min(last, step))); model.save_changes(); };
-  const back = h("button", { "aria-label": "previous step", onclick: () => go(model.get("step") - 1) }, "◀");
-  const forth = h("button", { "aria-label": "next step", onclick: () => go(model.get("step") + 1) }, "▶");
-  const slider = h("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "step", oninput: () => go(slider.valueAsNumber) });
-  const label = h("b", { className: "tok" }), count = h("span", { className: "quiet" });
-  const boxes = h("div", { className: "boxes" }), say = h("p", { className: "say", "aria-live": "polite" });
-  const meter = h("i"), track = h("div", { className: "meter", "aria-hidden": "true" }, meter);
+  const { labels, steps } = model.get("data"),
+    last = steps.length - 1;
+  const go = (step) => {
+    model.set("step", Math.max(0, Math.min(last, step)));
+    model.save_changes();
+  };
+  const back = h(
+    "button",
+    { "aria-label": "previous step", onclick: () => go(model.get("step") - 1) },
+    "◀",
+  );
+  const forth = h(
+    "button",
+    { "aria-label": "next step", onclick: () => go(model.get("step") + 1) },
+    "▶",
+  );
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: last,
+    step: 1,
+    "aria-label": "step",
+    oninput: () => go(slider.valueAsNumber),
+  });
+  const label = h("b", { className: "tok" }),
+    count = h("span", { className: "quiet" });
+  const boxes = h("div", { className: "boxes" }),
+    say = h("p", { className: "say", "aria-live": "polite" });
+  const meter = h("i"),
+    track = h("div", { className: "meter", "aria-hidden": "true" }, meter);
   el.classList.add("llmlab");
   el.append(h("div", { className: "bar" }, back, slider, forth, count, label), boxes, track, say);
-  const most = Math.max(...steps.map((tokens) => tokens.length)), colour = colours(steps, 6);
+  const most = Math.max(...steps.map((tokens) => tokens.length)),
+    colour = colours(steps, 6);
 
   function update() {
-    const step = within(model.get("step"), steps.length), now = steps[step], added = fresh(steps[step - 1], now);
+    const step = within(model.get("step"), steps.length),
+      now = steps[step],
+      added = fresh(steps[step - 1], now);
     slider.value = step;
     slider.setAttribute("aria-valuetext", labels[step]);
     [back.disabled, forth.disabled] = [step === 0, step === last];
     count.textContent = `${step + 1} of ${last + 1}`;
     label.textContent = labels[step];
-    boxes.replaceChildren(...now.map((token) => {
-      const box = h("span", { className: `tok${added.has(token) ? " new" : ""}`, title: shown(token) }, shown(token));
-      box.style.setProperty("--c", `var(--c${colour.get(token)})`);
-      return box;
-    }));
-    meter.style.width = `${100 * now.length / most}%`;
+    boxes.replaceChildren(
+      ...now.map((token) => {
+        const box = h(
+          "span",
+          { className: `tok${added.has(token) ? " new" : ""}`, title: shown(token) },
+          shown(token),
+        );
+        box.style.setProperty("--c", `var(--c${colour.get(token)})`);
+        return box;
+      }),
+    );
+    meter.style.width = `${(100 * now.length) / most}%`;
     say.textContent = summary(labels[step], now, added);
   }
   tools(el, model, "tokens");

@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 # %% ../../nbs/workshop/questions.ipynb #d952e706
 from llmlab.checks import SEED, SIZE, check_arguments
-from llmlab.metrics import Score, interval
+from llmlab.metrics import Score, bootstrap_interval
 from llmlab.overlap import exact_match, squad_words
-from llmlab.segmentation import sentences, whole_words
+from llmlab.segmentation import names_pattern, split_sentences
 
 # %% ../../nbs/workshop/questions.ipynb #4da9ef06
-FIRST, LAST = (
+FIRST_NAMES, LAST_NAMES = (
     "Mia Tom Eva Ben Zoe Sam Ida Max Ann Leo Kim Dan",
     "Stone Brook Hill Marsh Lake Moor Ford Wood Reed Frost Gale Snow",
 )
-SIDES = "North South East West New Old Upper Lower Great Little Port Fort"
-PLACES = "Alder Bremen Corby Dover Elton Farley Grimsby Hythe Ilford Kendal Ludlow Malton"
-LOOKS = "red tiny small silver broken wooden heavy green blue paper golden black"
-GOODS = "lamp drum boat clock ring map violin kettle mirror ladder basket coin"
-KIN = "sister brother friend teacher neighbour".split()
+TOWN_PREFIXES = "North South East West New Old Upper Lower Great Little Port Fort"
+TOWN_NAMES = "Alder Bremen Corby Dover Elton Farley Grimsby Hythe Ilford Kendal Ludlow Malton"
+ADJECTIVES = "red tiny small silver broken wooden heavy green blue paper golden black"
+OBJECTS = "lamp drum boat clock ring map violin kettle mirror ladder basket coin"
+RELATIONSHIPS = "sister brother friend teacher neighbour".split()
 
 # %% ../../nbs/workshop/questions.ipynb #5d66f526
 WORDINGS = {  # relation → (statement, question, the same question inside another sentence)
@@ -52,14 +52,18 @@ WORDINGS = {  # relation → (statement, question, the same question inside anot
         ("the {b} is missed by {a}", "what is missed by {a}", "what is missed by {a}"),
     ],
 }
-FRAMES = ["{0}?", "say {1}.", "tell me {1}.", "tell me, {0}?", "find out {1}.", "please, {0}?"]
-LEADS = ["{}.", "today {}.", "still {}.", "we know {}.", "now {}.", "they say {}."]
+QUESTION_FRAMES = ["{0}?", "say {1}.", "tell me {1}.", "tell me, {0}?", "find out {1}.", "please, {0}?"]
+SENTENCE_OPENINGS = ["{}.", "today {}.", "still {}.", "we know {}.", "now {}.", "they say {}."]
 
 
 # %% ../../nbs/workshop/questions.ipynb #614280ad
 def entities(test: bool) -> dict[str, list[str]]:
     "People, towns and things of one side; the test has a quarter of them."
-    parts = {"people": (FIRST, LAST), "towns": (SIDES, PLACES), "things": (LOOKS, GOODS)}
+    parts = {
+        "people": (FIRST_NAMES, LAST_NAMES),
+        "towns": (TOWN_PREFIXES, TOWN_NAMES),
+        "things": (ADJECTIVES, OBJECTS),
+    }
     every = {name: [f"{x} {y}" for x in a.split() for y in b.split()] for name, (a, b) in parts.items()}
     mixed = {name: random.Random(1).sample(pairs, len(pairs)) for name, pairs in every.items()}
     return {
@@ -68,9 +72,9 @@ def entities(test: bool) -> dict[str, list[str]]:
 
 
 # %% ../../nbs/workshop/questions.ipynb #6699c91a
-def side(wording: int, test: bool) -> list[int]:
-    "Frames, or leads, that go with a wording on this side: side(0, True) -> [0, 3]"
-    return [i for i in range(len(FRAMES)) if ((i + wording) % 3 == 0) == test]
+def allowed_templates(wording: int, test: bool) -> list[int]:
+    "Frames, or leads, that go with a wording on this side: allowed_templates(0, True) -> [0, 3]"
+    return [i for i in range(len(QUESTION_FRAMES)) if ((i + wording) % 3 == 0) == test]
 
 
 # %% ../../nbs/workshop/questions.ipynb #8bfb81c0
@@ -86,7 +90,7 @@ class Item(NamedTuple):
 
 
 # %% ../../nbs/workshop/questions.ipynb #f19b8695
-class Teller:
+class PassageWriter:
     "Writes the sentences of one passage, and remembers what it used."
 
     def __init__(self, rng: random.Random, world: dict, test: bool):
@@ -94,29 +98,29 @@ class Teller:
         self.people = rng.sample(world["people"], 4)
         self.used, self.templates, self.sentences = [], [], []
 
-    def say(self, statement: str, wording: int, **names) -> None:
+    def add_sentence(self, statement: str, wording: int, **names) -> None:
         "A sentence more, behind a lead of this side."
-        lead = LEADS[self.rng.choice(side(wording, self.test))]
+        lead = SENTENCE_OPENINGS[self.rng.choice(allowed_templates(wording, self.test))]
         self.templates.append(lead.format(statement))
         text = lead.format(statement.format(**names))
         self.sentences.append(text[0].upper() + text[1:])
 
-    def fact(self, relation: str, who: str, wording: int | None = None) -> str:
+    def add_fact(self, relation: str, who: str, wording: int | None = None) -> str:
         "State a fact; returns the town or the thing."
         pool = self.world["towns" if relation in ("home", "birth") else "things"]
         what = self.rng.choice([x for x in pool if x not in self.used])
         wording = self.rng.randrange(3) if wording is None else wording
         self.used.append(what)
-        self.say(WORDINGS[relation][wording][0], wording, a=who, b=what)
+        self.add_sentence(WORDINGS[relation][wording][0], wording, a=who, b=what)
         return what
 
-    def kin(self, who: str, kind: str, of: str) -> None:
+    def add_relationship(self, who: str, kind: str, of: str) -> None:
         "State who is whose sister, friend, …"
-        self.say(f"{{a}} is the {kind} of {{b}}", 0, a=who, b=of)
+        self.add_sentence(f"{{a}} is the {kind} of {{b}}", 0, a=who, b=of)
 
     def ask(self, kind: str, relation: str, wording: int, subject: str, answer: str) -> Item:
         "Mix the sentences and put the question."
-        frame = FRAMES[self.rng.choice(side(wording, self.test))]
+        frame = QUESTION_FRAMES[self.rng.choice(allowed_templates(wording, self.test))]
         self.templates.append(frame.format(*WORDINGS[relation][wording][1:]))
         text = self.templates[-1].format(a=subject)
         self.rng.shuffle(self.sentences)
@@ -127,52 +131,54 @@ class Teller:
 
 
 # %% ../../nbs/workshop/questions.ipynb #89a23fb5
-KINDS = ["simple", "distractors", "paraphrase", "two-hop", "no answer"]
+QUESTION_KINDS = ["simple", "distractors", "paraphrase", "two-hop", "no answer"]
 
 
-def write_item(kind: str, teller: Teller) -> Item:
+def make_question(kind: str, writer: PassageWriter) -> Item:
     "A passage and a question of this kind."
-    rng, (a, b, c, d) = teller.rng, teller.people
+    rng, (a, b, c, d) = writer.rng, writer.people
     relation, q = rng.choice(list(WORDINGS)), rng.randrange(3)
     other = rng.sample([r for r in WORDINGS if r != relation], 3)
-    said = q if kind == "simple" or teller.test else rng.choice([q, (q + 1) % 3])
-    said = {False: (q + 1) % 3, True: (q - 1) % 3}[teller.test] if kind == "paraphrase" else said
+    said = q if kind == "simple" or writer.test else rng.choice([q, (q + 1) % 3])
+    said = {False: (q + 1) % 3, True: (q - 1) % 3}[writer.test] if kind == "paraphrase" else said
     if kind == "two-hop":
-        return two_hops(teller, relation, q, said)
+        return make_two_hop_question(writer, relation, q, said)
     if kind == "no answer":
         for r, who in ((relation, b), (relation, c), (other[0], a), (other[1], c)):
-            teller.fact(r, who)
-        return teller.ask(kind, relation, q, rng.choice([a, d]), "")
-    answer = teller.fact(relation, a, said)
+            writer.add_fact(r, who)
+        return writer.ask(kind, relation, q, rng.choice([a, d]), "")
+    answer = writer.add_fact(relation, a, said)
     rest = zip(other, (a, b, c)) if kind == "simple" else ((relation, b), (relation, c), (other[0], a))  # noqa: B905
     for r, who in rest:
-        teller.fact(r, who)
-    return teller.ask(kind, relation, q, a, answer)
+        writer.add_fact(r, who)
+    return writer.ask(kind, relation, q, a, answer)
 
 
 # %% ../../nbs/workshop/questions.ipynb #db618d64
-def two_hops(teller: Teller, relation: str, q: int, said: int) -> Item:
+def make_two_hop_question(writer: PassageWriter, relation: str, q: int, said: int) -> Item:
     "Where does the sister of a live? First find her, then her town; a lives somewhere too."
-    (a, b, c, _), (kind, other) = teller.people, teller.rng.sample(KIN, 2)
-    answer = teller.fact(relation, b, said)
-    teller.fact(relation, a), teller.fact(relation, c)
-    teller.kin(b, kind, a), teller.kin(c, other, a)
-    return teller.ask("two-hop", relation, q, f"the {kind} of {a}", answer)
+    (a, b, c, _), (kind, other) = writer.people, writer.rng.sample(RELATIONSHIPS, 2)
+    answer = writer.add_fact(relation, b, said)
+    writer.add_fact(relation, a), writer.add_fact(relation, c)
+    writer.add_relationship(b, kind, a), writer.add_relationship(c, other, a)
+    return writer.ask("two-hop", relation, q, f"the {kind} of {a}", answer)
 
 
 # %% ../../nbs/workshop/questions.ipynb #4f4c197b
 @check_arguments(n=SIZE, seed=SEED)
-def write_items(
+def make_questions(
     n: int,  # questions, the kinds in turn
     test: bool,  # which side
     seed: int = 0,
-    kinds: Sequence[str] = tuple(KINDS),
+    kinds: Sequence[str] = tuple(QUESTION_KINDS),
 ) -> list[Item]:
     "Passages with a question each; the two sides share no entity and no sentence pattern."
-    if n < 1 or not kinds or set(kinds) - set(KINDS):
-        raise ValueError(f"n={n}, kinds={list(kinds)}: give at least one question, and kinds among {KINDS}")
+    if n < 1 or not kinds or set(kinds) - set(QUESTION_KINDS):
+        raise ValueError(
+            f"n={n}, kinds={list(kinds)}: give at least one question, and kinds among {QUESTION_KINDS}"
+        )
     rng, world = random.Random(seed), entities(test)
-    return [write_item(kinds[i % len(kinds)], Teller(rng, world, test)) for i in range(n)]
+    return [make_question(kinds[i % len(kinds)], PassageWriter(rng, world, test)) for i in range(n)]
 
 
 # %% ../../nbs/workshop/questions.ipynb #5d973648
@@ -180,10 +186,12 @@ def nearest_entity(item: Item) -> str:
     "The entity, not in the question, of the sentence with the largest overlap with the question."
     asked = set(squad_words(item.question))
     best = max(
-        sentences(item.passage), key=lambda sentence: len(asked & set(squad_words(sentence))), default=""
+        split_sentences(item.passage),
+        key=lambda sentence: len(asked & set(squad_words(sentence))),
+        default="",
     )
-    others = [x for x in item.entities if not whole_words([x]).search(item.question)]
-    return next((x for x in others if whole_words([x]).search(best)), "")
+    others = [x for x in item.entities if not names_pattern([x]).search(item.question)]
+    return next((x for x in others if names_pattern([x]).search(best)), "")
 
 
 # %% ../../nbs/workshop/questions.ipynb #5e4ca80f
@@ -191,7 +199,7 @@ def typed_entity(item: Item) -> str:
     'The first town (or thing, as the question word asks) in a sentence that names the asked person; "" if there is none.'
     asked = squad_words(item.question)
     wants_town = "where" in asked or "birthplace" in asked
-    towns = PLACES.split()
+    towns = TOWN_NAMES.split()
     fitting = [x for x in item.entities[4:] if (x.split()[-1] in towns) == wants_town]
     people = [x for x in item.entities[:4] if x in item.question]
     told = [sentence for sentence in item.passage.split(".") if any(x in sentence for x in people)]
@@ -199,7 +207,7 @@ def typed_entity(item: Item) -> str:
 
 
 # %% ../../nbs/workshop/questions.ipynb #f7eb3aa0
-def by_kind(
+def score_by_kind(
     items: Sequence[Item],
     answers: Sequence[str],  # one for each item; "" for no answer
     score: Callable = exact_match,  # or f1; partial(f1, rule="1.1") scores as the older SQuAD
@@ -211,4 +219,4 @@ def by_kind(
         )
     kinds = list(dict.fromkeys(item.kind for item in items))
     pairs = {k: [(a, i.answer) for i, a in zip(items, answers, strict=True) if i.kind == k] for k in kinds}
-    return {k: interval(score(*zip(*some, strict=True))) for k, some in pairs.items()}
+    return {k: bootstrap_interval(score(*zip(*some, strict=True))) for k, some in pairs.items()}

@@ -19,19 +19,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../../nbs/19_summarization.ipynb #b6e4c20f
-from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, number
+from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, real_number
 from llmlab.figures.maps import strings
 
 # %% ../../nbs/19_summarization.ipynb #489a025a
 from llmlab.figures.views import View
 from llmlab.generation import Beams, beam_search
-from llmlab.losses import counted
-from llmlab.metrics import Score, device_of, evaluating, from_rows, interval, ratio
-from llmlab.overlap import characters, grams, rouge, rouge_words
+from llmlab.losses import mean_over
+from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
+from llmlab.overlap import character_words, rouge, rouge_words
 
 # %% ../../nbs/19_summarization.ipynb #7c2d322e
-from llmlab.segmentation import count_words, join_sentences, sentences, split_gaps
-from llmlab.tasks.translation import split_batch, stacked, written_targets
+from llmlab.segmentation import count_words, join_sentences, split_gaps, split_sentences
+from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
 from llmlab.text import (
     COLOURS,
     NAMES,
@@ -39,21 +39,22 @@ from llmlab.text import (
     PLACES,
     SEATS,
     THINGS,
-    Read,
-    held_out,
-    key,
-    stdlib,
-    stories,
-    tell,
+    ReadingChooser,
+    generate_stories,
+    is_held_out,
+    normalized_paragraph,
+    standard_library,
+    story_grammar,
 )
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
+from llmlab.translation_scores import ngram_counts
 
 
 # %% ../../nbs/19_summarization.ipynb #7c15fe8d
-def checked(document: str, k: int) -> list[str]:
+def checked_sentences(document: str, k: int) -> list[str]:
     "The sentences of a document that can give k; of fewer than k, all are taken."
-    found = sentences(document)
+    found = split_sentences(document)
     if not found:
         raise ValueError(f"the document {document!r} is empty: give a text with at least one sentence")
     return found
@@ -63,13 +64,13 @@ def checked(document: str, k: int) -> list[str]:
 @check_arguments(k=SIZE)
 def lead(document: str, k: int = 1) -> str:
     "The first k sentences, or all."
-    return join_sentences(checked(document, k)[:k])
+    return join_sentences(checked_sentences(document, k)[:k])
 
 
 # %% ../../nbs/19_summarization.ipynb #db391904
-def similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
+def sentence_similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
     "Shared words of each two sentences, over the logarithms of their lengths; 0 on the diagonal."
-    bags = [set(characters(part)) for part in parts]
+    bags = [set(character_words(part)) for part in parts]
     size = np.log1p([len(bag) for bag in bags])
     shared = np.array([[len(a & b) for b in bags] for a in bags], float)
     total = size[:, None] + size
@@ -77,7 +78,7 @@ def similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
 
 
 # %% ../../nbs/19_summarization.ipynb #dfce6e78
-@check_arguments(damping=number(low=0, below=1))
+@check_arguments(damping=real_number(low=0, below=1))
 def pagerank(
     weights: Float[np.ndarray, "n n"],  # from row to column, none below 0
     damping: float = 0.85,  # how often the reader follows them
@@ -97,26 +98,26 @@ def pagerank(
 @check_arguments(k=SIZE)
 def textrank(document: str, k: int = 1) -> str:
     "The k sentences with the highest rank, or all, in the order of the document; of equals the first."
-    found = checked(document, k)
-    best = np.argsort(-pagerank(similarity(found)).round(9), kind="stable")[:k]
+    found = checked_sentences(document, k)
+    best = np.argsort(-pagerank(sentence_similarity(found)).round(9), kind="stable")[:k]
     return join_sentences([found[i] for i in sorted(best)])
 
 
 # %% ../../nbs/19_summarization.ipynb #e518dafe
-def facts(story: str) -> list[str]:
+def story_choices(story: str) -> list[str]:
     "What was chosen in a story of chapter 2's grammar."
-    read, said = Read(story), []
+    read, said = ReadingChooser(story), []
 
     def choose(text, options=("",), turn=False):
         said.append(read(text, options, turn))
         return said[-1]
 
-    tell(choose)
+    story_grammar(choose)
     return [choice for choice in said if choice]
 
 
 # %% ../../nbs/19_summarization.ipynb #eabf11c6
-LINES = {  # 0 name, 1 place, 2 pet, 3 colour, 4 thing, 6 seat, 9 and 10 what came of the turn
+SUMMARY_TEMPLATES = {  # 0 name, 1 place, 2 pet, 3 colour, 4 thing, 6 seat, 9 and 10 what came of the turn
     "put": "{0} left a {3} {4} {9} the {6} in the {1}, and the {2} {10}.",
     "lost": "The {2} of {0} found the lost {3} {4} by the {9} in the {1}.",
     "gave": "In the {1} the {2} of {0} received a {3} {4} as a present, and {0} {9}.",
@@ -131,20 +132,20 @@ class Pair(NamedTuple):
 
 
 # %% ../../nbs/19_summarization.ipynb #cbc32c88
-def with_summary(story: str) -> Pair:
+def story_pair(story: str) -> Pair:
     "A story of the grammar of chapter 2, and what happened in it."
-    said = facts(story)
-    return Pair(story, LINES[said[8]].format(*said))
+    said = story_choices(story)
+    return Pair(story, SUMMARY_TEMPLATES[said[8]].format(*said))
 
 
 # %% ../../nbs/19_summarization.ipynb #3945a1a1
 @check_arguments(n=SIZE, tests=SIZE, seed=SEED)
-def story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
+def make_story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
     "n stories to learn from, and others to test with; a colour with its thing, such as red cup, stands on one side only."
     sides, wanted = ([], []), (n, tests)
-    for _, story in stories(seed):
-        pair, thing = with_summary(story), " ".join(story.split(".")[0].split()[-2:])
-        side = held_out(thing, 0.2)
+    for _, story in generate_stories(seed):
+        pair, thing = story_pair(story), " ".join(story.split(".")[0].split()[-2:])
+        side = is_held_out(thing, 0.2)
         if len(sides[side]) < wanted[side]:
             sides[side].append(pair)
         if [*map(len, sides)] == [*wanted]:
@@ -168,7 +169,7 @@ def source_ids(tokenizer: Tokenizer, document: str, context: int) -> list[int]:
 def first_part(tokenizer: Tokenizer, document: str, context: int) -> str:
     "As many of the first sentences as the encoder takes; of a first one that is too long, its beginning."
     kept, taken = "", []
-    for sentence in sentences(document):
+    for sentence in split_sentences(document):
         taken.append(sentence)
         longer = join_sentences(taken)
         if len(tokenizer.encode(longer)) > context:
@@ -178,29 +179,22 @@ def first_part(tokenizer: Tokenizer, document: str, context: int) -> str:
 
 
 # %% ../../nbs/19_summarization.ipynb #2796c56d
-class PairBatches:
-    "Seeded batches of documents and summaries: the batch of a step depends on seed and step alone."
-
-    @check_arguments(context=SIZE, batch_size=SIZE, seed=SEED)
-    def __init__(
-        self, pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, batch_size: int = 32, seed: int = 0
-    ):
-        self.sources = [source_ids(tokenizer, pair.document, context) for pair in pairs]
-        self.targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
-        if not pairs or max(map(len, self.targets)) > context + 1:
-            raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
-        self.batch_size, self.seed = batch_size, seed
-
-    @check_arguments(step=COUNT)
-    def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
-        "Documents and summaries of one step, filled up with -1."
-        rng = random.Random(self.seed * 1_000_003 + step)
-        chosen = [rng.randrange(len(self.sources)) for _ in range(self.batch_size)]
-        return stacked([(self.sources[i], self.targets[i]) for i in chosen])
+@check_arguments(context=SIZE)
+def summary_rows(
+    pairs: Sequence[Pair],
+    tokenizer: Tokenizer,
+    context: int,  # longest document, and longest summary, in tokens
+) -> list[tuple[list[int], list[int]]]:
+    "For each pair the ids of its document, and those of its summary between two ends of text: rows for Batches."
+    sources = [source_ids(tokenizer, pair.document, context) for pair in pairs]
+    targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
+    if not pairs or max(map(len, targets)) > context + 1:
+        raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
+    return list(zip(sources, targets, strict=True))
 
 
 # %% ../../nbs/19_summarization.ipynb #670bb008
-def token_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[Tensor, Tensor]:
+def summary_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[Tensor, Tensor]:
     "ln p of each token of the summary, after those before it, and which of them are there."
     source, real, target = split_batch(batch)
     logits = model(source, target[:, :-1].clamp(min=0), real)
@@ -208,10 +202,10 @@ def token_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[
     return logits.log_softmax(-1).gather(-1, said[..., None])[..., 0].masked_fill(~there, 0.0), there
 
 
-@counted(written_targets)
+@mean_over(written_targets)
 def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
     "Mean -ln p of a token of the summary."
-    logp, there = token_logprobs(model, batch)
+    logp, there = summary_logprobs(model, batch)
     return -logp.sum() / there.sum()
 
 
@@ -244,7 +238,8 @@ def rouge_scores(
 ) -> dict[str, Score]:
     "F1 of ROUGE-1, ROUGE-2 and ROUGE-L, each with its bootstrap interval, recipe['low'] and recipe['high']."
     return {
-        f"ROUGE-{kind}": interval(rouge(summaries, references, kind, words=words)) for kind in (1, 2, "L")
+        f"ROUGE-{kind}": bootstrap_interval(rouge(summaries, references, kind, words=words))
+        for kind in (1, 2, "L")
     }
 
 
@@ -254,7 +249,7 @@ def docstring_pairs(
 ) -> list[Pair]:  # (name, source); None: the standard library
     "First line and rest of each docstring of two paragraphs or more, each once."
     found = {}
-    for _, source in stdlib() if sources is None else sources:
+    for _, source in standard_library() if sources is None else sources:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 head, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
@@ -264,20 +259,23 @@ def docstring_pairs(
 
 
 # %% ../../nbs/19_summarization.ipynb #66202708
-def marks(pair: Pair) -> set[str]:
+def leakage_keys(pair: Pair) -> set[str]:
     "Document, summary, and each sentence of five words or more, in lower case."
-    parts = [s for s in sentences(pair.document) + sentences(pair.summary) if count_words(s) >= 5]
-    return {key(part).lower() for part in (*pair, *parts)}
+    parts = [s for s in split_sentences(pair.document) + split_sentences(pair.summary) if count_words(s) >= 5]
+    return {normalized_paragraph(part).lower() for part in (*pair, *parts)}
 
 
 # %% ../../nbs/19_summarization.ipynb #d2fbf332
 @check_arguments(share=SHARE)
 def split_pairs(pairs: Sequence[Pair], share: float = 0.2) -> tuple[list[Pair], list[Pair]]:
     "To learn from, and to test with: no document, summary or long sentence stands on both sides."
-    tests = [pair for pair in pairs if held_out(key(pair.summary).lower(), share)]
-    taken = set().union(*map(marks, tests))
+    tests = [pair for pair in pairs if is_held_out(normalized_paragraph(pair.summary).lower(), share)]
+    taken = set().union(*map(leakage_keys, tests))
     learn = [
-        pair for pair in pairs if not held_out(key(pair.summary).lower(), share) and not marks(pair) & taken
+        pair
+        for pair in pairs
+        if not is_held_out(normalized_paragraph(pair.summary).lower(), share)
+        and not leakage_keys(pair) & taken
     ]
     if not tests or not learn:
         raise ValueError(
@@ -296,7 +294,7 @@ class Fragment(NamedTuple):
 
 
 # %% ../../nbs/19_summarization.ipynb #3793c29f
-def fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
+def copied_fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
     "Longest copied runs, from left to right: ('a b c d', 'b c x a') -> b c, a"
     found, at = [], 0
     while at < len(summary):
@@ -310,14 +308,14 @@ def fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
 
 
 # %% ../../nbs/19_summarization.ipynb #33af5ca1
-def copying(document: str, summary: str) -> dict[str, float]:
+def extractiveness(document: str, summary: str) -> dict[str, float]:
     "Coverage and density of the copied fragments, and the share of new words and pairs."
-    source, said = characters(document), characters(summary)
+    source, said = character_words(document), character_words(summary)
     if not source or not said:
         raise ValueError(f"document {document!r}, summary {summary!r}: give two texts with words in them")
-    lengths, new = np.array([fragment.length for fragment in fragments(source, said)]), {}
+    lengths, new = np.array([fragment.length for fragment in copied_fragments(source, said)]), {}
     for n in (1, 2):
-        mine, theirs = grams(said, n), grams(source, n)
+        mine, theirs = ngram_counts(said, n), ngram_counts(source, n)
         new[f"new {n}-grams"] = sum(m for gram, m in mine.items() if gram not in theirs) / max(
             mine.total(), 1
         )
@@ -325,15 +323,15 @@ def copying(document: str, summary: str) -> dict[str, float]:
 
 
 # %% ../../nbs/19_summarization.ipynb #368cd743
-def pieces(text: str) -> list[str]:
-    "Gap, word, gap, word, …, gap: pieces('A cat.') -> ['', 'A', ' ', 'cat', '.']"
+def gaps_and_words(text: str) -> list[str]:
+    "Gap, word, gap, word, …, gap: gaps_and_words('A cat.') -> ['', 'A', ' ', 'cat', '.']"
     return strings(split_gaps(text))
 
 
 # %% ../../nbs/19_summarization.ipynb #40b09cd6
 def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries: {who wrote it: summary}
     "Which phrases of a summary stand in the document, and where. State: who, at (the phrase)."
-    texts = [pieces(text) for text in (document, *summaries.values())]
+    texts = [gaps_and_words(text) for text in (document, *summaries.values())]
     source, *said = [[word.lower() for word in text[1::2]] for text in texts]
     if not source or not summaries:
         raise ValueError(
@@ -341,7 +339,7 @@ def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries
         )
     names = strings(summaries)
     rows = [
-        dict(name=name, pieces=text, fragments=[[*f] for f in fragments(source, words)])
+        dict(name=name, pieces=text, fragments=[[*f] for f in copied_fragments(source, words)])
         for name, text, words in zip(names, texts[1:], said, strict=True)
     ]
     alt = f"A document of {len(source)} words, and which phrases of {', '.join(names)} stand in it."
@@ -350,27 +348,27 @@ def phrases_view(document: str, summaries: dict[str, str]) -> View:  # summaries
 
 # %% ../../nbs/19_summarization.ipynb #b69ff8c8
 @check_arguments(share=SHARE)
-def learn_glue(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
+def learn_allowed_words(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
     "Words that are missing in the source in at least this share of the references that use them."
     used, missing = Counter(), Counter()
     for pair in pairs:
-        said = set(characters(pair.summary))
+        said = set(character_words(pair.summary))
         used.update(said)
-        missing.update(said - set(characters(pair.document)))
+        missing.update(said - set(character_words(pair.document)))
     return {word for word, n in missing.items() if n >= share * used[word] and n >= 3}
 
 
-def unsupported(document: str, summary: str, glue: Iterable[str] = ()) -> list[str]:
+def unsupported_words(document: str, summary: str, glue: Iterable[str] = ()) -> list[str]:
     "Words of the summary that are neither in the document nor glue."
-    known = {*characters(document), *glue}
-    return [word for word in characters(summary) if word not in known]
+    known = {*character_words(document), *glue}
+    return [word for word in character_words(summary) if word not in known]
 
 
 # %% ../../nbs/19_summarization.ipynb #95d77464
 NOUNS = [list(NAMES), PLACES, PETS, COLOURS, THINGS, SEATS]
 
 
-def falsify(
+def corrupt_summary(
     pair: Pair,
     rng: random.Random,
     inside: bool = False,  # True: the wrong word is a noun of the document
@@ -390,7 +388,7 @@ def falsify(
 
 
 # %% ../../nbs/19_summarization.ipynb #0183627e
-def detection(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score]:
+def detection_scores(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score]:
     "Precision and recall of a detector of false sentences, with their intervals."
     flagged, false = np.asarray(flagged, bool), np.asarray(false, bool)
     if flagged.shape != false.shape or not flagged.any() or not false.any():
@@ -400,40 +398,41 @@ def detection(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score
     hits = flagged & false
     rows = {"precision": hits[flagged], "recall": hits[false]}
     return {
-        name: interval(from_rows(np.stack([x, np.ones_like(x)], 1).astype(float), ratio, name))
+        name: bootstrap_interval(
+            score_from_rows(np.stack([x, np.ones_like(x)], 1).astype(float), ratio_of_sums, name)
+        )
         for name, x in rows.items()
     }
 
 
 # %% ../../nbs/19_summarization.ipynb #79f766cb
 @torch.no_grad()
-def belief(
+def lowest_logprobs(
     model: EncoderDecoder, tokenizer: Tokenizer, pairs: Sequence[Pair]
 ) -> Float[np.ndarray, " n"]:  # nats
     "ln p of the least likely token of each summary, given its document."
-    rows = PairBatches(pairs, tokenizer, model.cfg.context)
-    both, found = list(zip(rows.sources, rows.targets, strict=True)), []
+    rows, found = summary_rows(pairs, tokenizer, model.cfg.context), []
     with evaluating(model):
-        for at in range(0, len(both), 100):
-            batch = stacked(both[at : at + 100]).to(device_of(model))
-            found.append(token_logprobs(model, batch)[0].amin(1))
+        for at in range(0, len(rows), 100):
+            batch = pad_pairs(rows[at : at + 100]).to(device_of(model))
+            found.append(summary_logprobs(model, batch)[0].amin(1))
     return torch.cat(found).cpu().numpy()
 
 
 # %% ../../nbs/19_summarization.ipynb #a19f7610
-REWORDED = {  # as LINES, with other words
+REWORDED_TEMPLATES = {  # as SUMMARY_TEMPLATES, with other words
     "put": "In the {1}, {0} set down a {3} {4} {9} the {6}, and the {2} {10}.",
     "lost": "{0}'s {2} discovered the missing {3} {4} by the {9} in the {1}.",
     "gave": "{0}'s {2} was given a {3} {4} as a gift in the {1}, and {0} {9}.",
 }
-REORDERED = {  # as LINES, with the same words
+REORDERED_TEMPLATES = {  # as SUMMARY_TEMPLATES, with the same words
     "put": "In the {1} {0} left a {3} {4} {9} the {6}, and the {2} {10}.",
     "lost": "By the {9} in the {1} the {2} of {0} found the lost {3} {4}.",
     "gave": "The {2} of {0} received a {3} {4} as a present in the {1}, and {0} {9}.",
 }
 
 
-def retold(story: str, lines: dict[str, str]) -> str:
-    "The true summary of a story in these lines: REWORDED or REORDERED."
-    said = facts(story)
+def template_summary(story: str, lines: dict[str, str]) -> str:
+    "The true summary of a story in other words: REWORDED_TEMPLATES, or REORDERED_TEMPLATES."
+    said = story_choices(story)
     return lines[said[8]].format(*said)

@@ -23,10 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../../nbs/17_translation.ipynb #6de5444b
-from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, require
+from llmlab.checks import SEED, SHARE, SIZE, check_arguments, require
 from llmlab.generation import Beams, Sampling, beam_search, generate
-from llmlab.losses import counted
-from llmlab.metrics import Score, interval
+from llmlab.losses import mean_over
+from llmlab.metrics import Score, bootstrap_interval
 from llmlab.overlap import exact_match
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, EncoderDecoder
@@ -34,7 +34,7 @@ from llmlab.translation_scores import bleu
 
 
 # %% ../../nbs/17_translation.ipynb #00f94738
-def say_date(language: str, template: str, *day: int) -> str:
+def date_phrase(language: str, template: str, *day: int) -> str:
     "A day in the calendar; a template is one of CLDR's skeletons, or full."
     if template == "full":
         return format_date(date(*day), "full", locale=language)
@@ -42,39 +42,39 @@ def say_date(language: str, template: str, *day: int) -> str:
 
 
 # %% ../../nbs/17_translation.ipynb #64071fb8
-def say_time(language: str, template: str, weekday: int, hour: int, minute: int) -> str:
+def time_phrase(language: str, template: str, weekday: int, hour: int, minute: int) -> str:
     "A time of day; Monday is 0."
     return format_skeleton(template, datetime(2024, 1, 1 + weekday, hour, minute), locale=language)
 
 
 # %% ../../nbs/17_translation.ipynb #e253713d
-def say_range(language: str, template: str, *days: int) -> str:
+def date_range_phrase(language: str, template: str, *days: int) -> str:
     "From one day to another."
     return format_interval(date(*days[:3]), date(*days[3:]), template, locale=language)
 
 
 # %% ../../nbs/17_translation.ipynb #8f0b908a
-def say_unit(language: str, template: str, unit: str, n: float | int) -> str:
+def unit_phrase(language: str, template: str, unit: str, n: float | int) -> str:
     "A measure; where CLDR has no long form, the short one stands for it."
     long = format_unit(n, unit, "long", locale=language)
     return format_unit(n, unit, "short", locale=language) if unit in long else long
 
 
 # %% ../../nbs/17_translation.ipynb #0e319809
-def say_money(language: str, template: str, currency: str, n: float | int) -> str:
+def currency_phrase(language: str, template: str, currency: str, n: float | int) -> str:
     "An amount, the currency in words."
     return format_currency(n, currency, locale=language, format_type="name")
 
 
 # %% ../../nbs/17_translation.ipynb #61a53f6d
-def say_tongue(language: str, template: str, tongue: str, land: str) -> str:
+def language_phrase(language: str, template: str, tongue: str, land: str) -> str:
     "A language as it is spoken in a country."
     names = Locale(language)
     return f"{names.languages[tongue]} ({names.territories[land]})"
 
 
 # %% ../../nbs/17_translation.ipynb #eb3819e9
-def say_number(language: str, template: str, n: float | int) -> str:
+def number_phrase(language: str, template: str, n: float | int) -> str:
     "A number in digits; compact: with a word for its size."
     if template == "decimal":
         return format_decimal(n, locale=language)
@@ -88,37 +88,39 @@ length-meter length-centimeter length-mile length-foot length-light-year area-sq
 mass-kilogram mass-gram mass-tonne volume-liter volume-cubic-meter volume-tablespoon speed-kilometer-per-hour
 speed-meter-per-second speed-mile-per-hour temperature-celsius temperature-fahrenheit energy-kilowatt-hour power-kilowatt
 power-horsepower electric-volt electric-ampere digital-gigabyte digital-megabyte angle-degree concentr-percent""".split()
-MONEY = "USD EUR GBP CNY AUD CAD CHF SEK NOK DKK NZD MXN SGD HKD TRY INR RUB BRL ZAR PLN THB IDR HUF CZK ILS PHP EGP".split()
+CURRENCIES = "USD EUR GBP CNY AUD CAD CHF SEK NOK DKK NZD MXN SGD HKD TRY INR RUB BRL ZAR PLN THB IDR HUF CZK ILS PHP EGP".split()
 
 # %% ../../nbs/17_translation.ipynb #9c2f1903
-TONGUES = "en zh de fr es it pt ru ja ko ar hi tr nl sv da fi pl cs el he th vi id hu ro uk fa".split()
-LANDS = """US GB CA AU NZ IE IN CN TW SG DE AT CH FR BE ES MX AR CL PE IT PT BR RU JP KR EG MA SA TR NL SE DK NO FI PL CZ GR
+SPOKEN_LANGUAGES = (
+    "en zh de fr es it pt ru ja ko ar hi tr nl sv da fi pl cs el he th vi id hu ro uk fa".split()
+)
+COUNTRIES = """US GB CA AU NZ IE IN CN TW SG DE AT CH FR BE ES MX AR CL PE IT PT BR RU JP KR EG MA SA TR NL SE DK NO FI PL CZ GR
 IL TH VN ID HU RO UA IR""".split()
-FAR = "IS LT LV EE BG HR RS AL GE AM MN NP LK MM LA KH MY PH PK AF IQ SY JO LB YE LY TN DZ NG GH SN ML AO MZ UG ET CU JM HT".split()
+UNSEEN_COUNTRIES = "IS LT LV EE BG HR RS AL GE AM MN NP LK MM LA KH MY PH PK AF IQ SY JO LB YE LY TN DZ NG GH SN ML AO MZ UG ET CU JM HT".split()
 
 
 # %% ../../nbs/17_translation.ipynb #708e953f
-def some_day(rng: random.Random) -> tuple[int, int, int]:
+def random_date(rng: random.Random) -> tuple[int, int, int]:
     "Year, month and day; days after the 28th stay out, so that every one exists."
     return rng.randint(1900, 2099), rng.randint(1, 12), rng.randint(1, 28)
 
 
 # %% ../../nbs/17_translation.ipynb #217b6579
-def some_days(rng: random.Random) -> tuple[int, ...]:
+def random_date_range(rng: random.Random) -> tuple[int, ...]:
     "Two days of one year, the later one last."
-    year, month, day = some_day(rng)
+    year, month, day = random_date(rng)
     return year, month, day, year, rng.randint(month, 12), rng.randint(day, 28)
 
 
 # %% ../../nbs/17_translation.ipynb #81c139d8
-def some_amount(rng: random.Random) -> float | int:
+def random_amount(rng: random.Random) -> float | int:
     "From 0 to 10, 100 or 10,000, with a decimal now and then."
     n = round(rng.uniform(0, rng.choice([10, 100, 10_000])), rng.choice([0, 0, 1]))
     return int(n) if n == int(n) else n
 
 
 # %% ../../nbs/17_translation.ipynb #57cf9ee5
-class Kind(NamedTuple):
+class PhraseKind(NamedTuple):
     "A kind of phrase."
 
     say: Callable  # (language, template, *slots) -> text
@@ -127,34 +129,40 @@ class Kind(NamedTuple):
 
 
 # %% ../../nbs/17_translation.ipynb #cfa3b88b
-KINDS = {
-    "date": Kind(say_date, ("full", "yMMMd", "yMMMEd", "yMd", "yMEd", "GyMMMd"), some_day),
-    "time": Kind(
-        say_time, ("EBhm", "EHm", "Ehm"), lambda rng: (rng.randrange(7), rng.randrange(24), rng.randrange(60))
+PHRASE_KINDS = {
+    "date": PhraseKind(date_phrase, ("full", "yMMMd", "yMMMEd", "yMd", "yMEd", "GyMMMd"), random_date),
+    "time": PhraseKind(
+        time_phrase,
+        ("EBhm", "EHm", "Ehm"),
+        lambda rng: (rng.randrange(7), rng.randrange(24), rng.randrange(60)),
     ),
-    "unit": Kind(say_unit, ("long",), lambda rng: (rng.choice(UNITS), some_amount(rng))),
-    "money": Kind(say_money, ("name",), lambda rng: (rng.choice(MONEY), some_amount(rng))),
-    "tongue": Kind(say_tongue, ("name",), lambda rng: (rng.choice(TONGUES), rng.choice(LANDS))),
-    "number": Kind(
-        say_number,
+    "unit": PhraseKind(unit_phrase, ("long",), lambda rng: (rng.choice(UNITS), random_amount(rng))),
+    "money": PhraseKind(currency_phrase, ("name",), lambda rng: (rng.choice(CURRENCIES), random_amount(rng))),
+    "tongue": PhraseKind(
+        language_phrase, ("name",), lambda rng: (rng.choice(SPOKEN_LANGUAGES), rng.choice(COUNTRIES))
+    ),
+    "number": PhraseKind(
+        number_phrase,
         ("decimal",),
         lambda rng: (round(rng.uniform(-1, 1) * 10 ** rng.randint(1, 6), rng.randrange(3)),),
     ),
 }
 
 # %% ../../nbs/17_translation.ipynb #7061794c
-HARD = {
-    "longer number": Kind(say_number, ("decimal",), lambda rng: (rng.randint(10**7, 10**10),)),
-    "new country": Kind(say_tongue, ("name",), lambda rng: (rng.choice(TONGUES), rng.choice(FAR))),
-    "range of days": Kind(say_range, ("yMMMd",), some_days),
-    "number in words": Kind(
-        say_number, ("compact",), lambda rng: (rng.randint(1, 999) * 10 ** rng.randint(3, 9),)
+UNSEEN_KINDS = {
+    "longer number": PhraseKind(number_phrase, ("decimal",), lambda rng: (rng.randint(10**7, 10**10),)),
+    "new country": PhraseKind(
+        language_phrase, ("name",), lambda rng: (rng.choice(SPOKEN_LANGUAGES), rng.choice(UNSEEN_COUNTRIES))
+    ),
+    "range of days": PhraseKind(date_range_phrase, ("yMMMd",), random_date_range),
+    "number in words": PhraseKind(
+        number_phrase, ("compact",), lambda rng: (rng.randint(1, 999) * 10 ** rng.randint(3, 9),)
     ),
 }
 
 
 # %% ../../nbs/17_translation.ipynb #5d0aac35
-def held_out(kind: str, slots: tuple) -> bool:
+def in_test_set(kind: str, slots: tuple) -> bool:
     "Whether these slot values are for testing: one in ten, the same ones for ever."
     return zlib.crc32(repr((kind, slots)).encode()) % 10 == 0
 
@@ -185,11 +193,11 @@ class Phrase(NamedTuple):
 
 # %% ../../nbs/17_translation.ipynb #3d92a6f7
 @check_arguments(n=SIZE, seed=SEED)
-def phrases(
+def make_phrases(
     n: int,
     languages: Sequence[str],  # drawn from for each phrase
     held: bool = False,  # those for testing
-    kinds: dict[str, Kind] = KINDS,
+    kinds: dict[str, PhraseKind] = PHRASE_KINDS,
     seed: int = 0,
 ) -> list[Phrase]:
     "n phrases; those for testing are all different."
@@ -198,8 +206,8 @@ def phrases(
     for _ in range(100 * n):
         name, language = rng.choice([*kinds]), rng.choice([*languages])
         slots, template = kinds[name].draw(rng), rng.choice(kinds[name].templates)
-        if held_out(name, slots) == held:
-            texts = (plain(kinds[name].say(which, template, *slots)) for which in ("en", language))
+        if in_test_set(name, slots) == held:
+            texts = (plain_spaces(kinds[name].say(which, template, *slots)) for which in ("en", language))
             phrase = Phrase(name, template, slots, language, *texts)
             found[phrase if held else len(found)] = phrase
         if len(found) == n:
@@ -210,7 +218,7 @@ def phrases(
 
 
 # %% ../../nbs/17_translation.ipynb #c04a754d
-def plain(text: str) -> str:
+def plain_spaces(text: str) -> str:
     "CLDR's spaces of four widths as ordinary ones."
     return re.sub(r"[\xa0\u2009\u202f]", " ", text)
 
@@ -260,31 +268,36 @@ class PhraseTokenizer:
 
 
 # %% ../../nbs/17_translation.ipynb #e725ef26
-class Pairs:
-    "Seeded batches of sources and targets: the batch of a step depends on seed and step alone."
+def translation_rows(
+    phrases: Sequence[Phrase], tokenizer: PhraseTokenizer
+) -> list[tuple[list[int], list[int]]]:
+    "For each phrase the ids of its source, and those of its target after the id of its language: rows for Batches."
+    require(len(phrases), "no phrases: a batch needs at least one, so draw some with make_phrases(n)")
+    rows = []
+    for phrase in phrases:
+        target = [tokenizer.first(phrase.language), *tokenizer.encode(phrase.target)]
+        rows.append((tokenizer.encode(phrase.source), target))
+    return rows
 
-    @check_arguments(batch_size=SIZE, seed=SEED)
-    def __init__(
-        self, phrases: Sequence[Phrase], tokenizer: PhraseTokenizer, batch_size: int = 64, seed: int = 0
-    ):
-        require(len(phrases), "no phrases: a batch needs at least one, so draw some with phrases(n)")
-        first, encode = tokenizer.first, tokenizer.encode
-        self.rows = [(encode(p.source), [first(p.language), *encode(p.target)]) for p in phrases]
-        self.batch_size, self.seed = min(batch_size, len(self.rows)), seed
 
-    @check_arguments(step=COUNT)
-    def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
-        rng = random.Random(self.seed * 1_000_003 + step)
-        some = sorted(rng.choices(self.rows, k=8 * self.batch_size), key=lambda pair: sum(map(len, pair)))
-        at = rng.randrange(8) * self.batch_size
-        return stacked(some[at : at + self.batch_size])
+def pair_length(row: tuple[list[int], list[int]]) -> int:
+    "Tokens of a source and its target together."
+    source, target = row
+    return len(source) + len(target)
 
 
 # %% ../../nbs/17_translation.ipynb #db1eeb4d
-def stacked(rows: Sequence[tuple[list[int], list[int]]]) -> Int[Tensor, "b 2 t"]:
-    "stacked([([5, 6], [7])]) -> [[[5, 6], [7, -1]]]"
-    width = max(len(ids) for pair in rows for ids in pair)
-    return torch.tensor([[ids + [-1] * (width - len(ids)) for ids in pair] for pair in rows])
+def pad_pairs(
+    rows: Sequence[tuple[list[int], list[int]]],  # source and target of each
+    generator: torch.Generator | None = None,  # nothing is drawn
+) -> Int[Tensor, "b 2 t"]:
+    "A batch of sources and targets, padded with -1: pad_pairs([([5, 6], [7])]) -> [[[5, 6], [7, -1]]]."
+    longest = max(max(len(source), len(target)) for source, target in rows)
+
+    def padded(ids):
+        return ids + [-1] * (longest - len(ids))
+
+    return torch.tensor([[padded(source), padded(target)] for source, target in rows])
 
 
 # %% ../../nbs/17_translation.ipynb #96d801bf
@@ -301,10 +314,10 @@ def written_targets(batch: Int[Tensor, "b 2 t"]) -> Int[Tensor, " b"]:
 
 
 @check_arguments(smoothing=SHARE)
-@counted(written_targets)
+@mean_over(written_targets)
 def translation_loss(
     model: EncoderDecoder,
-    batch: Int[Tensor, "b 2 t"],  # from Pairs
+    batch: Int[Tensor, "b 2 t"],  # from pad_pairs
     smoothing: float = 0.1,  # of the labels
 ) -> Float[Tensor, ""]:  # nats a token
     "Cross-entropy of each token of the target after the right ones before it."
@@ -333,7 +346,7 @@ def translate(
     beams: Beams | None = None,  # None: greedy
 ) -> list[str]:
     "The translation of each text."
-    source, prompts = encoded(model, tokenizer, texts), [[tokenizer.first(language)]] * len(texts)
+    source, prompts = encode_sources(model, tokenizer, texts), [[tokenizer.first(language)]] * len(texts)
     longest = model.cfg.context - 1
     stop = [[tokenizer.eot]]
     if beams is None:
@@ -345,7 +358,9 @@ def translate(
 
 
 # %% ../../nbs/17_translation.ipynb #3c071319
-def encoded(model: EncoderDecoder, tokenizer: PhraseTokenizer, texts: Sequence[str]) -> list[list[int]]:
+def encode_sources(
+    model: EncoderDecoder, tokenizer: PhraseTokenizer, texts: Sequence[str]
+) -> list[list[int]]:
     "The ids of each text, after looking for what the encoder cannot read."
     if isinstance(texts, str) or not len(texts):
         raise ValueError(f"texts={texts!r}: expected a list with one text at least, such as ['Sep 5, 1999']")
@@ -361,14 +376,14 @@ def encoded(model: EncoderDecoder, tokenizer: PhraseTokenizer, texts: Sequence[s
 
 
 # %% ../../nbs/17_translation.ipynb #cabcf5b3
-class Scores(NamedTuple):
+class TranslationScores(NamedTuple):
     "How good translations are."
 
     exact: Score  # share that is right to the last character
     bleu: Score  # 0 to 100, sacrebleu's
 
 
-def score(hyps: Sequence[str], phrases: Sequence[Phrase]) -> Scores:
+def score_translations(hyps: Sequence[str], phrases: Sequence[Phrase]) -> TranslationScores:
     "Exact match and corpus BLEU of translations into one language, with intervals."
     languages = sorted({p.language for p in phrases})
     if len(languages) != 1:
@@ -378,11 +393,13 @@ def score(hyps: Sequence[str], phrases: Sequence[Phrase]) -> Scores:
     check_language(languages[0])
     refs = [p.target for p in phrases]
     found = exact_match(hyps, refs, words=str), bleu(hyps, refs, LANGUAGES[languages[0]])
-    return Scores(*(interval(one) if len(refs) > 1 else one for one in found))
+    return TranslationScores(*(bootstrap_interval(one) if len(refs) > 1 else one for one in found))
 
 
 # %% ../../nbs/17_translation.ipynb #b6fb796b
-def letter_pairs(texts: Sequence[str], ids: dict[str, int], grow: bool = False) -> Float[np.ndarray, "n v"]:
+def character_bigrams(
+    texts: Sequence[str], ids: dict[str, int], grow: bool = False
+) -> Float[np.ndarray, "n v"]:
     "How often each pair of letters occurs in each text, rows of length 1."
     pairs = [[a + b for a, b in zip(f" {text}", f"{text} ", strict=True)] for text in texts]
     for pair in {pair for row in pairs for pair in row} if grow else ():
@@ -393,9 +410,9 @@ def letter_pairs(texts: Sequence[str], ids: dict[str, int], grow: bool = False) 
 
 
 # %% ../../nbs/17_translation.ipynb #08c3f0a6
-def nearest(train: Sequence[Phrase], texts: Sequence[str]) -> list[str]:
+def translation_memory(train: Sequence[Phrase], texts: Sequence[str]) -> list[str]:
     "The translation of the training source that shares most pairs of letters with each text."
     ids = {}
-    known = letter_pairs([p.source for p in train], ids, grow=True)
-    likeness = letter_pairs(texts, ids) @ known.T
+    known = character_bigrams([p.source for p in train], ids, grow=True)
+    likeness = character_bigrams(texts, ids) @ known.T
     return [train[i].target for i in likeness.argmax(1)]

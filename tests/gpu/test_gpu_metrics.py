@@ -9,8 +9,8 @@ from llmlab.metrics import (
     accuracy,
     accuracy_per_class,
     bits_per_byte,
+    bootstrap_interval,
     cross_entropy,
-    interval,
     paired_test,
     perplexity,
     token_logprobs,
@@ -49,7 +49,7 @@ def test_scores_of_log_probabilities_and_their_intervals():
     for score in (cross_entropy, perplexity, lambda x: bits_per_byte(x, 400)):
         here, there = score(one), score(one.to(DEVICE))
         equal(here, there)
-        assert interval(here, n=50).recipe == interval(there, n=50).recipe
+        assert bootstrap_interval(here, n=50).recipe == bootstrap_interval(there, n=50).recipe
         a, b = (paired_test(x, score(two.to(device)), n=50) for x, device in ((here, CPU), (there, DEVICE)))
         assert float(a) == float(b) and a.recipe == b.recipe
 

@@ -6,7 +6,7 @@ import torch
 from on_device import CPU, DEVICE, decoder, relative_error
 
 from llmlab.masked import MaskedLM
-from llmlab.pretrained import export, load
+from llmlab.pretrained import load_pretrained, save_pretrained
 
 IDS = torch.tensor([[5, 7, 9, 3, 11, 2, 60], [1, 2, 3, 4, 5, 6, 7]])
 
@@ -19,7 +19,7 @@ def words(size=64):
 
 
 def loaded(folder, dtype=torch.float32):
-    model, tokenizer = load(folder, DEVICE, dtype)
+    model, tokenizer = load_pretrained(folder, DEVICE, dtype)
     assert {(p.device.type, p.dtype) for p in model.parameters()} == {
         (DEVICE.type, dtype)
     } and not model.training
@@ -36,9 +36,11 @@ def test_what_we_export_loads_onto_the_device(shape, tmp_path):
         model = decoder()
     with torch.no_grad():
         wanted = model(IDS)
-        assert relative_error(loaded(export(model, tmp_path, words()))(IDS.to(DEVICE)), wanted) < 1e-4
+        assert (
+            relative_error(loaded(save_pretrained(model, tmp_path, words()))(IDS.to(DEVICE)), wanted) < 1e-4
+        )
         assert relative_error(loaded(tmp_path, torch.bfloat16)(IDS.to(DEVICE)), wanted) < 0.05
-    on_device = export(model.to(DEVICE), tmp_path / "again", words())
+    on_device = save_pretrained(model.to(DEVICE), tmp_path / "again", words())
     assert (on_device / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 

@@ -9,7 +9,7 @@ from on_device import CPU, DEVICE, LargestTensor, decoder, only_gpu
 
 from llmlab.causal import causal_loss
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Batches, Recipe, fit, optimizer, train_step
+from llmlab.training import Batches, Recipe, Windows, fit, optimizer, train_step
 
 
 def windows(rows=8, t=33, vocab_size=64):
@@ -54,8 +54,8 @@ def test_a_step_is_the_cpu_s_step(case, accumulate):
         found.append((rows, model.cpu().state_dict()))
     (here, ours), (there, theirs) = found
     for a, b in zip(here, there, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["norm"] == pytest.approx(
-            b["norm"], rel=1e-3
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["gradient_norm"] == pytest.approx(
+            b["gradient_norm"], rel=1e-3
         )
     theirs = without_key_bias(theirs)
     for name, x in without_key_bias(ours).items():
@@ -74,7 +74,7 @@ def test_bf16_stays_near_fp32(case):
         found[precision] = train_step(model, batch().to(DEVICE), loss, opt, recipe)
         assert {p.dtype for p in model.parameters()} == {torch.float32}, "master weights"
     assert found["bf16"]["loss"] == pytest.approx(found["fp32"]["loss"], rel=0.02)
-    assert found["bf16"]["norm"] == pytest.approx(found["fp32"]["norm"], rel=0.1)
+    assert found["bf16"]["gradient_norm"] == pytest.approx(found["fp32"]["gradient_norm"], rel=0.1)
 
 
 def text():
@@ -90,8 +90,8 @@ def test_fit_learns_in_bf16(compiled):
         steps=60, batch_size=8, lr=3e-3, precision="bf16", compile="yes" if compiled else "no", every=20
     )
     validate = torch.no_grad()(lambda model: causal_loss(model, text()[None, :96].to(DEVICE)))
-    history = fit(model, Batches(text(), 33, 8), causal_loss, recipe, validate)
-    assert len(history) == 60 and all(math.isfinite(row["loss"] + row["norm"]) for row in history)
+    history = fit(model, Batches(Windows(text(), 33), batch_size=8), causal_loss, recipe, validate)
+    assert len(history) == 60 and all(math.isfinite(row["loss"] + row["gradient_norm"]) for row in history)
     assert history[-1]["loss"] < 0.5 * history[0]["loss"] and history[-1]["valid"] < history[19]["valid"]
     assert {p.dtype for p in model.parameters()} == {torch.float32} and history[-1]["tokens"] == 60 * 8 * 33
     assert 0 < history[-1]["mfu"] < 1.5 and history[-1]["memory_mb"] > 0 and not model.training
@@ -102,7 +102,7 @@ def test_recomputing_gives_the_same_gradients():
     for recompute in (False, True):
         model = decoder(dropout=0.1).to(DEVICE)
         recipe = Recipe(steps=3, batch_size=8, precision="fp32", compile="no", recompute=recompute)
-        fit(model, Batches(text(), 33, 8), causal_loss, recipe)
+        fit(model, Batches(Windows(text(), 33), batch_size=8), causal_loss, recipe)
         found.append(model.state_dict())
     for name, x in found[0].items():
         torch.testing.assert_close(found[1][name], x, atol=1e-5, rtol=1e-4)
@@ -115,17 +115,21 @@ class Broken(Exception):
 def test_a_broken_run_goes_on_where_it_stood(tmp_path):
     "With dropout, so that the state of the device's random numbers matters."
     recipe = Recipe(steps=20, batch_size=8, precision="fp32", compile="no", every=5)
-    batches = Batches(text(), 33, 8)
+    batches = Batches(Windows(text(), 33), batch_size=8)
 
     def breaks(step):
         if step == 10:
             raise Broken
         return batches(step)
 
-    def run(batches, folder=None, seed=0):
+    def run(batches, checkpoint_dir=None, seed=0):
         model = decoder(dropout=0.2).to(DEVICE)
         return model, fit(
-            model, batches, causal_loss, Recipe(**{**vars(recipe), "seed": seed}), folder=folder
+            model,
+            batches,
+            causal_loss,
+            Recipe(**{**vars(recipe), "seed": seed}),
+            checkpoint_dir=checkpoint_dir,
         )
 
     whole, history = run(batches)

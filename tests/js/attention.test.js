@@ -2,14 +2,42 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { deflateSync } from "node:zlib";
 import { decode, line, store } from "../../llmlab/static/attention_data.js";
-import { cellAt, coarse, crop, fit, found, headName, largest, lines, number, ramp, readWindow, rowOf, scaleEnd, signed, summary, unpack, windowText, zoom } from "../../llmlab/static/attention_layout.js";
+import {
+  cellAt,
+  coarse,
+  crop,
+  fit,
+  found,
+  headName,
+  largest,
+  lines,
+  number,
+  ramp,
+  readWindow,
+  rowOf,
+  scaleEnd,
+  signed,
+  summary,
+  unpack,
+  windowText,
+  zoom,
+} from "../../llmlab/static/attention_layout.js";
 
-const map = (w, rows, cols, window = [0, rows, 0, cols]) => ({ w: Float32Array.from(w), rows, cols, window });
+const map = (w, rows, cols, window = [0, rows, 0, cols]) => ({
+  w: Float32Array.from(w),
+  rows,
+  cols,
+  window,
+});
 // two heads over two tokens: largest of each row as float32, then one byte a weight
-const raw = Buffer.concat([Buffer.from(new Float32Array([1, 0.5, 1, 0.75]).buffer), Buffer.from([255, 0, 255, 255, 255, 0, 128, 255])]);
+const raw = Buffer.concat([
+  Buffer.from(new Float32Array([1, 0.5, 1, 0.75]).buffer),
+  Buffer.from([255, 0, 255, 255, 255, 0, 128, 255]),
+]);
 
 test("base64 and DataView decode to the same bytes", async () => {
-  const packed = deflateSync(raw), padded = Buffer.concat([Buffer.from("xyz"), packed]);
+  const packed = deflateSync(raw),
+    padded = Buffer.concat([Buffer.from("xyz"), packed]);
   const view = new DataView(padded.buffer, padded.byteOffset + 3, packed.length);
   assert.deepEqual(Buffer.from(await decode(packed.toString("base64"))), raw);
   assert.deepEqual(Buffer.from(await decode(view)), raw);
@@ -24,11 +52,23 @@ test("a byte is the root of a weight in its row", () => {
 });
 
 test("the pixel that shows a cell finds that cell again", () => {
-  for (const [width, nq, nk] of [[400, 6, 6], [300, 40, 40], [360, 4, 9], [400, 512, 512]]) {
+  for (const [width, nq, nk] of [
+    [400, 6, 6],
+    [300, 40, 40],
+    [360, 4, 9],
+    [400, 512, 512],
+  ]) {
     const box = fit(width, nq, nk, 5);
     assert.ok(box.left + box.width <= width + 1, `${nk} columns fit into ${width}`);
-    for (const [q, k] of [[0, 0], [nq - 1, nk - 1], [nq >> 1, 0]])
-      assert.deepEqual(cellAt(box.left + (k + 0.5) * box.cell, box.top + (q + 0.5) * box.cell, box, nq, nk), { q, k });
+    for (const [q, k] of [
+      [0, 0],
+      [nq - 1, nk - 1],
+      [nq >> 1, 0],
+    ])
+      assert.deepEqual(
+        cellAt(box.left + (k + 0.5) * box.cell, box.top + (q + 0.5) * box.cell, box, nq, nk),
+        { q, k },
+      );
     assert.equal(cellAt(box.left - 1, box.top + 1, box, nq, nk), null);
     assert.equal(cellAt(box.left + 1, box.top + box.height + 1, box, nq, nk), null);
   }
@@ -40,14 +80,24 @@ test("labels are drawn only where they can be read", () => {
 });
 
 test("a coarse map sums keys and averages queries, so its rows still sum to one", () => {
-  const { w, rows, cols } = coarse(map([0.5, 0.5, 0, 0, 0, 0, 0, 1, 0.25, 0.25, 0.25, 0.25, 1, 0, 0, 0], 4, 4), 2, 2);
+  const { w, rows, cols } = coarse(
+    map([0.5, 0.5, 0, 0, 0, 0, 0, 1, 0.25, 0.25, 0.25, 0.25, 1, 0, 0, 0], 4, 4),
+    2,
+    2,
+  );
   assert.deepEqual([rows, cols, ...w], [2, 2, 0.5, 0.5, 0.75, 0.25]);
   const uneven = coarse(map(Array(15).fill(1 / 5), 3, 5), 2, 2).w;
-  assert.ok(Math.abs(uneven[0] + uneven[1] - 1) < 1e-6 && Math.abs(uneven[2] + uneven[3] - 1) < 1e-6);
+  assert.ok(
+    Math.abs(uneven[0] + uneven[1] - 1) < 1e-6 && Math.abs(uneven[2] + uneven[3] - 1) < 1e-6,
+  );
 });
 
 test("a window shows just its cells, and of a pooled map whole blocks", () => {
-  const exact = map(Array.from({ length: 16 }, (_, i) => i), 4, 4);
+  const exact = map(
+    Array.from({ length: 16 }, (_, i) => i),
+    4,
+    4,
+  );
   assert.deepEqual([...crop(exact, [1, 3, 2, 4]).w], [6, 7, 10, 11]);
   const pooled = crop(map([1, 2, 3, 4], 2, 2, [0, 8, 0, 8]), [5, 7, 1, 3]);
   assert.deepEqual([...pooled.w, ...pooled.window], [3, 4, 8, 0, 4]);
@@ -62,7 +112,8 @@ test("zooming in keeps the token in view, zooming out ends at the whole", () => 
 
 test("a window survives as text, and nonsense means the whole", () => {
   assert.deepEqual(readWindow(windowText([1, 5, 2, 6]), 9, 9), [1, 5, 2, 6]);
-  for (const text of ["", "5-1-0-2", "a-b", "0-10-0-9"]) assert.deepEqual(readWindow(text, 9, 9), [0, 9, 0, 9]);
+  for (const text of ["", "5-1-0-2", "a-b", "0-10-0-9"])
+    assert.deepEqual(readWindow(text, 9, 9), [0, 9, 0, 9]);
 });
 
 test("a row and a column of a map, exact or pooled", () => {
@@ -74,25 +125,64 @@ test("a row and a column of a map, exact or pooled", () => {
 });
 
 test("lines: the strongest lie on top, at most n, nothing that cannot be seen", () => {
-  assert.deepEqual(lines(map([0.5, 0.001, 0.25, 0.75], 2, 2)).map(([q, k]) => [q, k]), [[1, 0], [0, 0], [1, 1]]);
-  assert.equal(lines(map(Array.from({ length: 100 }, (_, i) => i / 100), 10, 10), 5).length, 5);
+  assert.deepEqual(
+    lines(map([0.5, 0.001, 0.25, 0.75], 2, 2)).map(([q, k]) => [q, k]),
+    [
+      [1, 0],
+      [0, 0],
+      [1, 1],
+    ],
+  );
+  assert.equal(
+    lines(
+      map(
+        Array.from({ length: 100 }, (_, i) => i / 100),
+        10,
+        10,
+      ),
+      5,
+    ).length,
+    5,
+  );
 });
 
 test("the text alternative says the largest weights of the state", () => {
-  const row = Float32Array.from([0.1, 0.7, 0.2, 0]), to = (i) => `“${"abcd"[i]}” (${i})`;
-  assert.deepEqual(largest(row, 2).map(([i]) => i), [1, 2]);
+  const row = Float32Array.from([0.1, 0.7, 0.2, 0]),
+    to = (i) => `“${"abcd"[i]}” (${i})`;
+  assert.deepEqual(
+    largest(row, 2).map(([i]) => i),
+    [1, 2],
+  );
   const text = summary({ name: headName(2, 1), back: false }, "“d” (3)", row, to);
-  assert.equal(text, "Layer 2, head 1: “d” (3) looks most at “b” (1) 0.70, “c” (2) 0.20, “a” (0) 0.10.");
-  assert.match(summary({ name: headName(0, -1), back: true }, "“a” (0)", new Float32Array(4), to), /^Layer 0, mean of its heads: “a” \(0\) is looked at most by nothing/);
+  assert.equal(
+    text,
+    "Layer 2, head 1: “d” (3) looks most at “b” (1) 0.70, “c” (2) 0.20, “a” (0) 0.10.",
+  );
+  assert.match(
+    summary({ name: headName(0, -1), back: true }, "“a” (0)", new Float32Array(4), to),
+    /^Layer 0, mean of its heads: “a” \(0\) is looked at most by nothing/,
+  );
 });
 
 test("a comparison says what one head gives more and less", () => {
-  const text = summary({ name: headName(0, 1), other: headName(1, 0), back: false }, "“d” (3)", Float32Array.from([0.25, -0.5, 0]), (i) => `${i}`);
-  assert.equal(text, "Layer 0, head 1 minus layer 1, head 0: “d” (3) more to 0 +0.25; less to 1 −0.50.");
-  assert.match(summary({ name: "a", other: "b", back: false }, "x", new Float32Array(2), String), /looks the same in both/);
+  const text = summary(
+    { name: headName(0, 1), other: headName(1, 0), back: false },
+    "“d” (3)",
+    Float32Array.from([0.25, -0.5, 0]),
+    (i) => `${i}`,
+  );
+  assert.equal(
+    text,
+    "Layer 0, head 1 minus layer 1, head 0: “d” (3) more to 0 +0.25; less to 1 −0.50.",
+  );
+  assert.match(
+    summary({ name: "a", other: "b", back: false }, "x", new Float32Array(2), String),
+    /looks the same in both/,
+  );
 });
 
-test("a search ignores case and spaces around", () => assert.deepEqual(found([" The", "cat", " other"], " THE "), [0, 2]));
+test("a search ignores case and spaces around", () =>
+  assert.deepEqual(found([" The", "cat", " other"], " THE "), [0, 2]));
 
 test("numbers tell zero from nearly zero, and carry their sign", () => {
   assert.deepEqual([0, 0.001, 0.005, 0.25, 1].map(number), ["0", "0.00", "0.01", "0.25", "1.00"]);
@@ -104,23 +194,59 @@ test("the colours of a large map end below its outliers", () => {
   const w = new Float32Array(10000).fill(0.1);
   w[5] = 1;
   assert.ok(Math.abs(scaleEnd(w) - 0.1) < 1e-6);
-  assert.equal(scaleEnd(Float32Array.from({ length: 10000 }, (_, i) => (i ? 0 : 1))), 1, "never nothing");
+  assert.equal(
+    scaleEnd(Float32Array.from({ length: 10000 }, (_, i) => (i ? 0 : 1))),
+    1,
+    "never nothing",
+  );
 });
 
-const part = (more) => ({ entries: [[0, 0], [0, 1]], rows: 1, cols: 1, size: [2, 2], queries: ["a", "b"], keys: ["a", "b"], maps: {}, thumbs: deflateSync(Buffer.concat([Buffer.from(new Float32Array([1, 1]).buffer), Buffer.from([255, 255])])).toString("base64"), ...more });
-const whole = deflateSync(Buffer.concat([Buffer.from(new Float32Array([1, 0.5]).buffer), Buffer.from([255, 0, 255, 255])]));
+const part = (more) => ({
+  entries: [
+    [0, 0],
+    [0, 1],
+  ],
+  rows: 1,
+  cols: 1,
+  size: [2, 2],
+  queries: ["a", "b"],
+  keys: ["a", "b"],
+  maps: {},
+  thumbs: deflateSync(
+    Buffer.concat([Buffer.from(new Float32Array([1, 1]).buffer), Buffer.from([255, 255])]),
+  ).toString("base64"),
+  ...more,
+});
+const whole = deflateSync(
+  Buffer.concat([Buffer.from(new Float32Array([1, 0.5]).buffer), Buffer.from([255, 0, 255, 255])]),
+);
 
 test("what the page carries is decoded when it is opened", async () => {
-  const kept = await store(part({ maps: { 1: whole.toString("base64") } }), 0, () => Promise.reject(new Error("no Python")));
+  const kept = await store(part({ maps: { 1: whole.toString("base64") } }), 0, () =>
+    Promise.reject(new Error("no Python")),
+  );
   assert.deepEqual([...(await kept.map(0, 1)).w], [1, 0, 0.5, 0.5]);
   const pooled = await kept.map(0, 0);
-  assert.deepEqual([pooled.exact, pooled.rows], [false, 1], "what it does not carry stays a small map");
+  assert.deepEqual(
+    [pooled.exact, pooled.rows],
+    [false, 1],
+    "what it does not carry stays a small map",
+  );
   await assert.rejects(kept.tile(0, 0, [0, 1, 0, 1]));
 });
 
 test("what the page does not carry is asked of Python, once", async () => {
-  const asked = [], listeners = [];
-  const model = { on: (_, call) => listeners.push(call), send: (question) => { asked.push(question); queueMicrotask(() => listeners[0](question, [new DataView(whole.buffer, whole.byteOffset, whole.length)])); } };
+  const asked = [],
+    listeners = [];
+  const model = {
+    on: (_, call) => listeners.push(call),
+    send: (question) => {
+      asked.push(question);
+      queueMicrotask(() =>
+        listeners[0](question, [new DataView(whole.buffer, whole.byteOffset, whole.length)]),
+      );
+    },
+  };
   const kept = await store(part(), 0, line(model));
   assert.deepEqual([...(await kept.map(0, 0)).w], [1, 0, 0.5, 0.5]);
   await kept.map(0, 0);
@@ -128,8 +254,19 @@ test("what the page does not carry is asked of Python, once", async () => {
 });
 
 test("the colour map grows from stop to stop", () => {
-  const map = ramp([[255, 255, 255], [100, 150, 200], [0, 0, 50]]);
+  const map = ramp([
+    [255, 255, 255],
+    [100, 150, 200],
+    [0, 0, 50],
+  ]);
   assert.equal(map.length, 256);
-  assert.deepEqual([map[0], map[127], map[255]], [[255, 255, 255], [100, 150, 200], [0, 0, 50]]);
+  assert.deepEqual(
+    [map[0], map[127], map[255]],
+    [
+      [255, 255, 255],
+      [100, 150, 200],
+      [0, 0, 50],
+    ],
+  );
   for (let i = 1; i < 256; i++) assert.ok(map[i][0] <= map[i - 1][0], "darker with every step");
 });

@@ -2,14 +2,18 @@ import assert from "node:assert";
 import { test } from "node:test";
 import { chance, extent, fixed, holdsZero, summary, ticks } from "../../llmlab/static/bias.js";
 
-const mark = { at: 2.5, low: 2, high: 3, p: 0.0002, points: [1.5, 3.5] }, none = { at: -0.1, low: -0.3, high: 0.1, p: 0.4, points: [] };
+const mark = { at: 2.5, low: 2, high: 3, p: 0.0002, points: [1.5, 3.5] },
+  none = { at: -0.1, low: -0.3, high: 0.1, p: 0.4, points: [] };
 
 test("the axis holds every mark of every model, and zero", () => {
   const [low, high] = extent([[mark], [none]]);
   assert(low < -0.3 && high > 3.5);
   const [from, to] = extent([[mark]]);
   assert(from < 0 && to > 3.5, "zero is on the axis although no mark is there");
-  assert(extent([[{ at: 0, low: 0, high: 0, p: 1, points: [] }]])[0] < 0, "a single point at zero has room");
+  assert(
+    extent([[{ at: 0, low: 0, high: 0, p: 1, points: [] }]])[0] < 0,
+    "a single point at zero has room",
+  );
 });
 
 test("ticks are round, inside, and include zero", () => {
@@ -27,6 +31,12 @@ test("numbers in words", () => {
 });
 
 test("the summary says model, measure, number, interval, zero and p", () => {
-  assert.equal(summary("skewed", "work", mark, "nats"), "skewed, work: 2.50 nats over 2 pairs, 95 % interval 2.00 to 3.00, without 0 inside; p < 0.001 (Holm).");
-  assert.equal(summary("b", "w", none, "nats"), "b, w: −0.10 nats, 95 % interval −0.30 to 0.10, with 0 inside; p = 0.400 (Holm).");
+  assert.equal(
+    summary("skewed", "work", mark, "nats"),
+    "skewed, work: 2.50 nats over 2 pairs, 95 % interval 2.00 to 3.00, without 0 inside; p < 0.001 (Holm).",
+  );
+  assert.equal(
+    summary("b", "w", none, "nats"),
+    "b, w: −0.10 nats, 95 % interval −0.30 to 0.10, with 0 inside; p = 0.400 (Holm).",
+  );
 });

@@ -2,10 +2,18 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { bars, seen, sight, summary } from "../../llmlab/static/mask.js";
 
-test("sight travels as zeros and ones", () => assert.deepEqual(seen("0110"), [false, true, true, false]));
+test("sight travels as zeros and ones", () =>
+  assert.deepEqual(seen("0110"), [false, true, true, false]));
 
 test("the true token is marked among the candidates, and the rest is what is missing", () => {
-  const [cat, dog, rest] = bars([[" cat", 0.5], [" dog", 0.25]], " dog", 0.25);
+  const [cat, dog, rest] = bars(
+    [
+      [" cat", 0.5],
+      [" dog", 0.25],
+    ],
+    " dog",
+    0.25,
+  );
   assert.deepEqual([cat.right, dog.right, rest.token, rest.p], [false, true, null, 0.25]);
 });
 
@@ -28,7 +36,12 @@ test("what a position sees, in words", () => {
 });
 
 test("the text alternative names position, sight and best candidate", () => {
-  const readers = [{ name: "BERT", sees: ["01", "10"], gaps: [null, [[[" b", 0.62]], 0.62]] }, { name: "GPT", sees: ["10", "11"], gaps: [] }];
-  assert.equal(summary(["a", " b"], 1, readers),
-    "Position 1, “·b”: BERT sees every other token, and says “·b” with 62 %; GPT sees every other token, and itself.");
+  const readers = [
+    { name: "BERT", sees: ["01", "10"], gaps: [null, [[[" b", 0.62]], 0.62]] },
+    { name: "GPT", sees: ["10", "11"], gaps: [] },
+  ];
+  assert.equal(
+    summary(["a", " b"], 1, readers),
+    "Position 1, “·b”: BERT sees every other token, and says “·b” with 62 %; GPT sees every other token, and itself.",
+  );
 });

@@ -2,12 +2,15 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { cut, reshape, summary, toSlider, toTemperature } from "../../llmlab/static/next_token.js";
 
-const close = (a, b) => a.forEach((x, i) => assert.ok(Math.abs(x - b[i]) < 1e-9, `${a} is not ${b}`));
+const close = (a, b) =>
+  a.forEach((x, i) => assert.ok(Math.abs(x - b[i]) < 1e-9, `${a} is not ${b}`));
 const pairs = (...p) => p.map((x, i) => [`t${i}`, x]);
 
-test("temperature 1 changes nothing, and the rest is what is missing", () => close(reshape(pairs(0.5, 0.2), 1), [0.5, 0.2, 0.3]));
+test("temperature 1 changes nothing, and the rest is what is missing", () =>
+  close(reshape(pairs(0.5, 0.2), 1), [0.5, 0.2, 0.3]));
 
-test("half the temperature squares, by hand", () => close(reshape(pairs(0.75, 0.25), 0.5), [0.9, 0.1, 0]));
+test("half the temperature squares, by hand", () =>
+  close(reshape(pairs(0.75, 0.25), 0.5), [0.9, 0.1, 0]));
 
 test("a high temperature evens out, a low one keeps the likeliest", () => {
   close(reshape(pairs(0.6, 0.4), 1e9).slice(0, 2), [0.5, 0.5]);
@@ -16,10 +19,19 @@ test("a high temperature evens out, a low one keeps the likeliest", () => {
 
 test("a probability of zero stays zero", () => close(reshape(pairs(1, 0), 2), [1, 0, 0]));
 
-test("slider and temperature are inverse", () => [0.125, 0.5, 1, 2, 4].forEach((t) => assert.ok(Math.abs(toTemperature(toSlider(t)) - t) < 0.01)));
+test("slider and temperature are inverse", () =>
+  [0.125, 0.5, 1, 2, 4].forEach((t) => assert.ok(Math.abs(toTemperature(toSlider(t)) - t) < 0.01)));
 
 test("the text alternative names the likeliest tokens after reshaping", () => {
-  const text = summary("the cat", [["a", 0.2], [" b", 0.7]], [0.1, 0.9], 0.5);
+  const text = summary(
+    "the cat",
+    [
+      ["a", 0.2],
+      [" b", 0.7],
+    ],
+    [0.1, 0.9],
+    0.5,
+  );
   assert.equal(text, "After “the cat” at temperature 0.50: “·b” 90 %, “a” 10 %.");
 });
 
@@ -31,5 +43,9 @@ test("top-k keeps the k likeliest and shares their sum", () => {
 test("top-p keeps the fewest that reach p, at least one", () => {
   close(cut([0.5, 0.3, 0.2, 0], 0, 0.8), [0.625, 0.375, 0, 0]);
   close(cut([0.5, 0.3, 0.2, 0], 0, 0.05), [1, 0, 0, 0]);
-  close(cut([0.3, 0.2, 0.5], 0, 0.9), [0.3, 0.2, 0.5], "where the shown ones do not reach p, the rest stays");
+  close(
+    cut([0.3, 0.2, 0.5], 0, 0.9),
+    [0.3, 0.2, 0.5],
+    "where the shown ones do not reach p, the rest stays",
+  );
 });
