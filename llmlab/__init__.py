@@ -60,7 +60,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "write": "generation",
         "Beams": "generation",
         "beam_search": "generation",
-        "speculate": "generation",
+        "speculative_generate": "generation",
     },
     "Pretrained models": {
         "sentence_embeddings": "pretrained",
@@ -92,6 +92,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "answer_question": "tasks.answering",
         "summarize": "tasks.summarization",
         "textrank": "tasks.summarization",
+        "copied_phrases": "tasks.summarization",
         "run_program": "tasks.sandbox",
         "complete_lines": "tasks.completion",
         "fill_in_middle": "tasks.completion",

@@ -14,13 +14,13 @@ import ipywidgets
 import torch
 
 from llmlab.attention import record
-from llmlab.causal import draw
-from llmlab.checks import COUNT, SEED, check_arguments, real_number, require
+from llmlab.checks import require
 from llmlab.figures.attention_figures import attention_view
 from llmlab.figures.attention_maps import layers_by_kind
 from llmlab.figures.charts import next_token_view
 from llmlab.figures.stills import strongest_keys_table
 from llmlab.figures.view import figure_html, widget_mimebundle
+from llmlab.generation import Sampling, generate
 from llmlab.metrics import evaluating
 
 
@@ -66,18 +66,6 @@ def context_of(model) -> int:
     "How many tokens a model reads at once."
     cfg = model.config if hasattr(model, "config") else model.cfg
     return getattr(cfg, "context", None) or cfg.max_position_embeddings
-
-
-# %% ../../nbs/workshop/explore.ipynb #3667ad73
-@check_arguments(n=COUNT, temperature=real_number(low=0), seed=SEED)
-def write_on(model, ids: list, n: int, temperature: float, seed: int = 0) -> list[int]:
-    "n more tokens, drawn one by one; equal seeds give equal tokens."
-    ids, start, generator = list(ids), len(ids), torch.Generator().manual_seed(seed)
-    with evaluating(model):
-        for _ in range(n):
-            out = model(torch.tensor([ids[-context_of(model) :]], device=next(model.parameters()).device))
-            ids.append(draw(getattr(out, "logits", out)[0, -1], temperature, generator))
-    return ids[start:]
 
 
 # %% ../../nbs/workshop/explore.ipynb #b8f9f329
@@ -146,7 +134,8 @@ class Explorer:
             ids, attention, next_token = text_figures(
                 self.model, self.tokenizer, self.text.value, self.chosen_state()
             )
-            new = write_on(self.model, ids, self.length.value, self.temperature.value)
+            sampling = Sampling(self.temperature.value)
+            (new,) = generate(self.model, [ids], self.length.value, sampling)
         except ValueError as error:
             self.status.value = f"cannot show this: {html.escape(str(error), quote=False)}"
             return
