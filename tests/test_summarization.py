@@ -47,7 +47,6 @@ from llmlab.tasks.summarization import (
     unsupported_words,
 )
 from llmlab.tasks.translation import pad_pairs
-from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder

@@ -44,20 +44,7 @@ from llmlab.overlap import character_words, rouge, rouge_words
 # %% ../../nbs/19_summarization.ipynb #7c2d322e
 from llmlab.segmentation import count_words, join_sentences, split_gaps, split_sentences
 from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
-from llmlab.text import (
-    COLOURS,
-    NAMES,
-    PETS,
-    PLACES,
-    SEATS,
-    THINGS,
-    ReadingChooser,
-    generate_stories,
-    is_held_out,
-    normalized_paragraph,
-    standard_library,
-    story_grammar,
-)
+from llmlab.text import is_held_out, normalized_paragraph
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
 from llmlab.translation_scores import ngram_counts
