@@ -59,7 +59,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "write": "generation",
         "Beams": "generation",
         "beam_search": "generation",
-        "speculate": "generation",
+        "speculative_generate": "generation",
     },
     "Pretrained models": {
         "sentence_embeddings": "pretrained",

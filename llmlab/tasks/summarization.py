@@ -223,7 +223,7 @@ def summarize(
     for at in range(0, len(source), 100):
         some = source[at : at + 100]
         for (ids, _), *_ in beam_search(
-            model, [[tokenizer.eot]] * len(some), n, Beams(width), [tokenizer.eot], source=some
+            model, [[tokenizer.eot]] * len(some), n, Beams(width), [[tokenizer.eot]], source=some
         ):
             found.append(tokenizer.decode(i for i in ids if i != tokenizer.eot).strip())
     return found
