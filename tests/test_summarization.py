@@ -14,6 +14,7 @@ from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # n
 from rouge_score.rouge_scorer import RougeScorer
 
 from llmlab.checkpoints import load_shipped, shipped_path
+from llmlab.corpora import story_grammar
 from llmlab.overlap import character_words, rouge_words
 from llmlab.tasks.summarization import (
     SUMMARY_TEMPLATES,
@@ -46,7 +47,6 @@ from llmlab.tasks.summarization import (
     unsupported_words,
 )
 from llmlab.tasks.translation import pad_pairs
-from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder

@@ -347,7 +347,7 @@ def generate_answers(
         [[tokenizer.cls]] * len(source),
         8,
         Sampling(temperature=0),
-        stop=[tokenizer.sep],
+        stop=[[tokenizer.sep]],
         source=source,
     )
     return [tokenizer.base.decode([i for i in row if i != tokenizer.sep]).strip() for row in rows]

@@ -20,6 +20,18 @@ from torch import Tensor
 
 # %% ../../nbs/19_summarization.ipynb #b6e4c20f
 from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, real_number
+from llmlab.corpora import (
+    COLOURS,
+    NAMES,
+    PETS,
+    PLACES,
+    SEATS,
+    THINGS,
+    ReadingChooser,
+    generate_stories,
+    standard_library,
+    story_grammar,
+)
 from llmlab.figures.maps import strings
 
 # %% ../../nbs/19_summarization.ipynb #489a025a
@@ -32,20 +44,7 @@ from llmlab.overlap import character_words, rouge, rouge_words
 # %% ../../nbs/19_summarization.ipynb #7c2d322e
 from llmlab.segmentation import count_words, join_sentences, split_gaps, split_sentences
 from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
-from llmlab.text import (
-    COLOURS,
-    NAMES,
-    PETS,
-    PLACES,
-    SEATS,
-    THINGS,
-    ReadingChooser,
-    generate_stories,
-    is_held_out,
-    normalized_paragraph,
-    standard_library,
-    story_grammar,
-)
+from llmlab.text import is_held_out, normalized_paragraph
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
 from llmlab.translation_scores import ngram_counts
@@ -224,7 +223,7 @@ def summarize(
     for at in range(0, len(source), 100):
         some = source[at : at + 100]
         for (ids, _), *_ in beam_search(
-            model, [[tokenizer.eot]] * len(some), n, Beams(width), [tokenizer.eot], source=some
+            model, [[tokenizer.eot]] * len(some), n, Beams(width), [[tokenizer.eot]], source=some
         ):
             found.append(tokenizer.decode(i for i in ids if i != tokenizer.eot).strip())
     return found
