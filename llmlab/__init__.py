@@ -9,10 +9,9 @@ __version__ = "0.1.0"
 
 GROUPS = {  # what the names are for: {name: the module that defines it}; the reference has a page for each
     "Text and tokens": {
+        "Corpus": "text",
         "load_corpus": "text",
-        "corpus_documents": "text",
-        "generate_stories": "text",
-        "split_corpus": "text",
+        "generate_stories": "corpora",
         "split_graphemes": "segmentation",
         "split_sentences": "segmentation",
         "Tokenizer": "tokens",

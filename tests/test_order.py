@@ -16,6 +16,7 @@ ORDER = [
     "checks",
     "progress",
     "segmentation",
+    "corpora",
     "text",
     "chat",
     "tokens",
@@ -71,6 +72,7 @@ COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
 LIGHT = [
     "segmentation",
+    "corpora",
     "text",
     "chat",
     "tokens",

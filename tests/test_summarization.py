@@ -15,6 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from llmlab import phrases_view
 from llmlab.checkpoints import load_shipped, shipped_path
+from llmlab.corpora import story_grammar
 from llmlab.overlap import character_words, rouge_words
 from llmlab.segmentation import split_gaps
 from llmlab.tasks.summarization import (
@@ -47,7 +48,6 @@ from llmlab.tasks.summarization import (
     unsupported_words,
 )
 from llmlab.tasks.translation import pad_pairs
-from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder

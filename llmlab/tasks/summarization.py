@@ -18,8 +18,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# %% ../../nbs/19_summarization.ipynb #b6e4c20f
 from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, real_number
+from llmlab.corpora import (
+    COLOURS,
+    NAMES,
+    PETS,
+    PLACES,
+    SEATS,
+    THINGS,
+    ReadingChooser,
+    generate_stories,
+    standard_library,
+    story_grammar,
+)
+
+# %% ../../nbs/19_summarization.ipynb #b6e4c20f
+from llmlab.figures.maps import strings
 from llmlab.generation import Beams, beam_search
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
@@ -30,20 +44,7 @@ from llmlab.segmentation import count_words, join_sentences, split_gaps, split_s
 
 # %% ../../nbs/19_summarization.ipynb #489a025a
 from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
-from llmlab.text import (
-    COLOURS,
-    NAMES,
-    PETS,
-    PLACES,
-    SEATS,
-    THINGS,
-    ReadingChooser,
-    generate_stories,
-    is_held_out,
-    normalized_paragraph,
-    standard_library,
-    story_grammar,
-)
+from llmlab.text import is_held_out, normalized_paragraph
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
 from llmlab.translation_scores import ngram_counts
