@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+# %% ../../nbs/19_summarization.ipynb #b6e4c20f
 from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, real_number
 from llmlab.corpora import (
     COLOURS,
@@ -31,9 +32,6 @@ from llmlab.corpora import (
     standard_library,
     story_grammar,
 )
-
-# %% ../../nbs/19_summarization.ipynb #b6e4c20f
-from llmlab.figures.maps import strings
 from llmlab.generation import Beams, beam_search
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
