@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import recurrent
-from llmlab.figures.views import attention_view, next_token_view
+from llmlab import attention_view, next_token_view, recurrent
 from llmlab.generation import Sampling, generate
 from llmlab.metrics import perplexity, token_logprobs
 from llmlab.recurrent import (
