@@ -39,6 +39,7 @@ ORDER = [
     "hub",
     "families",
     "pretrained",
+    "phrases",
     "translation",
     "questions",
     "answering",

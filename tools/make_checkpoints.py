@@ -40,13 +40,13 @@ from llmlab.tasks.answering import (
     span_loss,
 )
 from llmlab.tasks.completion import CodeBatches, CodeTokenizer, code_loss
+from llmlab.tasks.phrases import make_phrases
 from llmlab.tasks.questions import make_questions, score_by_kind
 from llmlab.tasks.summarization import PairBatches, make_story_pairs, summarize, summary_loss
 from llmlab.tasks.translation import (
     Pairs,
     PhraseTokenizer,
     Translator,
-    make_phrases,
     score_translations,
     translate,
     translation_loss,

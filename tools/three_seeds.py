@@ -27,7 +27,7 @@ from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
-from llmlab.tasks import answering, questions, summarization, translation
+from llmlab.tasks import answering, phrases, questions, summarization, translation
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -38,7 +38,7 @@ SEEDS = (0, 1, 2)
 
 # --- chapter 17 ------------------------------------------------------------------------------------------------------
 
-TIMES = {"time": translation.PHRASE_KINDS["time"]}
+TIMES = {"time": phrases.PHRASE_KINDS["time"]}
 
 
 def phrase_tokenizer():
@@ -64,8 +64,8 @@ def own_words_loss(model, batch, share):
 def small(seed, loss, steps, kind=translation.Translator):
     "The chapter's model of one layer a side, trained on times of day, and what it says to 300 new ones."
     tokenizer = phrase_tokenizer()
-    few = translation.Pairs(translation.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer, 32, seed)
-    asked = translation.make_phrases(300, ["zh"], held=True, kinds=TIMES)
+    few = translation.Pairs(phrases.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer, 32, seed)
+    asked = phrases.make_phrases(300, ["zh"], held=True, kinds=TIMES)
     torch.manual_seed(seed)
     model = kind(Config(tokenizer.vocab_size, context=48, layers=1, heads=4, d_model=96, position="rope"))
     fit(model, few, loss, Recipe(steps=steps, batch_size=32, lr=6e-3, warmup=0.1, every=steps, seed=seed))
@@ -141,12 +141,11 @@ def after_mistake(model, tokenizer, part, language):
 
 def translators():
     "Shorter than the shipped one: 600 steps."
-    tokenizer, learn = phrase_tokenizer(), translation.make_phrases(90_000, ["zh", "de", "fr"])
+    tokenizer, learn = phrase_tokenizer(), phrases.make_phrases(90_000, ["zh", "de", "fr"])
     tests = {
-        language: translation.make_phrases(300, [language], held=True, seed=1)
-        for language in ("zh", "de", "fr")
+        language: phrases.make_phrases(300, [language], held=True, seed=1) for language in ("zh", "de", "fr")
     }
-    strange = translation.make_phrases(200, ["de"], held=True, kinds=translation.UNSEEN_KINDS, seed=1)
+    strange = phrases.make_phrases(200, ["de"], held=True, kinds=phrases.UNSEEN_KINDS, seed=1)
     shape = dict(context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     for seed in SEEDS:
         torch.manual_seed(seed)
@@ -176,7 +175,7 @@ def translators():
                 f"p {width}": float(paired_test(narrow, bleu)),
             }
             if width == 1:
-                for kind in translation.UNSEEN_KINDS:
+                for kind in phrases.UNSEEN_KINDS:
                     hits = [a == p.target for a, p in zip(said, strange, strict=True) if p.kind == kind]
                     row[kind] = sum(hits) / len(hits)
         yield row
