@@ -1,6 +1,5 @@
 "Phrases and their split, pairs, loss, writing, scores: against CLDR, PyTorch, sacrebleu and brute force."
 
-import random
 from dataclasses import replace
 
 import pytest
