@@ -37,10 +37,13 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
     "Training": {
         "Recipe": "training",
         "Batches": "training",
+        "Windows": "training",
         "fit": "training",
         "causal_loss": "causal",
         "MaskTokenizer": "masked",
         "Masking": "masked",
+        "padded_rows": "masked",
+        "MaskCollator": "masked",
         "MaskedLM": "masked",
         "masked_loss": "masked",
         "fill_mask": "masked",
