@@ -4,7 +4,6 @@
 __all__ = ["PhraseTokenizer", "Translator", "translate"]
 
 # %% ../../nbs/17_translation.ipynb #4bdaba68
-import random
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../../nbs/17_translation.ipynb #6de5444b
-from llmlab.checks import SEED, SHARE, SIZE, check_arguments, require
+from llmlab.checks import SHARE, SIZE, check_arguments, require
 from llmlab.generation import Beams, Sampling, beam_search, generate
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval
