@@ -9,10 +9,9 @@ __version__ = "0.1.0"
 
 GROUPS = {  # what the names are for: {name: the module that defines it}; the reference has a page for each
     "Text and tokens": {
+        "Corpus": "text",
         "load_corpus": "text",
-        "corpus_documents": "text",
-        "generate_stories": "text",
-        "split_corpus": "text",
+        "generate_stories": "corpora",
         "split_graphemes": "segmentation",
         "split_sentences": "segmentation",
         "Tokenizer": "tokens",
@@ -60,7 +59,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "write": "generation",
         "Beams": "generation",
         "beam_search": "generation",
-        "speculate": "generation",
+        "speculative_generate": "generation",
     },
     "Pretrained models": {
         "sentence_embeddings": "pretrained",
@@ -135,8 +134,8 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "bertviz_neuron": "figures.peers",
         "plot_attention": "figures.peers",
         "explore": "figures.explore",
-        "spans_view": "tasks.answering",
-        "phrases_view": "tasks.summarization",
+        "spans_view": "tasks.task_views",
+        "phrases_view": "tasks.task_views",
         "patches_view": "horizons",
     },
     "The course": {

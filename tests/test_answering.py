@@ -33,12 +33,12 @@ from llmlab.tasks.answering import (
     span_grid,
     span_loss,
     span_rows,
-    spans_view,
     split_windows,
     start_end_scores,
     trim_rows,
 )
 from llmlab.tasks.questions import Item, make_questions, score_by_kind
+from llmlab.tasks.task_views import spans_view
 from llmlab.tasks.translation import pad_pairs, split_batch
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit

@@ -11,9 +11,9 @@ import pytest
 import torch
 from test_views import HOSTILE
 
-from llmlab.causal import sample
-from llmlab.figures.explore import context_of, explore, look, pictures, text_ids, token_names, write_on
+from llmlab.figures.explore import context_of, explore, look, pictures, text_ids, token_names
 from llmlab.figures.views import WIDGET
+from llmlab.generation import Sampling, generate
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 
@@ -80,11 +80,12 @@ def test_a_model_of_transformers_works_alike(hub):
     assert len(explorer.written.value.split()) == 16
 
 
-def test_writing_on_agrees_with_the_sampler_of_chapter_8(model, tokenizer):
-    ids = text_ids(tokenizer, "the")
-    assert write_on(model, ids, 30, 0.8, seed=3) == sample(model, ids, 30, 0.8, seed=3), (
-        "also beyond the context"
-    )
+def test_what_is_written_is_what_generate_writes(model, tokenizer):
+    explorer = explore(model, tokenizer, "the")
+    explorer.length.value = 30
+    explorer.temperature.value = 0.8
+    (new,) = generate(model, [text_ids(tokenizer, "the")], 30, Sampling(0.8))
+    assert explorer.written.value == tokenizer.decode(new), "also beyond the context"
 
 
 def test_a_long_text_is_cropped_as_for_the_model(model, tokenizer):

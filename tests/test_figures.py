@@ -398,7 +398,7 @@ def test_mask_answers(page, home):
 
 
 def test_phrases_answer(page, home):
-    from llmlab.tasks.summarization import phrases_view
+    from llmlab.tasks.task_views import phrases_view
 
     summaries = {"model": "Mia saw a red cup, twice.", "lead": "One day Mia saw a cup."}
     page.goto(home(phrases_view("One day Mia saw a cup. The cup was red.", summaries)))
@@ -514,7 +514,7 @@ def test_beams_answer(page, home):
 def test_spans_answer(page, home):
     import torch
 
-    from llmlab.tasks.answering import spans_view
+    from llmlab.tasks.task_views import spans_view
 
     scores = torch.tensor([[1.0, 1], [3, 0], [0, 2], [-1, 0]])
     page.goto(home(spans_view(["[CLS]", " old", " mat", "."], scores, torch.arange(4) > 0, 2)))

@@ -20,14 +20,14 @@ weights = np.random.default_rng(0).dirichlet(np.ones(80), size=(2, 2, 80)).astyp
 view = attention_view(weights, ["</script><img src=x onerror='window.hit=1'>"] + ["w"] * 79, megabytes=0.001)
 view"""
 LONG = """import torch
-from llmlab.attention import attention, attention_map
+from llmlab.attention import attention_map, dot_product_attention
 from llmlab.figures.maps import Pooled
 from llmlab.figures.views import attention_view
 q, k = torch.randn(2, 2, 2, 2000, 8, generator=torch.Generator().manual_seed(0))
 
 def tile(layer, head, rows, keys):
     x, y = q[layer, head : head + 1], k[layer, head : head + 1]
-    return attention(x, y, y, causal=True, need_weights=True)[1][0, rows, keys]
+    return dot_product_attention(x, y, y, causal=True, need_weights=True)[1][0, rows, keys]
 
 exact = tile(0, 1, 1999, slice(1750, 2000))
 open("weight.txt", "w").write(f"{int(exact.argmax())} {float(exact.max()):.3f}")

@@ -16,6 +16,7 @@ ORDER = [
     "checks",
     "progress",
     "segmentation",
+    "corpora",
     "text",
     "chat",
     "tokens",
@@ -44,7 +45,9 @@ ORDER = [
     "translation",
     "questions",
     "answering",
+    "summary_pairs",
     "summarization",
+    "task_views",
     "sandbox",
     "code_tasks",
     "code",
@@ -64,11 +67,12 @@ PICTURES = [
     "views",
     "panels",
 ]  # import nothing of ours but these, in this order
-DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
+DRAWING = {"task_views", "horizons", "explore"}  # have a figure of their own
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
 LIGHT = [
     "segmentation",
+    "corpora",
     "text",
     "chat",
     "tokens",

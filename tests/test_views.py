@@ -36,7 +36,7 @@ from llmlab.figures.views import (
     tokens_view,
 )
 from llmlab.horizons import patches_view
-from llmlab.tasks.answering import spans_view
+from llmlab.tasks.task_views import spans_view
 
 HOSTILE = [
     "</script><img src=x onerror=alert(1)>",
@@ -84,7 +84,7 @@ def unpack(view):
 
 def figures(text="cat"):
     "One figure of each kind, all made of this text."
-    from llmlab.tasks.summarization import phrases_view
+    from llmlab.tasks.task_views import phrases_view
 
     words = [text, "b", text]
     square = softmax((2, 2, 3, 3))

@@ -27,7 +27,8 @@ from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
-from llmlab.tasks import answering, phrases, questions, summarization, translation
+from llmlab.segmentation import split_sentences
+from llmlab.tasks import answering, phrases, questions, summarization, summary_pairs, translation
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -375,24 +376,21 @@ def marks():
 
 
 def summaries():
-    learn, held = summarization.make_story_pairs(20_000)
+    learn, held = summary_pairs.make_story_pairs(20_000)
     tokenizer = Tokenizer.load(shipped_path("summarization.tokenizer.json"))
     documents, references = [p.document for p in held], [p.summary for p in held]
-    best = [
-        max(summarization.sentences(p.document), key=lambda s, p=p: float(rouge([s], [p.summary])))
-        for p in held
-    ]
+    best = [max(split_sentences(p.document), key=lambda s, p=p: float(rouge([s], [p.summary]))) for p in held]
     glue = summarization.learn_allowed_words(learn[:6000])
     strange = [re.sub(rf"\b{d.split()[2]}\b", "Lily", d) for d in documents[:100]]
     retold = {
-        name: [summarization.template_summary(d, lines) for d in documents]
+        name: [summary_pairs.template_summary(d, lines) for d in documents]
         for name, lines in (
-            ("reworded", summarization.REWORDED_TEMPLATES),
-            ("reordered", summarization.REORDERED_TEMPLATES),
+            ("reworded", summary_pairs.REWORDED_TEMPLATES),
+            ("reordered", summary_pairs.REORDERED_TEMPLATES),
         )
     }
     rng = random.Random(0)
-    outside, inside = [[summarization.corrupt_summary(p, rng, kind) for p in held] for kind in (False, True)]
+    outside, inside = [[summary_pairs.corrupt_summary(p, rng, kind) for p in held] for kind in (False, True)]
     for seed in SEEDS:
         torch.manual_seed(seed)
         model = EncoderDecoder(
@@ -416,7 +414,7 @@ def summaries():
 
         def believed(texts, model=model):
             return summarization.lowest_logprobs(
-                model, tokenizer, [*map(summarization.Pair, documents, texts)]
+                model, tokenizer, [*map(summary_pairs.Pair, documents, texts)]
             )
 
         threshold = np.quantile(summarization.lowest_logprobs(model, tokenizer, learn[:400]), 0.01)
@@ -446,10 +444,10 @@ def usual(learn, n=300):
 
 
 def docstrings():
-    learn, held = summarization.split_pairs(summarization.docstring_pairs())
+    learn, held = summary_pairs.split_pairs(summary_pairs.docstring_pairs())
     tokenizer = Tokenizer.train("\n".join(p.document + " " + p.summary for p in learn), 1500)
     learn, held = (
-        [summarization.Pair(summarization.first_part(tokenizer, p.document, 96), p.summary) for p in side]
+        [summary_pairs.Pair(summary_pairs.first_part(tokenizer, p.document, 96), p.summary) for p in side]
         for side in (learn, held)
     )
     learn, held = [p for p in learn if len(tokenizer.encode(p.summary)) < 90], held[:150]
@@ -477,7 +475,7 @@ def docstrings():
                 summarization.summary_loss,
                 Recipe(steps=steps, lr=6e-3, muon=True, every=steps, seed=seed),
             )
-            said = summarization.summarize(model, tokenizer, real, n=24)
+            said = summarization.summarize(model, tokenizer, real, max_new_tokens=24)
             row = {"steps": steps, "seed": seed, "constant": constant, "different": len(set(said))}
             for kind in (1, 2, "L"):
                 mine = rouge(said, refs, kind)

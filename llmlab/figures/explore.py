@@ -13,11 +13,11 @@ import ipywidgets
 import torch
 
 from llmlab.attention import record
-from llmlab.causal import draw
-from llmlab.checks import COUNT, SEED, check_arguments, real_number, require
+from llmlab.checks import require
 from llmlab.figures.maps import kinds
 from llmlab.figures.stills import looks
 from llmlab.figures.views import attention_view, figure_html, next_token_view, widget_bundle
+from llmlab.generation import Sampling, generate
 from llmlab.metrics import evaluating
 
 
@@ -61,18 +61,6 @@ def context_of(model) -> int:
     "How many tokens a model reads at once."
     cfg = model.config if hasattr(model, "config") else model.cfg
     return getattr(cfg, "context", None) or cfg.max_position_embeddings
-
-
-# %% ../../nbs/workshop/explore.ipynb #3667ad73
-@check_arguments(n=COUNT, temperature=real_number(low=0), seed=SEED)
-def write_on(model, ids: list, n: int, temperature: float, seed: int = 0) -> list[int]:
-    "n more tokens, drawn one by one; equal seeds give equal tokens."
-    ids, start, generator = list(ids), len(ids), torch.Generator().manual_seed(seed)
-    with evaluating(model):
-        for _ in range(n):
-            out = model(torch.tensor([ids[-context_of(model) :]], device=next(model.parameters()).device))
-            ids.append(draw(getattr(out, "logits", out)[0, -1], temperature, generator))
-    return ids[start:]
 
 
 # %% ../../nbs/workshop/explore.ipynb #b8f9f329
@@ -160,7 +148,7 @@ def update(self):
     }
     try:
         ids, attention, following = pictures(self.model, self.tokenizer, self.text.value, kept)
-        new = write_on(self.model, ids, self.length.value, self.temperature.value)
+        (new,) = generate(self.model, [ids], self.length.value, Sampling(self.temperature.value))
     except ValueError as error:
         self.status.value = "cannot show this: " + str(error).replace("&", "&amp;").replace("<", "&lt;")
         return

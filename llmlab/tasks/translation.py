@@ -174,9 +174,9 @@ def translate(
     prompts = [[tokenizer.first(language)]] * len(texts)
     max_new_tokens = model.cfg.context - 1
     if beams is None:
-        rows = generate(model, prompts, max_new_tokens, Sampling(0), stop=[tokenizer.eot], source=source)
+        rows = generate(model, prompts, max_new_tokens, Sampling(0), stop=[[tokenizer.eot]], source=source)
     else:
-        found = beam_search(model, prompts, max_new_tokens, beams, stop=[tokenizer.eot], source=source)
+        found = beam_search(model, prompts, max_new_tokens, beams, stop=[[tokenizer.eot]], source=source)
         rows = [candidates[0][0] for candidates in found]  # the ids of the best candidate
     return [tokenizer.base.decode(row) for row in rows]
 
