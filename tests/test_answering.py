@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab import spans_view
 from llmlab.checkpoints import load_checkpoint, load_shipped, read_checkpoint, shipped_path
 from llmlab.masked import MaskTokenizer
 from llmlab.tasks.answering import (
@@ -38,7 +39,6 @@ from llmlab.tasks.answering import (
     trim_rows,
 )
 from llmlab.tasks.questions import Item, make_questions, score_by_kind
-from llmlab.tasks.task_views import spans_view
 from llmlab.tasks.translation import pad_pairs, split_batch
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit

@@ -32,6 +32,7 @@ ORDER = [
     "storage",
     "checkpoints",
     "devices",
+    "runs",
     "training",
     "causal",
     "masked",
@@ -47,7 +48,6 @@ ORDER = [
     "answering",
     "summary_pairs",
     "summarization",
-    "task_views",
     "sandbox",
     "code_tasks",
     "code",
@@ -61,13 +61,16 @@ ORDER = [
 ]
 PICTURES = [
     "checks",
-    "maps",
+    "inputs",
+    "attention_maps",
     "stills",
+    "view",
     "peers",
-    "views",
-    "panels",
+    "charts",
+    "attention_figures",
+    "task_figures",
 ]  # import nothing of ours but these, in this order
-DRAWING = {"task_views", "horizons", "explore"}  # have a figure of their own
+DRAWING = {"explore"}  # shows what the figures draw
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
 LIGHT = [
@@ -150,7 +153,7 @@ def test_light_modules_load_no_torch(module):
     "line, names",
     [
         ("from llmlab.text import corpus", {"text"}),
-        ("from llmlab import text, views", {"text", "views"}),
+        ("from llmlab import text, charts", {"text", "charts"}),
         ("import llmlab.causal as c", {"causal"}),
         ("from . import text", {"text"}),
         ("from .tokens import Tokenizer", {"tokens"}),
