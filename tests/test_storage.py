@@ -31,7 +31,7 @@ def decoder(cls=Decoder, **change):
     return cls(replace(CFG, **change))
 
 
-# --- one tensor, two names --------------------------------------------------------------------------------------------
+# --- one tensor, two names ----------------------------------------------------------------------------------
 
 
 def holding(**tensors):
@@ -105,7 +105,7 @@ def test_tensors_that_fsdp_spreads_are_told_apart():
         torch.distributed.destroy_process_group()
 
 
-# --- what is planned is what is built ---------------------------------------------------------------------------------
+# --- what is planned is what is built -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Decoder, Encoder, EncoderDecoder])
@@ -151,7 +151,7 @@ def test_facts_that_json_cannot_hold_are_refused_and_nothing_is_written(tmp_path
     assert not [*tmp_path.iterdir()]
 
 
-# --- a bit that flipped -----------------------------------------------------------------------------------------------
+# --- a bit that flipped -------------------------------------------------------------------------------------
 
 
 def test_every_bit_of_a_file_counts(tmp_path):
@@ -202,7 +202,7 @@ def test_a_file_from_before_there_were_checksums_is_read_with_a_warning(tmp_path
     assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
 
 
-# --- files of strangers -----------------------------------------------------------------------------------------------
+# --- files of strangers -------------------------------------------------------------------------------------
 
 pytestmark_hostile = pytest.mark.skipif(sys.platform != "linux", reason="/proc measures one file's memory")
 

@@ -250,7 +250,7 @@ def test_errors(unchecked, call, text):
         call()
 
 
-# less memory, less time
+# --- less memory, less time ---
 
 
 def losses(history):
@@ -345,7 +345,7 @@ def test_the_budget_stops_the_run(ticking):
     assert "mfu" in history[-1]
 
 
-# stop and go on
+# --- stop and go on ---
 
 
 class Stop(Exception):
@@ -454,7 +454,7 @@ def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
     assert not list(tmp_path.glob(".*")) and checkpoints.read_rows(tmp_path) == history
 
 
-# --- what is left of a run decides where it goes on -------------------------------------------------------------------
+# --- what is left of a run decides where it goes on ---------------------------------------------------------
 
 
 def test_a_finished_run_goes_on_for_more_steps_and_says_so(tmp_path):
@@ -611,7 +611,7 @@ def test_a_checkpoint_from_before_batches_were_compared_by_step_goes_on(tmp_path
     assert len(run(recipe, checkpoint_dir=tmp_path)[1]) == 4
 
 
-# --- another run is noticed -------------------------------------------------------------------------------------------
+# --- another run is noticed ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -809,7 +809,7 @@ def test_a_full_gpu_says_which_setting_halves_it():
         fit(decoder(), Batches(Windows(IDS, 9), batch_size=8), full, Recipe(steps=2, accumulate=2))
 
 
-# --- schedules: the rate of each step, equal to the field's own -----------------------------------------------------
+# --- schedules: the rate of each step, equal to the field's own ---------------------------------------------
 
 
 def rates_of(make, lr=0.02, n=31):
@@ -909,7 +909,7 @@ def test_another_schedule_is_another_run(tmp_path):
         run(replace(recipe, schedule="linear", min_lr=1e-4), checkpoint_dir=tmp_path)
 
 
-# --- early stopping ---------------------------------------------------------------------------------------------------
+# --- early stopping -----------------------------------------------------------------------------------------
 
 
 def scored(values):
@@ -973,7 +973,7 @@ def test_patience_without_validation_is_refused():
         run(Recipe(steps=2, batch_size=4, patience=2))
 
 
-# --- a function after each step ---------------------------------------------------------------------------------------
+# --- a function after each step -----------------------------------------------------------------------------
 
 
 def test_on_step_sees_every_row_once_and_cannot_change_it(tmp_path):
@@ -1066,7 +1066,7 @@ def test_seconds_leave_out_what_on_step_and_validation_take(monkeypatch):
     assert [row["seconds"] for row in history] == [1, 2, 3, 4]
 
 
-# --- random numbers, progress -----------------------------------------------------------------------------------------
+# --- random numbers, progress -------------------------------------------------------------------------------
 
 
 def drawn():

@@ -211,7 +211,7 @@ def reference_gpt(args):
     print(f"{stored:.3f} bits per byte")
 
 
-# --- a BERT ----------------------------------------------------------------------------------------------------------
+# --- a BERT -------------------------------------------------------------------------------------------------
 
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -341,7 +341,7 @@ def stories_bert(args):
     print(f"{stored:.3f} of the masked tokens right")
 
 
-# --- a translator ----------------------------------------------------------------------------------------------------
+# --- a translator -------------------------------------------------------------------------------------------
 
 
 def translation(args):
@@ -381,7 +381,7 @@ def translation(args):
     )
 
 
-# --- two that answer, one that summarizes -----------------------------------------------------------------------------
+# --- two that answer, one that summarizes -------------------------------------------------------------------
 
 
 def answering(args, model, tokenizer, learn, batches, loss, recipe, say):

@@ -145,7 +145,7 @@ def test_a_broken_run_goes_on_where_it_stood(tmp_path):
     assert same < 1e-4 < 1e-3 < otherwise, "the second: what other dropout would make"
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 def test_the_chunked_loss_holds_no_logits_of_a_batch():
