@@ -1,4 +1,4 @@
-"Files: written whole or not at all, read without running anything, and everything that can be wrong with one."
+"Files: written whole or not at all, read without running anything, and what can be wrong with one."
 
 import hashlib
 import json

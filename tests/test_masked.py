@@ -1,4 +1,4 @@
-"Masking against the field's own collator, the loss against PyTorch's, gaps against a loop, counts against brute force."
+"Masking against the field's collator, the loss against PyTorch's, gaps against a loop."
 
 import math
 import re

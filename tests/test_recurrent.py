@@ -1,4 +1,5 @@
-"""The LSTM in Keras and in PyTorch. Keras has one backend a process: `make recurrent` runs this file on each of them.
+"""The LSTM in Keras and in PyTorch. Keras has one backend a process: `make recurrent` runs this file on each
+of them.
 
 KERAS_BACKEND=tensorflow pytest tests/test_recurrent.py
 KERAS_BACKEND=torch pytest tests/test_recurrent.py

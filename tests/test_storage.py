@@ -129,7 +129,7 @@ def test_a_plan_has_the_forms_of_the_model_and_a_file_comes_back(tmp_path, make,
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_numbers_keep_their_kind(tmp_path, dtype):
-    "BatchNorm counts its batches with whole numbers: these are not made floats, and floats are not made whole."
+    "BatchNorm counts its batches with whole numbers, which are not made floats."
     model = nn.BatchNorm1d(3)
     model.num_batches_tracked += 7
     save_checkpoint(model, tmp_path / "m", dtype)

@@ -1,4 +1,4 @@
-"The loop: seeds, schedule, clip, parts, pace; a run that goes on after it was stopped; everything that can be wrong."
+"The loop: seeds, schedule, clip, parts, pace; a run that goes on; everything that can be wrong."
 
 import itertools
 import math
@@ -292,7 +292,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_learns():
 
 
 def test_muon_makes_the_first_update_orthogonal():
-    "Of the momentum all singular values become nearly one; then it is scaled to AdamW's size (Liu et al. 2025)."
+    "All singular values of the momentum become nearly one, then AdamW's size (Liu et al. 2025)."
     model = decoder(dropout=0.0)
     before = model.blocks[0].mlp.up.weight.detach().clone()
     opt = make_optimizer(model, Recipe(muon=True, weight_decay=0.0, lr=1.0))
@@ -1075,7 +1075,7 @@ def drawn():
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_fit_leaves_the_callers_generators_as_they_were(tmp_path, fails, unchecked):
-    "Without the checks of types: beartype draws from Python's generator to choose which item of a list it looks at."
+    "Without the checks of types: beartype draws from Python's generator."
 
     def wild(model, ids):
         drawn()
@@ -1197,9 +1197,9 @@ def stopping(model, ids):
         sys.exit("stopped")
     return loss(model, ids)
 
-history = fit(model, Batches(Windows(ids, 9), batch_size=4), stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
-print("rows", len(history))
-"""
+batches = Batches(Windows(ids, 9), batch_size=4)
+history = fit(model, batches, stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
+print("rows", len(history))"""
 
 
 def launch(tmp_path, processes, options="{}", stop=0, env=()):

@@ -33,8 +33,9 @@ CASES = {"causal": (decoder, causal_loss, windows), "masked": (encoder, masked_l
 
 
 def without_key_bias(state):
-    """The weights less the keys' bias. It adds the same number to all scores of a query, so the softmax does not see
-    it and its gradient is rounding alone; Adam divides that by its own size, and so each device goes its own way."""
+    """The weights less the keys' bias. It adds the same number to all scores of a query, so the softmax does
+    not see it and its gradient is rounding alone; Adam divides that by its own size, and so each device goes
+    its own way."""
     kept = {}
     for name, x in state.items():
         d = len(x) // 3
