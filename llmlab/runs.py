@@ -70,6 +70,14 @@ def objective_loss(loss_fn: Callable) -> Callable:
     return loss
 
 
+# %% ../nbs/workshop/runs.ipynb #da4cdd72
+def fingerprint(batch: Tensor) -> str:
+    "Twelve letters of a batch's SHA-256, its shape and its type, which are the same for the same batch only."
+    contents = batch.detach().cpu().contiguous()
+    letters = hashlib.sha256(contents.reshape(-1).view(torch.uint8).numpy()).hexdigest()[:12]
+    return f"{letters} {list(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
+
+
 # %% ../nbs/workshop/runs.ipynb #8c859bed
 class Run:
     "A model with all that trains it, in this process or in one of several that train together."
@@ -248,14 +256,6 @@ def differences(theirs: dict, ours: dict, but: tuple = ()) -> str:
     ours = json.loads(json.dumps(ours))
     keys = [k for k in sorted({*theirs, *ours}) if k not in but and theirs.get(k) != ours.get(k)]
     return "; ".join(f"{k}: {theirs.get(k)} in the checkpoint, {ours.get(k)} now" for k in keys)
-
-
-# %% ../nbs/workshop/runs.ipynb #da4cdd72
-def fingerprint(batch: Tensor) -> str:
-    "Twelve letters of a batch's SHA-256, its shape and its type, which are the same for the same batch only."
-    contents = batch.detach().cpu().contiguous()
-    letters = hashlib.sha256(contents.reshape(-1).view(torch.uint8).numpy()).hexdigest()[:12]
-    return f"{letters} {list(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
 
 
 # %% ../nbs/workshop/runs.ipynb #f4ebfce6

@@ -66,7 +66,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")  # what safetensors calls the types that 
 
 
 def open_weights(path: str | Path) -> safetensors.safe_open:
-    """A safetensors file, mapped but not read, with at most `MAX_HEADER` bytes of header and `MAX_TENSORS` tensors.
+    """A safetensors file, mapped but not read; its header and its number of tensors have limits.
 
     Raises ValueError for a file that is none, FileNotFoundError where there is no file.
     """
