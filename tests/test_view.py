@@ -33,7 +33,7 @@ from llmlab.figures.view import STATIC, WIDGET_MIME, View, bundle
 # --- modules -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["attention", "curves", "formula", "neuron", "next_token", "tokens"])
+@pytest.mark.parametrize("module", figures())
 def test_a_bundle_is_one_module_without_imports(module, tmp_path):
     if not shutil.which("node"):
         missing("no node on this machine")

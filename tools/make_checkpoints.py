@@ -41,12 +41,13 @@ from llmlab.tasks.answering import (
     trim_rows,
 )
 from llmlab.tasks.completion import CodeCollator, CodeTokenizer, code_loss, code_rows
+from llmlab.tasks.phrases import make_phrases
 from llmlab.tasks.questions import make_questions, score_by_kind
-from llmlab.tasks.summarization import make_story_pairs, summarize, summary_loss, summary_rows
+from llmlab.tasks.summarization import summarize, summary_loss, summary_rows
+from llmlab.tasks.summary_pairs import make_story_pairs
 from llmlab.tasks.translation import (
     PhraseTokenizer,
     Translator,
-    make_phrases,
     pad_pairs,
     pair_length,
     score_translations,
