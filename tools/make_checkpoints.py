@@ -24,6 +24,7 @@ from tokenizers import AddedToken, decoders, processors
 from llmlab import __version__
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
+from llmlab.fast_tokens import fast_tokenizer
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
@@ -56,7 +57,7 @@ from llmlab.tasks.translation import (
     translation_rows,
 )
 from llmlab.text import load_corpus
-from llmlab.tokens import Tokenizer, fast_tokenizer
+from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, Windows, fit
 from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
