@@ -85,6 +85,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "pass_at_k": "overlap",
     },
     "Tasks": {
+        "PhraseTokenizer": "tasks.translation",
         "Translator": "tasks.translation",
         "translate": "tasks.translation",
         "SpanReader": "tasks.answering",
