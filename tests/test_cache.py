@@ -70,7 +70,7 @@ def close(a, b):
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
-# --- equal logits ---------------------------------------------------------------------------------------------------
+# --- equal logits -----------------------------------------------------------------------------------------
 
 
 @every
@@ -190,7 +190,7 @@ def test_any_function_and_no_cache():
         close(state.read(ids), cached.read(ids) if state is plain else plain.logits(ids, 1))
 
 
-# --- memory and shapes ----------------------------------------------------------------------------------------------
+# --- memory and shapes ------------------------------------------------------------------------------------
 
 
 def test_memory_is_taken_once_and_only_as_much_as_is_needed():
@@ -229,7 +229,7 @@ def test_one_step_has_the_same_shapes_at_every_length(backend):
     subprocess.run([sys.executable, "-c", STATIC.replace("BACKEND", str(backend))], check=True)
 
 
-# --- overflow -------------------------------------------------------------------------------------------------------
+# --- overflow ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -276,7 +276,7 @@ def test_stop_leaves_the_room_that_is_there():
     assert n == 6 and state.rooms == [2, 6], "each text has its own room"
 
 
-# --- padding --------------------------------------------------------------------------------------------------------
+# --- padding ----------------------------------------------------------------------------------------------
 
 
 def test_padding_by_pencil():
@@ -286,7 +286,7 @@ def test_padding_by_pencil():
     assert ids.tolist() == [[7, 8], [9, 0]] and real.tolist() == [[True, True], [True, False]]
 
 
-# --- bad input ------------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
