@@ -613,7 +613,7 @@ def beam_search(
     >>> after = torch.tensor([[0, 0.6, 0.4, 0], [0, 0.4, 0.3, 0.3], [0, 0.05, 0.05, 0.9], [0, 0, 0, 1]])
     >>> texts = beam_search(lambda ids: after[ids].log(), [[0]], 4, Beams(2, length_penalty=0), stop=[[3]])
     >>> ids, score = texts[0][0]
-    >>> ids, round(math.exp(score), 2)
+    >>> ids, round(torch.tensor(score).exp().item(), 2)
     ([2, 3], 0.36)
     """
     steps = beam_steps(model, prompts, max_new_tokens, beams, stop, processors, source, cache, overflow)

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import cost
+from llmlab import cost, cost_view
 from llmlab.cost import ScalingLaw, published_configs, published_quantities, published_scaling_laws
-from llmlab.figures.panels import cost_view
 from llmlab.transformer import Config, Decoder, Encoder, parameters
 
 SMALL = Config(vocab_size=50, context=32, layers=2, heads=4, d_model=32)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import horizons
+from llmlab import horizons, patches_view
 from llmlab.attention import record
 from llmlab.cost import forward_flops, published_quantities
 from llmlab.devices import flops_per_token
@@ -33,7 +33,6 @@ from llmlab.horizons import (
     majority_vote,
     mixture_flops,
     mixture_parameters,
-    patches_view,
     route,
     with_experts,
     write_captions,

@@ -16,8 +16,10 @@ ORDER = [
     "checks",
     "progress",
     "segmentation",
+    "corpora",
     "text",
     "chat",
+    "fast_tokens",
     "tokens",
     "adapters",
     "ngrams",
@@ -32,6 +34,7 @@ ORDER = [
     "storage",
     "checkpoints",
     "devices",
+    "runs",
     "training",
     "causal",
     "masked",
@@ -41,9 +44,11 @@ ORDER = [
     "hub",
     "families",
     "pretrained",
+    "phrases",
     "translation",
     "questions",
     "answering",
+    "summary_pairs",
     "summarization",
     "sandbox",
     "code_tasks",
@@ -58,19 +63,24 @@ ORDER = [
 ]
 PICTURES = [
     "checks",
-    "maps",
+    "inputs",
+    "attention_maps",
     "stills",
+    "view",
     "peers",
-    "views",
-    "panels",
+    "charts",
+    "attention_figures",
+    "task_figures",
 ]  # import nothing of ours but these, in this order
-DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
+DRAWING = {"explore"}  # shows what the figures draw
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
 LIGHT = [
     "segmentation",
+    "corpora",
     "text",
     "chat",
+    "fast_tokens",
     "tokens",
     "ngrams",
     *PICTURES,
@@ -146,7 +156,7 @@ def test_light_modules_load_no_torch(module):
     "line, names",
     [
         ("from llmlab.text import corpus", {"text"}),
-        ("from llmlab import text, views", {"text", "views"}),
+        ("from llmlab import text, charts", {"text", "charts"}),
         ("import llmlab.causal as c", {"causal"}),
         ("from . import text", {"text"}),
         ("from .tokens import Tokenizer", {"tokens"}),

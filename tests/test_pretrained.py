@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from llmlab import attention_view
 from llmlab.attention import record
 from llmlab.checkpoints import shipped_path
 from llmlab.families import TextClassifier
-from llmlab.figures.views import attention_view
 from llmlab.horizons import with_experts
 from llmlab.masked import MaskedLM
 from llmlab.pretrained import (

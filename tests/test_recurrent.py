@@ -1,4 +1,5 @@
-"""The LSTM in Keras and in PyTorch. Keras has one backend a process: `make recurrent` runs this file on each of them.
+"""The LSTM in Keras and in PyTorch. Keras has one backend a process: `make recurrent` runs this file on each
+of them.
 
 KERAS_BACKEND=tensorflow pytest tests/test_recurrent.py
 KERAS_BACKEND=torch pytest tests/test_recurrent.py
@@ -16,8 +17,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import recurrent
-from llmlab.figures.views import attention_view, next_token_view
+from llmlab import attention_view, next_token_view, recurrent
 from llmlab.generation import Sampling, generate
 from llmlab.metrics import perplexity, token_logprobs
 from llmlab.recurrent import (
@@ -39,7 +39,7 @@ from llmlab.recurrent import (
     pairs,
     to_keras,
 )
-from llmlab.training import Batches, Recipe, Windows, fit, learning_rate, optimizer, train_step
+from llmlab.training import Batches, Recipe, Windows, fit, learning_rate, make_optimizer, train_step
 from llmlab.transformer import Config
 
 CFG = Config(vocab_size=11, context=8, layers=2, heads=1, d_model=6)
@@ -70,7 +70,7 @@ def numpy(x):
     return keras.ops.convert_to_numpy(x)
 
 
-# --- which backend ----------------------------------------------------------------------------------------------------
+# --- which backend ------------------------------------------------------------------------------------------
 
 
 def fresh(code: str, **env) -> subprocess.CompletedProcess:
@@ -148,7 +148,7 @@ def test_a_gpu_is_shared(monkeypatch):
     assert grown == [("busy", True), ("free", True)]
 
 
-# --- one step ---------------------------------------------------------------------------------------------------------
+# --- one step -----------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=10)
@@ -190,7 +190,7 @@ def test_an_open_forget_gate_and_a_shut_input_gate_keep_the_memory():
     assert lstm_step(torch.ones(1, 1), torch.ones(1, 1), c, torch.ones(1, 4), torch.ones(1, 4), bias)[1] == c
 
 
-# --- the two models ---------------------------------------------------------------------------------------------------
+# --- the two models -----------------------------------------------------------------------------------------
 
 
 def test_carried_weights_give_equal_logits(twins, ids):
@@ -252,7 +252,7 @@ def test_ids_outside_the_vocabulary(twins, bad):
             f(wrong)
 
 
-# --- targets and padding ----------------------------------------------------------------------------------------------
+# --- targets and padding ------------------------------------------------------------------------------------
 
 
 def test_pairs_shift_by_one():
@@ -280,7 +280,7 @@ def test_padding_changes_no_loss(rows):
     assert [ours.item(), float(numpy(theirs))] == pytest.approx([alone] * 2, abs=1e-5)
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.33])
@@ -299,7 +299,7 @@ def test_keras_and_chapter_7_train_alike(twins, ids, clip):
     book = diary()
     stack = torch.cat([(ids + step) % 11 for step in range(4)])
     other.fit(*pairs(stack, 11), batch_size=3, shuffle=False, verbose=0, callbacks=[book])
-    opt = optimizer(model, recipe)
+    opt = make_optimizer(model, recipe)
     for step in range(4):
         opt.param_groups[0]["lr"] = opt.param_groups[1]["lr"] = learning_rate(step, recipe)
         row = train_step(model, (ids + step) % 11, loss_of, opt, recipe)
@@ -342,7 +342,7 @@ def test_it_learns_to_count(framework):
     assert generate(model, [[3, 4, 5]], 5, Sampling(0)) == [[6, 7, 8, 9, 0]]
 
 
-# --- a Keras model at home here ---------------------------------------------------------------------------------------
+# --- a Keras model at home here -----------------------------------------------------------------------------
 
 
 def test_metrics_and_sampler_see_no_difference(twins, ids):
@@ -369,7 +369,7 @@ def test_views_take_logits_and_attention_scores_of_keras(twins, ids):
     assert part["heads"] == [2] and not part["uneven"]
 
 
-# --- how far back -----------------------------------------------------------------------------------------------------
+# --- how far back -------------------------------------------------------------------------------------------
 
 
 def test_reach_ends_where_the_context_of_the_model_ends():

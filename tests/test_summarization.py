@@ -13,31 +13,22 @@ from networkx import DiGraph, from_numpy_array
 from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # networkx.pagerank without scipy
 from rouge_score.rouge_scorer import RougeScorer
 
+from llmlab import phrases_view
 from llmlab.checkpoints import load_shipped, shipped_path
+from llmlab.corpora import story_grammar
 from llmlab.overlap import character_words, rouge_words
+from llmlab.segmentation import split_gaps, split_sentences
 from llmlab.tasks.summarization import (
-    SUMMARY_TEMPLATES,
-    Pair,
     copied_fragments,
+    copied_phrases,
     detection_scores,
-    docstring_pairs,
     extractiveness,
-    first_part,
-    gaps_and_words,
     lead,
-    leakage_keys,
     learn_allowed_words,
     lowest_logprobs,
-    make_story_pairs,
     pagerank,
-    phrases_view,
     rouge_scores,
     sentence_similarity,
-    source_ids,
-    split_pairs,
-    split_sentences,
-    story_choices,
-    story_pair,
     summarize,
     summary_logprobs,
     summary_loss,
@@ -45,8 +36,19 @@ from llmlab.tasks.summarization import (
     textrank,
     unsupported_words,
 )
+from llmlab.tasks.summary_pairs import (
+    SUMMARY_TEMPLATES,
+    Pair,
+    docstring_pairs,
+    encode_document,
+    first_part,
+    leakage_keys,
+    make_story_pairs,
+    split_pairs,
+    story_choices,
+    template_summary,
+)
 from llmlab.tasks.translation import pad_pairs
-from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -140,7 +142,7 @@ def test_the_summary_tells_the_facts():
     story = ("One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
              "Mia put the red cup "
              'under the mat. The goat hid it. It was hot. "I like the barn," said Mia to the goat.')  # fmt: skip
-    assert story_pair(story).summary == "Mia left a red cup under the mat in the barn, and the goat hid it."
+    assert template_summary(story) == "Mia left a red cup under the mat in the barn, and the goat hid it."
 
 
 def test_facts_are_what_the_grammar_chose():
@@ -158,9 +160,11 @@ def test_facts_are_what_the_grammar_chose():
 
 def test_every_turn_has_its_line_and_no_story_another():
     lines = {story_choices(pair.document)[8] for pair in HELD}
-    assert lines == set(SUMMARY_TEMPLATES) and all(story_pair(pair.document) == pair for pair in HELD)
+    assert lines == set(SUMMARY_TEMPLATES) and all(
+        template_summary(pair.document) == pair.summary for pair in HELD
+    )
     with pytest.raises(ValueError, match="not a story"):
-        story_pair("Once upon a time.")
+        template_summary("Once upon a time.")
 
 
 def test_no_coloured_thing_stands_on_both_sides():
@@ -287,7 +291,7 @@ def test_it_learns_a_few_pairs_by_heart_and_says_them():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda d: source_ids(TOKENIZER, d, 8),
+        lambda d: encode_document(TOKENIZER, d, 8),
         lambda d: summarize(model(context=8), TOKENIZER, ["Mia", d]),
         lambda d: summary_rows([Pair(d, "x")], TOKENIZER, 8),
     ],
@@ -423,13 +427,13 @@ def test_copying_needs_words(document, summary):
 
 @given(st.text("aB1 .\n", max_size=12))
 def test_pieces_lose_nothing_and_words_have_odd_places(text):
-    found = gaps_and_words(text)
+    found = split_gaps(text)
     assert "".join(found) == text and len(found) % 2 == 1
     assert [word.lower() for word in found[1::2]] == rouge_words(text)
 
 
 def test_the_view_carries_phrases_and_their_places():
-    view = phrases_view("One day Mia saw a cup.", {"m": "Mia saw two."})
+    view = phrases_view(**copied_phrases("One day Mia saw a cup.", {"m": "Mia saw two."}))
     (row,) = view.data["summaries"]
     assert row["fragments"] == [[0, 2, 2]] and row["pieces"][1::2] == ["Mia", "saw", "two"]
     assert view.data["source"][1::2][2:4] == ["Mia", "saw"] and "6 words" in view.alt
@@ -438,7 +442,7 @@ def test_the_view_carries_phrases_and_their_places():
 @pytest.mark.parametrize("document, summaries", [("", {"a": "b"}), ("a", {})])
 def test_the_view_needs_words_and_a_summary(document, summaries):
     with pytest.raises(ValueError, match="give a document and {name: summary}"):
-        phrases_view(document, summaries)
+        phrases_view(**copied_phrases(document, summaries))
 
 
 # --- what is not supported ------------------------------------------------------------------------------------------
@@ -472,5 +476,5 @@ def test_summaries_in_other_scripts():
     assert extractiveness("猫坐在垫子上", "猫坐")["coverage"] == 1
     assert unsupported_words("猫坐在垫子上", "狗坐") == ["狗"]
     assert unsupported_words("Le café naïf", "Le CAFÉ noir") == ["noir"]
-    assert gaps_and_words("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
+    assert split_gaps("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
     assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, character_words)["ROUGE-1"] == 1

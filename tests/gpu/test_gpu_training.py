@@ -9,7 +9,7 @@ from on_device import CPU, DEVICE, LargestTensor, decoder, only_gpu
 
 from llmlab.causal import causal_loss
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Batches, Recipe, Windows, fit, optimizer, train_step
+from llmlab.training import Batches, Recipe, Windows, fit, make_optimizer, train_step
 
 
 def windows(rows=8, t=33, vocab_size=64):
@@ -33,8 +33,9 @@ CASES = {"causal": (decoder, causal_loss, windows), "masked": (encoder, masked_l
 
 
 def without_key_bias(state):
-    """The weights less the keys' bias. It adds the same number to all scores of a query, so the softmax does not see
-    it and its gradient is rounding alone; Adam divides that by its own size, and so each device goes its own way."""
+    """The weights less the keys' bias. It adds the same number to all scores of a query, so the softmax does
+    not see it and its gradient is rounding alone; Adam divides that by its own size, and so each device goes
+    its own way."""
     kept = {}
     for name, x in state.items():
         d = len(x) // 3
@@ -49,7 +50,7 @@ def test_a_step_is_the_cpu_s_step(case, accumulate):
     recipe, found = Recipe(precision="fp32", accumulate=accumulate), []
     for device in (CPU, DEVICE):
         model = make().to(device).train()
-        opt = optimizer(model, recipe)
+        opt = make_optimizer(model, recipe)
         rows = [train_step(model, batch().to(device), loss, opt, recipe) for _ in range(2)]
         found.append((rows, model.cpu().state_dict()))
     (here, ours), (there, theirs) = found
@@ -70,7 +71,7 @@ def test_bf16_stays_near_fp32(case):
     found = {}
     for precision in ("fp32", "bf16"):
         model, recipe = make().to(DEVICE).train(), Recipe(precision=precision)
-        opt = optimizer(model, recipe)
+        opt = make_optimizer(model, recipe)
         found[precision] = train_step(model, batch().to(DEVICE), loss, opt, recipe)
         assert {p.dtype for p in model.parameters()} == {torch.float32}, "master weights"
     assert found["bf16"]["loss"] == pytest.approx(found["fp32"]["loss"], rel=0.02)
@@ -145,7 +146,7 @@ def test_a_broken_run_goes_on_where_it_stood(tmp_path):
     assert same < 1e-4 < 1e-3 < otherwise, "the second: what other dropout would make"
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 def test_the_chunked_loss_holds_no_logits_of_a_batch():
