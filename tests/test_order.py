@@ -51,6 +51,7 @@ ORDER = [
     "sandbox",
     "code_tasks",
     "code",
+    "gaps",
     "completion",
     "cost",
     "choosing",
