@@ -1,18 +1,19 @@
-// The cost figure: a calculator for training and running a model, and the plane of sizes and tokens that a scaling law colours.
+// The cost figure: a calculator for training and running a model, and the plane of sizes and tokens
+// that a scaling law colours.
 import { chooser, h, held, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
 
 // everything that the figure reads out; s holds the state, the sizes as logarithms
 export function compute({ models, gpus, overhead, grids, law }, s) {
-  const m = models[s.chosen],
-    g = gpus[s.gpu],
-    tokens = 10 ** s.tokens,
-    t = Math.min(2 ** s.context, m.context);
-  const flops = 3 * tokens * (m.flops + m.square * t),
-    hours = flops / (g.peak[0] * 1e12 * s.utilisation) / 3600;
-  const kwh = overhead.map((x) => (hours * g.power[0] * x) / 1000),
-    carbon = Object.values(grids)[s.grid];
+  const m = models[s.chosen];
+  const g = gpus[s.gpu];
+  const tokens = 10 ** s.tokens;
+  const t = Math.min(2 ** s.context, m.context);
+  const flops = 3 * tokens * (m.flops + m.square * t);
+  const hours = flops / (g.peak[0] * 1e12 * s.utilisation) / 3600;
+  const kwh = overhead.map((x) => (hours * g.power[0] * x) / 1000);
+  const carbon = Object.values(grids)[s.grid];
   const training = {
     weights: 2 * m.n,
     gradients: 2 * m.n,
@@ -52,16 +53,18 @@ export function optimum(l, flops) {
   return [n, flops / 6 / n];
 }
 
+const THOUSANDS = ["", "thousand", "million", "billion", "trillion"];
+
 // 1234567 → 1.23 million; two or three digits, and no false precision
 export function brief(x) {
-  if (x < 1000)
-    return x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(0) : String(Number(x.toPrecision(2)));
+  if (x < 10) return String(Number(x.toPrecision(2)));
+  if (x < 1000) return x.toFixed(0);
   if (x >= 1e16) {
     const [a, b] = x.toExponential(1).split("e+");
     return `${a} · 10^${b}`;
   }
   const i = Math.min(4, Math.floor(Math.log10(Number(x.toPrecision(3))) / 3));
-  return `${Number((x / 1000 ** i).toPrecision(3))} ${["", "thousand", "million", "billion", "trillion"][i]}`;
+  return `${Number((x / 1000 ** i).toPrecision(3))} ${THOUSANDS[i]}`;
 }
 export const between = ([a, b]) =>
   brief(a) === brief(b) ? brief(a) : `${brief(a)} to ${brief(b)}`;
@@ -71,25 +74,27 @@ export const gb = (bytes) =>
 // tokens at which a model of n parameters reaches this loss; NaN where none suffice
 export const contour = (l, n, level) => (l.B / (level - l.E - l.A / n ** l.alpha)) ** (1 / l.beta);
 
-// where names stand beside their points: the first free place of four, or none; boxes are [left, top, right, bottom]
+// where names stand beside their points: the first free place of four, or none;
+// boxes are [left, top, right, bottom]
 export function place(points, width, taken = []) {
   return points.map(([name, x, y]) => {
-    const long = 6.1 * name.length,
-      spots = [
-        [7, 4, "start"],
-        [-7, 4, "end"],
-        [0, -10, "middle"],
-        [0, 18, "middle"],
-      ];
+    const long = 6.1 * name.length;
+    const spots = [
+      [7, 4, "start"],
+      [-7, 4, "end"],
+      [0, -10, "middle"],
+      [0, 18, "middle"],
+    ];
     for (const [dx, dy, anchor] of spots) {
-      const left = x + dx - { start: 0, end: long, middle: long / 2 }[anchor],
-        box = [left, y + dy - 10, left + long, y + dy + 3];
+      const left = x + dx - { start: 0, end: long, middle: long / 2 }[anchor];
+      const box = [left, y + dy - 10, left + long, y + dy + 3];
       if (
         left < 54 ||
         box[2] > width ||
         taken.some((b) => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])
-      )
+      ) {
         continue;
+      }
       taken.push(box);
       return { dx, dy, anchor };
     }
@@ -98,10 +103,12 @@ export function place(points, width, taken = []) {
 }
 
 export function summary(r) {
-  return (
-    `${r.m.name} on ${brief(r.tokens)} tokens (${brief(r.ratio)} a parameter): ${brief(r.flops)} FLOPs, ${brief(r.hours)} hours of one ${r.g.name}, ${between(r.usd)} USD, ${between(r.kwh)} kWh. ` +
-    `Training needs ${r.cards[0]} of them for its memory alone, running needs ${r.cards[1]}.`
-  );
+  const [training, running] = r.cards;
+  const tokens = `${brief(r.tokens)} tokens (${brief(r.ratio)} a parameter)`;
+  const time = `${brief(r.flops)} FLOPs, ${brief(r.hours)} hours of one ${r.g.name}`;
+  const price = `${between(r.usd)} USD, ${between(r.kwh)} kWh`;
+  const memory = `Training needs ${training} of them for its memory alone, running needs ${running}`;
+  return `${r.m.name} on ${tokens}: ${time}, ${price}. ${memory}.`;
 }
 
 // ---- drawing
@@ -112,18 +119,18 @@ function s(tag, attributes, ...children) {
   node.append(...children);
   return node;
 }
-const X = [7, 12.5],
-  Y = [8, 14],
-  STATE = ["chosen", "gpu", "grid", "tokens", "context", "utilisation"];
+const X = [7, 12.5];
+const Y = [8, 14];
+const STATE = ["chosen", "gpu", "grid", "tokens", "context", "utilisation"];
 
 function render({ model, el }) {
   const data = model.get("data");
   const limits = {
-      chosen: data.models.length,
-      gpu: data.gpus.length,
-      grid: Object.keys(data.grids).length,
-    },
-    ranges = { tokens: Y, context: [7, 17], utilisation: [0.05, 0.6] };
+    chosen: data.models.length,
+    gpu: data.gpus.length,
+    grid: Object.keys(data.grids).length,
+  };
+  const ranges = { tokens: Y, context: [7, 17], utilisation: [0.05, 0.6] };
   const state = () =>
     Object.fromEntries(
       STATE.map((name) => [
@@ -174,10 +181,10 @@ function render({ model, el }) {
     context: slide("tokens in a sequence", "context", 7, 17, 1),
     utilisation: slide("utilisation", "utilisation", 0.05, 0.6, 0.05),
   };
-  const bars = h("div", { className: "memory" }),
-    found = h("div", { className: "found-cost" }),
-    chart = h("div", { className: "chart" }),
-    say = h("p", { className: "say", "aria-live": "polite" });
+  const bars = h("div", { className: "memory" });
+  const found = h("div", { className: "found-cost" });
+  const chart = h("div", { className: "chart" });
+  const say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(
     h("div", { className: "bar" }, ...Object.values(picks)),
@@ -195,12 +202,13 @@ function render({ model, el }) {
 
   // one bar of memory, its parts side by side, and a mark at each GPU's end
   function bar(title, parts, top, r, cards) {
-    const total = Object.values(parts).reduce((a, b) => a + b),
-      track = h("div", { className: "track" });
+    const total = Object.values(parts).reduce((a, b) => a + b);
+    const track = h("div", { className: "track" });
     let from = 0;
     Object.entries(parts).forEach(([name, bytes], i) => {
       const part = h("i", { title: `${name}: ${gb(bytes)}` });
-      part.style.cssText = `left:${(100 * from) / top}%;width:${(100 * bytes) / top}%;right:auto;border-radius:0;background:var(--c${i})`;
+      const place = `left:${(100 * from) / top}%;width:${(100 * bytes) / top}%;right:auto`;
+      part.style.cssText = `${place};border-radius:0;background:var(--c${i})`;
       from += bytes;
       track.append(part);
     });
@@ -226,11 +234,12 @@ function render({ model, el }) {
   }
 
   function plane(r) {
-    const width = Math.max(280, chart.clientWidth || 600),
-      height = Math.min(360, 140 + width * 0.32),
-      box = { left: 64, right: width - 12, top: 10, bottom: height - 38 };
-    const sx = (n) => box.left + ((Math.log10(n) - X[0]) / (X[1] - X[0])) * (box.right - box.left),
-      sy = (d) => box.bottom - ((Math.log10(d) - Y[0]) / (Y[1] - Y[0])) * (box.bottom - box.top);
+    const width = Math.max(280, chart.clientWidth || 600);
+    const height = Math.min(360, 140 + width * 0.32);
+    const box = { left: 64, right: width - 12, top: 10, bottom: height - 38 };
+    const sx = (n) => box.left + ((Math.log10(n) - X[0]) / (X[1] - X[0])) * (box.right - box.left);
+    const sy = (d) =>
+      box.bottom - ((Math.log10(d) - Y[0]) / (Y[1] - Y[0])) * (box.bottom - box.top);
     const svg = s("svg", {
       width,
       height,
@@ -238,11 +247,11 @@ function render({ model, el }) {
       role: "img",
       "aria-label": `The plane of parameters and training tokens. ${say.textContent}`,
     });
-    const [columns, rows] = [36, 24],
-      w = (box.right - box.left) / columns,
-      tall = (box.bottom - box.top) / rows,
-      worst = loss(data.law, 10 ** X[0], 10 ** Y[0]) - data.law.E;
-    for (let i = 0; i < columns; i++)
+    const [columns, rows] = [36, 24];
+    const w = (box.right - box.left) / columns;
+    const tall = (box.bottom - box.top) / rows;
+    const worst = loss(data.law, 10 ** X[0], 10 ** Y[0]) - data.law.E;
+    for (let i = 0; i < columns; i++) {
       for (let j = 0; j < rows; j++) {
         const l = loss(
           data.law,
@@ -262,14 +271,17 @@ function render({ model, el }) {
           }),
         );
       }
-    for (let e = X[0]; e <= X[1]; e += width > 500 ? 1 : 2)
+    }
+    for (let e = X[0]; e <= X[1]; e += width > 500 ? 1 : 2) {
       svg.append(
         s("text", { x: sx(10 ** e), y: box.bottom + 16, "text-anchor": "middle" }, `10^${e}`),
       );
-    for (let e = Y[0]; e <= Y[1]; e++)
+    }
+    for (let e = Y[0]; e <= Y[1]; e++) {
       svg.append(
         s("text", { x: box.left - 7, y: sy(10 ** e) + 4, "text-anchor": "end" }, `10^${e}`),
       );
+    }
     svg.append(
       s("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, "parameters"),
       s(
@@ -288,27 +300,29 @@ function render({ model, el }) {
       n >= 10 ** X[0] && n <= 10 ** X[1] && d >= 10 ** Y[0] && d <= 10 ** Y[1];
     const trace = (points, kind) => {
       const kept = points.filter(inside);
-      if (kept.length > 1)
+      if (kept.length > 1) {
         svg.append(
           s("path", {
             class: kind,
             d: "M" + kept.map(([n, d]) => `${sx(n).toFixed(1)} ${sy(d).toFixed(1)}`).join("L"),
           }),
         );
+      }
       return kept;
     };
-    const along = Array.from({ length: 111 }, (_, i) => 10 ** (X[0] + (i / 110) * (X[1] - X[0]))),
-      taken = [];
+    const along = Array.from({ length: 111 }, (_, i) => 10 ** (X[0] + (i / 110) * (X[1] - X[0])));
+    const taken = [];
     for (const level of [4, 3, 2.6, 2.3, 2.1, 2, 1.9]) {
       const kept = trace(
-          along.map((n) => [n, contour(data.law, n, level)]),
-          "level",
-        ),
-        [n, d] = kept[0] ?? [];
-      if (kept.length > 1 && width > 500)
+        along.map((n) => [n, contour(data.law, n, level)]),
+        "level",
+      );
+      const [n, d] = kept[0] ?? [];
+      if (kept.length > 1 && width > 500) {
         svg.append(
           s("text", { class: "quiet", x: sx(n) + 3, y: Math.max(sy(d) + 11, 22) }, String(level)),
         );
+      }
     }
     trace(
       along.map((n) => [n, (r.m.n * r.tokens) / n]),
@@ -335,7 +349,7 @@ function render({ model, el }) {
           ),
         ),
       );
-      if (spot)
+      if (spot) {
         svg.append(
           s(
             "text",
@@ -343,12 +357,15 @@ function render({ model, el }) {
             name,
           ),
         );
+      }
     });
     svg.append(s("circle", { class: "here", cx: sx(r.m.n), cy: sy(r.tokens), r: 7 }));
     svg.addEventListener("click", (event) => {
-      const at = svg.getBoundingClientRect(),
-        x = X[0] + ((event.clientX - at.left - box.left) / (box.right - box.left)) * (X[1] - X[0]),
-        y = Y[0] + ((box.bottom - event.clientY + at.top) / (box.bottom - box.top)) * (Y[1] - Y[0]);
+      const at = svg.getBoundingClientRect();
+      const x =
+        X[0] + ((event.clientX - at.left - box.left) / (box.right - box.left)) * (X[1] - X[0]);
+      const y =
+        Y[0] + ((box.bottom - event.clientY + at.top) / (box.bottom - box.top)) * (Y[1] - Y[0]);
       const far = data.models.map((m) => Math.abs(Math.log10(m.n) - x));
       set({
         chosen: far.indexOf(Math.min(...far)),
@@ -359,11 +376,11 @@ function render({ model, el }) {
   }
 
   function update() {
-    const now = state(),
-      r = compute(data, now),
-      top = Math.max(
-        ...[r.training, r.running].map((x) => Object.values(x).reduce((a, b) => a + b)),
-      );
+    const now = state();
+    const r = compute(data, now);
+    const top = Math.max(
+      ...[r.training, r.running].map((x) => Object.values(x).reduce((a, b) => a + b)),
+    );
     for (const [name, node] of Object.entries(picks)) node.lastChild.selectedIndex = now[name];
     for (const [name, node] of Object.entries(slides)) {
       const text = {
