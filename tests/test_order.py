@@ -52,6 +52,7 @@ ORDER = [
     "sandbox",
     "code_tasks",
     "code",
+    "gaps",
     "completion",
     "cost",
     "choosing",
