@@ -37,6 +37,7 @@ ORDER = [
     "training",
     "causal",
     "masked",
+    "keras_backend",
     "recurrent",
     "cache",
     "generation",
