@@ -53,6 +53,7 @@ ORDER = [
     "sandbox",
     "code_tasks",
     "code",
+    "gaps",
     "completion",
     "cost",
     "choosing",
