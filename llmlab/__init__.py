@@ -94,7 +94,9 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "textrank": "tasks.summarization",
         "copied_phrases": "tasks.summarization",
         "run_program": "tasks.sandbox",
+        "CodeTokenizer": "tasks.completion",
         "complete_lines": "tasks.completion",
+        "Gap": "tasks.gaps",
         "fill_in_middle": "tasks.completion",
     },
     "Cost and choice": {

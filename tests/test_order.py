@@ -54,6 +54,7 @@ ORDER = [
     "sandbox",
     "code_tasks",
     "code",
+    "gaps",
     "completion",
     "cost",
     "choosing",

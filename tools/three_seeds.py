@@ -1,9 +1,10 @@
-"""What chapters 17 to 19 say about trained models, measured over three seeds: python tools/three_seeds.py own-words
+"""What chapters 17 to 19 say about trained models, measured over three seeds: python tools/three_seeds.py
+own-words
 
-Each job trains its models from scratch, once a seed, with equal steps, schedule, data and test set on both sides, and
-writes one row a run into llmlab/data/runs_*.json, which the chapters plot. On one core: own-words 6 minutes, tables and
-smoothing 1 each, translators 7, readers and writers 5 and 12, marks 2, summaries 4, docstrings 6.
-A p is two-sided, from swapping the two sides of each item (metrics.paired_test).
+Each job trains its models from scratch, once a seed, with equal steps, schedule, data and test set on both
+sides, and writes one row a run into llmlab/data/runs_*.json, which the chapters plot. On one core: own-words
+6 minutes, tables and smoothing 1 each, translators 7, readers and writers 5 and 12, marks 2, summaries 4,
+docstrings 6. A p is two-sided, from swapping the two sides of each item (metrics.paired_test).
 """
 
 import argparse
@@ -37,7 +38,7 @@ DATA = Path(__file__).parents[1] / "llmlab" / "data"
 SEEDS = (0, 1, 2)
 
 
-# --- chapter 17 ------------------------------------------------------------------------------------------------------
+# --- chapter 17 ---------------------------------------------------------------------------------------------
 
 TIMES = {"time": phrases.PHRASE_KINDS["time"]}
 
@@ -127,7 +128,7 @@ def smoothing():
 
 
 def after_mistake(model, tokenizer, part, language):
-    "Phrases right teacher-forced and alone, and the share of right tokens after the first mistake, both ways."
+    "Phrases right teacher-forced and alone, and the share of right tokens after a mistake, both ways."
     rows = translation.translation_rows(part, tokenizer)
     source, real, target = translation.split_batch(translation.pad_pairs(rows))
     with evaluating(model):
@@ -194,7 +195,7 @@ def translators():
         yield row
 
 
-# --- chapter 18 ------------------------------------------------------------------------------------------------------
+# --- chapter 18 ---------------------------------------------------------------------------------------------
 
 SHAPE = dict(context=128, layers=3, heads=4, d_model=64, d_ff=128, position="rope", rope_base=1e5)
 
@@ -372,7 +373,7 @@ def marks():
                 }
 
 
-# --- chapter 19 ------------------------------------------------------------------------------------------------------
+# --- chapter 19 ---------------------------------------------------------------------------------------------
 
 
 def summaries():
@@ -438,7 +439,7 @@ def summaries():
 
 
 def usual(learn, n=300):
-    "The training summary that is most like the others, by ROUGE-1: the best constant that training alone can choose."
+    "The training summary most like the others, by ROUGE-1: the best constant that training can choose."
     some = [p.summary for p in learn[:n]]
     return max(sorted(set(some)), key=lambda s: float(rouge([s] * n, some, 1)))
 
@@ -489,7 +490,7 @@ def docstrings():
             yield row
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 JOBS = {
     "translation": (own_words, tables, smoothing, translators),
