@@ -15,7 +15,8 @@ from torch import Tensor
 from llmlab.attention import joining, pausing, tapes_of
 from llmlab.cache import KVCache, make_cache, pad
 from llmlab.checks import COUNT, check_value
-from llmlab.metrics import context_of, device_of, evaluating, logits_of
+from llmlab.metrics import device_of, evaluating
+from llmlab.scoring import context_of, logits_of
 from llmlab.transformer import Decoder, Encoder, EncoderDecoder, check_ids
 
 
