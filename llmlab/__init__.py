@@ -60,10 +60,10 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "speculate": "generation",
     },
     "Pretrained models": {
-        "sentence_embeddings": "pretrained",
+        "sentence_embeddings": "embeddings",
         "hub_attentions": "pretrained",
-        "load_pretrained": "pretrained",
-        "save_pretrained": "pretrained",
+        "load_pretrained": "loading",
+        "save_pretrained": "exporting",
     },
     "Scores": {
         "Score": "metrics",

@@ -257,7 +257,7 @@ def read_sentence_pairs(path: str | Path) -> dict[str, list[tuple[str, str]]]:
 
 # %% ../nbs/32_ethics.ipynb #c1641118
 class HubTokenizer:
-    "A tokenizer of the `tokenizers` library, as `pretrained.load_pretrained` gives it, with the names of chapter 12."
+    "A tokenizer of the `tokenizers` library, as `load_pretrained` gives it, with the names of chapter 12."
 
     def __init__(self, inner):
         known = {name: inner.token_to_id(name) for name in SPECIAL}

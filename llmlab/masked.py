@@ -321,7 +321,7 @@ def with_gaps(model, tokenizer, text) -> Int[Tensor, "1 t"]:
 @check_arguments(k=SIZE)
 def fill_mask(
     model: nn.Module,  # a MaskedLM
-    tokenizer,  # a MaskTokenizer, or one that pretrained.load_pretrained gave
+    tokenizer,  # a MaskTokenizer, or one that load_pretrained gave
     text: str,  # with [MASK] in the place of one token, or of several
     k: int = 5,  # candidates
 ) -> (
@@ -358,7 +358,7 @@ def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], In
 @check_arguments(batch_size=SIZE)
 def gap_logprobs(
     model: nn.Module,  # a MaskedLM
-    tokenizer,  # a MaskTokenizer, or one that pretrained.load_pretrained gave
+    tokenizer,  # a MaskTokenizer, or one that load_pretrained gave
     text: str,
     batch_size: int = 64,  # copies a forward pass
 ) -> tuple[

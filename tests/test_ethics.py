@@ -32,9 +32,9 @@ from llmlab.ethics import (
     with_interval,
     write_sheet,
 )
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM, MaskTokenizer, gap_logprobs, pseudo_logprobs
 from llmlab.metrics import token_logprobs
-from llmlab.pretrained import load_pretrained
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 

@@ -9,9 +9,17 @@ import tokenizers
 import torch
 from torch import nn
 
-from llmlab.families import TargetIds, activation_name, forced_ids_processor, read_ids, write_targets
+from llmlab.exporting import save_pretrained
+from llmlab.families import (
+    TargetIds,
+    activation_name,
+    forced_ids_processor,
+    read_config,
+    read_ids,
+    write_targets,
+)
 from llmlab.generation import Sampling
-from llmlab.pretrained import load_pretrained, read_config, save_pretrained
+from llmlab.loading import load_pretrained
 from llmlab.storage import own_tensors
 from llmlab.transformer import EncoderDecoder
 

@@ -10,7 +10,8 @@ import tokenizers
 import torch
 from hostile import Opener, table
 
-from llmlab.pretrained import load_pretrained, save_pretrained
+from llmlab.exporting import save_pretrained
+from llmlab.loading import load_pretrained
 from llmlab.storage import claims
 from llmlab.transformer import Config, Decoder
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from transformer_lens_reference import weight
 
 from llmlab import attention as attention_module
-from llmlab import pretrained
 from llmlab.attention import record
 from llmlab.interpretability import (
     ablate_head,
@@ -40,6 +39,7 @@ from llmlab.interpretability import (
     token_embedding,
     trace_activations,
 )
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
@@ -896,7 +896,7 @@ def test_a_gpt2_of_transformers_is_read_and_split(tmp_path):
     theirs = transformers.GPT2LMHeadModel(cfg).eval()
     theirs.save_pretrained(tmp_path)
     Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
-    model, _ = pretrained.load_pretrained(tmp_path)
+    model, _ = load_pretrained(tmp_path)
     with torch.no_grad():
         out = theirs(IDS, output_hidden_states=True)
     _, tape = traced(model)

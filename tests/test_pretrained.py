@@ -20,22 +20,20 @@ from torch import nn
 
 from llmlab.attention import record
 from llmlab.checkpoints import shipped_path
-from llmlab.families import TextClassifier
+from llmlab.exporting import hub_config, save_pretrained
+from llmlab.families import WEIGHT_NAMES, TextClassifier, read_config
 from llmlab.figures.views import attention_view
 from llmlab.horizons import with_experts
+from llmlab.hub import pretrained_folder
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
 from llmlab.pretrained import (
     BERT_WEIGHT_NAMES,
     GPT2_WEIGHT_NAMES,
     LLAMA_WEIGHT_NAMES,
-    WEIGHT_NAMES,
+    copy_weights,
     hub_attentions,
-    hub_config,
-    load_pretrained,
-    pretrained_folder,
-    read_config,
-    save_pretrained,
-    their_names,
+    weight_source,
 )
 from llmlab.storage import own_tensors
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, count_parameters
@@ -321,24 +319,39 @@ def test_a_tied_model_may_store_its_output_matrix_too(saved, tmp_path):
 # names
 
 
-def test_their_names_pencil():
-    assert their_names("norm.weight", GPT2_WEIGHT_NAMES) == (["transformer.ln_f.weight"], False)
-    assert their_names("blocks.11.mlp.down.weight", GPT2_WEIGHT_NAMES) == (
-        ["transformer.h.11.mlp.c_proj.weight"],
-        True,
-    )
-    assert their_names("bias", BERT_WEIGHT_NAMES) == (["cls.predictions.bias"], False)
+def test_where_a_tensor_stands_pencil():
+    down = ["transformer.h.11.mlp.c_proj.weight"]
+    assert weight_source("norm.weight", GPT2_WEIGHT_NAMES) == (["transformer.ln_f.weight"], False, 0)
+    assert weight_source("blocks.11.mlp.down.weight", GPT2_WEIGHT_NAMES) == (down, True, 0)
+    assert weight_source("bias", BERT_WEIGHT_NAMES) == (["cls.predictions.bias"], False, 0)
     gate, up = "model.layers.3.mlp.gate_proj.weight", "model.layers.3.mlp.up_proj.weight"
-    assert their_names("blocks.3.mlp.up.weight", LLAMA_WEIGHT_NAMES) == ([gate, up], False)
+    assert weight_source("blocks.3.mlp.up.weight", LLAMA_WEIGHT_NAMES) == ([gate, up], False, 0)
+    with pytest.raises(ValueError, match="our blocks.0.gate has no line in the table of names: write one"):
+        weight_source("blocks.0.gate", GPT2_WEIGHT_NAMES)
 
 
 @every
 def test_tables_name_exactly_the_tensors_of_transformers(saved, name):
     model, _ = load_pretrained(saved(name)[1])
-    ours = [
-        n for name_ in own_tensors(model) for n in their_names(name_, WEIGHT_NAMES[name.partition("-")[0]])[0]
-    ]
+    table = WEIGHT_NAMES[name.partition("-")[0]]
+    ours = []
+    for tensor_name in own_tensors(model):
+        ours += weight_source(tensor_name, table).names
     assert sorted(ours) == sorted(safetensors.torch.load_file(saved(name)[1] / "model.safetensors"))
+
+
+@every
+def test_the_copy_of_the_lesson_is_that_of_the_library(saved, name):
+    folder = saved(name)[1]
+    model, _ = load_pretrained(folder)
+    with torch.device("meta"):
+        empty = type(model)(model.cfg)
+    table = WEIGHT_NAMES[name.partition("-")[0]]
+    copied = copy_weights(
+        empty.to_empty(device="cpu"), safetensors.torch.load_file(folder / "model.safetensors"), table
+    )
+    for tensor_name, tensor in own_tensors(copied).items():
+        assert torch.equal(tensor, own_tensors(model)[tensor_name]), tensor_name
 
 
 # back out
@@ -744,7 +757,7 @@ def alone(code, home, **env):
 
 
 ASK = """
-from llmlab.pretrained import pretrained_folder
+from llmlab.hub import pretrained_folder
 try:
     pretrained_folder("gpt2")
 except ConnectionError as error:
@@ -782,9 +795,7 @@ def test_the_cache_serves_without_a_network(saved, tmp_path):
     shutil.copytree(saved("gpt2")[1], cache / "snapshots" / "abc")
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("abc")
-    code = (
-        "from llmlab.pretrained import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
-    )
+    code = "from llmlab import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
     assert alone(code, tmp_path, HF_HUB_OFFLINE="1") == "Decoder"
 
 
@@ -797,7 +808,7 @@ def test_a_folder_that_is_not_there(name):
 
 
 def test_reading_weights_needs_no_transformers(saved):
-    code = "import sys; from llmlab.pretrained import load_pretrained; load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
+    code = "import sys; from llmlab import load_pretrained; load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", code, saved("llama")[1]], capture_output=True, text=True, check=True
     )
@@ -805,8 +816,11 @@ def test_reading_weights_needs_no_transformers(saved):
 
 
 def test_nothing_asks_for_remote_code():
-    source = (shipped_path("manifest.json").parents[1] / "pretrained.py").read_text()
-    assert "trust_remote_code" not in source and "torch.load" not in source and "pickle.load" not in source
+    package = shipped_path("manifest.json").parents[1]
+    for module in ("hub", "pretrained", "families", "loading", "embeddings", "exporting"):
+        source = (package / f"{module}.py").read_text()
+        for call in ("trust_remote_code", "torch.load", "pickle.load"):
+            assert call not in source, (module, call)
 
 
 # attention of any model
