@@ -326,8 +326,10 @@ def test_where_a_tensor_stands_pencil():
     assert weight_source("bias", BERT_WEIGHT_NAMES) == (["cls.predictions.bias"], False, 0)
     gate, up = "model.layers.3.mlp.gate_proj.weight", "model.layers.3.mlp.up_proj.weight"
     assert weight_source("blocks.3.mlp.up.weight", LLAMA_WEIGHT_NAMES) == ([gate, up], False, 0)
-    with pytest.raises(ValueError, match="our blocks.0.gate has no line in the table of names: write one"):
-        weight_source("blocks.0.gate", GPT2_WEIGHT_NAMES)
+    with pytest.raises(
+        ValueError, match="our blocks.0.gate.weight has no line in the table of names: write one"
+    ):
+        weight_source("blocks.0.gate.weight", GPT2_WEIGHT_NAMES)
 
 
 @every
