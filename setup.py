@@ -20,7 +20,8 @@ config.read(ROOT / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 
 
-# --- what the package says of itself ----------------------------------------------------------------------------------
+# --- what the package says of itself
+# ----------------------------------------------------------------------------------
 
 
 def lines(key: str) -> list[str]:
@@ -45,7 +46,8 @@ def description() -> str:
     )
 
 
-# --- equal sources give equal files -----------------------------------------------------------------------------------
+# --- equal sources give equal files
+# -----------------------------------------------------------------------------------
 
 
 class ReproducibleSdist(sdist):
@@ -77,7 +79,7 @@ class ReproducibleSdist(sdist):
 
 
 class ReproducibleBuild(build_py):
-    "Files that may be read by all, whatever the umask of the checkout was; without nbdev's index, which git ignores."
+    "Files that all may read, whatever the checkout's umask was; without nbdev's index, which git ignores."
 
     def find_package_modules(self, package, package_dir):
         return [

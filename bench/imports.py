@@ -1,6 +1,8 @@
-"""Seconds until a library is imported, each in a fresh process, in one run: python bench/imports.py [--json FILE]
+"""Seconds until a library is imported, each in a fresh process, in one run: python bench/imports.py [--json
+FILE]
 
-llmlab's modules are imported one at a time, as a reader needs them; `llmlab.transformer` is a whole GPT. Most of the
+llmlab's modules are imported one at a time, as a reader needs them; `llmlab.transformer` is a whole GPT. Most
+of the
 time is PyTorch's own. Rounds are interleaved, after one that fills the disk's cache.
 """
 

@@ -1,6 +1,8 @@
-"""One row through the weights of a model, which is what a generated token costs: python bench/one_row.py [--json FILE]
+"""One row through the weights of a model, which is what a generated token costs: python bench/one_row.py
+[--json FILE]
 
-The linear layers of 6 × 384 (42 MB in fp32, more than the caches hold) multiply one vector each: as PyTorch stores
+The linear layers of 6 × 384 (42 MB in fp32, more than the caches hold) multiply one vector each: as PyTorch
+stores
 them, turned, packed by oneDNN, and as int8. `gb_per_second` counts the bytes that this format reads;
 `share_of_reading` compares it with adding up a tensor far larger than the caches, in the same run.
 """

@@ -1,8 +1,12 @@
-"""attention_view beside bertviz, the same tensors in one run: python bench/views.py [--tokens 64 128] [--json FILE]
+"""attention_view beside bertviz, the same tensors in one run: python bench/views.py [--tokens 64 128] [--json
+FILE]
 
-Random attention of 12 × 12 heads, every pair of tokens, softmax of scores with deviation 2. bertviz writes its own
-page; its CDN addresses are answered from this checkout, so that it draws without a network. Its pages are skipped
-beyond --bertviz-up-to tokens: at 512 it makes almost two gigabytes. Seconds belong to this machine and hour: read the
+Random attention of 12 × 12 heads, every pair of tokens, softmax of scores with deviation 2. bertviz writes
+its own
+page; its CDN addresses are answered from this checkout, so that it draws without a network. Its pages are
+skipped
+beyond --bertviz-up-to tokens: at 512 it makes almost two gigabytes. Seconds belong to this machine and hour:
+read the
 ratios.
 """
 
@@ -66,7 +70,7 @@ def theirs(draw, x, tokens, path):
 
 
 def opened(browser, path, drawn, hover=False):
-    "Median seconds from the request of a page to its picture, three fresh tabs; milliseconds of a hover (9 of 10)."
+    "Median seconds until a page has its picture, three fresh tabs; milliseconds of a hover (9 of 10)."
     times, hovers = [], []
     for _ in range(3):
         page = browser.new_page(viewport={"width": 1200, "height": 900})

@@ -1,11 +1,16 @@
-"""Build the book: `python book/build.py`. It runs what changed, keeps what did not, and every warning is an error.
+"""Build the book: `python book/build.py`. It runs what changed, keeps what did not, and every warning is an
+error.
 
-First it executes the chapters whose cells changed: on all cores, longest first, one thread each, and it says how far it
-is. Then Sphinx reads what they gave from MyST-NB's cache. A chapter asserts what it says, so a chapter that ran here is
+First it executes the chapters whose cells changed: on all cores, longest first, one thread each, and it says
+how far it
+is. Then Sphinx reads what they gave from MyST-NB's cache. A chapter asserts what it says, so a chapter that
+ran here is
 tested: `make test` runs none again.
 
-Three things could leave a stale page behind, so each is fingerprinted by content: the library and the versions
-(they decide what a cell shows: all notebooks run again), the book's own files (all pages are read again), and the
+Three things could leave a stale page behind, so each is fingerprinted by content: the library and the
+versions
+(they decide what a cell shows: all notebooks run again), the book's own files (all pages are read again), and
+the
 chapters (MyST-NB's cache and Sphinx see to those, one by one).
 """
 
@@ -78,13 +83,13 @@ def longest_first(names: list[str], seconds: dict[str, float]) -> list[str]:
 
 
 def cores() -> int:
-    "How many chapters run at once: LLMLAB_JOBS, or the cores that this process may use (eight at most, for memory)."
+    "How many chapters run at once: LLMLAB_JOBS, or the cores that may be used (eight at most, for memory)."
     free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(os.environ.get("LLMLAB_JOBS") or min(8, free)))
 
 
 def run(path: Path, timeout: int) -> tuple:
-    "Execute one chapter in an empty folder: the notebook, its seconds, and what went wrong or None. Runs in a worker."
+    "Execute one chapter in an empty folder, in a worker: the notebook, its seconds, what went wrong or None."
     from jupyter_cache.executors.utils import single_nb_execution
 
     os.environ.update(ENVIRONMENT | dict.fromkeys(THREADS, "1"))
@@ -176,7 +181,8 @@ def main() -> int:
         for folder in stale(old, new):
             shutil.rmtree(build / folder, ignore_errors=True)
         build.mkdir(parents=True, exist_ok=True)
-        # Until it succeeds only the notebook cache counts as good: Sphinx would not repeat the warnings of a page
+        # Until it succeeds only the notebook cache counts as good: Sphinx would not repeat the warnings of a
+        # page
         # that it has read, so a second try must read all pages again
         mark.write_text(json.dumps({"code": new["code"]}))
         if failed := execute(chosen.toc.resolve(), build):

@@ -7,7 +7,7 @@ __all__ = []
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import signature
@@ -215,6 +215,27 @@ def integer_ids(
     fits = 0 <= low <= high < vocab_size
     require(fits, f"id {wrong} is outside the vocabulary: {name} run from 0 to {vocab_size - 1}")
     return ids
+
+
+# %% ../nbs/workshop/checks.ipynb #3c931aa3
+def reference_lists(
+    hyps: Sequence[str],
+    refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
+) -> list[list[str]]:
+    "The references of each hypothesis as a list; ValueError where hypotheses and references cannot be compared."
+    is_one_string = isinstance(hyps, str) or isinstance(refs, str)
+    require(not is_one_string, "one string is given: put hypotheses and references into lists")
+    given = f"{len(hyps)} hypotheses, {len(refs)} references"
+    todo = (
+        "give one reference, or a list, for each hypothesis; sacrebleu's streams turn with [*zip(*streams)]"
+    )
+    require(len(hyps) == len(refs) and len(hyps) > 0, f"{given}: {todo}")
+    lists = [[ref] if isinstance(ref, str) else list(ref) for ref in refs]
+    for place, (hyp, some) in enumerate(zip(hyps, lists, strict=True)):
+        fits = isinstance(hyp, str) and some and all(isinstance(ref, str) for ref in some)
+        expected = "give a string, and a string or a list of at least one"
+        require(fits, f"pair {place} is {hyp!r}, {some!r}: {expected}")
+    return lists
 
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0009

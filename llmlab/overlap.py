@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 # %% ../nbs/09_overlap.ipynb #745d35e6
-from llmlab.checks import SIZE, check_arguments, integer
+from llmlab.checks import SIZE, check_arguments, integer, reference_lists
 from llmlab.metrics import Score, ratio_of_sums, score_from_rows
 from llmlab.segmentation import split_words
-from llmlab.translation_scores import reference_lists
+from llmlab.translation_scores import ngram_counts
 
 
 # %% ../nbs/09_overlap.ipynb #745d4d04
@@ -53,11 +53,6 @@ def lcs_length(
 
 
 # %% ../nbs/09_overlap.ipynb #26457349
-def ngram_counts(words, n) -> Counter:
-    "How often each row of n words occurs."
-    return Counter(zip(*(words[i:] for i in range(n)), strict=False))
-
-
 def rouge_words(text: str) -> list[str]:
     "rouge-score's cut: lower case, a to z and 0 to 9, everything else is a gap."
     return re.findall("[a-z0-9]+", text.lower())

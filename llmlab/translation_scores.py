@@ -4,345 +4,170 @@
 __all__ = ["token_bleu", "bleu", "chrf"]
 
 # %% ../nbs/08_translation_scores.ipynb #3f05cf6c
-from array import array
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from numbers import Real
 
-# %% ../nbs/08_translation_scores.ipynb #ab6a328a
 import numpy as np
-import torch
-from jaxtyping import Int
 from torch import Tensor
 
-# %% ../nbs/08_translation_scores.ipynb #0c758a17
-from llmlab.checks import check_arguments, integer, optional, real_number
+from llmlab.bleu_statistics import (
+    chrf_statistics,
+    chrf_value,
+    sacrebleu_bleu,
+    statistics_of_ids,
+    statistics_of_words,
+)
+from llmlab.checks import check_arguments, choice, integer, optional, real_number, reference_lists
 from llmlab.metrics import Score, score_from_rows
 
 
-# %% ../nbs/08_translation_scores.ipynb #20207586
-def rank_in_rows(
-    keys: Int[Tensor, "n t"],  # any numbers; below 0: not counted
-) -> Int[Tensor, "n t"]:  # 0, 1, … in each row, equal where the keys are; -1 stays
-    "rank_in_rows([[30, 10, 30, -1]]) -> [[2, 1, 2, -1]]"
-    values, order = keys.sort(-1)
-    steps = torch.zeros_like(values)
-    steps[:, 1:] = values[:, 1:] != values[:, :-1]
-    found = torch.empty_like(keys).scatter_(1, order, steps.cumsum(-1, dtype=keys.dtype))
-    return found.where(keys >= 0, -1)
+# %% ../nbs/08_translation_scores.ipynb #71c4e356
+def ngram_counts(
+    words: Sequence,  # of one text: strings or ids
+    n: int,
+) -> Counter:
+    "How often each n-gram, a row of n words, occurs in a text."
+    shifted = [words[start:] for start in range(n)]
+    return Counter(zip(*shifted, strict=False))
 
 
-# %% ../nbs/08_translation_scores.ipynb #212cac09
-def extend_ngrams(
-    grams: Int[Tensor, "n t"],  # rank of the n-gram that starts here
-    words: Int[Tensor, "n t"],  # rank of the token here
-    order: int,  # n
-) -> Int[Tensor, "n t"]:  # rank of the (n + 1)-gram that starts here; -1: none does
-    "One token more for each n-gram."
-    last = torch.full_like(words, -1)
-    last[:, :-order] = words[:, order:]
-    return rank_in_rows((grams * words.shape[1] + last).where((grams >= 0) & (last >= 0), -1))
-
-
-# %% ../nbs/08_translation_scores.ipynb #a977b5bb
+# %% ../nbs/08_translation_scores.ipynb #a72035be
 def clipped_matches(
-    hyps: Int[Tensor, "n t"],  # ids, filled up with -1
-    refs: Int[Tensor, "n r s"],  # r references each, filled up with -1
-) -> Int[Tensor, "n 4"]:  # matches of 1-, 2-, 3- and 4-grams
-    "How many n-grams of each hypothesis its references have, each counted as often as one of them has it."
-    gap = hyps.new_full((len(hyps), 1), -1)
-    parts = [hyps, gap, *chain.from_iterable((ref, gap) for ref in refs.unbind(1))]
-    row, places, matches = torch.cat(parts, 1), len(parts) // 2, []
-    width = row.shape[1]
-    widths = torch.tensor([part.shape[1] + 1 for part in parts[::2]], device=row.device)
-    side = torch.arange(places, device=row.device).repeat_interleave(widths) * width
-    grams = words = rank_in_rows(row).to(torch.int32 if width < 46_000 else torch.int64)
-    for order in range(1, 5):
-        counts = hyps.new_zeros(len(row), places * width, dtype=torch.int32)
-        counts.scatter_add_(1, (grams + side).where(grams >= 0, 0), (grams >= 0).int())
-        own, *theirs = counts.view(-1, places, width).unbind(1)
-        matches.append(torch.minimum(own, torch.stack(theirs).amax(0)).sum(-1))
-        grams = extend_ngrams(grams, words, order) if order < 4 else grams
-    return torch.stack(matches, 1)
+    hyp: Sequence,
+    refs: Sequence[Sequence],  # the references of this hypothesis
+    n: int,
+) -> int:
+    "How many n-grams of a hypothesis its references have, each counted as often as one of them has it."
+    allowed = Counter()
+    for ref in refs:
+        allowed |= ngram_counts(ref, n)  # the larger count of the two
+    return (ngram_counts(hyp, n) & allowed).total()  # the smaller count of the two
+
+
+# %% ../nbs/08_translation_scores.ipynb #51a57d8b
+def bleu_statistics(
+    hyp: Sequence,
+    refs: Sequence[Sequence],  # the references of this hypothesis
+) -> list[int]:
+    "The ten numbers of a segment: its length, that of its closest reference, 4 counts of matches, 4 of n-grams."
+    distances = [(abs(len(ref) - len(hyp)), len(ref)) for ref in refs]
+    _, ref_length = min(distances)
+    matches = [clipped_matches(hyp, refs, n) for n in range(1, 5)]
+    possible = [max(len(hyp) - n + 1, 0) for n in range(1, 5)]
+    return [len(hyp), ref_length, *matches, *possible]
 
 
 # %% ../nbs/08_translation_scores.ipynb #e8ecfa8b
 def brevity_penalty(
-    hyp_len,  # words in all hypotheses
-    ref_len,  # words in all references
-):
-    "Factor of at most 1, for a corpus that is too short."
+    hyp_len: int | float | np.ndarray,  # words in all hypotheses
+    ref_len: int | float | np.ndarray,  # words in all references
+) -> float | np.ndarray:
+    "The factor of at most 1 that BLEU takes off a corpus that is shorter than its references."
     return np.exp(np.minimum(0, 1 - ref_len / np.maximum(hyp_len, 1e-9)))
 
 
-# %% ../nbs/08_translation_scores.ipynb #84ac9a24
+# %% ../nbs/08_translation_scores.ipynb #7864d037
 SMOOTHING = {"none": 0.0, "floor": 0.1, "add-k": 1.0, "exp": 0.0}  # method → its usual value
 
 
-# %% ../nbs/08_translation_scores.ipynb #7864d037
 def smoothed_precisions(
-    matched,  # [... 4]
-    possible,  # [... 4]: n-grams in the hypotheses
-    smooth: str,  # one of SMOOTH
-    value: float,
-):
-    "[... 4] twice: precisions between 0 and 1, and which orders exist."
+    matched: np.ndarray,  # [... 4]
+    possible: np.ndarray,  # [... 4]: n-grams in the hypotheses
+    smooth: str,  # one of SMOOTHING
+    value: float,  # of floor and add-k
+) -> tuple[np.ndarray, np.ndarray]:
+    "[... 4] twice: the precisions between 0 and 1, and which orders have any n-gram."
     if smooth == "add-k":
-        matched, possible = (
-            np.concatenate([x[..., :1], x[..., 1:] + value], -1) for x in (matched, possible)
-        )
-    exist, zero = possible > 0, (possible > 0) & (matched == 0)
-    steps = {"exp": 0.5 ** zero.cumsum(-1), "floor": value}.get(smooth, 0.0)
-    return np.where(zero, steps, matched) / np.where(exist, possible, 1), exist
+        added = np.array([0, value, value, value])
+        matched, possible = matched + added, possible + added
+    exists = possible > 0
+    is_zero = exists & (matched == 0)
+    if smooth == "exp":
+        matched = np.where(is_zero, 0.5 ** is_zero.cumsum(-1), matched)
+    if smooth == "floor":
+        matched = np.where(is_zero, value, matched)
+    return matched / np.where(exists, possible, 1), exists
 
 
 # %% ../nbs/08_translation_scores.ipynb #e750b874
 def bleu_value(
-    sums,  # [... 10]: hypothesis length, reference length, 4 matches, 4 possible
+    sums: Sequence | np.ndarray,  # [... 10]: sums of `bleu_statistics` over the segments
     smooth: str = "exp",  # "none", "floor", "add-k" or "exp"
-    smooth_value: float | None = None,  # of floor and add-k
-    effective_order: bool = False,  # for single sentences
-):
+    smooth_value: float | None = None,  # of floor and add-k; None: the usual one
+    effective_order: bool = False,  # leave out orders without n-grams, for single sentences
+) -> float | np.ndarray:
     "100 · brevity penalty · geometric mean of four precisions; 0 where not one word matches."
-    hyp_len, ref_len, matched, possible = np.split(np.asarray(sums, float), [1, 2, 6], -1)
-    p, exist = smoothed_precisions(
-        matched, possible, smooth, SMOOTHING[smooth] if smooth_value is None else smooth_value
-    )
-    used = exist if effective_order else np.ones_like(exist)
-    with np.errstate(divide="ignore"):
-        logs = np.where(used, np.log(p), 0).sum(-1) / np.maximum(used.sum(-1), 1)
-    return np.where(matched.any(-1), 100 * brevity_penalty(hyp_len, ref_len)[..., 0] * np.exp(logs), 0.0)
-
-
-# %% ../nbs/08_translation_scores.ipynb #6fca23c2
-def pack_texts(
-    texts,  # [n t] or [n r t] ids, or a list of texts, or a list of lists of texts
-    pad: int,
-    device,  # of lists without tensors
-) -> tuple[Int[Tensor, " ids"], Int[Tensor, "n r"], Int[Tensor, "n r"]]:
-    "All ids in a row with -1 at the end; start and length of each text, length -1 where there is none."
-    flat, lengths, many = flatten_texts(texts, device)
-    keep, owner = flat != pad, torch.arange(len(lengths), device=flat.device).repeat_interleave(lengths)
-    lengths = torch.bincount(owner[keep], minlength=len(lengths))
-    there = torch.arange(int(many.max()), device=flat.device) < many[:, None]
-    length = torch.full_like(there, -1, dtype=torch.long).masked_scatter(there, lengths)
-    start = torch.zeros_like(length).masked_scatter(there, lengths.cumsum(0) - lengths)
-    if isinstance(texts, Tensor):
-        length[(length == 0) & (length.amax(1, keepdim=True) > 0)] = -1
-    return check_no_negative(torch.cat([flat[keep], flat.new_full((1,), -1)])), start, length
-
-
-# %% ../nbs/08_translation_scores.ipynb #6d107432
-def flatten_texts(texts, device):
-    "All ids, the length of each text, and how many texts each segment has."
-    if isinstance(texts, Tensor):
-        texts = texts[:, None] if texts.ndim == 2 else texts
-        lengths, many = ([texts.shape[2]] * (len(texts) * texts.shape[1]), [texts.shape[1]] * len(texts))
-        flat = texts.flatten()
-    else:
-        groups = [group if is_list_of_texts(group) else [group] for group in texts]
-        every, many = list(chain.from_iterable(groups)), list(map(len, groups))
-        if isinstance(next(chain.from_iterable(every), 0), str):
-            raise ValueError("ids are strings: use bleu, or encode the texts first")
-        lengths = list(map(len, every))
-        tensors = any(isinstance(text, Tensor) for text in every)
-        flat = (
-            torch.cat([torch.as_tensor(x) for x in every if len(x)])
-            if tensors
-            else flatten_lists(every).to(device)
-        )
-    if flat.dtype in (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64) and len(flat):
-        raise ValueError(f"ids are {flat.dtype}: give integers, such as a tokenizer's encode returns")
-    count = partial(torch.tensor, device=flat.device, dtype=torch.long)
-    return flat.long(), count(lengths), count(many)
-
-
-# %% ../nbs/08_translation_scores.ipynb #9a0a85c6
-def flatten_lists(lists):
-    "All ids of some lists in a row; by way of an array, for PyTorch looks at each number of a list several times."
-    ids = list(chain.from_iterable(lists))
-    try:
-        return (
-            torch.frombuffer(array("q", ids), dtype=torch.long)
-            if ids and type(ids[0]) is int
-            else torch.as_tensor(ids)
-        )
-    except TypeError:
-        return torch.as_tensor(ids)
-
-
-# %% ../nbs/08_translation_scores.ipynb #9a0a85c5
-def is_list_of_texts(group) -> bool:
-    "Whether this is a list of texts, not one text."
-    return len(group) > 0 and (type(group[0]) in (list, tuple) or getattr(group[0], "ndim", 0) > 0)
-
-
-# %% ../nbs/08_translation_scores.ipynb #b9f674df
-def check_no_negative(flat):
-    "None below 0, except the last."
-    if len(flat) > 1 and (low := int(flat[:-1].min())) < 0:
-        raise ValueError(f"an id is {low}: if it fills rows up, say pad={low}")
-    return flat
-
-
-# %% ../nbs/08_translation_scores.ipynb #9221294f
-def padded_block(flat, start, length):
-    "[... t]: the texts, filled up with -1."
-    at = torch.arange(max(int(length.max()), 0), device=flat.device)
-    return flat[(start[..., None] + at).where(at < length[..., None], -1)]
-
-
-# %% ../nbs/08_translation_scores.ipynb #1fbf8da7
-def closest_length(
-    hyp_len: Int[Tensor, "n 1"],
-    ref_len: Int[Tensor, "n r"],  # -1: there is none
-) -> Int[Tensor, "n 1"]:
-    "closest_length([[5]], [[3, 7, -1]]) -> [[3]]"
-    base = ref_len.max() + 1
-    key = (ref_len - hyp_len).abs() * base + ref_len
-    return key.where(ref_len >= 0, torch.iinfo(key.dtype).max).amin(1, keepdim=True) % base
-
-
-# %% ../nbs/08_translation_scores.ipynb #539c3406
-def bleu_rows(
-    hyps,  # see token_bleu
-    refs,
-    pad: int,
-) -> np.ndarray:  # [n 10], the terms of bleu_value's sums
-    "Lengths, matches and possible matches of each segment."
-    check_segments(hyps, refs)
-    device = next((x.device for x in (hyps, refs) if isinstance(x, Tensor)), "cpu")
-    (hyp, hyp_at, hyp_len), (ref, ref_at, ref_len) = (
-        pack_texts(hyps, pad, device),
-        pack_texts(refs, pad, device),
-    )
-    if hyp_len.shape[1] > 1:
-        raise ValueError(f"{hyp_len.shape[1]} texts for one hypothesis: several are for references only")
-    sizes = hyp_len[:, 0] + ref_len.clamp(min=0).sum(1) + ref_len.shape[1] + 1
-    order = sizes.argsort()
-    budget = 2**18 if hyp.device.type == "cpu" else 2**24
-    matches = hyp.new_zeros(len(sizes), 4)
-    for some in order.split(torch.bincount(sizes[order].cumsum(0) // budget).tolist()):
-        if len(some):
-            matches[some] = clipped_matches(
-                padded_block(hyp, hyp_at[some, 0], hyp_len[some, 0]),
-                padded_block(ref, ref_at[some], ref_len[some]),
-            )
-    possible = (hyp_len - torch.arange(4, device=hyp.device)).clamp(min=0)
-    return torch.cat([hyp_len, closest_length(hyp_len, ref_len), matches, possible], 1).cpu().double().numpy()
-
-
-# %% ../nbs/08_translation_scores.ipynb #9136cccb
-def check_segments(hyps, refs):
-    "As many hypotheses as references, at least one."
-    if len(hyps) != len(refs) or not len(hyps):
-        raise ValueError(
-            f"{len(hyps)} hypotheses, {len(refs)} references: give one reference, or a list, for each hypothesis"
-        )
-    if isinstance(hyps[0], int):
-        raise ValueError("one text is given: put it into a list, and its references into another")
-    check_tensors([x for x in (hyps, refs) if isinstance(x, Tensor)])
-
-
-# %% ../nbs/08_translation_scores.ipynb #046fa4ed
-def check_tensors(tensors):
-    "Two or three axes, and one device."
-    shapes = [tuple(x.shape) for x in tensors]
-    if any(len(shape) not in (2, 3) or len(shape) == 3 and not shape[1] for shape in shapes):
-        raise ValueError(
-            f"ids of shape {' and '.join(map(str, shapes))}: give [segments, ids] or [segments, references, ids]"
-        )
-    devices = {str(x.device) for x in tensors}
-    if len(devices) > 1:
-        raise ValueError(f"ids on {' and '.join(sorted(devices))}: move both to one device")
+    sums = np.asarray(sums, float)
+    hyp_len, ref_len = sums[..., 0], sums[..., 1]
+    matched, possible = sums[..., 2:6], sums[..., 6:]
+    value = SMOOTHING[smooth] if smooth_value is None else smooth_value
+    precisions, exists = smoothed_precisions(matched, possible, smooth, value)
+    used = exists if effective_order else np.ones_like(exists)
+    with np.errstate(divide="ignore"):  # log 0 is -inf, and exp of it 0 again
+        mean_log = np.where(used, np.log(precisions), 0).sum(-1) / np.maximum(used.sum(-1), 1)
+    score = 100 * brevity_penalty(hyp_len, ref_len) * np.exp(mean_log)
+    return np.where(matched.any(-1), score, 0.0)
 
 
 # %% ../nbs/08_translation_scores.ipynb #a0c2b640
-@check_arguments(smooth_value=optional(real_number(low=0)), pad=integer())
+@check_arguments(smooth=choice(*SMOOTHING), smooth_value=optional(real_number(low=0)), pad=integer())
 def token_bleu(
-    hyps,  # ids: [n t], or a list of n lists
-    refs,  # ids: [n t], [n r t], a list of n lists, or of n lists of lists
+    hyps: Tensor | Sequence,  # ids: [n t], or a list of n lists
+    refs: Tensor | Sequence,  # ids: [n t], [n r t], a list of n lists, or of n lists of lists
     smooth: str = "exp",  # "none", "floor", "add-k" or "exp"
     smooth_value: float | None = None,  # of floor (0.1) and add-k (1)
-    effective_order: bool = False,  # for single sentences
+    effective_order: bool = False,  # leave out orders without n-grams, for single sentences
     pad: int = -100,  # this id fills rows up and is never scored
 ) -> Score:  # 0 to 100
-    "BLEU of ids, on the device they are on; sacrebleu's with tokenize='none'."
-    how = bleu_options(smooth, smooth_value, effective_order)
-    rows = bleu_rows(hyps, refs, pad)
-    return score_from_rows(
-        rows, partial(bleu_value, **how), "BLEU", tokenize="ids", segments=len(rows), **how
-    )
+    """Corpus BLEU of ids, counted on the device they are on.
 
+    The same number as sacrebleu's with tokenize="none" for ids written as words. `rows` of the score holds the ten numbers of
+    each segment, for `bootstrap_interval` and `paired_test`.
 
-# %% ../nbs/08_translation_scores.ipynb #63532f86
-def bleu_options(smooth, value, effective_order) -> dict:
-    "The recipe of bleu_value, checked."
-    if smooth not in SMOOTHING:
-        raise ValueError(f"smooth is {smooth!r}: take one of {', '.join(SMOOTHING)}")
-    value = SMOOTHING[smooth] if value is None else value
-    return {"smooth": smooth, "smooth_value": value, "effective_order": effective_order}
+    Shapes: hyps [segments, ids], refs [segments, ids] or [segments, references, ids], or lists of any length.
+    Raises: ValueError if the numbers of hypotheses and references differ, or ids are no whole numbers of at least 0.
+    Source: Papineni et al. 2002, https://aclanthology.org/P02-1040
 
-
-# %% ../nbs/08_translation_scores.ipynb #3c51adfd
-def reference_lists(hyps, refs) -> list[list[str]]:
-    "The references of each hypothesis as a list, after looking for what cannot be scored."
-    if isinstance(hyps, str) or isinstance(refs, str):
-        raise ValueError("one string is given: put hypotheses and references into lists")
-    if len(hyps) != len(refs) or not len(hyps):
-        todo = "give one reference, or a list, for each hypothesis; sacrebleu's streams turn with [*zip(*streams)]"
-        raise ValueError(f"{len(hyps)} hypotheses, {len(refs)} references: {todo}")
-    lists = [[ref] if isinstance(ref, str) else list(ref) for ref in refs]
-    for i, (hyp, several) in enumerate(zip(hyps, lists, strict=True)):
-        if not isinstance(hyp, str) or not several or not all(isinstance(ref, str) for ref in several):
-            raise ValueError(
-                f"pair {i} is {hyp!r}, {several!r}: give a string, and a string or a list of at least one"
-            )
-    return lists
+    >>> round(token_bleu([[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 6]]), 2)
+    66.87
+    """
+    value = SMOOTHING[smooth] if smooth_value is None else smooth_value
+    settings = {"smooth": smooth, "smooth_value": value, "effective_order": effective_order}
+    rows = statistics_of_ids(hyps, refs, pad)
+    total = partial(bleu_value, **settings)
+    return score_from_rows(rows, total, "BLEU", tokenize="ids", segments=len(rows), **settings)
 
 
 # %% ../nbs/08_translation_scores.ipynb #9513971b
-@check_arguments(smooth_value=optional(real_number(low=0)))
+@check_arguments(smooth=choice(*SMOOTHING), smooth_value=optional(real_number(low=0)))
 def bleu(
-    hyps: Sequence[str],
+    hyps: Sequence[str],  # the texts of a system
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
     tokenize: str = "13a",  # sacrebleu's name: 13a, intl, zh, char, none, …
-    smooth: str = "exp",  # as for token_bleu
-    smooth_value: float | None = None,
-    effective_order: bool = False,
+    smooth: str = "exp",  # "none", "floor", "add-k" or "exp"
+    smooth_value: float | None = None,  # of floor (0.1) and add-k (1)
+    effective_order: bool = False,  # leave out orders without n-grams, for single sentences
 ) -> Score:  # 0 to 100
-    "sacrebleu's corpus BLEU, with its signature."
-    from sacrebleu.metrics import BLEU
+    """sacrebleu's corpus BLEU of strings, with its signature.
 
-    refs, how = reference_lists(hyps, refs), bleu_options(smooth, smooth_value, effective_order)
-    if tokenize not in BLEU.TOKENIZERS:
-        raise ValueError(f"sacrebleu has no tokenizer {tokenize!r}: take one of {', '.join(BLEU.TOKENIZERS)}")
-    metric = BLEU(
-        tokenize=tokenize, smooth_method=smooth, smooth_value=smooth_value, effective_order=effective_order
-    )
+    Raises: ValueError if the numbers of hypotheses and references differ, or sacrebleu has no such tokenizer.
+    Source: Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018, https://aclanthology.org/W18-6319
+
+    >>> round(bleu(["The cat is on a mat."], ["The cat is on the mat."]), 2)
+    48.89
+    """
+    refs = reference_lists(hyps, refs)
+    metric = sacrebleu_bleu(tokenize, smooth, smooth_value, effective_order)
     value = metric.corpus_score(list(hyps), [*zip_longest(*refs)]).score
-    words = {}
-    ids = partial(word_ids, cut=metric.tokenizer, words=words)
     score = Score(value, "BLEU", signature=str(metric.get_signature()))
-    score.rows = bleu_rows([*map(ids, hyps)], [[*map(ids, several)] for several in refs], -100)
-    score.total = partial(bleu_value, **how)
+    score.rows = statistics_of_words(hyps, refs, metric.tokenizer)
+    score.total = partial(
+        bleu_value, smooth=smooth, smooth_value=smooth_value, effective_order=effective_order
+    )
     return score
-
-
-# %% ../nbs/08_translation_scores.ipynb #f7012327
-def word_ids(text, cut, words) -> list[int]:
-    "An id for each word, new ones for new words."
-    return [words.setdefault(word, len(words)) for word in cut(text.rstrip()).split()]
-
-
-# %% ../nbs/08_translation_scores.ipynb #6ca27629
-def chrf_value(
-    sums,  # [... 3 · orders]: n-grams of the hypotheses, of the references, and matches, for each order
-    metric,  # sacrebleu's
-):
-    "sacrebleu's F-score of counts, 0 to 100."
-    return np.apply_along_axis(metric._compute_f_score, -1, np.asarray(sums, float))
 
 
 # %% ../nbs/08_translation_scores.ipynb #5a99c2e2
@@ -350,7 +175,7 @@ def chrf_value(
     char_order=integer(1), word_order=integer(0), beta=real_number(above=0, todo="at 2 recall counts twice")
 )
 def chrf(
-    hyps: Sequence[str],
+    hyps: Sequence[str],  # the texts of a system
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
     char_order: int = 6,  # longest row of characters
     word_order: int = 0,  # longest row of words; 2: chrF++
@@ -360,8 +185,13 @@ def chrf(
 ) -> Score:  # 0 to 100
     """sacrebleu's corpus chrF, or chrF++ with `word_order=2`, with its signature.
 
-    Of several references, a segment takes the one with the best score. Raises ValueError for what is no list of texts, and
-    for orders and a beta that cannot be. Source: Popović 2015 and 2017.
+    Of several references, a segment takes the one with the best score.
+
+    Raises: ValueError if the texts are no lists of texts, or an order or beta is out of range.
+    Source: Popović 2015, https://aclanthology.org/W15-3049, and 2017, https://aclanthology.org/W17-4770
+
+    >>> round(chrf(["The cat is on a mat."], ["The cat is on the mat."]), 2)
+    63.22
     """
     from sacrebleu.metrics import CHRF
 
@@ -369,6 +199,6 @@ def chrf(
     metric = CHRF(char_order, word_order, beta, lowercase, whitespace)
     found = metric.corpus_score([*hyps], streams)
     score = Score(found.score, found.name, signature=str(metric.get_signature()))
-    score.rows = np.array(metric._extract_corpus_statistics([*hyps], streams), float)
+    score.rows = chrf_statistics(metric, hyps, streams)
     score.total = partial(chrf_value, metric=metric)
     return score

@@ -13,11 +13,14 @@ collect_ignore = [] if os.environ.get("KERAS_BACKEND") else ["test_recurrent.py"
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-SLOW_FIRST = """colab book training interpretability figures losses explore cache pretrained views bench book_ext generation text""".split()
+SLOW_FIRST = """
+colab book training interpretability figures losses explore cache pretrained
+views bench book_ext generation text
+""".split()
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    "The files that take longest come first, so that no worker of pytest-xdist is left alone with one of them at the end."
+    "The files that take longest come first, so that no worker is left alone with one of them at the end."
     places = {f"test_{stem}": place for place, stem in enumerate(SLOW_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
@@ -37,7 +40,8 @@ def chromium() -> str | None:
 def browser():
     """A headless Chromium; the test is skipped (in CI: fails) where there is none.
 
-    Each file has its own: as long as Playwright lives, a running event loop stands in this thread, and what else a
+    Each file has its own: as long as Playwright lives, a running event loop stands in this thread, and what
+    else a
     worker runs must not find it.
     """
     from playwright.sync_api import sync_playwright

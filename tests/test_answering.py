@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from llmlab.checkpoints import load_checkpoint, load_shipped, read_checkpoint, shipped_path
 from llmlab.masked import MaskTokenizer
 from llmlab.tasks.answering import (
-    AnswerBatches,
     AnswerWriter,
     Span,
-    SpanBatches,
     SpanReader,
     Window,
     answer_loss,
     answer_positions,
     answer_question,
+    answer_rows,
     answer_with_transformers,
     best_spans,
     best_window,
@@ -33,14 +32,16 @@ from llmlab.tasks.answering import (
     single_windows,
     span_grid,
     span_loss,
+    span_rows,
     spans_view,
     split_windows,
     start_end_scores,
+    trim_rows,
 )
 from llmlab.tasks.questions import Item, make_questions, score_by_kind
-from llmlab.tasks.translation import split_batch
+from llmlab.tasks.translation import pad_pairs, split_batch
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config
 
 ITEMS = make_questions(100, False)
@@ -132,7 +133,7 @@ def test_stack_rows_pencil():
 
 
 def test_batches_hold_the_answers_and_depend_on_seed_and_step():
-    batches = SpanBatches(ITEMS, TOKENIZER, 128, batch_size=20)
+    batches = Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=20)
     batch, known = batches(3), {i.answer for i in ITEMS}
     assert torch.equal(batch, batches(3)) and not torch.equal(batch, batches(4))
     assert (batch[:, 2:].sum(-1) == 1).all() and (batch[:, 1, -1] >= 0).any(), "no column of padding alone"
@@ -141,7 +142,7 @@ def test_batches_hold_the_answers_and_depend_on_seed_and_step():
         assert (TOKENIZER.base.decode(ids[s : e + 1]).strip() if s else "") in known
 
 
-@pytest.mark.parametrize("kind", [SpanBatches, AnswerBatches])
+@pytest.mark.parametrize("kind", [span_rows, answer_rows])
 def test_batches_need_questions_that_fit(kind):
     for items, context in (([], 128), (ITEMS, 32)):
         with pytest.raises(ValueError, match="questions, longest allowed row|shorten the question"):
@@ -194,7 +195,7 @@ def test_choose_holds_the_best_span_against_the_weakest_none():
 
 
 def test_no_answer_may_start_in_the_question_or_the_padding():
-    batch = SpanBatches(ITEMS, TOKENIZER, 128, 16)(0)
+    batch = Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=16)(0)
     scores, allowed = start_end_scores(model(), batch), passage_mask(batch[:, 1])
     allowed[:, 0] = True
     assert (scores.isfinite() == allowed[..., None]).all()
@@ -218,7 +219,7 @@ def test_two_segments_know_nothing_of_exact_match():
 
 
 def test_the_loss_is_the_mean_of_two_cross_entropies():
-    net, batch = model(), SpanBatches(ITEMS, TOKENIZER, 128, 8)(1)
+    net, batch = model(), Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=8)(1)
     scores = start_end_scores(net, batch)
     wanted = sum(F.cross_entropy(scores[..., k], batch[:, 2 + k].argmax(-1)) for k in (0, 1)) / 2
     torch.testing.assert_close(span_loss(net, batch), wanted)
@@ -228,7 +229,7 @@ def test_the_loss_is_the_mean_of_two_cross_entropies():
 
 
 def test_a_loss_needs_rows():
-    batch = SpanBatches(ITEMS, TOKENIZER, 128, 8)(0)
+    batch = Batches(span_rows(ITEMS, TOKENIZER, 128), trim_rows, batch_size=8)(0)
     with pytest.raises(ValueError, match="a batch without rows, and a mean of nothing is no loss"):
         span_loss(model(), batch[:0])
 
@@ -291,7 +292,12 @@ def test_fit_learns_two_questions():
     passage, known = "Mia lives in Dover. Tom lives in Corby.", {"Mia": "Dover", "Tom": "Corby", "Sam": ""}
     items = [Item("simple", passage, f"Where does {a} live?", b, (), ()) for a, b in known.items()]
     net = model(layers=2, d_model=32)
-    fit(net, SpanBatches(items, TOKENIZER, 64, 8), span_loss, Recipe(steps=80, lr=5e-3))
+    fit(
+        net,
+        Batches(span_rows(items, TOKENIZER, 64), trim_rows, batch_size=8),
+        span_loss,
+        Recipe(steps=80, lr=5e-3),
+    )
     assert answer_question(net, TOKENIZER, [(i.question, i.passage) for i in items]) == ["Dover", "Corby", ""]
 
 
@@ -317,7 +323,7 @@ def test_a_row_in_one_number_is_read_as_ids_and_parts():
 
 
 def test_the_writer_is_asked_for_the_answer_alone():
-    batch = AnswerBatches(ITEMS, TOKENIZER, 128, 16)(0)
+    batch = Batches(answer_rows(ITEMS, TOKENIZER, 128), pad_pairs, batch_size=16)(0)
     sources = packed_ids(ITEMS, TOKENIZER, 128)
     for source, target in batch.tolist():
         said = [i for i in target if i >= 0]
@@ -334,7 +340,12 @@ def test_the_writer_is_asked_for_the_answer_alone():
 def test_the_writer_learns_to_write_and_to_stop():
     items = [ITEMS[0], ITEMS[1], next(item for item in ITEMS if not item.answer)]
     net = writer()
-    fit(net, AnswerBatches(items, TOKENIZER, 120, 8), answer_loss, Recipe(steps=60, lr=5e-3))
+    fit(
+        net,
+        Batches(answer_rows(items, TOKENIZER, 120), pad_pairs, batch_size=8),
+        answer_loss,
+        Recipe(steps=60, lr=5e-3),
+    )
     assert generate_answers(net, TOKENIZER, items) == [item.answer for item in items]
 
 

@@ -17,7 +17,8 @@ ABSENT = """
 import sys
 
 class Without:
-    names = "anywidget babel bertviz beartype hypothesis ipywidgets IPython matplotlib sacrebleu transformers xdist"
+    names = "anywidget babel bertviz beartype hypothesis ipywidgets IPython matplotlib sacrebleu "
+    names += "transformers xdist"
 
     def __init__(self, finder):
         self.finder = finder
@@ -101,7 +102,8 @@ def test_one_row_gives_the_same_numbers_in_every_format(bench, monkeypatch):
     assert len({id(a) for a in wanted}) == len(wanted) and not torch.equal(others[-1][0], wanted[0])
 
 
-# --- on a GPU -------------------------------------------------------------------------------------------------------
+# --- on a GPU
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long

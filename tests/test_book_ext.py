@@ -26,7 +26,8 @@ from torch import Tensor
 
 import llmlab
 
-# --- nbdev_layout: lines become tags ----------------------------------------------------------------------------------
+# --- nbdev_layout: lines become tags
+# ----------------------------------------------------------------------------------
 
 
 def read(*sources: str) -> list:
@@ -113,7 +114,8 @@ def test_the_label_says_where_a_cell_is_exported_to():
     assert shown.astext().strip() == "exported to llmlab.text" and not other.children
 
 
-# --- docments: comments become parameter lists ------------------------------------------------------------------------
+# --- docments: comments become parameter lists
+# ------------------------------------------------------------------------
 
 
 def documented(
@@ -217,7 +219,8 @@ def test_a_processed_function_parses_without_a_word():
     assert 'Float[Tensor, "*b t"]' in tree.astext() and not list(tree.findall(nodes.system_message))
 
 
-# --- build and step: nothing stale, nothing twice ---------------------------------------------------------------------
+# --- build and step: nothing stale, nothing twice
+# ---------------------------------------------------------------------
 
 
 def test_a_changed_library_drops_every_output():
@@ -321,7 +324,8 @@ def test_no_warning_of_the_book_is_switched_off():
     assert "suppress_warnings" not in config
 
 
-# --- ran: when, and with what -----------------------------------------------------------------------------------------
+# --- ran: when, and with what
+# -----------------------------------------------------------------------------------------
 
 
 def test_a_page_says_its_day_and_the_versions_of_this_environment(monkeypatch):
@@ -357,7 +361,8 @@ def test_every_page_but_search_carries_the_line(monkeypatch, executed, word):
     assert other == {"body": ""}
 
 
-# --- chapters, glossary, reference: what the pages link to -------------------------------------------------------------
+# --- chapters, glossary, reference: what the pages link to
+# -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

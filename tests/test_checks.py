@@ -187,13 +187,13 @@ def test_a_wrong_number_is_refused_by_its_name_before_anything_else(name):
 
 def good(function):
     "A value that each rule of the function lets in."
-    values = (1, 0.5, 64, None, True)
+    values = (1, 0.5, 64, None, True, "exp")
     return {key: next(value for value in values if rule.fits(value)) for key, rule in function.rules.items()}
 
 
 ENTRIES = """text.load_corpus text.generate_stories tokens.learn_merges tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
-training.Batches.__call__ masked.MaskedBatches.__init__ translation.Pairs.__init__ answering.SpanBatches.__init__
-answering.AnswerBatches.__init__ summarization.PairBatches.__init__ completion.CodeBatches.__init__ devices.write_tokens
+training.Batches.__call__ training.Windows.__init__ masked.padded_rows answering.span_rows
+answering.answer_rows summarization.summary_rows completion.CodeCollator.__init__ devices.write_tokens
 metrics.accuracy metrics.bootstrap_interval metrics.paired_test metrics.token_logprobs overlap.pass_at_k""".split()
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, shipped_path
-from llmlab.tasks.code import parses
 from llmlab.tasks.completion import (
-    CodeBatches,
+    CodeCollator,
     CodeTokenizer,
     Gap,
     code_loss,
+    code_rows,
     complete_lines,
     cut_cursor,
     cut_gap,
@@ -24,9 +24,10 @@ from llmlab.tasks.completion import (
     middle_nll,
     word_ends,
 )
+from llmlab.tasks.sandbox import parses
 from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, Decoder
 
 SOURCE = """
@@ -110,7 +111,7 @@ def test_a_row_with_a_gap_pencil():
 
 
 def test_every_row_is_a_piece_of_the_text():
-    batches = CodeBatches([SOURCE], TOKENIZER, 120, 16)
+    batches = Batches(code_rows([SOURCE]), CodeCollator(TOKENIZER, 120), batch_size=16)
     gaps = plain = 0
     for row in (row for step in range(8) for row in batches(step).tolist()):
         row = [i for i in row if i >= 0]
@@ -124,26 +125,30 @@ def test_every_row_is_a_piece_of_the_text():
     assert 0.7 < gaps / (gaps + plain) < 0.9
 
 
+def batches_of(*texts, context=64, batch_size=8, seed=0, share=0.8):
+    return Batches(code_rows(texts), CodeCollator(TOKENIZER, context, share), batch_size, seed)
+
+
 def test_a_batch_depends_on_its_step_alone():
-    make = lambda: CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8)  # noqa: E731
-    assert torch.equal(make()(5), make()(5)) and not torch.equal(make()(5)[:, :9], make()(6)[:, :9])
-    assert not torch.equal(
-        make()(5)[:, :9], CodeBatches([SOURCE, "x = 1\n" * 9], TOKENIZER, 64, 8, seed=1)(5)[:, :9]
-    )
-    assert make()(5).shape[1] <= 65
-    short = CodeBatches([SOURCE], TOKENIZER, 24, 16)
+    texts = SOURCE, "x = 1\n" * 9
+    batch = batches_of(*texts)(5)
+    assert torch.equal(batch, batches_of(*texts)(5))
+    assert not torch.equal(batch[:, :9], batches_of(*texts)(6)[:, :9])
+    assert not torch.equal(batch[:, :9], batches_of(*texts, seed=1)(5)[:, :9])
+    assert batch.shape[1] <= 65
+    short = batches_of(SOURCE, context=24, batch_size=16)
     assert max(short(step).shape[1] for step in range(20)) <= 25
 
 
 def test_no_share_of_gaps_and_nothing_else():
-    none, every = (CodeBatches([SOURCE], TOKENIZER, 120, 8, share=share)(0) for share in (0.0, 1.0))
+    none, every = (batches_of(SOURCE, context=120, share=share)(0) for share in (0.0, 1.0))
     assert (none[:, 0] == TOKENIZER.eot).all() and (every[:, 0] == TOKENIZER.suf).all()
 
 
 @pytest.mark.parametrize("texts, share", [([], 0.5), (["", " \n"], 0.5), ([SOURCE], 1.5), ([SOURCE], -0.1)])
 def test_batches_need_code_and_a_share(texts, share):
     with pytest.raises(ValueError, match="give texts with code in them|share=.*: expected"):
-        CodeBatches(texts, TOKENIZER, 64, share=share)
+        Batches(code_rows(texts), CodeCollator(TOKENIZER, 64, share))
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ def test_the_loss_is_that_of_chapter_8_where_nothing_is_filled_up():
 
 
 def test_what_is_filled_up_is_not_scored():
-    model, ids = tiny().eval(), CodeBatches([SOURCE], TOKENIZER, 90, 8)(0)
+    model, ids = tiny().eval(), Batches(code_rows([SOURCE]), CodeCollator(TOKENIZER, 90), batch_size=8)(0)
     assert (ids < 0).any()
     logits, targets = model(ids[:, :-1].clamp(min=0)), ids[:, 1:]
     wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)

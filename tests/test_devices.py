@@ -21,7 +21,7 @@ from llmlab.devices import (
     shard,
     write_tokens,
 )
-from llmlab.training import Batches
+from llmlab.training import Batches, Windows
 from llmlab.transformer import Config, Decoder, Encoder
 
 CPU = torch.device("cpu")
@@ -134,9 +134,10 @@ def test_token_files_are_plain_arrays(tmp_path, vocab_size, kind):
     assert write_tokens(tmp_path / "t.npy", iter(documents), vocab_size) == 1004
     mapped = np.load(tmp_path / "t.npy", mmap_mode="r")
     assert mapped.dtype == kind and mapped.tolist() == sum(documents, [])
-    batches, plain = Batches(mapped, 7, 5, seed=3), Batches(sum(documents, []), 7, 5, seed=3)
+    batches = Batches(Windows(mapped, 7), batch_size=5, seed=3)
+    plain = Batches(Windows(sum(documents, []), 7), batch_size=5, seed=3)
     assert torch.equal(batches(4), plain(4)) and batches(4).dtype == torch.int64
-    assert isinstance(batches.ids, np.memmap), "still on the disk"
+    assert isinstance(batches.rows.ids, np.memmap), "still on the disk"
 
 
 def test_a_token_file_is_never_overwritten(tmp_path):

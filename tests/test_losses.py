@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from llmlab.causal import causal_loss
 from llmlab.losses import deal_targets, mean_over, target_counts
-from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, rows
+from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, padded_rows
 from llmlab.tasks.answering import answer_loss, span_loss
 from llmlab.tasks.completion import code_loss
 from llmlab.tasks.summarization import summary_loss
-from llmlab.tasks.translation import stacked, translation_loss
+from llmlab.tasks.translation import pad_pairs, translation_loss
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit, train_step
 from llmlab.transformer import Config, Decoder, EncoderDecoder
@@ -25,7 +25,7 @@ from llmlab.transformer import Config, Decoder, EncoderDecoder
 TOKENIZER = MaskTokenizer(Tokenizer.train("the cat sat on the mat and the dog sat on the log " * 5, 300))
 CFG = Config(TOKENIZER.vocab_size, 64, layers=1, heads=2, d_model=16)
 SENTENCE = "the cat sat on the mat and the dog sat on the log the cat sat"
-PAIRS = stacked(
+PAIRS = pad_pairs(
     [([5, 6], [1, 2]), ([5], [1, 7, 8, 9, 3, 4, 5, 6, 7, 2]), ([9] * 7, [1, 7, 2]), ([5, 5], [1, 8, 9, 2])]
 )
 
@@ -42,7 +42,7 @@ class Span(torch.nn.Module):
 
 
 def masked_batch():
-    ids, words = rows(["the cat", SENTENCE, "dog", "the dog sat on the log"], TOKENIZER, 64)
+    ids, words = padded_rows(["the cat", SENTENCE, "dog", "the dog sat on the log"], TOKENIZER, 64).unbind(1)
     return corrupt(ids, TOKENIZER, Masking(rate=0.4), torch.Generator().manual_seed(0), words)
 
 

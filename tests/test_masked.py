@@ -15,7 +15,7 @@ from llmlab import causal, segmentation
 from llmlab.masked import (
     MASK,
     SPECIAL,
-    MaskedBatches,
+    MaskCollator,
     MaskedLM,
     Masking,
     MaskTokenizer,
@@ -28,12 +28,12 @@ from llmlab.masked import (
     is_special,
     masked_logits,
     masked_loss,
+    padded_rows,
     pseudo_logprobs,
-    rows,
 )
 from llmlab.metrics import accuracy, perplexity
 from llmlab.tokens import Tokenizer, pre_tokenize
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, count_parameters
 
 TEXT = "The cat sat on the mat. The dog sat on the log, and 2048 unbelievable elephants sang."
@@ -102,7 +102,7 @@ def test_a_gap_is_one_piece_and_takes_one_space(text, parts):
 
 
 def test_rows_are_closed_and_padded():
-    ids, numbers = rows(["The cat", "The"], TOKENIZER, 10)
+    ids, numbers = padded_rows(["The cat", "The"], TOKENIZER, 10).unbind(1)
     the, cat = TOKENIZER.base.encode("The cat")
     pad, cls, sep, _ = range(V - 4, V)
     assert ids.tolist() == [[cls, the, cat, sep], [cls, the, sep, pad]]
@@ -111,7 +111,7 @@ def test_rows_are_closed_and_padded():
 
 @pytest.mark.parametrize("context", [3, 4, 7, 100])
 def test_long_texts_go_on_in_further_rows_and_nothing_is_lost(context):
-    ids, _ = rows([TEXT, "", TEXT], TOKENIZER, context)
+    ids, _ = padded_rows([TEXT, "", TEXT], TOKENIZER, context).unbind(1)
     assert ids.shape[1] <= context and not is_special(ids, TOKENIZER).all(-1).any()
     assert ids[~is_special(ids, TOKENIZER)].tolist() == 2 * TOKENIZER.base.encode(TEXT)
 
@@ -121,7 +121,7 @@ def test_rows_need_text_and_room(texts, context):
     with pytest.raises(
         ValueError, match=rf"rows of at most {context} tokens: give text, and room for \[CLS\]"
     ):
-        rows(texts, TOKENIZER, context)
+        padded_rows(texts, TOKENIZER, context)
 
 
 # --- hiding ---------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_shares_equal_those_of_transformers(rate):
 @settings(deadline=None)
 @given(st.integers(0, 99), st.floats(0.05, 0.9))
 def test_whole_words_are_hidden_together(seed, rate):
-    ids, numbers = rows([TEXT, "unbelievable elephants"], TOKENIZER, 40)
+    ids, numbers = padded_rows([TEXT, "unbelievable elephants"], TOKENIZER, 40).unbind(1)
     batch = corrupt(ids, TOKENIZER, Masking(rate, 1.0, 0.0, whole_words=True), generator(seed), numbers)
     for target, number in zip(batch[:, 1] != -100, numbers, strict=True):
         assert target.any() and not target[number < 0].any()
@@ -208,7 +208,7 @@ def test_whole_words_are_hidden_together(seed, rate):
 
 
 def test_whole_words_keep_the_rate_of_words():
-    ids, numbers = rows([TEXT] * 500, TOKENIZER, 99)
+    ids, numbers = padded_rows([TEXT] * 500, TOKENIZER, 99).unbind(1)
     how = Masking(0.2, 1.0, 0.0, whole_words=True)
     target = corrupt(ids, TOKENIZER, how, generator(), numbers)[:, 1] != -100
     first = numbers.diff(dim=1, prepend=torch.full((500, 1), -1)) > 0
@@ -263,33 +263,35 @@ def test_what_cannot_be_hidden(ids, how, words):
 
 
 def test_batches_depend_on_seed_and_step_alone():
-    data = rows([TEXT, "The cat", "The dog sat", TEXT[::-1]], TOKENIZER, 32)
-    batches = MaskedBatches(data, TOKENIZER, Masking(0.3), 8, seed=1)
+    data = padded_rows([TEXT, "The cat", "The dog sat", TEXT[::-1]], TOKENIZER, 32)
+    batches = Batches(data, MaskCollator(TOKENIZER, Masking(0.3)), batch_size=8, seed=1)
     later = batches(5)
-    again = MaskedBatches(data, TOKENIZER, Masking(0.3), 8, seed=1)
+    again = Batches(data, MaskCollator(TOKENIZER, Masking(0.3)), batch_size=8, seed=1)
     assert torch.equal(later, again(5)) and torch.equal(later, batches(5))
-    other = MaskedBatches(data, TOKENIZER, Masking(0.3), 8, seed=2)
+    other = Batches(data, MaskCollator(TOKENIZER, Masking(0.3)), batch_size=8, seed=2)
     for changed in (batches(6), other(5)):
         assert changed.shape != later.shape or not torch.equal(changed, later)
 
 
 def test_batches_are_no_longer_than_their_longest_row():
-    batches = MaskedBatches(rows(["The cat", TEXT], TOKENIZER, 99), TOKENIZER, Masking(), 1)
+    batches = Batches(
+        padded_rows(["The cat", TEXT], TOKENIZER, 99), MaskCollator(TOKENIZER, Masking()), batch_size=1
+    )
     assert len({batches(step).shape[-1] for step in range(20)}) == 2
     assert all(batches(step)[:, 2].all() for step in range(20))
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_no_batch_is_without_a_target(whole_words):
-    padding = torch.tensor([TOKENIZER.pad, -1])[:, None, None].expand(2, 9, 4)
-    data = torch.cat([rows(["The cat"], TOKENIZER, 9), padding], 1)
-    batches = MaskedBatches(data, TOKENIZER, Masking(1e-9, whole_words=whole_words), 2)
+    data = padded_rows([*["[MASK]"] * 9, "The cat", "", "[MASK][MASK]"], TOKENIZER, 9)
+    assert len(data) == 1, "rows without text are left out"
+    batches = Batches(data, MaskCollator(TOKENIZER, Masking(1e-9, whole_words=whole_words)), batch_size=2)
     assert all((batches(step)[:, 1] != -100).sum() == 2 for step in range(50))
 
 
 def test_batches_of_padding_alone_are_refused():
     with pytest.raises(ValueError, match="padding and special tokens alone"):
-        MaskedBatches(torch.full((2, 3, 4), TOKENIZER.pad), TOKENIZER)
+        Batches(torch.full((3, 2, 4), TOKENIZER.cls), MaskCollator(TOKENIZER))(0)
 
 
 # --- model and loss -------------------------------------------------------------------------------------------------
@@ -397,7 +399,7 @@ def learned(steps=150):
     torch.manual_seed(0)
     net = MaskedLM(CFG)
     texts = ["The cat sat on the mat.", "The dog sat on the log."]
-    batches = MaskedBatches(rows(texts, TOKENIZER, 32), TOKENIZER, Masking(0.2), 16)
+    batches = Batches(padded_rows(texts, TOKENIZER, 32), MaskCollator(TOKENIZER, Masking(0.2)), batch_size=16)
     return net, fit(net, batches, masked_loss, Recipe(steps=steps, lr=1e-2, warmup=0.1))
 
 
@@ -534,7 +536,7 @@ def test_on_a_gpu_the_same_code_gives_the_same_numbers():
     assert masked_loss(net, batch.cuda()).item() == pytest.approx(here, rel=1e-3)
     assert [p for _, p in fill_mask(net, TOKENIZER, text)] == pytest.approx([p for _, p in filled], rel=1e-2)
     torch.testing.assert_close(pseudo_logprobs(net, TOKENIZER, TEXT[:40]).cpu(), pll, atol=1e-2, rtol=1e-2)
-    batches = MaskedBatches(rows([TEXT], TOKENIZER, 32), TOKENIZER, Masking(0.3), 4)
+    batches = Batches(padded_rows([TEXT], TOKENIZER, 32), MaskCollator(TOKENIZER, Masking(0.3)), batch_size=4)
     assert fit(net, batches, masked_loss, Recipe(steps=3))[-1]["loss"] > 0
 
 
@@ -561,7 +563,7 @@ UNSPACED = {
 
 @pytest.mark.parametrize("text", UNSPACED.values(), ids=UNSPACED)
 def test_whole_words_leave_context_where_there_are_no_spaces(text):
-    ids, numbers = rows([text], TOKENIZER, 256)
+    ids, numbers = padded_rows([text], TOKENIZER, 256).unbind(1)
     free = ~is_special(ids, TOKENIZER)
     how, draws = Masking(whole_words=True), torch.Generator().manual_seed(0)
     shares = [

@@ -14,7 +14,8 @@ LESSONS = {name: f for name, f in NOTEBOOKS.items() if name[0].isdigit()}  # the
 COLAB = colab_line.cell(colab_line.settings())
 
 
-# --- taking notebooks apart -------------------------------------------------------------------------------------------
+# --- taking notebooks apart
+# -------------------------------------------------------------------------------------------
 
 
 def cells(path, kind: str) -> list[str]:
@@ -47,7 +48,8 @@ each = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
 lesson = pytest.mark.parametrize("path", LESSONS.values(), ids=LESSONS)
 
 
-# --- clean ------------------------------------------------------------------------------------------------------------
+# --- clean
+# ------------------------------------------------------------------------------------------------------------
 
 
 @each
@@ -88,11 +90,12 @@ def test_a_list_of_chapters_has_their_numbers_and_titles(page):
 
 @each
 def test_run_all_stops_nowhere(path):
-    "A line that needs the hub stands in a Markdown code block: Jupyter and Colab know nothing of `eval: false`."
+    "A line that needs the hub stands in a Markdown code block: Jupyter knows nothing of `eval: false`."
     assert not any("#| eval: false" in c for c in cells(path, "code"))
 
 
-# --- what a notebook says ---------------------------------------------------------------------------------------------
+# --- what a notebook says
+# ---------------------------------------------------------------------------------------------
 
 
 @each
@@ -116,7 +119,8 @@ def test_a_prediction_hides_its_answer(path):
     assert asked and all("echo: false" in directives(c) for c in asked)
 
 
-# --- Colab ------------------------------------------------------------------------------------------------------------
+# --- Colab
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -179,7 +183,8 @@ def test_the_line_is_renewed_and_nothing_else(tmp_path):
         colab_line.update(path, COLAB)
 
 
-# --- the measures themselves ------------------------------------------------------------------------------------------
+# --- the measures themselves
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,7 +208,8 @@ def test_kinds_of_cells_are_told_apart():
     assert exported("#| export\nx = 1") and not exported("x = 1") and body("#| hide\nx = 1") == "x = 1"
 
 
-# --- the names of others ----------------------------------------------------------------------------------------------
+# --- the names of others
+# ----------------------------------------------------------------------------------------------
 
 
 def test_the_table_of_settings_has_the_names_of_transformers():

@@ -24,6 +24,7 @@ ORDER = [
     "attention",
     "transformer",
     "metrics",
+    "bleu_statistics",
     "translation_scores",
     "overlap",
     "losses",
@@ -46,6 +47,8 @@ ORDER = [
     "questions",
     "answering",
     "summarization",
+    "sandbox",
+    "code_tasks",
     "code",
     "completion",
     "cost",
@@ -165,7 +168,8 @@ def test_the_map_is_in_step():
     assert make_map.drawn(ROOT) == (ROOT / "MAP.md").read_text(encoding="utf-8"), "run make export"
 
 
-# --- what the texts name exists ---------------------------------------------------------------------------------------
+# --- what the texts name exists
+# ---------------------------------------------------------------------------------------
 
 NAMED = re.compile(r"(?<![\w./~-])llmlab\.((?:figures|tasks|course)\.)?([a-z_]+)(?:\.([A-Za-z]\w*))?")
 

@@ -50,7 +50,10 @@ def test_the_front_door_is_what_the_modules_make_public():
 
 def test_a_name_comes_alone():
     assert fresh("import llmlab; print(llmlab.attention.__name__)") == "llmlab.attention"
-    code = "import sys; from llmlab import Decoder; print(*(m for m in sys.modules if m.startswith(('llmlab.figures', 'llmlab.tasks'))))"
+    rooms = ("llmlab.figures", "llmlab.tasks")
+    code = (
+        f"import sys; from llmlab import Decoder; print(*(m for m in sys.modules if m.startswith({rooms})))"
+    )
     assert fresh(code) == ""
 
 
@@ -87,14 +90,15 @@ def test_what_cannot_work_is_refused(name, refused, taken):
     assert refused not in found and taken in found
 
 
-# --- sdist and wheel --------------------------------------------------------------------------------------------------
+# --- sdist and wheel
+# --------------------------------------------------------------------------------------------------
 
 DATE = "1700000000"  # seconds: 14 November 2023
 
 
 @pytest.fixture(scope="module")
 def artefacts(tmp_path_factory):
-    "The source archive, the wheel made from it, and a wheel from a checkout that an earlier build has left dirty."
+    "The source archive, the wheel made from it, and a wheel from a checkout that a build has left dirty."
     place = tmp_path_factory.mktemp("artefacts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", DATE)
@@ -170,7 +174,8 @@ def test_the_wheel_says_licence_pythons_and_addresses(artefacts):
     assert f"{url}/raw/v{llmlab.__version__}/book/_static/attention.png" in links
 
 
-# --- one name, one repository -----------------------------------------------------------------------------------------
+# --- one name, one repository
+# -----------------------------------------------------------------------------------------
 
 
 def tracked(binary: bool = False) -> list[Path]:
@@ -258,7 +263,7 @@ def test_the_lines_that_install_are_those_of_settings():
 
 
 def test_the_readers_are_told_to_install_what_is_there():
-    "Until a release is on PyPI, its name alone installs nothing: README and the citation follow settings.ini."
+    "Until a release is on PyPI its name installs nothing: README and the citation follow settings.ini."
     cfg = colab_line.settings()
     assert f'pip install "{colab_line.requirement(cfg, "course")}"' in (ROOT / "README.md").read_text(
         encoding="utf-8"

@@ -40,7 +40,7 @@ from llmlab.recurrent import (
     pairs,
     to_keras,
 )
-from llmlab.training import Batches, Recipe, fit, learning_rate, optimizer, train_step
+from llmlab.training import Batches, Recipe, Windows, fit, learning_rate, optimizer, train_step
 from llmlab.transformer import Config
 
 CFG = Config(vocab_size=11, context=8, layers=2, heads=1, d_model=6)
@@ -326,7 +326,7 @@ def test_the_diary_keeps_steps_seconds_and_validations(ids):
 def test_it_learns_to_count(framework):
     "0 1 2 … 9 0 1 …: the next token is certain."
     ids = torch.arange(400) % 10
-    batches, recipe = Batches(ids, 7, 8), Recipe(steps=100, batch_size=8, lr=2e-2)
+    batches, recipe = Batches(Windows(ids, 7), batch_size=8), Recipe(steps=100, batch_size=8, lr=2e-2)
     cfg = Config(vocab_size=11, context=6, layers=1, heads=1, d_model=16)
     torch.manual_seed(0)
     keras.utils.set_random_seed(0)

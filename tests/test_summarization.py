@@ -18,7 +18,6 @@ from llmlab.overlap import character_words, rouge_words
 from llmlab.tasks.summarization import (
     SUMMARY_TEMPLATES,
     Pair,
-    PairBatches,
     copied_fragments,
     detection_scores,
     docstring_pairs,
@@ -42,12 +41,14 @@ from llmlab.tasks.summarization import (
     summarize,
     summary_logprobs,
     summary_loss,
+    summary_rows,
     textrank,
     unsupported_words,
 )
+from llmlab.tasks.translation import pad_pairs
 from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
 
 NEWS = "Mia went to the barn. The barn was old and cold. It rained. Mia lost a red cup in the old barn. All slept."
@@ -244,7 +245,7 @@ def test_a_side_is_not_left_empty():
 
 
 def test_batches_hold_document_and_summary():
-    batch = PairBatches(LEARN, TOKENIZER, 110, batch_size=3)
+    batch = Batches(summary_rows(LEARN, TOKENIZER, 110), pad_pairs, batch_size=3)
     ids = batch(7)
     assert torch.equal(ids, batch(7)) and not torch.equal(ids, batch(8)) and ids.shape[:2] == (3, 2)
     pairs = dict(LEARN)
@@ -257,10 +258,10 @@ def test_batches_hold_document_and_summary():
 def test_logprobs_are_those_of_one_pair_alone():
     "Padding changes nothing: each pair of a batch alone, token by token."
     net, some = model(), [LEARN[0], Pair(split_sentences(LEARN[1].document)[0], "The cat."), LEARN[2]]
-    rows = PairBatches(some, TOKENIZER, 110)
+    rows = summary_rows(some, TOKENIZER, 110)
     for row, pair in zip(lowest_logprobs(net, TOKENIZER, some), some, strict=True):
         i = some.index(pair)
-        source, target = (torch.tensor([x[i]]) for x in (rows.sources, rows.targets))
+        source, target = (torch.tensor([ids]) for ids in rows[i])
         logp = net(source, target[:, :-1]).log_softmax(-1)[0]
         alone = [logp[t, i].item() for t, i in enumerate(target[0, 1:])]
         assert row == pytest.approx(min(alone), abs=1e-4)
@@ -272,7 +273,12 @@ def test_logprobs_are_those_of_one_pair_alone():
 
 def test_it_learns_a_few_pairs_by_heart_and_says_them():
     few, net = LEARN[:4], model(d_model=48)
-    fit(net, PairBatches(few, TOKENIZER, 110, batch_size=8), summary_loss, Recipe(steps=70, lr=6e-3))
+    fit(
+        net,
+        Batches(summary_rows(few, TOKENIZER, 110), pad_pairs, batch_size=8),
+        summary_loss,
+        Recipe(steps=70, lr=6e-3),
+    )
     assert summarize(net, TOKENIZER, [pair.document for pair in few], 2) == [pair.summary for pair in few]
     wrong = [Pair(few[0].document, few[1].summary)]
     assert lowest_logprobs(net, TOKENIZER, few)[0] > lowest_logprobs(net, TOKENIZER, wrong)[0] + 1
@@ -283,7 +289,7 @@ def test_it_learns_a_few_pairs_by_heart_and_says_them():
     [
         lambda d: source_ids(TOKENIZER, d, 8),
         lambda d: summarize(model(context=8), TOKENIZER, ["Mia", d]),
-        lambda d: PairBatches([Pair(d, "x")], TOKENIZER, 8),
+        lambda d: summary_rows([Pair(d, "x")], TOKENIZER, 8),
     ],
 )
 @pytest.mark.parametrize(
@@ -302,7 +308,7 @@ def test_a_document_must_be_there_and_fit(call, document, words):
 @pytest.mark.parametrize("pairs", [[], [Pair("a", NEWS)]])
 def test_pairs_must_be_there_and_fit(pairs):
     with pytest.raises(ValueError, match=f"{len(pairs)} pairs, context 8: give pairs whose summary fits too"):
-        PairBatches(pairs, TOKENIZER, 8)
+        summary_rows(pairs, TOKENIZER, 8)
 
 
 @pytest.mark.parametrize("context", [1, 5, 9, 20, 60])

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from llmlab import checkpoints, training
 from llmlab.checkpoints import fingerprint, load_checkpoint, step_files
-from llmlab.training import Batches, Muon, Recipe, fit, learning_rate, optimizer, train_step
+from llmlab.training import Batches, Muon, Recipe, Windows, fit, learning_rate, optimizer, train_step
 from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16, dropout=0.1)
@@ -37,7 +37,9 @@ def decoder(seed=0, **change):
 
 def run(recipe, seed=0, **options):
     model = decoder()
-    return model, fit(model, Batches(IDS, 9, recipe.batch_size, seed), loss, recipe, **options)
+    return model, fit(
+        model, Batches(Windows(IDS, 9), batch_size=recipe.batch_size, seed=seed), loss, recipe, **options
+    )
 
 
 def same(a, b):
@@ -57,7 +59,7 @@ def test_equal_seeds_give_equal_weights_bit_for_bit():
 def test_fit_equals_a_loop_written_by_hand():
     recipe = Recipe(steps=5, batch_size=4, lr=0.01, clip=0.5, weight_decay=0.3)
     model, history = run(recipe)
-    by_hand, batches = decoder(), Batches(IDS, 9, 4)
+    by_hand, batches = decoder(), Batches(Windows(IDS, 9), batch_size=4)
     torch.manual_seed(recipe.seed)
     decayed = [p for p in by_hand.parameters() if p.ndim > 1]
     plain = [p for p in by_hand.parameters() if p.ndim == 1]
@@ -88,7 +90,9 @@ def test_clip_bounds_the_gradient_that_the_optimizer_sees():
     model, seen = decoder(), []
     opt = torch.optim.SGD(model.parameters(), lr=1.0)
     before = [p.detach().clone() for p in model.parameters()]
-    norm = train_step(model, Batches(IDS, 9, 4)(0), loss, opt, Recipe(clip=0.01))["gradient_norm"]
+    norm = train_step(model, Batches(Windows(IDS, 9), batch_size=4)(0), loss, opt, Recipe(clip=0.01))[
+        "gradient_norm"
+    ]
     moves = [(p - b).detach() for p, b in zip(model.parameters(), before, strict=True)]
     seen = math.sqrt(sum(float(move.square().sum()) for move in moves))
     assert norm > 0.01 and seen == pytest.approx(0.01, rel=1e-3)
@@ -144,17 +148,20 @@ def test_bf16_trains_and_keeps_weights_in_fp32():
 
 def test_batches_are_windows_and_depend_on_seed_and_step_alone():
     ids = torch.arange(100)
-    one, two = Batches(ids, 7, 5, seed=3), Batches(list(range(100)), 7, 5, seed=3)
+    one, two = (
+        Batches(Windows(ids, 7), batch_size=5, seed=3),
+        Batches(Windows(list(range(100)), 7), batch_size=5, seed=3),
+    )
     two(4), two(9)
     assert torch.equal(one(0), two(0)) and not torch.equal(one(0), one(1))
-    assert not torch.equal(one(0), Batches(ids, 7, 5, seed=4)(0))
+    assert not torch.equal(one(0), Batches(Windows(ids, 7), batch_size=5, seed=4)(0))
     assert (one(0).diff(dim=1) == 1).all() and one(0).shape == (5, 7)
     everything = torch.cat([one(s) for s in range(200)])
     assert everything.min() == 0 and everything.max() == 99  # both ends are reached
 
 
 def test_batches_start_where_told():
-    batches = Batches(torch.arange(100), 7, 3, starts=[0, 30, 60, 97])
+    batches = Batches(Windows(torch.arange(100), 7, [0, 30, 60, 97]), batch_size=3)
     assert {int(batches(s)[i, 0]) for s in range(9) for i in range(3)} == {0, 30, 60}
 
 
@@ -162,28 +169,40 @@ def test_batches_start_where_told():
     "call,text",
     [
         (
-            lambda: Batches(IDS, 201),
+            lambda: Batches(Windows(IDS, 201)),
             "a window is 201 tokens, but the split has 200: take more text or a shorter window",
         ),
-        (lambda: Batches(IDS, 50, starts=[180]), "no start leaves room for 50 tokens: give starts up to 150"),
         (
-            lambda: Batches(IDS, 5, starts=[3, -1]),
+            lambda: Batches(Windows(IDS, 50, [180])),
+            "no start leaves room for 50 tokens: give starts up to 150",
+        ),
+        (
+            lambda: Batches(Windows(IDS, 5, [3, -1])),
             "id -1 is outside the vocabulary: starts run from 0 to 199",
         ),
         (
-            lambda: Batches(IDS, 5, starts=[3, 200]),
+            lambda: Batches(Windows(IDS, 5, [3, 200])),
             "id 200 is outside the vocabulary: starts run from 0 to 199",
         ),
         (
-            lambda: Batches(IDS, 5, starts=[3.0]),
+            lambda: Batches(Windows(IDS, 5, [3.0])),
             "starts are float64, expected whole numbers: they are never rounded",
         ),
-        (lambda: Batches(IDS, 5, starts=IDS > 3), "starts are bool, expected whole numbers"),
-        (lambda: Batches(IDS.float(), 5), "ids are float32, expected whole numbers: they are never rounded"),
-        (lambda: Batches([1, 2.5, 3], 2, 1), "ids are float64, expected whole numbers"),
-        (lambda: Batches(IDS[None], 5), r"ids of shape \[1, 200\], expected one long list"),
-        (lambda: Batches(IDS, 5, 0), "batch_size=0: expected a whole number of at least 1"),
-        (lambda: Batches(IDS, 5, 2)(-1), "step=-1: expected a whole number of at least 0"),
+        (lambda: Batches(Windows(IDS, 5, IDS > 3)), "starts are bool, expected whole numbers"),
+        (
+            lambda: Batches(Windows(IDS.float(), 5)),
+            "ids are float32, expected whole numbers: they are never rounded",
+        ),
+        (lambda: Batches(Windows([1, 2.5, 3], 2), batch_size=1), "ids are float64, expected whole numbers"),
+        (lambda: Batches(Windows(IDS[None], 5)), r"ids of shape \[1, 200\], expected one long list"),
+        (
+            lambda: Batches(Windows(IDS, 5), batch_size=0),
+            "batch_size=0: expected a whole number of at least 1",
+        ),
+        (
+            lambda: Batches(Windows(IDS, 5), batch_size=2)(-1),
+            "step=-1: expected a whole number of at least 0",
+        ),
         (lambda: Recipe(steps=0), "steps=0: expected a whole number of at least 1"),
         (lambda: Recipe(batch_size=0), "batch_size=0"),
         (lambda: Recipe(lr=-1.0), "lr=-1.0"),
@@ -206,7 +225,7 @@ def test_batches_start_where_told():
         (lambda: Recipe(accumulate=0), "accumulate=0: expected"),
         (lambda: Recipe(seconds=0), "seconds=0: expected a number above 0"),
         (lambda: Recipe(keep=0), "keep=0: expected"),
-        (lambda: Batches(IDS, 199, 3), "a batch of 3 windows, but the text has 2: lower batch_size"),
+        (lambda: Batches([]), "no rows: a batch needs at least one"),
         (
             lambda: run(Recipe(steps=1, batch_size=9, accumulate=2)),
             "9 windows do not divide among 1 processes",
@@ -248,7 +267,7 @@ def test_parts_of_a_batch_give_the_update_of_the_whole():
 
 def run_without_dropout(recipe, **options):
     model = decoder(dropout=0.0)
-    return model, fit(model, Batches(IDS, 9, recipe.batch_size), loss, recipe, **options)
+    return model, fit(model, Batches(Windows(IDS, 9), batch_size=recipe.batch_size), loss, recipe, **options)
 
 
 def test_recomputing_changes_no_bit_and_leaves_the_model_as_it_was():
@@ -266,7 +285,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_learns():
     assert isinstance(opt, Muon) and len(hidden) == 4 and all(p.ndim == 2 for p in hidden)
     assert {id(p) for p in table} == {id(model.embed.tokens.weight), id(model.embed.positions.weight)}
     assert all(p.ndim == 1 for p in vectors)
-    ids = Batches(torch.arange(200) % 20, 9, 8)
+    ids = Batches(Windows(torch.arange(200) % 20, 9), batch_size=8)
     history = fit(model, ids, loss, Recipe(steps=60, muon=True, lr=0.01))
     assert history[-1]["loss"] < history[0]["loss"] / 3
 
@@ -276,7 +295,7 @@ def test_muon_makes_the_first_update_orthogonal():
     model = decoder(dropout=0.0)
     before = model.blocks[0].mlp.up.weight.detach().clone()
     opt = optimizer(model, Recipe(muon=True, weight_decay=0.0, lr=1.0))
-    train_step(model, Batches(IDS, 9, 4)(0), loss, opt, Recipe())
+    train_step(model, Batches(Windows(IDS, 9), batch_size=4)(0), loss, opt, Recipe())
     move = (model.blocks[0].mlp.up.weight.detach() - before) / (0.2 * math.sqrt(max(before.shape)))
     values = torch.linalg.svdvals(move)
     assert (
@@ -302,7 +321,7 @@ def test_compiling_waits_until_it_pays(monkeypatch):
     run(Recipe(steps=2, batch_size=4, compile="yes"))
     assert asked == [1]
     model = decoder()
-    made = training.Run(model, Batches(IDS, 9, 4), loss, Recipe(steps=100_000, every=2))
+    made = training.Run(model, Batches(Windows(IDS, 9), batch_size=4), loss, Recipe(steps=100_000, every=2))
     made.device = torch.device("cuda")
     monkeypatch.setattr(training, "pace", lambda run, history: {"left": history[-1]["left"]})
     for left, times in ((299, 1), (301, 2), (900, 2)):
@@ -317,7 +336,7 @@ def ticking(monkeypatch):
 
 
 def test_the_budget_stops_the_run(ticking):
-    history = fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=1000, seconds=7.5))
+    history = fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), loss, Recipe(steps=1000, seconds=7.5))
     assert [row["seconds"] for row in history] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert "mfu" in history[-1]
 
@@ -347,11 +366,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, at, muon):
     recipe = Recipe(steps=12, batch_size=4, every=5, muon=muon)
     plain, expected = run(recipe)
     with pytest.raises(Stop):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(at), recipe, checkpoint_dir=tmp_path)
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), stopping(at), recipe, checkpoint_dir=tmp_path)
     model = decoder(seed=3)  # its weights must not matter
     torch.rand(7)  # nor where the generators stand
     done = [int(path.stem[5:]) for path in step_files(tmp_path)]
-    history = fit(model, Batches(IDS, 9, 4), loss, recipe, checkpoint_dir=tmp_path)
+    history = fit(model, Batches(Windows(IDS, 9), batch_size=4), loss, recipe, checkpoint_dir=tmp_path)
     assert done == ([at // 5 * 5] if 5 <= at < 10 else [5, 10] if at >= 10 else [])
     if done:
         assert same(model, plain) and losses(history) == losses(expected)
@@ -363,7 +382,10 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     recipe = Recipe(steps=6, batch_size=4, every=5)
     model, history = run(recipe, checkpoint_dir=tmp_path)
     other = decoder(seed=4)
-    assert fit(other, Batches(IDS, 9, 4), stopping(0), recipe, checkpoint_dir=tmp_path) == history
+    assert (
+        fit(other, Batches(Windows(IDS, 9), batch_size=4), stopping(0), recipe, checkpoint_dir=tmp_path)
+        == history
+    )
     assert same(other, model)
 
 
@@ -395,7 +417,13 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path):
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = replace(recipe, lr=0.5, steps=9, every=7, seconds=60.0)  # more steps alone would be no other run
     with pytest.raises(ValueError) as error:
-        fit(decoder(heads=1, d_model=8), Batches(IDS, 10, 4), loss, other, checkpoint_dir=tmp_path)
+        fit(
+            decoder(heads=1, d_model=8),
+            Batches(Windows(IDS, 10), batch_size=4),
+            loss,
+            other,
+            checkpoint_dir=tmp_path,
+        )
     text = str(error.value)
     for difference in (
         "embed.tokens.weight: [20, 16] in the file, [20, 8] in the model",
@@ -412,7 +440,7 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path):
 def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
     recipe = Recipe(steps=6, batch_size=4, every=3)
     with pytest.raises(Stop):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(4), recipe, checkpoint_dir=tmp_path)
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), stopping(4), recipe, checkpoint_dir=tmp_path)
     with open(tmp_path / "history.jsonl", "a") as file:
         file.write('{"step": 4, "loss": 1.0}\n{"st')
     (tmp_path / ".step-00000004.safetensors.77.tmp").write_bytes(b"half")
@@ -565,7 +593,7 @@ def test_a_checkpoint_from_before_batches_were_compared_by_step_goes_on(tmp_path
     recipe = Recipe(steps=4, batch_size=4, every=2)
     plain, _ = run(replace(recipe, steps=6))
     run(recipe, checkpoint_dir=tmp_path)
-    old = fingerprint(Batches(IDS, 9, 4)(0)).partition(" ")[0]
+    old = fingerprint(Batches(Windows(IDS, 9), batch_size=4)(0)).partition(" ")[0]
 
     def aged(about, tensors):
         about["run"]["batches"] = old
@@ -587,7 +615,7 @@ def stopped(tmp_path):
     "A run of 12 steps that stopped in step 12, with a checkpoint of step 10."
     recipe = Recipe(steps=12, batch_size=4, every=5)
     with pytest.raises(Stop):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(11), recipe, checkpoint_dir=tmp_path)
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), stopping(11), recipe, checkpoint_dir=tmp_path)
     (tmp_path / ".step-00000011.safetensors.1.tmp").write_bytes(b"half")
     return recipe, {path: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -602,7 +630,10 @@ def test_the_batches_that_are_compared():
 @pytest.mark.parametrize("first", range(12))
 def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, stopped, first):
     recipe, kept = stopped
-    same_data, other_data = Batches(IDS, 9, 4), Batches(IDS, 9, 4, seed=1)
+    same_data, other_data = (
+        Batches(Windows(IDS, 9), batch_size=4),
+        Batches(Windows(IDS, 9), batch_size=4, seed=1),
+    )
     model = decoder(seed=5)
     before = [p.detach().clone() for p in model.parameters()]
 
@@ -625,13 +656,13 @@ def test_other_data_from_any_step_on_are_noticed_up_to_the_next_one(tmp_path, st
     "change", [lambda ids: ids.int(), lambda ids: ids.reshape(9, 4), lambda ids: ids.flip(0)]
 )
 def test_the_same_numbers_in_another_form_are_other_data(tmp_path, stopped, change):
-    source = Batches(IDS, 9, 4)
+    source = Batches(Windows(IDS, 9), batch_size=4)
     with pytest.raises(ValueError, match="batch 0: "):
         fit(decoder(), lambda step: change(source(step)), loss, stopped[0], checkpoint_dir=tmp_path)
 
 
 def test_a_source_that_ends_earlier_is_other_data(tmp_path, stopped):
-    source = [Batches(IDS, 9, 4)(step) for step in range(9)]
+    source = [Batches(Windows(IDS, 9), batch_size=4)(step) for step in range(9)]
     with pytest.raises(ValueError, match="batch 9: .* in the checkpoint, no batch now"):
         fit(decoder(), source.__getitem__, loss, stopped[0], checkpoint_dir=tmp_path)
 
@@ -656,7 +687,9 @@ def test_another_loss_is_noticed_and_the_model_stays_as_it_was(tmp_path, stopped
     with pytest.raises(
         ValueError, match=r"is of another run \(the loss of 4 rows: .* in the checkpoint, .* now\)"
     ):
-        fit(model, Batches(IDS, 9, 4), OTHER_LOSSES[name], recipe, checkpoint_dir=tmp_path)
+        fit(
+            model, Batches(Windows(IDS, 9), batch_size=4), OTHER_LOSSES[name], recipe, checkpoint_dir=tmp_path
+        )
     assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
@@ -667,8 +700,13 @@ def test_a_loss_that_cannot_be_asked_of_four_rows_is_not_compared(tmp_path):
         return loss(model, ids)
 
     recipe = Recipe(steps=4, batch_size=8, every=2)
-    first = fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, checkpoint_dir=tmp_path)
-    assert fit(decoder(), Batches(IDS, 9, 8), whole_batch, recipe, checkpoint_dir=tmp_path) == first
+    first = fit(
+        decoder(), Batches(Windows(IDS, 9), batch_size=8), whole_batch, recipe, checkpoint_dir=tmp_path
+    )
+    assert (
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=8), whole_batch, recipe, checkpoint_dir=tmp_path)
+        == first
+    )
     assert checkpoints.read_file(step_files(tmp_path)[-1])[0]["run"]["loss"] is None
 
 
@@ -689,7 +727,14 @@ def test_a_validation_that_begins_with_nan_still_finds_its_best(tmp_path):
         seen.append({name: x.clone() for name, x in model.state_dict().items()})
         return next(values)
 
-    fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=4, batch_size=4, every=1), validate, tmp_path)
+    fit(
+        decoder(),
+        Batches(Windows(IDS, 9), batch_size=4),
+        loss,
+        Recipe(steps=4, batch_size=4, every=1),
+        validate,
+        tmp_path,
+    )
     best, facts = load_checkpoint(tmp_path / "best.safetensors")
     assert facts["step"] == 3 and all(torch.equal(x, seen[2][name]) for name, x in best.state_dict().items())
 
@@ -723,12 +768,18 @@ def test_a_full_disk_stops_the_run_and_leaves_what_was_there(tmp_path, monkeypat
 def test_a_folder_that_cannot_be_written_is_found_out_before_the_first_step(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match="cannot write .*history.jsonl .*choose a folder"):
-        fit(decoder(), Batches(IDS, 9, 4), stopping(0), Recipe(steps=3), checkpoint_dir=tmp_path / "file")
+        fit(
+            decoder(),
+            Batches(Windows(IDS, 9), batch_size=4),
+            stopping(0),
+            Recipe(steps=3),
+            checkpoint_dir=tmp_path / "file",
+        )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(tmp_path, bad):
-    batches, count = Batches(IDS, 9, 4), iter(range(100))
+    batches, count = Batches(Windows(IDS, 9), batch_size=4), iter(range(100))
 
     def poisoned(model, ids):
         return loss(model, ids) * (bad if model.training and next(count) == 5 else 1.0)
@@ -751,7 +802,7 @@ def test_a_full_gpu_says_which_setting_halves_it():
 
     text = "step 1: 4 windows of 9 tokens at once fill the GPU. accumulate=4 halves them"
     with pytest.raises(torch.OutOfMemoryError, match=text):
-        fit(decoder(), Batches(IDS, 9, 8), full, Recipe(steps=2, accumulate=2))
+        fit(decoder(), Batches(Windows(IDS, 9), batch_size=8), full, Recipe(steps=2, accumulate=2))
 
 
 # --- schedules: the rate of each step, equal to the field's own -----------------------------------------------------
@@ -891,7 +942,7 @@ def test_early_stopping_keeps_the_best_weights_and_a_stopped_run_stays_stopped(t
     assert facts["step"] == 4 and facts["valid"] == 3
     fit_for_four, _ = run(replace(recipe, patience=None), on_step=lambda row: row["step"] == 4)
     assert same(best, fit_for_four) and not same(best, model)
-    again = fit(decoder(3), Batches(IDS, 9, 4), stopping(0), recipe, scored([]), tmp_path)
+    again = fit(decoder(3), Batches(Windows(IDS, 9), batch_size=4), stopping(0), recipe, scored([]), tmp_path)
     assert len(again) == 8, "nothing is trained and nothing is validated"
 
 
@@ -980,7 +1031,7 @@ def test_another_answer_of_on_step_is_refused(answer):
 
 
 def test_time_that_is_up_is_told(ticking):
-    history = fit(decoder(), Batches(IDS, 9, 4), loss, Recipe(steps=1000, seconds=7.5))
+    history = fit(decoder(), Batches(Windows(IDS, 9), batch_size=4), loss, Recipe(steps=1000, seconds=7.5))
     assert [row.get("stopped") for row in history] == [None] * 7 + ["seconds"]
 
 
@@ -999,7 +1050,14 @@ def test_seconds_leave_out_what_on_step_and_validation_take(monkeypatch):
         now[0] += 100
         return 1.0
 
-    history = fit(decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=4, every=2), validate, on_step=spend)
+    history = fit(
+        decoder(),
+        Batches(Windows(IDS, 9), batch_size=4),
+        slow,
+        Recipe(steps=4, every=2),
+        validate,
+        on_step=spend,
+    )
     assert [row["seconds"] for row in history] == [1, 2, 3, 4]
 
 
@@ -1026,7 +1084,14 @@ def test_fit_leaves_the_callers_generators_as_they_were(tmp_path, fails, uncheck
         before = drawn()
         with suppress(ZeroDivisionError):
             look = {"eval_fn": lambda m: sum(drawn()), "on_step": lambda row: drawn()[0] > 2}
-            fit(model, Batches(IDS, 9, 4), wild, Recipe(steps=3, every=2), checkpoint_dir=folder, **look)
+            fit(
+                model,
+                Batches(Windows(IDS, 9), batch_size=4),
+                wild,
+                Recipe(steps=3, every=2),
+                checkpoint_dir=folder,
+                **look,
+            )
         assert (before, drawn()) == expected
 
 
@@ -1059,7 +1124,12 @@ def life(folder, steps):
 
     torch.set_num_threads(1)
     fit(
-        decoder(), Batches(IDS, 9, 4), slow, Recipe(steps=steps, batch_size=4, every=2), lambda m: 1.0, folder
+        decoder(),
+        Batches(Windows(IDS, 9), batch_size=4),
+        slow,
+        Recipe(steps=steps, batch_size=4, every=2),
+        lambda m: 1.0,
+        folder,
     )
 
 
@@ -1103,7 +1173,7 @@ def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
 PROGRAM = """
 import json, sys, torch
 import torch.nn.functional as F
-from llmlab.training import Batches, Recipe, fit
+from llmlab.training import Batches, Recipe, Windows, fit
 from llmlab.transformer import Config, Decoder
 
 def loss(model, ids):
@@ -1122,7 +1192,7 @@ def stopping(model, ids):
         sys.exit("stopped")
     return loss(model, ids)
 
-history = fit(model, Batches(ids, 9, 4), stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
+history = fit(model, Batches(Windows(ids, 9), batch_size=4), stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
 print("rows", len(history))
 """
 
@@ -1149,7 +1219,7 @@ def launch(tmp_path, processes, options="{}", stop=0, env=()):
 def alone(tmp_path):
     return fit(
         decoder(dropout=0.0),
-        Batches(IDS, 9, 4),
+        Batches(Windows(IDS, 9), batch_size=4),
         loss,
         Recipe(steps=12, batch_size=4, every=3),
         checkpoint_dir=tmp_path,

@@ -18,7 +18,6 @@ from llmlab.tasks.translation import (
     PHRASE_KINDS,
     UNSEEN_COUNTRIES,
     UNSEEN_KINDS,
-    Pairs,
     Phrase,
     PhraseKind,
     PhraseTokenizer,
@@ -30,18 +29,20 @@ from llmlab.tasks.translation import (
     language_phrase,
     make_phrases,
     number_phrase,
+    pad_pairs,
+    pair_length,
     plain_spaces,
     score_translations,
     split_batch,
-    stacked,
     time_phrase,
     translate,
     translation_loss,
     translation_memory,
+    translation_rows,
     unit_phrase,
 )
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config
 
 ALL = list(LANGUAGES)
@@ -190,24 +191,36 @@ def test_each_language_has_an_id_of_its_own():
         TOKENIZER.first("it")
 
 
+def batches_of(batch_size, seed=0):
+    return Batches(translation_rows(TRAIN, TOKENIZER), pad_pairs, batch_size, seed, length_of=pair_length)
+
+
 def test_batches_depend_on_seed_and_step_alone():
-    batches, again = Pairs(TRAIN, TOKENIZER, 16, seed=1), Pairs(TRAIN, TOKENIZER, 16, seed=1)
+    batches, again = batches_of(16, seed=1), batches_of(16, seed=1)
     later = batches(5)
     batches(6)
     assert torch.equal(later, batches(5)) and torch.equal(later, again(5))
-    for other in (batches(6), Pairs(TRAIN, TOKENIZER, 16, seed=2)(5)):
+    for other in (batches(6), batches_of(16, seed=2)(5)):
         assert other.shape != later.shape or not torch.equal(other, later)
+
+
+def test_rows_of_a_batch_are_about_equally_long():
+    "Sorted by length, a batch holds less padding than one of rows of all lengths."
+    rows = translation_rows(TRAIN, TOKENIZER)
+    alike = torch.cat([(batches_of(16)(step) < 0).float().mean()[None] for step in range(20)]).mean()
+    mixed = [(Batches(rows, pad_pairs, 16)(step) < 0).float().mean().item() for step in range(20)]
+    assert alike < 0.8 * sum(mixed) / len(mixed)
 
 
 def test_a_batch_is_made_of_the_phrases():
     first, encode = TOKENIZER.first, TOKENIZER.encode
     rows = {(tuple(encode(p.source)), (first(p.language), *encode(p.target))) for p in TRAIN}
-    for pair in Pairs(TRAIN, TOKENIZER, 16)(0).tolist():
+    for pair in batches_of(16)(0).tolist():
         assert tuple(tuple(i for i in side if i >= 0) for side in pair) in rows
 
 
 def test_split_batch_pencil():
-    source, real, target = split_batch(stacked([([5, 6, 7, 8], [1, 2]), ([9], [3, 4, 5])]))
+    source, real, target = split_batch(pad_pairs([([5, 6, 7, 8], [1, 2]), ([9], [3, 4, 5])]))
     assert source.tolist() == [[5, 6, 7, 8], [9, 0, 0, 0]]
     assert real.tolist() == [[True] * 4, [True, False, False, False]]
     assert target.tolist() == [[1, 2, -1], [3, 4, 5]]
@@ -218,18 +231,18 @@ def test_split_batch_pencil():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
 def test_the_loss_equals_a_loop_without_padding(smoothing):
-    model, rows = net(), Pairs(TRAIN, TOKENIZER).rows[:7]
+    model, rows = net(), translation_rows(TRAIN, TOKENIZER)[:7]
     total, n = 0.0, 0
     for source, target in rows:
         logp = model(torch.tensor([source]), torch.tensor([target[:-1]]))[0].log_softmax(-1)
         right = logp.gather(1, torch.tensor(target[1:])[:, None])[:, 0]
         total -= ((1 - smoothing) * right + smoothing * logp.mean(-1)).sum().item()
         n += len(right)
-    assert translation_loss(model, stacked(rows), smoothing).item() == pytest.approx(total / n, rel=1e-4)
+    assert translation_loss(model, pad_pairs(rows), smoothing).item() == pytest.approx(total / n, rel=1e-4)
 
 
 def test_the_decoder_reads_the_right_target_and_not_the_future():
-    model, batch = net(), stacked(Pairs(TRAIN, TOKENIZER).rows[:1])
+    model, batch = net(), pad_pairs(translation_rows(TRAIN, TOKENIZER)[:1])
     before = translation_loss(model, batch).item()
     changed = batch.clone()
     changed[0, 1, 0] = TOKENIZER.first(next(x for x in ALL if TOKENIZER.first(x) != int(batch[0, 1, 0])))
@@ -246,7 +259,7 @@ def test_the_decoder_reads_the_right_target_and_not_the_future():
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 99), st.integers(1, 9))
 def test_padding_changes_nothing(step, more):
-    batch = Pairs(TRAIN, TOKENIZER, 4)(step)
+    batch = batches_of(4)(step)
     wider = F.pad(batch, (0, more), value=-1)
     assert translation_loss(net(), wider).item() == pytest.approx(
         translation_loss(net(), batch).item(), abs=1e-6
@@ -270,7 +283,7 @@ TEXTS = ["Sunday, September 5, 1999", "1 hour", "French (Canada)", "-1.5"]
 
 def learned():
     model = net(1)
-    fit(model, Pairs(TRAIN, TOKENIZER, 16), translation_loss, Recipe(steps=12, lr=3e-3))
+    fit(model, batches_of(16), translation_loss, Recipe(steps=12, lr=3e-3))
     return model
 
 

@@ -13,16 +13,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
+from llmlab.bleu_statistics import closest_lengths, pack_texts, rank_in_rows, statistics_of_ids
 from llmlab.metrics import bootstrap_interval, paired_test
 from llmlab.translation_scores import (
     SMOOTHING,
     bleu,
+    bleu_statistics,
     bleu_value,
     brevity_penalty,
     chrf,
-    closest_length,
-    pack_texts,
-    rank_in_rows,
     token_bleu,
 )
 
@@ -60,6 +59,16 @@ def theirs(hyps, refs, smooth="exp", value=None, effective=False):
 def test_token_bleu_is_sacrebleus(pairs, options):
     hyps, refs = map(list, zip(*pairs, strict=True))
     assert token_bleu(hyps, refs, *options) == pytest.approx(theirs(hyps, refs, *options), abs=1e-6)
+
+
+@given(PAIRS)
+@settings(deadline=None, max_examples=200)
+@example([([1] * 7, [[1, 2, 3, 4, 1, 5], [1, 3]])])
+@example([([1, 2], [[1], [1, 2, 3]]), ([], [[]])])
+def test_the_fast_statistics_are_the_lessons(pairs):
+    hyps, refs = map(list, zip(*pairs, strict=True))
+    wanted = [bleu_statistics(hyp, some) for hyp, some in pairs]
+    assert statistics_of_ids(hyps, refs, -100).tolist() == wanted
 
 
 @given(PAIRS, OPTIONS)
@@ -151,7 +160,7 @@ def test_ranks_keep_equality_and_order(rows):
 
 
 def test_closest_length_and_packing():
-    assert closest_length(
+    assert closest_lengths(
         torch.tensor([[5], [5], [0]]), torch.tensor([[3, 7], [9, 6], [4, -1]])
     ).tolist() == [
         [3],
@@ -271,7 +280,7 @@ def test_sacrebleu_comes_with_the_first_score():
         (lambda: bleu(["a", None], ["a", "b"]), "pair 1 is None"),
         (lambda: bleu(["a"], [[]]), r"pair 0 is 'a', \[\]"),
         (lambda: bleu(["a"], ["a"], "14a"), "no tokenizer '14a': take one of .*13a"),
-        (lambda: bleu(["a"], ["a"], smooth="add"), "smooth is 'add': take one of none, floor, add-k, exp"),
+        (lambda: bleu(["a"], ["a"], smooth="add"), "smooth='add': expected one of none, floor, add-k, exp"),
         (lambda: chrf([], []), "0 hypotheses, 0 references"),
         (lambda: chrf("a", ["a"]), "one string is given"),
         (lambda: chrf(["a"], [["a", None]]), "pair 0 is 'a'"),

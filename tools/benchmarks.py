@@ -1,6 +1,7 @@
 """The tables of BENCHMARKS.md out of nbs/results/*.json: python tools/benchmarks.py
 
-Each file is one run of one benchmark. Its plain values say where and how; its tables hold one row a contestant. They
+Each file is one run of one benchmark. Its plain values say where and how; its tables hold one row a
+contestant. They
 are written between <!-- train_step --> and <!-- end -->; all other words of the page are ours and stay.
 """
 

@@ -1,8 +1,10 @@
 """Do the links that lead out of the repository still lead somewhere?
 
-    python tools/check_links.py         every address in the chapters, the pages and the texts; exit 1 when one is gone
+    python tools/check_links.py         every address in the chapters, the pages and the texts; exit 1 when
+    one is gone
 
-Gone is what answers 404 or 410, or has no host any more. A host that refuses robots or is slow is reported: no fault.
+Gone is what answers 404 or 410, or has no host any more. A host that refuses robots or is slow is reported:
+no fault.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""The artefacts of a release in empty environments outside the checkout: the README's lines and every chapter run.
+"""The artefacts of a release in empty environments outside the checkout: the README's lines and every chapter
+run.
 
 python tools/check_wheel.py                            the wheel, in this Python: README and all chapters
 python tools/check_wheel.py 04 05                      README and some chapters
@@ -31,12 +32,14 @@ for chapter in sorted(home.parent.glob("chapters/*.ipynb")):
     if sys.argv[1:] and not any(chapter.name.startswith(name) for name in sys.argv[1:]):
         continue
     began = time.monotonic()
-    NotebookClient(nbformat.reads(chapter.read_text(encoding="utf-8"), 4), timeout=600, kernel_name="python3").execute()
+    notebook = nbformat.reads(chapter.read_text(encoding="utf-8"), 4)
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     print(f"✓ {chapter.name} {time.monotonic() - began:.0f} s", flush=True)
 """
 
 
-# --- artefacts --------------------------------------------------------------------------------------------------------
+# --- artefacts
+# --------------------------------------------------------------------------------------------------------
 
 
 def build(what: str, source: Path, out: Path) -> Path:
@@ -75,9 +78,11 @@ def artefacts(place: Path) -> dict[str, Path]:
 
 
 def tagged(place: Path) -> dict[str, str]:
-    """The environment in which the repository's address leads to this very checkout, tagged as a release would be.
+    """The environment in which the repository's address leads to this very checkout, tagged as a release
+    would be.
 
-    Git takes a local repository with one commit in place of the address, so the line that readers run runs unchanged.
+    Git takes a local repository with one commit in place of the address, so the line that readers run runs
+    unchanged.
     """
     cfg, clone = colab_line.settings(), copied(place / "repository")
     identity = ["-c", "user.name=check", "-c", "user.email=check@example.org"]
@@ -92,7 +97,8 @@ def tagged(place: Path) -> dict[str, str]:
     return {"GIT_CONFIG_COUNT": "1"} | {f"GIT_CONFIG_{what}_0": value for what, value in instead.items()}
 
 
-# --- empty environments -----------------------------------------------------------------------------------------------
+# --- empty environments
+# -----------------------------------------------------------------------------------------------
 
 
 def first_lines(readme: str) -> str:

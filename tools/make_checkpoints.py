@@ -30,30 +30,33 @@ from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
 from llmlab.tasks.answering import (
-    AnswerBatches,
     AnswerWriter,
-    SpanBatches,
     SpanReader,
     answer_loss,
     answer_question,
+    answer_rows,
     generate_answers,
     span_loss,
+    span_rows,
+    trim_rows,
 )
-from llmlab.tasks.completion import CodeBatches, CodeTokenizer, code_loss
+from llmlab.tasks.completion import CodeCollator, CodeTokenizer, code_loss, code_rows
 from llmlab.tasks.questions import make_questions, score_by_kind
-from llmlab.tasks.summarization import PairBatches, make_story_pairs, summarize, summary_loss
+from llmlab.tasks.summarization import make_story_pairs, summarize, summary_loss, summary_rows
 from llmlab.tasks.translation import (
-    Pairs,
     PhraseTokenizer,
     Translator,
     make_phrases,
+    pad_pairs,
+    pair_length,
     score_translations,
     translate,
     translation_loss,
+    translation_rows,
 )
 from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer, fast_tokenizer
-from llmlab.training import Batches, Recipe, fit
+from llmlab.training import Batches, Recipe, Windows, fit
 from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
@@ -79,7 +82,11 @@ def train(model, ids, valid, n_bytes, recipe):
         return score
 
     history = fit(
-        model, Batches(ids, model.cfg.context + 1, recipe.batch_size), causal_loss, recipe, validate
+        model,
+        Batches(Windows(ids, model.cfg.context + 1), batch_size=recipe.batch_size),
+        causal_loss,
+        recipe,
+        validate,
     )
     rows = [row for row in history if "valid" in row]
     return [{"step": row["step"], **point} for row, point in zip(rows, points, strict=True)]
@@ -344,7 +351,8 @@ def translation(args):
     cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     recipe = Recipe(steps=args.steps or 2700, batch_size=64, lr=3e-3, every=200)
     model = Translator(cfg)
-    seconds = timed_fit(model, Pairs(learn, tokenizer, 64), translation_loss, recipe)
+    batches = Batches(translation_rows(learn, tokenizer), pad_pairs, batch_size=64, length_of=pair_length)
+    seconds = timed_fit(model, batches, translation_loss, recipe)
 
     def measured(model):
         found = {}
@@ -379,7 +387,7 @@ def translation(args):
 def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
     "What the two models of chapter 18 have in common."
     test = make_questions(500, True)
-    seconds = timed_fit(model, batches(learn, tokenizer, 128), loss, recipe)
+    seconds = timed_fit(model, batches, loss, recipe)
 
     def measured(model):
         scores = score_by_kind(test, say(model, tokenizer, test))
@@ -412,7 +420,8 @@ def answering_marks(args):
         return answer_question(model, tokenizer, [(i.question, i.passage) for i in test])
 
     recipe = Recipe(steps=args.steps or 1500, lr=3e-3)
-    answering(args, reader, tokenizer, learn, SpanBatches, span_loss, recipe, say)
+    batches = Batches(span_rows(learn, tokenizer, 128), trim_rows)
+    answering(args, reader, tokenizer, learn, batches, span_loss, recipe, say)
 
 
 def answering_writes(args):
@@ -421,16 +430,9 @@ def answering_writes(args):
     tokenizer = MaskTokenizer(Tokenizer.load(args.out / "answering.tokenizer.json"))
     recipe = Recipe(steps=args.steps or 1500, lr=6e-3, muon=True)
     writer = AnswerWriter(replace(reader.cfg, dropout=0.0)).start_from(reader)
-    answering(
-        args,
-        writer,
-        tokenizer,
-        make_questions(60_000, False),
-        AnswerBatches,
-        answer_loss,
-        recipe,
-        generate_answers,
-    )
+    learn = make_questions(60_000, False)
+    batches = Batches(answer_rows(learn, tokenizer, 128), pad_pairs)
+    answering(args, writer, tokenizer, learn, batches, answer_loss, recipe, generate_answers)
 
 
 def summarization(args):
@@ -440,7 +442,7 @@ def summarization(args):
         Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
     )
     recipe = Recipe(steps=args.steps or 400, lr=3e-3)
-    seconds = timed_fit(model, PairBatches(learn, tokenizer, 96), summary_loss, recipe)
+    seconds = timed_fit(model, Batches(summary_rows(learn, tokenizer, 96), pad_pairs), summary_loss, recipe)
 
     def measured(model):
         written = summarize(model, tokenizer, [pair.document for pair in held])
@@ -468,9 +470,12 @@ def infilling(args):
     )
     recipe = Recipe(steps=args.steps or 3000, batch_size=64, lr=6e-3, muon=True)
     seconds = timed_fit(
-        model, CodeBatches([*learn.documents.values()], tokenizer, 160, 64), code_loss, recipe
+        model,
+        Batches(code_rows([*learn.documents.values()]), CodeCollator(tokenizer, 160), batch_size=64),
+        code_loss,
+        recipe,
     )
-    unseen = CodeBatches([*held.documents.values()], tokenizer, 160)
+    unseen = Batches(code_rows([*held.documents.values()]), CodeCollator(tokenizer, 160))
 
     @torch.no_grad()
     def measured(model):

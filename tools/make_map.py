@@ -1,6 +1,7 @@
 """MAP.md: the rooms of the library, what is in each module and what it imports: `make export` writes it.
 
-Read from the notebooks (title and first sentence) and from the modules' own imports, so it cannot be out of date.
+Read from the notebooks (title and first sentence) and from the modules' own imports, so it cannot be out of
+date.
 """
 
 import ast
@@ -56,7 +57,7 @@ def drawn(root: Path) -> str:
     text = [
         "# The rooms of llmlab",
         "",
-        "Made by `tools/make_map.py` from the notebooks; edit those. `tests/test_order.py` holds the order in which modules may import.",
+        "Made by `make export` from the notebooks. `tests/test_order.py` holds the order of imports.",
     ]
     for room, what in ROOMS.items():
         text += ["", f"## llmlab{'/' + room if room else ''}", "", f"{what}.", ""]

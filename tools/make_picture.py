@@ -1,4 +1,5 @@
-"""The picture on the README and the landing page: chapter 11's attention figure, photographed in the built book.
+"""The picture on the README and the landing page: chapter 11's attention figure, photographed in the built
+book.
 
 make book; python tools/make_picture.py
 """

@@ -1,7 +1,9 @@
 """How the height of the built lessons is shared: python tools/measure_pages.py [FOLDER OF THE BUILT BOOK]
 
-Prints one row a lesson, in percent of the height of the article at a width of 1280 px: code, exported code that the page neither
-names in its prose nor uses (plumbing), text output, figures (images and tables too), and prose; then all lessons together.
+Prints one row a lesson, in percent of the height of the article at a width of 1280 px: code, exported code
+that the page neither
+names in its prose nor uses (plumbing), text output, figures (images and tables too), and prose; then all
+lessons together.
 """
 
 import shutil
@@ -14,22 +16,25 @@ ROOT = Path(__file__).resolve().parent.parent
 MEASURE = """() => {
   const article = document.querySelector('article');
   const height = (found) => [...found].reduce((sum, e) => sum + e.getBoundingClientRect().height, 0);
-  const inputs = [...article.querySelectorAll('div.cell_input')].filter((e) => !e.closest('details:not([open])'));
+  const all = (selector) => [...article.querySelectorAll(selector)];
+  const inputs = all('div.cell_input').filter((e) => !e.closest('details:not([open])'));
   const exported = inputs.filter((e) => e.closest('.tag_llmlab-export'));
   const used = inputs.filter((e) => !exported.includes(e)).map((e) => e.textContent);
   const prose = [...article.querySelectorAll('p, li, td, h1, h2, h3')].map((e) => e.textContent);
   const words = new Set([...used, ...prose].join(' ').match(/\\w+/g));
-  const names = (text) => [...text.matchAll(/^(?:async )?(?:def |class )?([A-Za-z]\\w*)(?= = |[(:])/gm)].map((m) => m[1]);
+  const defined = /^(?:def |class )?([A-Za-z]\\w*)(?= = |[(:])/gm;
+  const names = (text) => [...text.matchAll(defined)].map((m) => m[1]);
   const plumbing = exported.filter((e) => !names(e.textContent).some((name) => words.has(name)));
   const shown = [...article.querySelectorAll('div.cell_output')];
   const picture = '.llmlab-figure, img, svg, table, iframe';
   const pictures = shown.filter((e) => e.querySelector(picture));
-  const free = [...article.querySelectorAll('img, table, .math.notranslate.nohighlight')].filter((e) => !e.closest('div.cell'));
+  const free = all('img, table, .math.notranslate.nohighlight').filter((e) => !e.closest('div.cell'));
   const displayed = free.filter((e) => e.tagName !== 'SPAN');
   return {
     height: article.getBoundingClientRect().height, code: height(inputs), plumbing: height(plumbing),
-    output: height(shown.filter((e) => !pictures.includes(e))), pictures: height(pictures) + height(displayed),
-    first: Math.min(...[...article.querySelectorAll(picture)].map((e) => e.getBoundingClientRect().top + scrollY)) / 900,
+    output: height(shown.filter((e) => !pictures.includes(e))),
+    pictures: height(pictures) + height(displayed),
+    first: Math.min(...all(picture).map((e) => e.getBoundingClientRect().top + scrollY)) / 900,
   };
 }"""
 
@@ -56,8 +61,8 @@ def main() -> None:
         other = 100 - share["code"] - share["output"] - share["pictures"]
         first = f"{row['first'] + 1:.1f}" if "first" in row else ""
         print(
-            f"{name:24} {row['height'] / 900:7.1f} {share['code']:5.1f} {share['plumbing']:9.1f} {share['output']:7.1f} "
-            f"{share['pictures']:9.1f} {other:6.1f}  {first}"
+            f"{name:24} {row['height'] / 900:7.1f} {share['code']:5.1f} {share['plumbing']:9.1f} "
+            f"{share['output']:7.1f} {share['pictures']:9.1f} {other:6.1f}  {first}"
         )
 
 

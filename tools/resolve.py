@@ -1,7 +1,8 @@
 """Do the versions go together? The resolver's answer; nothing is installed.
 
     python tools/resolve.py                       constraints.txt on each Python, then Colab's image
-    python tools/resolve.py --image PIP_FREEZE    write tests/data/colab.txt out of the whole list of another image
+    python tools/resolve.py --image PIP_FREEZE    write tests/data/colab.txt out of the whole list of another
+    image
 
 The resolver is uv, because it resolves for a Python that is not on this machine.
 """
@@ -26,7 +27,8 @@ KERNEL = (
     "tensorflow",
     "pip",
 )  # what the image runs chapters with; chapter 13 trains on TensorFlow
-# PyTorch's own companions: the image has its CUDA build, with other versions of them than PyPI's build of PyTorch
+# PyTorch's own companions: the image has its CUDA build, with other versions of them than PyPI's build of
+# PyTorch
 COMPANIONS = re.compile(r"^(nvidia|cuda|triton)\b")
 
 
@@ -94,7 +96,7 @@ def write_image(source: Path, python: str, day: str) -> None:
     head = (
         f"# Colab's image of {day}, Python {python}: its versions of what llmlab depends on, transitively.\n"
     )
-    head += "# Installing llmlab must change none of them (tests/test_colab.py). Renew: tools/resolve.py --image\n"
+    head += "# Installing llmlab must change none of them (tests/test_colab.py).\n"
     COLAB.write_text(head + "".join(f"{name}=={whole[name]}\n" for name in kept), encoding="utf-8")
     print(f"{COLAB.relative_to(ROOT)}: {len(kept)} of {len(whole)} packages")
 

@@ -29,7 +29,7 @@ from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
 from llmlab.tasks import answering, questions, summarization, translation
 from llmlab.tokens import Tokenizer
-from llmlab.training import Recipe, fit
+from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
 
 DATA = Path(__file__).parents[1] / "llmlab" / "data"
@@ -64,15 +64,21 @@ def own_words_loss(model, batch, share):
 def small(seed, loss, steps, kind=translation.Translator):
     "The chapter's model of one layer a side, trained on times of day, and what it says to 300 new ones."
     tokenizer = phrase_tokenizer()
-    few = translation.Pairs(translation.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer, 32, seed)
+    few = Batches(
+        translation.translation_rows(translation.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer),
+        translation.pad_pairs,
+        batch_size=32,
+        seed=seed,
+        length_of=translation.pair_length,
+    )
     asked = translation.make_phrases(300, ["zh"], held=True, kinds=TIMES)
     torch.manual_seed(seed)
     model = kind(Config(tokenizer.vocab_size, context=48, layers=1, heads=4, d_model=96, position="rope"))
     fit(model, few, loss, Recipe(steps=steps, batch_size=32, lr=6e-3, warmup=0.1, every=steps, seed=seed))
     said = translation.translate(model, tokenizer, [p.source for p in asked], "zh")
-    held = translation.Pairs(asked, tokenizer, 300)
+    held = translation.translation_rows(asked, tokenizer)
     with evaluating(model):
-        nats = float(translation.translation_loss(model, translation.stacked(held.rows), smoothing=0.0))
+        nats = float(translation.translation_loss(model, translation.pad_pairs(held), smoothing=0.0))
     return exact_match(said, [p.target for p in asked], words=str), nats
 
 
@@ -121,8 +127,8 @@ def smoothing():
 
 def after_mistake(model, tokenizer, part, language):
     "Phrases right teacher-forced and alone, and the share of right tokens after the first mistake, both ways."
-    rows = translation.Pairs(part, tokenizer).rows
-    source, real, target = translation.split_batch(translation.stacked(rows))
+    rows = translation.translation_rows(part, tokenizer)
+    source, real, target = translation.split_batch(translation.pad_pairs(rows))
     with evaluating(model):
         forced = model(source, target[:, :-1].clamp(min=0), real).argmax(-1)
     prompts, sources = [[tokenizer.first(language)]] * len(rows), [row[0] for row in rows]
@@ -151,7 +157,13 @@ def translators():
     for seed in SEEDS:
         torch.manual_seed(seed)
         model = translation.Translator(Config(tokenizer.vocab_size, **shape))
-        batches = translation.Pairs(learn, tokenizer, 64, seed)
+        batches = Batches(
+            translation.translation_rows(learn, tokenizer),
+            translation.pad_pairs,
+            batch_size=64,
+            seed=seed,
+            length_of=translation.pair_length,
+        )
         fit(
             model,
             batches,
@@ -215,8 +227,10 @@ def trained_reader(seed, steps, segments=4, learn=None):
     tokenizer = mask_tokenizer()
     torch.manual_seed(seed)
     reader = answering.SpanReader(Config(tokenizer.vocab_size, **SHAPE, segments=segments, dropout=0.1))
-    batches = answering.SpanBatches(
-        learn or questions.make_questions(60_000, False), tokenizer, 128, seed=seed
+    batches = Batches(
+        answering.span_rows(learn or questions.make_questions(60_000, False), tokenizer, 128),
+        answering.trim_rows,
+        seed=seed,
     )
     history = fit(reader, batches, answering.span_loss, Recipe(steps=steps, lr=3e-3, every=steps, seed=seed))
     return reader, tokenizer, history
@@ -316,7 +330,7 @@ def writers():
             torch.manual_seed(seed)
             writer = answering.AnswerWriter(Config(tokenizer.vocab_size, **SHAPE, segments=4, dropout=0.0))
             writer = writer.start_from(reader) if start == "from the reader" else writer
-            batches = answering.AnswerBatches(learn, tokenizer, 128, seed=seed)
+            batches = Batches(answering.answer_rows(learn, tokenizer, 128), translation.pad_pairs, seed=seed)
             fit(
                 writer,
                 batches,
@@ -385,7 +399,7 @@ def summaries():
         model = EncoderDecoder(
             Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
         )
-        batches = summarization.PairBatches(learn, tokenizer, 96, seed=seed)
+        batches = Batches(summarization.summary_rows(learn, tokenizer, 96), translation.pad_pairs, seed=seed)
         fit(model, batches, summarization.summary_loss, Recipe(steps=400, lr=3e-3, every=400, seed=seed))
         said = summarization.summarize(model, tokenizer, documents)
         row = {
@@ -452,7 +466,12 @@ def docstrings():
             torch.manual_seed(seed)
             shape = dict(context=96, layers=1, heads=4, d_model=96, position="rope", dropout=0.1)
             model = EncoderDecoder(Config(tokenizer.vocab_size, **shape))
-            batches = summarization.PairBatches(learn, tokenizer, 96, 16, seed)
+            batches = Batches(
+                summarization.summary_rows(learn, tokenizer, 96),
+                translation.pad_pairs,
+                batch_size=16,
+                seed=seed,
+            )
             fit(
                 model,
                 batches,

@@ -1,6 +1,7 @@
 """Sphinx extension: where a page says "chapter 5" or "chapters 5 and 6", the number leads to that chapter.
 
-A notebook says the number and no more, as a book on paper does; files carry it too (`05_attention.ipynb`). So a mention needs no
+A notebook says the number and no more, as a book on paper does; files carry it too (`05_attention.ipynb`). So
+a mention needs no
 address, and a chapter that does not exist is a warning.
 """
 
@@ -22,7 +23,7 @@ def pages(names: list[str]) -> dict[int, str]:
 
 
 def mentions(text: str) -> list[tuple[int, int]]:
-    "Where the numbers of chapters stand in a text: (start, end) of each, whole mentions included in the first."
+    "Where the numbers of chapters stand in a text: (start, end) of each; the first includes the word."
     found = []
     for mention in MENTION.finditer(text):
         numbers = [

@@ -4,8 +4,10 @@
               by: float = 2.0,  # the factor
     ) -> float:  # x·by
 
-reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape stands
-there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in backticks; a line that begins with
+reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape
+stands
+there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in
+backticks; a line that begins with
 `Raises:` or `Source:` is a paragraph of its own, and what begins with `>>>` is an example.
 """
 
@@ -61,7 +63,7 @@ def annotations(obj) -> dict[str, str]:
 
 
 def fields(obj) -> list[str]:
-    "The lines `:param …:` and `:returns:` of a function or class; nothing where nothing was written beside them."
+    "The lines `:param …:` and `:returns:` of a function or class; none where nothing was written."
     if inspect.isclass(obj) and not hasattr(obj, "__dataclass_fields__"):
         obj = obj.__init__
     try:

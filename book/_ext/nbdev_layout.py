@@ -1,6 +1,7 @@
 """Sphinx extension: nbdev's `#|` lines become layout, so that no page shows one.
 
-`read` is the reader of .ipynb files (see `nb_custom_formats`). It strips the lines and sets the tags that MyST-NB
+`read` is the reader of .ipynb files (see `nb_custom_formats`). It strips the lines and sets the tags that
+MyST-NB
 knows; `label` writes above an exported cell where it was exported to.
 """
 

@@ -1,7 +1,9 @@
 """Sphinx extension: each page says when and with which versions its cells ran.
 
-The versions are those of the environment that builds the book: build.py runs every chapter again when they change.
-The day is that of the run which jupyter-cache keeps; with SOURCE_DATE_EPOCH it is that day, so that equal sources give
+The versions are those of the environment that builds the book: build.py runs every chapter again when they
+change.
+The day is that of the run which jupyter-cache keeps; with SOURCE_DATE_EPOCH it is that day, so that equal
+sources give
 equal pages.
 """
 

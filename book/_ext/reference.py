@@ -1,4 +1,5 @@
-"""Sphinx extension: the reference is made of the public names, so none can be forgotten and none stands there twice.
+"""Sphinx extension: the reference is made of the public names, so none can be forgotten and none stands there
+twice.
 
 A page of the reference is one directive, with a group of `llmlab.GROUPS`:
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../../nbs/18_answering.ipynb #81139319
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, real_number
+from llmlab.checks import COUNT, SIZE, check_arguments, real_number
 from llmlab.figures.maps import strings
 from llmlab.figures.views import View
 from llmlab.generation import Sampling, generate
@@ -23,7 +23,7 @@ from llmlab.metrics import device_of, evaluating
 from llmlab.overlap import squad_words
 from llmlab.segmentation import names_pattern
 from llmlab.tasks.questions import Item
-from llmlab.tasks.translation import stacked, translation_loss, written_targets
+from llmlab.tasks.translation import translation_loss, written_targets
 from llmlab.transformer import Config, Encoder, EncoderDecoder, init_weights
 
 
@@ -103,36 +103,31 @@ def single_windows(items: Sequence[Item], tokenizer: MaskTokenizer, context: int
 
 
 # %% ../../nbs/18_answering.ipynb #342190a6
-class SpanBatches:
-    "Seeded batches of rows with their answers: the batch of a step depends on seed and step alone."
+@check_arguments(context=SIZE)
+def span_rows(
+    items: Sequence[Item],
+    tokenizer: MaskTokenizer,
+    context: int,  # longest row, in tokens
+) -> Int[Tensor, "n 4 t"]:
+    "For each question: ids, parts, a 1 at the first and a 1 at the last token of the answer: rows for Batches."
+    rows = single_windows(items, tokenizer, context)
+    inputs = pad_windows(rows, tokenizer.pad)
+    edges = torch.zeros(len(rows), 2, inputs.shape[-1], dtype=torch.long)
+    for i, (row, item) in enumerate(zip(rows, items, strict=True)):
+        first, last = answer_positions(tokenizer, row, item.passage, item.answer)
+        edges[i, 0, first] = 1
+        edges[i, 1, last] = 1
+    return torch.cat([inputs, edges], 1)
 
-    @check_arguments(context=SIZE, batch_size=SIZE, seed=SEED)
-    def __init__(
-        self,
-        items: Sequence[Item],
-        tokenizer: MaskTokenizer,
-        context: int,
-        batch_size: int = 32,
-        seed: int = 0,
-    ):
-        rows = single_windows(items, tokenizer, context)
-        packed, marks = (
-            pad_windows(rows, tokenizer.pad),
-            torch.zeros(len(rows), 2, max(len(r.ids) for r in rows)).long(),
-        )
-        for mark, row, item in zip(marks, rows, items, strict=True):
-            for edge, at in zip(
-                mark, answer_positions(tokenizer, row, item.passage, item.answer), strict=True
-            ):
-                edge[at] = 1
-        self.rows, self.batch_size, self.seed = torch.cat([packed, marks], 1), batch_size, seed
 
-    @check_arguments(step=COUNT)
-    def __call__(self, step: int) -> Int[Tensor, "b n t"]:
-        "Ids, parts, a 1 at the first and a 1 at the last token of the answer."
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        batch = self.rows[torch.randint(len(self.rows), (self.batch_size,), generator=generator)]
-        return batch[:, :, : int((batch[:, 1] >= 0).sum(-1).max())]
+def trim_rows(
+    rows: Sequence[Int[Tensor, "4 t"]],  # of span_rows
+    generator: torch.Generator | None = None,  # nothing is drawn
+) -> Int[Tensor, "b 4 u"]:
+    "A batch that ends where its longest row does."
+    batch = torch.stack(list(rows))
+    longest = int((batch[:, 1] >= 0).sum(-1).max())
+    return batch[:, :, :longest]
 
 
 # %% ../../nbs/18_answering.ipynb #1d8dfa9d
@@ -319,29 +314,18 @@ def packed_ids(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) ->
 
 
 # %% ../../nbs/18_answering.ipynb #a39902e3
-class AnswerBatches:
-    "Seeded batches of rows with the answer to write, as chapter 17's losses take them; a step's batch depends on seed and step alone."
-
-    @check_arguments(context=SIZE, batch_size=SIZE, seed=SEED)
-    def __init__(
-        self,
-        items: Sequence[Item],
-        tokenizer: MaskTokenizer,
-        context: int,
-        batch_size: int = 32,
-        seed: int = 0,
-    ):
-        tails = [[i for i, _ in tokenizer.pieces(f" {item.answer}" * bool(item.answer))] for item in items]
-        targets = [[tokenizer.cls, *tail, tokenizer.sep] for tail in tails]
-        self.pairs = list(zip(packed_ids(items, tokenizer, context), targets, strict=True))
-        self.batch_size, self.seed = batch_size, seed
-
-    @check_arguments(step=COUNT)
-    def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
-        "Rows and answers, filled up with -1."
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        chosen = torch.randint(len(self.pairs), (self.batch_size,), generator=generator)
-        return stacked([self.pairs[i] for i in chosen.tolist()])
+@check_arguments(context=SIZE)
+def answer_rows(
+    items: Sequence[Item],
+    tokenizer: MaskTokenizer,
+    context: int,  # longest row, in tokens
+) -> list[tuple[list[int], list[int]]]:
+    "For each question the row to read and the answer to write, [CLS] first and [SEP] last: rows for Batches."
+    targets = []
+    for item in items:
+        pieces = tokenizer.pieces(f" {item.answer}") if item.answer else []
+        targets.append([tokenizer.cls, *(i for i, _ in pieces), tokenizer.sep])
+    return list(zip(packed_ids(items, tokenizer, context), targets, strict=True))
 
 
 # %% ../../nbs/18_answering.ipynb #a39902e4

@@ -7,9 +7,7 @@ __all__ = ["complete_lines", "fill_in_middle"]
 import ast
 import random
 import re
-from bisect import bisect
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from textwrap import dedent
 from typing import NamedTuple
 
@@ -20,12 +18,12 @@ from torch import Tensor, nn
 
 # %% ../../nbs/21_completion.ipynb #f1110007
 from llmlab.causal import causal_loss
-from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, optional
+from llmlab.checks import COUNT, SHARE, SIZE, check_arguments, optional
 from llmlab.generation import Sampling, generate
 from llmlab.losses import mean_over
 from llmlab.metrics import token_logprobs
 from llmlab.segmentation import marks_class
-from llmlab.tasks.code import parses
+from llmlab.tasks.sandbox import parses
 from llmlab.tokens import Tokenizer
 
 
@@ -128,44 +126,57 @@ def cut_gap(text: str, rng: random.Random, words: int = 6) -> Gap | None:
 
 
 # %% ../../nbs/21_completion.ipynb #f1110024
-class CodeBatches:
-    "Seeded batches of pieces of code, a share of them with a gap: the batch of a step depends on seed and step alone."
+def code_rows(texts: Sequence[str]) -> list[tuple[list[str], int]]:
+    "Each place where a piece of code may begin, as the lines of its text and the number of one of them: rows for Batches."
+    rows = []
+    for text in texts:
+        if text.strip():
+            lines = text.splitlines(True)
+            rows += [(lines, number) for number in range(len(lines))]
+    if not rows:
+        raise ValueError(f"{len(texts)} texts: give texts with code in them")
+    return rows
 
-    @check_arguments(context=SIZE, batch_size=SIZE, share=SHARE, seed=SEED)
+
+class CodeCollator:
+    "Makes a batch of pieces of code, a share of them with a gap: a `collate` for Batches."
+
+    @check_arguments(context=SIZE, share=SHARE)
     def __init__(
         self,
-        texts: Sequence[str],
         tokenizer: CodeTokenizer,
-        context: int,
-        batch_size: int = 32,
-        share: float = 0.8,
-        seed: int = 0,
+        context: int,  # longest row, in tokens
+        share: float = 0.8,  # of rows with a gap
     ):
-        if not texts or not any(text.strip() for text in texts):
-            raise ValueError(f"{len(texts)} texts: give texts with code in them")
-        self.texts, self.tokenizer, self.context = list(texts), tokenizer, context
-        self.batch_size, self.share, self.seed = batch_size, share, seed
-        self.ends = list(accumulate(map(len, texts)))
+        self.tokenizer, self.context, self.share = tokenizer, context, share
 
-    def row(self, rng: random.Random, size: int) -> list[int]:
-        "The ids of one piece of at most `size` characters."
-        text = self.texts[bisect(self.ends, rng.randrange(self.ends[-1]))]
-        lines, tok = text.splitlines(True), self.tokenizer
-        start = rng.randrange(len(lines))
-        piece = "".join(lines[start : start + 40])[: rng.randint(size // 2, size)]
-        if rng.random() >= self.share or not (gap := cut_gap(piece, rng)):
-            return [tok.eot, *tok.base.encode(piece)][: self.context + 1]
-        ids = [*tok.fim_prompt(gap.prefix, gap.suffix), *tok.base.encode(gap.middle), tok.eot]
-        return ids if len(ids) <= self.context + 1 else self.row(rng, size)
-
-    @check_arguments(step=COUNT)
-    def __call__(self, step: int) -> Int[Tensor, "b t"]:
-        "The rows of one step, all short or all long, filled up with -1."
-        rng = random.Random(self.seed * 1_000_003 + step)
+    def __call__(
+        self, rows: Sequence[tuple[list[str], int]], generator: torch.Generator
+    ) -> Int[Tensor, "b t"]:
+        "The pieces that begin at these lines, all short or all long, padded with -1."
+        rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
         size = int(20 * (0.15 * self.context) ** rng.random())  # characters, from 20 to 3 · context
-        rows = [self.row(rng, size) for _ in range(self.batch_size)]
-        longest = max(map(len, rows))
-        return torch.tensor([row + [-1] * (longest - len(row)) for row in rows])
+        found = [self.encode(lines[start : start + 40], size, rng) for lines, start in rows]
+        longest = max(map(len, found))
+        return torch.tensor([ids + [-1] * (longest - len(ids)) for ids in found])
+
+    def encode(self, lines: list[str], size: int, rng: random.Random) -> list[int]:
+        "The ids of a piece of at most `size` characters, with a gap if one is drawn and leaves it short enough."
+        tokenizer, longest = self.tokenizer, self.context + 1
+        with_gap = rng.random() < self.share
+        for _ in range(20):
+            piece = "".join(lines)[: rng.randint(size // 2, size)]
+            gap = cut_gap(piece, rng) if with_gap else None
+            if gap is None:
+                break
+            ids = [
+                *tokenizer.fim_prompt(gap.prefix, gap.suffix),
+                *tokenizer.base.encode(gap.middle),
+                tokenizer.eot,
+            ]
+            if len(ids) <= longest:
+                return ids
+        return [tokenizer.eot, *tokenizer.base.encode(piece)][:longest]
 
 
 # %% ../../nbs/21_completion.ipynb #f1110025

@@ -27,11 +27,11 @@ from llmlab.figures.views import View
 from llmlab.generation import Beams, beam_search
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
-from llmlab.overlap import character_words, ngram_counts, rouge, rouge_words
+from llmlab.overlap import character_words, rouge, rouge_words
 
 # %% ../../nbs/19_summarization.ipynb #7c2d322e
 from llmlab.segmentation import count_words, join_sentences, split_gaps, split_sentences
-from llmlab.tasks.translation import split_batch, stacked, written_targets
+from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
 from llmlab.text import (
     COLOURS,
     NAMES,
@@ -48,6 +48,7 @@ from llmlab.text import (
 )
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
+from llmlab.translation_scores import ngram_counts
 
 
 # %% ../../nbs/19_summarization.ipynb #7c15fe8d
@@ -178,25 +179,18 @@ def first_part(tokenizer: Tokenizer, document: str, context: int) -> str:
 
 
 # %% ../../nbs/19_summarization.ipynb #2796c56d
-class PairBatches:
-    "Seeded batches of documents and summaries: the batch of a step depends on seed and step alone."
-
-    @check_arguments(context=SIZE, batch_size=SIZE, seed=SEED)
-    def __init__(
-        self, pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, batch_size: int = 32, seed: int = 0
-    ):
-        self.sources = [source_ids(tokenizer, pair.document, context) for pair in pairs]
-        self.targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
-        if not pairs or max(map(len, self.targets)) > context + 1:
-            raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
-        self.batch_size, self.seed = batch_size, seed
-
-    @check_arguments(step=COUNT)
-    def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
-        "Documents and summaries of one step, filled up with -1."
-        rng = random.Random(self.seed * 1_000_003 + step)
-        chosen = [rng.randrange(len(self.sources)) for _ in range(self.batch_size)]
-        return stacked([(self.sources[i], self.targets[i]) for i in chosen])
+@check_arguments(context=SIZE)
+def summary_rows(
+    pairs: Sequence[Pair],
+    tokenizer: Tokenizer,
+    context: int,  # longest document, and longest summary, in tokens
+) -> list[tuple[list[int], list[int]]]:
+    "For each pair the ids of its document, and those of its summary between two ends of text: rows for Batches."
+    sources = [source_ids(tokenizer, pair.document, context) for pair in pairs]
+    targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
+    if not pairs or max(map(len, targets)) > context + 1:
+        raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
+    return list(zip(sources, targets, strict=True))
 
 
 # %% ../../nbs/19_summarization.ipynb #670bb008
@@ -417,11 +411,10 @@ def lowest_logprobs(
     model: EncoderDecoder, tokenizer: Tokenizer, pairs: Sequence[Pair]
 ) -> Float[np.ndarray, " n"]:  # nats
     "ln p of the least likely token of each summary, given its document."
-    rows = PairBatches(pairs, tokenizer, model.cfg.context)
-    both, found = list(zip(rows.sources, rows.targets, strict=True)), []
+    rows, found = summary_rows(pairs, tokenizer, model.cfg.context), []
     with evaluating(model):
-        for at in range(0, len(both), 100):
-            batch = stacked(both[at : at + 100]).to(device_of(model))
+        for at in range(0, len(rows), 100):
+            batch = pad_pairs(rows[at : at + 100]).to(device_of(model))
             found.append(summary_logprobs(model, batch)[0].amin(1))
     return torch.cat(found).cpu().numpy()
 

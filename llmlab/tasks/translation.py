@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # %% ../../nbs/17_translation.ipynb #6de5444b
-from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, require
+from llmlab.checks import SEED, SHARE, SIZE, check_arguments, require
 from llmlab.generation import Beams, Sampling, beam_search, generate
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval
@@ -268,31 +268,36 @@ class PhraseTokenizer:
 
 
 # %% ../../nbs/17_translation.ipynb #e725ef26
-class Pairs:
-    "Seeded batches of sources and targets: the batch of a step depends on seed and step alone."
+def translation_rows(
+    phrases: Sequence[Phrase], tokenizer: PhraseTokenizer
+) -> list[tuple[list[int], list[int]]]:
+    "For each phrase the ids of its source, and those of its target after the id of its language: rows for Batches."
+    require(len(phrases), "no phrases: a batch needs at least one, so draw some with make_phrases(n)")
+    rows = []
+    for phrase in phrases:
+        target = [tokenizer.first(phrase.language), *tokenizer.encode(phrase.target)]
+        rows.append((tokenizer.encode(phrase.source), target))
+    return rows
 
-    @check_arguments(batch_size=SIZE, seed=SEED)
-    def __init__(
-        self, phrases: Sequence[Phrase], tokenizer: PhraseTokenizer, batch_size: int = 64, seed: int = 0
-    ):
-        require(len(phrases), "no phrases: a batch needs at least one, so draw some with make_phrases(n)")
-        first, encode = tokenizer.first, tokenizer.encode
-        self.rows = [(encode(p.source), [first(p.language), *encode(p.target)]) for p in phrases]
-        self.batch_size, self.seed = min(batch_size, len(self.rows)), seed
 
-    @check_arguments(step=COUNT)
-    def __call__(self, step: int) -> Int[Tensor, "b 2 t"]:
-        rng = random.Random(self.seed * 1_000_003 + step)
-        some = sorted(rng.choices(self.rows, k=8 * self.batch_size), key=lambda pair: sum(map(len, pair)))
-        at = rng.randrange(8) * self.batch_size
-        return stacked(some[at : at + self.batch_size])
+def pair_length(row: tuple[list[int], list[int]]) -> int:
+    "Tokens of a source and its target together."
+    source, target = row
+    return len(source) + len(target)
 
 
 # %% ../../nbs/17_translation.ipynb #db1eeb4d
-def stacked(rows: Sequence[tuple[list[int], list[int]]]) -> Int[Tensor, "b 2 t"]:
-    "stacked([([5, 6], [7])]) -> [[[5, 6], [7, -1]]]"
-    width = max(len(ids) for pair in rows for ids in pair)
-    return torch.tensor([[ids + [-1] * (width - len(ids)) for ids in pair] for pair in rows])
+def pad_pairs(
+    rows: Sequence[tuple[list[int], list[int]]],  # source and target of each
+    generator: torch.Generator | None = None,  # nothing is drawn
+) -> Int[Tensor, "b 2 t"]:
+    "A batch of sources and targets, padded with -1: pad_pairs([([5, 6], [7])]) -> [[[5, 6], [7, -1]]]."
+    longest = max(max(len(source), len(target)) for source, target in rows)
+
+    def padded(ids):
+        return ids + [-1] * (longest - len(ids))
+
+    return torch.tensor([[padded(source), padded(target)] for source, target in rows])
 
 
 # %% ../../nbs/17_translation.ipynb #96d801bf
@@ -312,7 +317,7 @@ def written_targets(batch: Int[Tensor, "b 2 t"]) -> Int[Tensor, " b"]:
 @mean_over(written_targets)
 def translation_loss(
     model: EncoderDecoder,
-    batch: Int[Tensor, "b 2 t"],  # from Pairs
+    batch: Int[Tensor, "b 2 t"],  # from pad_pairs
     smoothing: float = 0.1,  # of the labels
 ) -> Float[Tensor, ""]:  # nats a token
     "Cross-entropy of each token of the target after the right ones before it."

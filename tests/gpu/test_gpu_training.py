@@ -9,7 +9,7 @@ from on_device import CPU, DEVICE, LargestTensor, decoder, only_gpu
 
 from llmlab.causal import causal_loss
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Batches, Recipe, fit, optimizer, train_step
+from llmlab.training import Batches, Recipe, Windows, fit, optimizer, train_step
 
 
 def windows(rows=8, t=33, vocab_size=64):
@@ -90,7 +90,7 @@ def test_fit_learns_in_bf16(compiled):
         steps=60, batch_size=8, lr=3e-3, precision="bf16", compile="yes" if compiled else "no", every=20
     )
     validate = torch.no_grad()(lambda model: causal_loss(model, text()[None, :96].to(DEVICE)))
-    history = fit(model, Batches(text(), 33, 8), causal_loss, recipe, validate)
+    history = fit(model, Batches(Windows(text(), 33), batch_size=8), causal_loss, recipe, validate)
     assert len(history) == 60 and all(math.isfinite(row["loss"] + row["gradient_norm"]) for row in history)
     assert history[-1]["loss"] < 0.5 * history[0]["loss"] and history[-1]["valid"] < history[19]["valid"]
     assert {p.dtype for p in model.parameters()} == {torch.float32} and history[-1]["tokens"] == 60 * 8 * 33
@@ -102,7 +102,7 @@ def test_recomputing_gives_the_same_gradients():
     for recompute in (False, True):
         model = decoder(dropout=0.1).to(DEVICE)
         recipe = Recipe(steps=3, batch_size=8, precision="fp32", compile="no", recompute=recompute)
-        fit(model, Batches(text(), 33, 8), causal_loss, recipe)
+        fit(model, Batches(Windows(text(), 33), batch_size=8), causal_loss, recipe)
         found.append(model.state_dict())
     for name, x in found[0].items():
         torch.testing.assert_close(found[1][name], x, atol=1e-5, rtol=1e-4)
@@ -115,7 +115,7 @@ class Broken(Exception):
 def test_a_broken_run_goes_on_where_it_stood(tmp_path):
     "With dropout, so that the state of the device's random numbers matters."
     recipe = Recipe(steps=20, batch_size=8, precision="fp32", compile="no", every=5)
-    batches = Batches(text(), 33, 8)
+    batches = Batches(Windows(text(), 33), batch_size=8)
 
     def breaks(step):
         if step == 10:
