@@ -4,62 +4,17 @@
 __all__ = ["decision_matrix"]
 
 # %% ../nbs/29_choosing.ipynb #c1795160
-import csv
 import math
 from collections.abc import Callable
 from numbers import Real
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 # %% ../nbs/29_choosing.ipynb #f4dfb714
 from llmlab.checks import SEED, SIZE, check_arguments, check_sizes
-from llmlab.cost import gpus_needed, inference_memory, published_configs, quantities_of, read_table
-
-# %% ../nbs/29_choosing.ipynb #b1122a9b
-BENCHMARKS = ("knowledge", "maths", "code", "instructions")
-COLUMNS = ("name", "licence", "use", "languages", *BENCHMARKS, "source", "date")
-
-
-def parse_number(row: dict, column: str) -> float:
-    "A cell as a number."
-    try:
-        return float(row[column])
-    except ValueError:
-        raise ValueError(
-            f"{row['name']}, {column}: {row[column]!r} is no number; write one, or drop the row"
-        ) from None
-
-
-# %% ../nbs/29_choosing.ipynb #717d5287
-def parse_candidates(table: list[dict]) -> dict[str, dict]:
-    "{name: row} with numbers as numbers and languages as a set; every row has all columns."
-    if not table:
-        raise ValueError("the table has no rows: write one model a row under the header")
-    if missing := [c for c in COLUMNS if c not in table[0]]:
-        raise ValueError(
-            f"the table lacks the columns {', '.join(missing)}: a header names {', '.join(COLUMNS)}"
-        )
-    found = {}
-    for row in table:
-        if row["name"] in found:
-            raise ValueError(f"{row['name']} stands twice in the table: keep one row")
-        found[row["name"]] = {
-            **row,
-            **{c: parse_number(row, c) for c in BENCHMARKS},
-            "languages": set((row["languages"] or "").split()),
-        }
-    return found
-
-
-# %% ../nbs/29_choosing.ipynb #2765e139
-def read_candidates(path: str | Path | None = None) -> dict[str, dict]:
-    "The models to choose from: the shipped table, or the reader's own CSV."
-    if path is None:
-        return parse_candidates(read_table("model_choices.csv"))
-    with open(path, encoding="utf-8", newline="") as file:
-        return parse_candidates(list(csv.DictReader(file)))
+from llmlab.cost import gpus_needed, inference_memory
+from llmlab.tables import ApiModel, published_configs, quantities_of
 
 
 # %% ../nbs/29_choosing.ipynb #0b55edb9
@@ -228,42 +183,7 @@ def sign_test(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
     return more, fewer, min(1.0, 2 * tail)
 
 
-# %% ../nbs/29_choosing.ipynb #b0c47c09
-class ApiModel(NamedTuple):
-    "A model behind an API; what nobody in the table has measured is None."
-
-    thinks: str  # "no", "yes", or "at will"
-    price_in: float  # USD for a million tokens that it reads
-    price_out: float  # USD for a million tokens that it writes, thinking included
-    first: tuple[float, float] | None  # seconds to the first token, (lowest, highest) of the sources
-    speed: tuple[float, float] | None  # tokens a second after that, (lowest, highest)
-    source: str
-    date: str
-
-
-def parse_range(row: dict, name: str) -> tuple[float, float] | None:
-    "(low, high) of a row, None where the cells are empty."
-    ends = [row[f"{name}_{end}"] for end in ("low", "high")]
-    return tuple(map(float, ends)) if all(ends) else None
-
-
 # %% ../nbs/29_choosing.ipynb #36715b7f
-def read_api_models() -> dict[str, ApiModel]:
-    "Models behind an API, with prices and waiting times, from `api_choices.csv`."
-    found = {}
-    for row in read_table("api_choices.csv"):
-        prices = float(row["price_in"]), float(row["price_out"])
-        found[row["name"]] = ApiModel(
-            row["thinks"],
-            *prices,
-            parse_range(row, "first"),
-            parse_range(row, "speed"),
-            row["source"],
-            row["date"],
-        )
-    return found
-
-
 def answer_price(
     model: ApiModel,
     read: Real,  # tokens of the prompt
@@ -277,45 +197,13 @@ def answer_price(
     return (read * model.price_in + (written + thought) * model.price_out) / 1e6
 
 
-def answer_seconds(model: ApiModel, written: Real) -> tuple[float, float] | None:
-    "(low, high) of the seconds to a whole answer without thinking; None where the table lacks a measurement."
+def answer_seconds(
+    model: ApiModel,
+    written: Real,  # tokens of the answer
+) -> tuple[float, float] | None:  # seconds, (low, high)
+    "The time to a whole answer without thinking; None where the table lacks a measurement."
     check_sizes(written=(written, 1e9))
     if model.first is None or model.speed is None:
         return None
-    return model.first[0] + written / model.speed[1], model.first[1] + written / model.speed[0]
-
-
-# %% ../nbs/29_choosing.ipynb #aa7e2846
-def hardware_summary(name: str, need: Requirements, gpu: str = "H100 80GB") -> str:
-    "The GPUs of a need; where it names none, the memory that the model takes, and how many of a common GPU hold it."
-    if need.gpu:
-        return f"{need.gpus} × {need.gpu}"
-    if name not in published_configs():
-        return "GPU memory to fill in"
-    size = inference_memory(published_configs()[name], need.context, dtype=need.dtype)
-    return f"{size / 1e9:.0f} GB of GPU memory ({gpus_needed(size, gpu)} × {gpu})"
-
-
-def model_card(
-    name: str, row: dict, need: Requirements, weights: dict[str, Real], measured: dict[str, str]
-) -> str:
-    "A card in Markdown; what only the reader can know stands as 'to fill in'."
-    wanted = ", ".join(f"{c} {w:g}" for c, w in weights.items())
-    lines = [
-        f"**Model card: {name}**",
-        f"**Licence** {row['licence']}. **Languages** {' '.join(sorted(row['languages']))}.",
-    ]
-    lines += ["**Intended use** to fill in.", "**Not for** to fill in."]
-    lines += [
-        f"**Needs** {hardware_summary(name, need)}, {need.dtype}, {need.context:,} tokens, {' '.join(need.languages)}."
-    ]
-    lines += [
-        f"**Wishes** {wanted}.",
-        *(f"**Measured** {what}: {result}." for what, result in measured.items()),
-    ]
-    scores = ", ".join(f"{c} {row[c]:g}" for c in BENCHMARKS)
-    lines += [
-        f"**Published scores** {scores} ({row['source']}, {row['date']}).",
-        "**Who was not asked, who may be harmed** to fill in.",
-    ]
-    return "\n\n".join(lines)
+    (first_low, first_high), (slowest, fastest) = model.first, model.speed
+    return first_low + written / fastest, first_high + written / slowest

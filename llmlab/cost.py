@@ -11,10 +11,7 @@ __all__ = [
 ]
 
 # %% ../nbs/30_cost.ipynb #3af62848
-import csv
 import math
-from functools import cache
-from importlib.resources import files
 from numbers import Real
 from typing import NamedTuple
 
@@ -22,47 +19,8 @@ import numpy as np
 
 # %% ../nbs/30_cost.ipynb #2ccc5242
 from llmlab.checks import SEED, SIZE, check_arguments, check_sizes, optional
+from llmlab.tables import published_quantities, quantities_of
 from llmlab.transformer import Config
-
-
-# %% ../nbs/30_cost.ipynb #ce81b859
-class Quantity(NamedTuple):
-    "A number from outside, with its range and where it comes from."
-
-    low: float
-    high: float  # the same as low where there is no range
-    unit: str
-    source: str
-    date: str
-
-
-# %% ../nbs/30_cost.ipynb #1e5b2826
-def read_table(name: str) -> list[dict]:
-    "A table that is shipped with the course."
-    return list(csv.DictReader((files("llmlab") / "data" / name).read_text("utf-8").splitlines()))
-
-
-# %% ../nbs/30_cost.ipynb #92467712
-@cache
-def published_quantities(kind: str) -> dict[str, dict[str, Quantity]]:
-    "{name: {quantity: Fact}} of one kind, such as gpu, grid, law or run."
-    found = {}
-    for row in read_table("cost_facts.csv"):
-        if row["kind"] == kind:
-            fact = float(row["low"]), float(row["high"]), row["unit"], row["source"], row["date"]
-            found.setdefault(row["name"], {})[row["quantity"]] = Quantity(*fact)
-    return found
-
-
-# %% ../nbs/30_cost.ipynb #65b9c199
-@cache
-def published_configs() -> dict[str, Config]:
-    "The shapes of well-known models."
-    words, kept, shapes = {"true": True, "false": False}, Config.__dataclass_fields__, {}
-    for row in read_table("model_shapes.csv"):
-        fields = {k: words.get(v, int(v) if v.isdigit() else v) for k, v in row.items() if k in kept and v}
-        shapes[row["name"]] = Config(**fields)
-    return shapes
 
 
 # %% ../nbs/30_cost.ipynb #34cef019
@@ -213,16 +171,6 @@ def inference_memory(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -
     return sum(parameters_by_part(cfg).values()) * bytes_per_number(dtype) + kv_cache_bytes(
         cfg, t, batch, dtype if bytes_per_number(dtype) >= 1 else "fp8"
     )
-
-
-# %% ../nbs/30_cost.ipynb #fab42db7
-def quantities_of(kind: str, name: str) -> dict[str, Quantity]:
-    "The facts about one GPU or one grid."
-    if name not in published_quantities(kind):
-        raise ValueError(
-            f"no {kind} {name!r} in the table: choose one of {', '.join(published_quantities(kind))}"
-        )
-    return published_quantities(kind)[name]
 
 
 # %% ../nbs/30_cost.ipynb #fb781d64
@@ -407,48 +355,3 @@ def bootstrap_scaling_laws(n, tokens, loss, repeats: int = 100, seed: int = 0) -
         if min(len({*n[i]}), len({*tokens[i]})) >= 3 and len({*i}) >= 5:
             found.append(fit_scaling_law(n[i], tokens[i], loss[i]))
     return found
-
-
-# %% ../nbs/30_cost.ipynb #ff74bf1b
-def calculator_model(name: str, cfg: Config) -> dict:
-    "What the calculator needs to know about a model."
-    square = 4 * cfg.heads * cfg.head_width * cfg.layers
-    rest = {
-        "flops": sum(forward_flops(cfg, 1).values()) - square,
-        "cache": kv_cache_bytes(cfg, 1) / 2,
-        "kept": count_activations(cfg, 1, 1),
-    }
-    return {
-        "name": name,
-        "n": sum(parameters_by_part(cfg).values()),
-        "context": cfg.context,
-        "vocab": cfg.vocab_size,
-        "square": square,
-        **rest,
-    }
-
-
-# %% ../nbs/30_cost.ipynb #57110dad
-def calculator_data() -> dict:
-    "Models, GPUs, power, law and published runs, as plain numbers for `cost_view`."
-    gpus = [
-        {"name": name, **{key: [f.low, f.high] for key, f in row.items()}}
-        for name, row in published_quantities("gpu").items()
-    ]
-    runs = {
-        name: [row.get("active", row["parameters"]).low, row["tokens"].low]
-        for name, row in published_quantities("run").items()
-    }
-    overhead, carbon = (
-        published_quantities("power")["data centre"]["overhead"],
-        {name: row["carbon"].low for name, row in published_quantities("grid").items()},
-    )
-    models = [calculator_model(name, cfg) for name, cfg in published_configs().items()]
-    return dict(
-        models=models,
-        gpus=gpus,
-        overhead=[overhead.low, overhead.high],
-        grids=carbon,
-        law=published_scaling_laws()["Besiroglu"]._asdict(),
-        runs=runs,
-    )

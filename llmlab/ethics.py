@@ -4,12 +4,10 @@
 __all__ = ["weat"]
 
 # %% ../nbs/32_ethics.ipynb #b5007ee2
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from itertools import combinations
 from math import comb
-from pathlib import Path
 
 # %% ../nbs/32_ethics.ipynb #fe26ad7b
 import numpy as np
@@ -18,8 +16,7 @@ import numpy as np
 from llmlab.cache import pad
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, real_number
 from llmlab.choosing import sign_test
-from llmlab.cost import read_table
-from llmlab.masked import SPECIAL, pseudo_logprobs
+from llmlab.masked import pseudo_logprobs
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, paired_test, score_from_rows
 from llmlab.overlap import mean_score
 from llmlab.segmentation import names_pattern
@@ -237,51 +234,6 @@ def crows_pairs_score(
     )
 
 
-# %% ../nbs/32_ethics.ipynb #f46db55e
-def read_sentence_pairs(path: str | Path) -> dict[str, list[tuple[str, str]]]:
-    "{kind: pairs} from a CSV with columns sent_more, sent_less, bias_type."
-    with open(path, encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
-    wanted = ("sent_more", "sent_less", "bias_type")
-    if missing := [c for c in wanted if not table or c not in table[0]]:
-        raise ValueError(
-            f"{path}, {len(table)} rows, lacks the columns {', '.join(missing)}: write {','.join(wanted)} and a pair a line"
-        )
-    found = {}
-    for line, row in enumerate(table, 2):
-        if not all((row[c] or "").strip() for c in wanted):
-            raise ValueError(f"{path}, row {line}: an empty cell; fill it or drop the row")
-        found.setdefault(row["bias_type"], []).append((row["sent_more"], row["sent_less"]))
-    return found
-
-
-# %% ../nbs/32_ethics.ipynb #c1641118
-class HubTokenizer:
-    "A tokenizer of the `tokenizers` library, as `load_pretrained` gives it, with the names of chapter 12."
-
-    def __init__(self, inner):
-        known = {name: inner.token_to_id(name) for name in SPECIAL}
-        if known["[MASK]"] is None:
-            raise ValueError(
-                "this tokenizer has no [MASK]: pseudo-log-likelihoods need a masked model, such as bert-base-uncased"
-            )
-        self.inner, self.mask = inner, known["[MASK]"]
-        self.special = tuple(i for i in known.values() if i is not None)
-
-    def encode(self, text: str) -> list[int]:
-        "[CLS] text [SEP]; a word that the vocabulary lacks is refused, for all such words look alike."
-        found = self.inner.encode(text)
-        if "[UNK]" in found.tokens:
-            raise ValueError(
-                f"{text!r} holds a word that the vocabulary lacks, read as [UNK]: take another word or model"
-            )
-        return found.ids
-
-    def strings(self, ids) -> list[str]:
-        "Each token as text."
-        return [self.inner.id_to_token(i) for i in ids]
-
-
 # %% ../nbs/32_ethics.ipynb #41c00807
 def counterfactual_augmentation(
     texts: Iterable[str],
@@ -293,21 +245,6 @@ def counterfactual_augmentation(
     other = dict(zip([*a, *b], [*b, *a], strict=True))
     swap = names_pattern(other)
     return [t for text in texts for t in dict.fromkeys((text, swap.sub(lambda m: other[m[0]], text)))]
-
-
-# %% ../nbs/32_ethics.ipynb #0986703e
-def bias_view_data(table: dict[str, dict[str, Score]]) -> dict[str, dict[str, dict]]:
-    "{model: {measure: Score from sure(...)}} -> the same as plain numbers for `bias_view`, p corrected by Holm in each model."
-    found = {}
-    for name, row in table.items():
-        if lacking := [what for what, s in row.items() if not {"low", "high", "p"} <= set(s.recipe)]:
-            raise ValueError(f"{lacking[0]} has no interval or no p: pass what sure(...) gives")
-        each = zip(row.items(), holm([s.recipe["p"] for s in row.values()]), strict=True)
-        found[name] = {
-            w: dict(at=float(s), low=s.recipe["low"], high=s.recipe["high"], p=float(p), points=s.points)
-            for (w, s), p in each
-        }
-    return found
 
 
 # %% ../nbs/32_ethics.ipynb #fa21ad49
@@ -326,49 +263,3 @@ def exposure(
     return Score(
         np.log2(len(logprobs)) - np.log2(rank), "exposure", "bits", rank=rank, candidates=len(logprobs)
     )
-
-
-# %% ../nbs/32_ethics.ipynb #e324087d
-def sheet_questions(sheet: str) -> dict[str, list[str]]:
-    "{part: questions} of the sheet 'datasheet' or 'model card'."
-    every = read_table("sheets.csv")
-    found = {
-        row["part"]: [r["question"] for r in every if (r["sheet"], r["part"]) == (sheet, row["part"])]
-        for row in every
-        if row["sheet"] == sheet
-    }
-    if not found:
-        raise ValueError(f"no sheet {sheet!r}: take one of {', '.join(sorted({r['sheet'] for r in every}))}")
-    return found
-
-
-# %% ../nbs/32_ethics.ipynb #257e5991
-def fill_sheet(
-    title: str,
-    asked: dict[str, Sequence[str]],  # {part: questions}, from questions(...) or your own
-    answers: dict[str, str],  # {question: answer}
-) -> str:
-    "A sheet in Markdown; what is not answered stands as 'to fill in', and the last line counts it."
-    every = [q for some in asked.values() for q in some]
-    if wrong := [q for q in answers if q not in every]:
-        near = get_close_matches(wrong[0], every, 1, 0) or ["none: the sheet is empty"]
-        raise ValueError(f"no question {wrong[0]!r} on this sheet; the nearest is {near[0]!r}")
-    lines, done = [f"# {title}"], [q for q in every if answers.get(q, "").strip()]
-    for part, some in asked.items():
-        lines += [
-            f"## {part}",
-            *(f"**{q}** {answers[q].strip() if q in done else 'to fill in'}" for q in some),
-        ]
-    return "\n\n".join([*lines, f"{len(done)} of {len(every)} questions answered."]) + "\n"
-
-
-# %% ../nbs/32_ethics.ipynb #080338b2
-def write_sheet(path: str | Path, text: str, overwrite: bool = False) -> Path:
-    "Writes a sheet; a file that is there is left alone unless you say overwrite=True."
-    path = Path(path).expanduser()
-    if path.exists() and not overwrite:
-        raise ValueError(
-            f"{path} exists already and may hold answers: choose another name or say overwrite=True"
-        )
-    path.write_text(text, encoding="utf-8")
-    return path

@@ -22,12 +22,12 @@ from llmlab.cost import (
     gpu_hours,
     gpus_needed,
     parameters_by_part,
-    published_quantities,
     running_costs,
 )
 from llmlab.figures.maps import require, strings
 from llmlab.figures.views import View
 from llmlab.metrics import device_of, evaluating
+from llmlab.tables import published_quantities
 from llmlab.transformer import Block, Config, Decoder, FeedForward, init_weights, norm
 
 

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import cost
-from llmlab.cost import ScalingLaw, published_configs, published_quantities, published_scaling_laws
+from llmlab import cost, figure_data
+from llmlab.cost import ScalingLaw, published_scaling_laws
 from llmlab.figures.panels import cost_view
+from llmlab.tables import published_configs, published_quantities
 from llmlab.transformer import Config, Decoder, Encoder, parameters
 
 SMALL = Config(vocab_size=50, context=32, layers=2, heads=4, d_model=32)
@@ -357,11 +358,11 @@ def test_every_row_has_a_source_and_a_date(name):
 
 
 def test_the_calculator_gets_the_same_numbers():
-    card = {c["name"]: c for c in cost.calculator_data()["models"]}["Llama 3.1 8B"]
+    card = {c["name"]: c for c in figure_data.calculator_data()["models"]}["Llama 3.1 8B"]
     cfg, t = published_configs()["Llama 3.1 8B"], 4096
     assert card["n"] == 8_030_261_248
     assert 3 * (card["flops"] + card["square"] * t) == cost.training_flops(cfg, 1, t)
     assert 2 * card["cache"] * t == cost.kv_cache_bytes(cfg, t)
     assert 2 * card["kept"] * t == cost.training_memory(cfg, 1, t)["activations"]
-    view = cost_view(**cost.calculator_data())
+    view = cost_view(**figure_data.calculator_data())
     assert view.data["runs"]["DeepSeek-V3"] == [37e9, 14.8e12] and "GPT-2 small" in view.alt

@@ -14,27 +14,24 @@ from hypothesis import strategies as st
 from llmlab import ethics
 from llmlab.checkpoints import shipped_path
 from llmlab.ethics import (
-    HubTokenizer,
     benjamini_hochberg,
-    bias_view_data,
     counterfactual_augmentation,
     counterfactual_bias,
     crows_pairs_score,
     exposure,
-    fill_sheet,
     holm,
     preference_margin,
-    read_sentence_pairs,
     shared_tokens,
-    sheet_questions,
     text_logprobs,
     weat,
     with_interval,
-    write_sheet,
 )
+from llmlab.figure_data import bias_view_data
 from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM, MaskTokenizer, gap_logprobs, pseudo_logprobs
 from llmlab.metrics import token_logprobs
+from llmlab.sentence_pairs import HubTokenizer, read_sentence_pairs
+from llmlab.sheets import fill_sheet, sheet_questions, write_sheet
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 

@@ -419,7 +419,7 @@ def test_other_heads_are_refused(saved, tmp_path):
 def test_an_encoder_decoder_is_read_only(saved, tmp_path):
     model, _ = load_pretrained(saved("bart")[1])
     assert type(model) is EncoderDecoder
-    with pytest.raises(ValueError, match="EncoderDecoder as any family: export knows"):
+    with pytest.raises(ValueError, match="EncoderDecoder as any family: save_pretrained knows"):
         save_pretrained(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import horizons
 from llmlab.attention import record
-from llmlab.cost import forward_flops, published_quantities
+from llmlab.cost import forward_flops
 from llmlab.devices import flops_per_token
 from llmlab.horizons import (
     CAPTION_WORDS,
@@ -37,6 +37,7 @@ from llmlab.horizons import (
     with_experts,
     write_captions,
 )
+from llmlab.tables import published_quantities
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, Decoder, Encoder, count_parameters
 

@@ -579,7 +579,8 @@ def shape(**more):
 def test_export_writes_what_the_model_is_or_refuses_it_by_name(kind, tmp_path):
     "An encoder of GPT-2's shape is no GPT-2: that one would hide the future."
     with pytest.raises(
-        ValueError, match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: export knows"
+        ValueError,
+        match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: save_pretrained knows",
     ):
         save_pretrained(kind(shape()), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -597,7 +598,7 @@ def test_export_refuses_models_that_compute_something_else(tmp_path):
         nn.Linear(2, 2),
         with_experts(Decoder(shape()), 4, 2),
     ):
-        with pytest.raises(ValueError, match="export knows|has no line in the table|has a Mixture"):
+        with pytest.raises(ValueError, match="save_pretrained knows|has no line in the table|has a Mixture"):
             save_pretrained(model, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
@@ -608,7 +609,7 @@ def test_export_as_a_family_of_the_readers_choice(tmp_path, saved):
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "mistral").eval()
     assert theirs.config.model_type == "mistral" and theirs.config.sliding_window is None
     close(theirs(ids(1, 9)).logits, llama(ids(1, 9)))
-    with pytest.raises(ValueError, match="Decoder as bert: export knows Decoder as gpt2"):
+    with pytest.raises(ValueError, match="Decoder as bert: save_pretrained knows Decoder as gpt2"):
         save_pretrained(llama, tmp_path / "bert", family="bert")
     with pytest.raises(ValueError, match="is none of gpt2: transformers has no class for it"):
         save_pretrained(llama, tmp_path / "gpt2", family="gpt2")

@@ -63,13 +63,13 @@ def complete(rows: list[dict], needed: str) -> None:
         lacking = set(needed.split()) - set(row)
         require(
             not lacking,
-            f"{row.get('name', row)} lacks {', '.join(sorted(lacking))}: see cost.calculator_data, or ethics.bias_view_data for a bias",
+            f"{row.get('name', row)} lacks {', '.join(sorted(lacking))}: see figure_data.calculator_data, or figure_data.bias_view_data for a bias",
         )
 
 
 # %% ../../nbs/workshop/panels.ipynb #5a0b5d9c
 def cost_view(
-    models,  # a list of dicts as `cost.calculator_model` makes them
+    models,  # a list of dicts as `figure_data.calculator_model` makes them
     gpus,  # a list of dicts: name, and (low, high) of memory in GB, peak in TFLOP/s, power in W, price in USD an hour
     overhead,  # (low, high): kWh from the grid for each kWh in the machines
     grids,  # {whose electricity: g CO2 per kWh}
@@ -146,7 +146,7 @@ def beams_view(context: str, searches: dict) -> View:
 
 # %% ../../nbs/workshop/panels.ipynb #78e8fa13
 def bias_view(
-    models: dict,  # {model: {measure: dict(at, low, high, p, points)}}, the same measures for each, as `ethics.bias_view_data` makes them
+    models: dict,  # {model: {measure: dict(at, low, high, p, points)}}, the same measures for each, as `figure_data.bias_view_data` makes them
     unit: str,  # of all measures
     zero: str,  # what 0 means, in words
 ) -> View:
