@@ -106,8 +106,8 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "decision_matrix": "choosing",
     },
     "Inside a model": {
-        "trace_activations": "interpretability",
-        "edit_activation": "interpretability",
+        "trace_activations": "activations",
+        "edit_activation": "activations",
         "logit_lens": "interpretability",
         "head_scores": "interpretability",
         "ablate_heads": "interpretability",
@@ -136,7 +136,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "explore": "figures.explore",
         "spans_view": "tasks.answering",
         "phrases_view": "tasks.summarization",
-        "patches_view": "horizons",
+        "patches_view": "pictures",
     },
     "The course": {
         "Exercise": "course.exercises",

@@ -436,7 +436,7 @@ def test_curves_answer(page, home):
 def test_patches_answer(page, home):
     import torch
 
-    from llmlab.horizons import patches_view
+    from llmlab.pictures import patches_view
 
     image = torch.ones(2, 4, 3)
     page.goto(home(patches_view(image, ["red", "blue"], torch.tensor([[0.9, 0.1], [0.25, 0.75]]))))

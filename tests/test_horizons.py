@@ -10,32 +10,34 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import horizons
+from llmlab import pictures
 from llmlab.attention import record
 from llmlab.cost import forward_flops
 from llmlab.devices import flops_per_token
 from llmlab.horizons import (
-    CAPTION_WORDS,
-    COLOURS,
-    HELD_OUT_COMBINATIONS,
-    IMAGE_SIDE,
     Captioner,
     MixtureOfExperts,
     PatchEncoder,
-    caption_ids,
-    caption_text,
     estimate_training,
     expert_load,
-    generate_pictures,
     image_patches,
     load_balancing_loss,
     majority_vote,
     mixture_flops,
     mixture_parameters,
-    patches_view,
     route,
     with_experts,
     write_captions,
+)
+from llmlab.pictures import (
+    CAPTION_WORDS,
+    COLOURS,
+    HELD_OUT_COMBINATIONS,
+    IMAGE_SIDE,
+    caption_ids,
+    caption_text,
+    generate_pictures,
+    patches_view,
 )
 from llmlab.tables import published_quantities
 from llmlab.training import Recipe, fit
@@ -305,7 +307,7 @@ def test_a_caption_says_what_the_pixels_show(held_out):
 def test_shapes_have_their_areas():
     "Radius 4: a circle of 16π, a square of side 7.2, a triangle of half of 8 · 8."
     blank, middle = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE, 3), torch.full((3, 2), 12.0)
-    areas = (horizons.draw_objects(blank, torch.arange(3), middle, torch.full((3,), 4.0))[..., 0] > 0).sum(
+    areas = (pictures.draw_objects(blank, torch.arange(3), middle, torch.full((3,), 4.0))[..., 0] > 0).sum(
         (1, 2)
     )
     assert areas.tolist() == pytest.approx([50, 52, 32], abs=13) and areas[2] < 0.8 * areas[0] < areas[1]
@@ -314,7 +316,7 @@ def test_shapes_have_their_areas():
 def test_shapes_stand_where_they_were_put_and_a_triangle_on_its_base():
     blank, at = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE, 3), torch.tensor([[10.0, 14.0]] * 3)
     circle, square, triangle = (
-        horizons.draw_objects(blank, torch.arange(3), at, torch.full((3,), 4.0))[..., 0] > 0
+        pictures.draw_objects(blank, torch.arange(3), at, torch.full((3,), 4.0))[..., 0] > 0
     )
     for inside in (circle, square):
         (top, left), (bottom, right) = inside.nonzero().amin(0).tolist(), inside.nonzero().amax(0).tolist()

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 from transformer_lens_reference import weight
 
 from llmlab import attention as attention_module
+from llmlab.activations import activation_names, edit_activation, trace_activations
 from llmlab.attention import record
 from llmlab.interpretability import (
     ablate_head,
     ablate_heads,
-    activation_names,
     alternative_attention,
     attention_at_distance,
     control_labels,
     direct_logit_attribution,
-    edit_activation,
     gradient_x_input,
     head_scores,
     integrated_gradients,
@@ -37,7 +36,6 @@ from llmlab.interpretability import (
     repeated_sequences,
     residual_stream_names,
     token_embedding,
-    trace_activations,
 )
 from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
@@ -207,7 +205,7 @@ def test_five_near_names_are_told_or_the_first_five():
     assert near[0] == "blocks.1.attention.out" and len(near) == 5 and set(near) <= set(NAMES)
     first = ", ".join(activation_names(MODEL)[:5])
     with (
-        pytest.raises(ValueError, match=f"near it: {first}. tensor_names"),
+        pytest.raises(ValueError, match=f"near it: {first}. activation_names"),
         edit_activation(MODEL, "q" * 40, torch.zeros_like),
     ):
         pass
@@ -385,7 +383,7 @@ def test_a_part_that_gives_no_tensor_is_refused():
 COMPILED = """
 import torch
 from llmlab import attention
-from llmlab.interpretability import edit_activation, trace_activations
+from llmlab.activations import edit_activation, trace_activations
 from llmlab.transformer import Config, Decoder
 
 def in_place(model):

@@ -56,9 +56,11 @@ ORDER = [
     "choosing",
     "sheets",
     "sentence_pairs",
+    "activations",
     "interpretability",
     "ethics",
     "figure_data",
+    "pictures",
     "horizons",
     "explore",
 ]
@@ -70,7 +72,7 @@ PICTURES = [
     "views",
     "panels",
 ]  # import nothing of ours but these, in this order
-DRAWING = {"answering", "summarization", "horizons", "explore"}  # have a figure of their own
+DRAWING = {"answering", "summarization", "pictures", "explore"}  # have a figure of their own
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
 LIGHT = [

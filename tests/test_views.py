@@ -35,7 +35,7 @@ from llmlab.figures.views import (
     plot_attention,
     tokens_view,
 )
-from llmlab.horizons import patches_view
+from llmlab.pictures import patches_view
 from llmlab.tasks.answering import spans_view
 
 HOSTILE = [
