@@ -94,9 +94,8 @@ def decision_matrix(
 def weight_vector(matrix: DecisionMatrix, weights: dict[str, Real]) -> np.ndarray:
     "The weights in the matrix's order; none below 0, not all 0."
     if set(weights) != set(matrix.criteria) or min(weights.values()) < 0 or not sum(weights.values()) > 0:
-        raise ValueError(
-            f"weights {weights}: give a number of at least 0 for each of {', '.join(matrix.criteria)}, not all 0"
-        )
+        todo = f"give a number of at least 0 for each of {', '.join(matrix.criteria)}, not all 0"
+        raise ValueError(f"weights {weights}: {todo}")
     return np.array([weights[c] for c in matrix.criteria], float)
 
 
@@ -171,7 +170,10 @@ def wilson_interval(right: Real, n: int, z: float = 1.959964) -> tuple[float, fl
 
 # %% ../nbs/29_choosing.ipynb #707dd786
 def sign_test(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
-    "(items that only a gets, items that only b gets, probability of so uneven a split if both are equally good)."
+    """(items that only a gets, items that only b gets, p): the sign test.
+
+    p is the probability of so uneven a split if both are equally good.
+    """
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(

@@ -64,7 +64,10 @@ def parameters_by_part(
 # %% ../nbs/30_cost.ipynb #1fe90669
 @check_arguments(t=SIZE)
 def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
-    "FLOPs of the matrix products for one sequence of t tokens, by part, the layers added up; with a head also the logits."
+    """Count the FLOPs of the matrix products for one sequence of t tokens, by part, the layers added up.
+
+    With a head, those of the logits count, too.
+    """
     check_sizes(t=(t, cfg.context))
     count = {part: 2 * t * m * n * cfg.layers for part, (m, n) in matrix_shapes(cfg).items()}
     pairs = 2 * t * t * cfg.heads * cfg.head_width * cfg.layers
@@ -124,7 +127,10 @@ def attention_activations(cfg: Config) -> int:
 # %% ../nbs/30_cost.ipynb #1725a40d
 @check_arguments(batch=SIZE, t=SIZE)
 def count_activations(cfg: Config, batch: int, t: int) -> int:
-    "Numbers that the backward pass of `batch` sequences of t tokens needs: no dropout, no loss, PyTorch's CPU kernels."
+    """How many numbers the backward pass of `batch` sequences of t tokens needs.
+
+    Counted without dropout and without the loss, for PyTorch's CPU kernels.
+    """
     check_sizes(batch=(batch, 10**9), t=(t, cfg.context))
     d, units = cfg.d_model, matrix_shapes(cfg)["mlp.down"][0]
     normed = d + (2 if cfg.norm == "layer" else d + 1)
@@ -140,7 +146,7 @@ def training_memory(
     cfg: Config,
     batch: int,  # sequences held at once
     t: int,  # tokens in each
-    dtype: str = "bf16",  # of weights, gradients and activations; below fp32 the optimizer keeps a master copy in fp32
+    dtype: str = "bf16",  # of weights, gradients, activations; below fp32 a master copy in fp32 comes on top
     chunk: int = 1024,  # rows of logits held at a time, in fp32
 ) -> dict[str, float]:
     "Bytes by what they are for, with Adam."
@@ -187,9 +193,8 @@ def smallest_gpu(need: Real, usable: Real = 0.9) -> str:
     if found := [name for name in by_size if gpus_needed(need, name, usable) == 1]:
         return found[0]
     there = f"{need / 1e9:.0f} GB fit no listed GPU, the largest is {by_size[-1]}"
-    raise ValueError(
-        f"{there}: split over {gpus_needed(need, by_size[-1], usable)} of it, take a smaller dtype, a shorter context or a smaller model"
-    )
+    split = f"split over {gpus_needed(need, by_size[-1], usable)} of it"
+    raise ValueError(f"{there}: {split}, take a smaller dtype, a shorter context or a smaller model")
 
 
 # %% ../nbs/30_cost.ipynb #0ef12731
@@ -201,7 +206,7 @@ def gpu_hours(flops: Real, name: str, utilisation: Real = 0.4) -> float:
 
 # %% ../nbs/30_cost.ipynb #f5099fc2
 def running_costs(hours: Real, name: str, grid: str = "world") -> dict[str, tuple[float, float]]:
-    "(low, high) of money in USD, energy in kWh with the building's overhead, and carbon in kg, for hours of one GPU."
+    "Money in USD, energy in kWh with the building's overhead, carbon in kg: (low, high) for hours of one GPU."
     check_sizes(hours=(hours, 1e12))
     price, carbon, overhead = (
         quantities_of("gpu", name)["price"],
@@ -295,7 +300,7 @@ def published_scaling_laws() -> dict[str, ScalingLaw]:
 
 # %% ../nbs/30_cost.ipynb #b76b0ac8
 def isoflop_minimum(n, loss) -> tuple[float, float]:
-    "(parameters, loss) at the lowest point of a parabola through losses over log n, of runs with equal FLOPs."
+    "(parameters, loss) at the lowest point of a parabola through the losses of runs with equal FLOPs."
     if len({*map(float, n)}) < 3:
         raise ValueError(f"{len({*map(float, n)})} different sizes: a parabola needs at least 3")
     a, b, c = np.polyfit(np.log(n), loss, 2)

@@ -50,7 +50,7 @@ def pooling_modes(theirs: dict) -> list[str]:
 
 
 def read_modules(folder: Path) -> list[tuple[str, str]] | None:
-    "Kind and subfolder of each step in modules.json; None where the folder says nothing about vectors of texts."
+    "Kind and subfolder of each step in modules.json; None where the folder says nothing of text vectors."
     path = folder / "modules.json"
     if not path.is_file():
         pools = (folder / "1_Pooling" / "config.json").is_file()
@@ -135,7 +135,7 @@ def choose_pooling(
 def encode_for_pooling(
     tokenizer, texts: Iterable[str], limit: int, truncate: bool, pooling: Pooling
 ) -> list[list[int]]:
-    "The ids of each text; ValueError where the first token is asked for and the tokenizer puts none before a text."
+    "The ids of each text; ValueError where the first token is asked for and the tokenizer adds none."
     if isinstance(tokenizer, tokenizers.Tokenizer):
         tokenizer = without_truncation(as_fast_tokenizer(tokenizer))
     texts = check_texts(texts)
@@ -179,7 +179,7 @@ def sentence_embeddings(
     >>> from llmlab.checkpoints import shipped_path
     >>> model, tokenizer = load_pretrained(shipped_path("stories-bert"))
     >>> sentence_embeddings(model, tokenizer, ["A cat sat.", "A dog slept."]).shape
-    torch.Size([2, 192])
+    torch.Size([2, 128])
     """
     how = choose_pooling(model, pooling, normalize)
     limit = min(model.cfg.context, how.max_length or model.cfg.context)

@@ -44,9 +44,8 @@ def text_logprobs(
 def check_pairs(a: Sequence[str], b: Sequence[str], what: str = "groups") -> None:
     "As many on each side, at least one, none on both."
     if not len(a) or len(a) != len(b):
-        raise ValueError(
-            f"{what} of {len(a)} and {len(b)}: they are compared in pairs, so give as many on each side, one at least"
-        )
+        todo = "they are compared in pairs, so give as many on each side, one at least"
+        raise ValueError(f"{what} of {len(a)} and {len(b)}: {todo}")
     if both := sorted(set(a) & set(b)):
         raise ValueError(
             f"{', '.join(both)} on both sides of the {what}: swapping it changes nothing, so drop it"
@@ -94,7 +93,10 @@ def counterfactual_bias(
 # %% ../nbs/32_ethics.ipynb #38b63eb6
 @check_arguments(level=real_number(above=0, below=1), seed=SEED)
 def with_interval(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
-    "The score with interval (low, high) and with p, the chance of a value as far from 0 if each unit's sign were a coin's."
+    """The score with its interval (low, high) and with p.
+
+    p is the chance of a value as far from 0 if each unit's sign were a coin's.
+    """
     units = getattr(found, "units", None) if units is None else units
     nothing = mean_score(np.zeros(len(found.rows)), found.name)
     made, p = (
@@ -140,15 +142,13 @@ def unit_vectors(vectors: dict, words: Sequence[str]) -> np.ndarray:
     for word in words:
         if word not in vectors:
             near = ", ".join(get_close_matches(word, vectors, 3)) or "none is near"
-            raise ValueError(
-                f"no vector for {word!r}, of {len(vectors)} words ({near}): take a word of the vocabulary, or drop it"
-            )
+            todo = "take a word of the vocabulary, or drop it"
+            raise ValueError(f"no vector for {word!r}, of {len(vectors)} words ({near}): {todo}")
     found = np.array([vectors[w] for w in words], float)
     size = np.linalg.norm(found, axis=-1, keepdims=True)
     if not len(words) or not (size > 0).all():
-        raise ValueError(
-            f"{list(words)}: give at least one word, and none whose vector is all zeros, for it has no direction"
-        )
+        todo = "give at least one word, and none whose vector is all zeros, for it has no direction"
+        raise ValueError(f"{list(words)}: {todo}")
     return found / size
 
 
@@ -162,7 +162,10 @@ def effect_size(sums):
 
 # %% ../nbs/32_ethics.ipynb #8e572249
 def permutation_p_value(s: np.ndarray, draws: int, seed: int) -> tuple[float, bool]:
-    "Share of ways to choose half of s with a sum at least that of the first half; whether all ways were tried."
+    """p of a permutation test, and whether all ways to halve were tried.
+
+    p is the share of ways to choose half of s with a sum at least that of the first half.
+    """
     n, real = len(s) // 2, s[: len(s) // 2].sum()
     if comb(2 * n, n) <= draws:
         return float(
@@ -189,9 +192,8 @@ def weat(
         ((w @ a.T).mean(1) - (w @ b.T).mean(1)) for w in (unit_vectors(vectors, words) for words in targets)
     )
     if np.ptp([*x, *y]) < 1e-12:
-        raise ValueError(
-            "all targets are equally near to the attributes, so there is no spread to divide by: give other words"
-        )
+        said = "all targets are equally near to the attributes, so there is no spread to divide by"
+        raise ValueError(f"{said}: give other words")
     p, exact = permutation_p_value(np.array([*x, *y]), draws, seed)
     each = np.stack([x, y, x**2 + y**2, np.ones(len(x))], 1)
     return score_from_rows(each, effect_size, "WEAT effect size", targets=len(x), p=p, exact=exact)
@@ -199,7 +201,7 @@ def weat(
 
 # %% ../nbs/32_ethics.ipynb #72697938
 def shared_tokens(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
-    "Positions of the tokens that both texts share, in order: shared([5, 1, 7], [5, 2, 3, 7]) -> ([0, 2], [0, 3])"
+    "Positions of the tokens that both texts share: shared_tokens([5, 1], [5, 2, 1]) -> ([0, 1], [0, 2])"
     blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
     left, right = ([getattr(m, side) + i for m in blocks for i in range(m.size)] for side in "ab")
     return left, right
@@ -224,7 +226,8 @@ def crows_pairs_score(
     tokenizer,  # a MaskTokenizer or a HubTokenizer
     pairs: Sequence[tuple[str, str]],  # (the more stereotyped text, the less)
 ) -> Score:  # a share; 0.5: no preference
-    "Share of pairs in which the first text is preferred; recipe: p of the sign test, and the mean margin in nats."
+    "Share of pairs in which the first text is preferred; its recipe has p of the sign test, and the mean"
+    "margin."
     if not len(pairs):
         raise ValueError("no pairs: give at least one (more stereotyped text, less stereotyped text)")
     margins = np.array([preference_margin(model, tokenizer, *pair) for pair in pairs])
@@ -256,9 +259,8 @@ def exposure(
     "log2 |R| - log2 rank: how many bits of guessing the model saves; ties count against it."
     logprobs = np.asarray(logprobs, float)
     if logprobs.ndim != 1 or len(logprobs) < 2 or not 0 <= secret < len(logprobs) or np.isnan(logprobs).any():
-        raise ValueError(
-            f"secret {secret} among {logprobs.shape} log-probabilities: give at least 2 numbers, and the place of the true one"
-        )
+        todo = "give at least 2 numbers, and the place of the true one"
+        raise ValueError(f"secret {secret} among {logprobs.shape} log-probabilities: {todo}")
     rank = int((logprobs >= logprobs[secret]).sum())
     return Score(
         np.log2(len(logprobs)) - np.log2(rank), "exposure", "bits", rank=rank, candidates=len(logprobs)

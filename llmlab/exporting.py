@@ -71,7 +71,10 @@ def explicit_config(cfg: Config, model: nn.Module) -> Config:
 
 # %% ../nbs/workshop/exporting.ipynb #29374ba3
 def family_of(model: nn.Module, family: str | None = None) -> str:
-    "The family whose words describe a model of ours without loss: the one asked for, the one it came from, or the first that fits."
+    """The family whose words describe a model of ours without loss.
+
+    It is the one that is asked for, the one that the model came from, or the first that fits.
+    """
     wanted = family or getattr(model, "family", None)
     known = [name for name, kind in TRANSFORMERS_CLASSES if kind is type(model) and family in (None, name)]
     there = ", ".join(f"{kind.__name__} as {name}" for name, kind in TRANSFORMERS_CLASSES)
@@ -129,7 +132,7 @@ def hub_tensors(model: nn.Module, weight_names: dict[str, str]) -> dict[str, Ten
 
 
 def rows_of_parts(count: int, tensor: Tensor, cfg: Config) -> list[int]:
-    "How many rows each part of a tensor has: gate and value are halves, queries, keys and values have their widths."
+    "Rows of each part of a tensor: gate and value are halves; queries, keys and values have their widths."
     if count == 2:
         return [len(tensor) // 2] * 2
     if count == 3:

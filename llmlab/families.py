@@ -17,6 +17,7 @@ from torch import Tensor, nn
 # %% ../nbs/workshop/families.ipynb #2f3a8b7e
 from llmlab.checks import SETTINGS, SIZE, check_arguments, check_value, read_json, require
 from llmlab.generation import Sampling, generate
+from llmlab.hub import FOLDER_HOLDS
 from llmlab.pretrained import BERT_WEIGHT_NAMES, GPT2_WEIGHT_NAMES, LLAMA_WEIGHT_NAMES
 from llmlab.transformer import Config, Embed, Encoder, EncoderDecoder, init_weights, sinusoids
 
@@ -343,7 +344,7 @@ def activation_name(path: Path, name: str, theirs: dict, usual: str, bends: dict
 
 
 def derived_settings(path: Path, family: str, theirs: dict) -> dict:
-    "Fields of Config that follow from a checked config.json by a rule, for an encoder–decoder; for other families none."
+    "Fields of Config that follow from an encoder–decoder's checked config.json by a rule; other families have none."
     if family not in SEQ2SEQ:
         return {}
     width = theirs["d_model"]
@@ -354,11 +355,11 @@ def derived_settings(path: Path, family: str, theirs: dict) -> dict:
         return dict(head_scale=width**-0.5 if scaled else 1.0, feed_forward=bend)
     for name in ("attention_heads", "ffn_dim"):
         one, other = theirs.get(f"encoder_{name}"), theirs.get(f"decoder_{name}")
-        said = f"{path} says encoder_{name}={one!r:.20} and decoder_{name}={other!r:.20}, but ours have one for both sides"
-        require(one == other, f"{said}: use transformers")
+        said = f"{path} says encoder_{name}={one!r:.20} and decoder_{name}={other!r:.20}"
+        require(one == other, f"{said}, but ours have one for both sides: use transformers")
     size, other = theirs["vocab_size"], theirs.get("decoder_vocab_size")
-    said = f"{path} says vocab_size={size!r:.20} and decoder_vocab_size={other!r:.20}, but ours share one token table"
-    require(other in (None, size), f"{said}: use transformers")
+    said = f"{path} says vocab_size={size!r:.20} and decoder_vocab_size={other!r:.20}"
+    require(other in (None, size), f"{said}, but ours share one token table: use transformers")
     bend = activation_name(path, "activation_function", theirs, "gelu", ACTIVATION_NAMES)
     return dict(feed_forward=bend, embed_scale=width**0.5 if theirs.get("scale_embedding") else 1.0)
 
@@ -378,7 +379,10 @@ def config_from_tensors(
     cfg: Config,
     files: dict,  # a tensor's name → (open file, name in that file)
 ) -> Config:
-    "The shape of an encoder–decoder, with what only the stored tensors tell: an output matrix of its own, a constant for each logit."
+    """The shape of an encoder–decoder, with what only the stored tensors tell.
+
+    They say whether it has an output matrix of its own, and a constant for each logit.
+    """
     if family not in SEQ2SEQ:
         return cfg
     own_head = (
@@ -507,7 +511,7 @@ def classifier_weight_names(table: dict[str, str], family: str) -> dict[str, str
 
 
 def label_names(theirs: dict, rows: int) -> list[str]:
-    "The labels of a classifier's config.json, in the order of its scores; LABEL_0 and so on where it names none."
+    "The labels of a classifier, in the order of its scores; LABEL_0 and so on where config.json names none."
     named = theirs.get("id2label")
     named = named if isinstance(named, dict) else {}
     return [str(named.get(str(i), f"LABEL_{i}")) for i in range(rows)]
@@ -556,11 +560,8 @@ def check_window(path: Path, window, context) -> None:
 
 
 # %% ../nbs/workshop/families.ipynb #709fd2df
-FOLDER_HOLDS = "a model folder holds config.json, model.safetensors, tokenizer.json"
-
-
 def read_config(folder: str | Path) -> tuple[str, Config]:
-    "Family and shape of the model in a folder; ValueError for a family or a setting that our models do not have."
+    "Family and shape of the model in a folder; ValueError for what our models do not have."
     path = Path(folder) / "config.json"
     require(path.is_file(), f"{folder} lacks config.json: {FOLDER_HOLDS}")
     theirs = flatten_rope_settings(read_json(path))
@@ -577,7 +578,7 @@ def read_config(folder: str | Path) -> tuple[str, Config]:
 
 
 def read_fields(path: Path, family: str, theirs: dict) -> dict:
-    "The fields of Config that a config.json gives, by our names; ValueError where a size is missing or no number."
+    "The fields of Config that a config.json gives; ValueError where a size is missing or no number."
     names = CONFIG_NAMES[family]
     found = {ours: theirs[name] for ours, name in names.items() if theirs.get(name) is not None}
     sizes = ("vocab_size", "context", "layers", "heads", "d_model")

@@ -121,9 +121,8 @@ def expert_layers(model: nn.Module) -> list[MixtureOfExperts]:
     "The mixtures of a model that has read something."
     found = [m for m in model.modules() if isinstance(m, MixtureOfExperts)]
     if not found or any(m.probs is None for m in found):
-        raise ValueError(
-            f"{len(found)} mixtures, or one that read nothing yet: use with_experts(model, …), then call the model"
-        )
+        todo = "use with_experts(model, …), then call the model"
+        raise ValueError(f"{len(found)} mixtures, or one that read nothing yet: {todo}")
     return found
 
 
@@ -146,9 +145,8 @@ def image_patches(images: Float[Tensor, "b h w c"], side: int) -> Float[Tensor, 
     "Square patches row by row, each as one vector of side · side · channels numbers."
     b, high, wide, c = images.shape
     if high % side or wide % side or not b * high * wide:
-        raise ValueError(
-            f"patches of side {side!r} do not tile {b} pictures of {high} × {wide}: choose a side that divides both"
-        )
+        said = f"patches of side {side!r} do not tile {b} pictures of {high} × {wide}"
+        raise ValueError(f"{said}: choose a side that divides both")
     cut = images.unflatten(1, (-1, side)).unflatten(3, (-1, side))  # b rows side columns side c
     return cut.transpose(2, 3).flatten(3).flatten(1, 2)
 
@@ -167,9 +165,8 @@ class PatchEncoder(nn.Module):
     def forward(self, images: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b t d"]:
         x = self.patch(image_patches(images, self.side) - 0.5)
         if x.shape[1] != self.positions.num_embeddings:
-            raise ValueError(
-                f"{x.shape[1]} patches, but {self.positions.num_embeddings} positions: give pictures of the size in training"
-            )
+            said = f"{x.shape[1]} patches, but {self.positions.num_embeddings} positions"
+            raise ValueError(f"{said}: give pictures of the size in training")
         x = x + self.positions.weight
         for block in self.blocks:
             x = block(x)

@@ -48,7 +48,7 @@ def read_shard_index(
 def weight_files(
     folder: Path,  # with model.safetensors, or with shards and their index
 ) -> list[Path]:  # all of them are there
-    "The safetensors files of a model; a folder that has pickles only is refused, and nothing in them is read."
+    "The safetensors files of a model; a folder with pickles only is refused, and nothing in them is read."
     index = folder / "model.safetensors.index.json"
     files = sorted({*read_shard_index(index).values()}) if index.is_file() else [folder / "model.safetensors"]
     lacking = [str(file.relative_to(folder)) for file in files if not file.is_file()]
@@ -101,12 +101,12 @@ def stored_shapes(files: OpenTensors) -> list[list[int]]:
 
 
 # %% ../nbs/workshop/hub.ipynb #8ed9926c
+FOLDER_HOLDS = "a model folder holds config.json, model.safetensors, tokenizer.json"
+
+
 def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     "The tokenizer in a tokenizer.json that nobody has checked."
-    require(
-        path.is_file(),
-        f"{path.parent} lacks {path.name}: a model folder holds config.json, model.safetensors, tokenizer.json",
-    )
+    require(path.is_file(), f"{path.parent} lacks {path.name}: {FOLDER_HOLDS}")
     text = read_small_file(path, 64_000_000)
     try:
         return tokenizers.Tokenizer.from_buffer(text)
@@ -120,10 +120,10 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
 def without_truncation(
     tokenizer: tokenizers.Tokenizer,  # changed in place
 ) -> tokenizers.Tokenizer:  # the same one
-    """A tokenizer that encodes each text whole and always alike: no length to cut at, no padding, no BPE dropout.
+    """A tokenizer that encodes each text whole and always alike: no truncation, no padding, no BPE dropout.
 
-    A `tokenizer.json` keeps what its last training set, and `tokenizers` goes on with it. Texts are cut and padded by
-    who makes a batch, and `transformers` does so, too: it applies these settings only where a call asks for them.
+    Texts are cut and padded by who makes a batch, and `transformers` does so, too: it applies the settings that a
+    `tokenizer.json` keeps only where a call asks for them.
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -153,9 +153,8 @@ def pretrained_folder(name: str | Path, progress: bool | None = None) -> Path:
     if str(name) and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(name)):
-        raise ValueError(
-            f"there is no folder {name}, and an id on the hub looks like gpt2 or Qwen/Qwen3-0.6B: check the path"
-        )
+        expected = "an id on the hub looks like gpt2 or Qwen/Qwen3-0.6B"
+        raise ValueError(f"there is no folder {name}, and {expected}: check the path")
     from huggingface_hub import snapshot_download
 
     wanted = dict(
@@ -176,7 +175,7 @@ def pretrained_folder(name: str | Path, progress: bool | None = None) -> Path:
 # %% ../nbs/workshop/hub.ipynb #12c00047
 @contextmanager
 def eager_attention(model):
-    "A model of `transformers` and the stacks inside it, each of which may have a configuration of its own, computing weights."
+    "Let a model of `transformers`, and each stack inside it with a configuration of its own, compute weights."
     parts = [part for part in model.modules() if hasattr(part, "set_attn_implementation")]
     before = [part.config._attn_implementation for part in parts]
     try:

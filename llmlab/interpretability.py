@@ -163,7 +163,10 @@ def patch_activations(
 def logit_direction(
     model: Decoder, x: Float[Tensor, " d"], token: int
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-    "The direction in which a part of the final stream x moves a token's logit, the norm's scale frozen; and the rest."
+    """The direction in which a part of the residual stream x moves a token's logit, and the constant rest.
+
+    The scale of the last norm is taken as it is, frozen.
+    """
     u, norm = model.head_weight[token], model.norm
     centred = isinstance(norm, nn.LayerNorm)
     scale = ((x - x.mean() * centred).pow(2).mean() + model.cfg.norm_eps).sqrt()
@@ -284,7 +287,10 @@ def control_labels(
 
 # %% ../nbs/31_interpretability.ipynb #0e8c6cfc
 def alternative_weights(w: Float[Tensor, " t"], v: Float[Tensor, "t dh"]) -> Float[Tensor, " t"]:
-    "Weights of one query that give the same mean of v: of the tokens it sees, one after another is dropped, heavy ones first."
+    """Other attention weights of one query that give the same mean of v.
+
+    Of the tokens that the query sees, one after another is dropped, heavy ones first.
+    """
     w, v = w.double().clone(), v.double()
     while (seen := w.nonzero().flatten()).numel() > v.shape[1] + 1:
         fixed = torch.cat([v[seen], torch.ones(len(seen), 1, dtype=v.dtype, device=v.device)], 1)

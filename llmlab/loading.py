@@ -69,7 +69,7 @@ TIED_TENSORS = {  # a tensor that a file may repeat → where the numbers come f
 
 # %% ../nbs/workshop/loading.ipynb #95168f0f
 def tensor_shapes(model: nn.Module) -> dict[str, list[int]]:
-    "The shape of each tensor that a file of this model holds, also on the meta device; a tied one counts once."
+    "The shape of each tensor that a file of this model holds; tied ones count once. Works on the meta device."
     return {name: list(tensor.shape) for name, tensor in own_tensors(model).items()}
 
 
@@ -109,7 +109,7 @@ def check_tensors(
     plan: dict[str, WeightSource],  # for each tensor of the model
     shapes: dict[str, list[int]],  # of the model, from tensor_shapes
 ) -> None:
-    "Raise ValueError unless the files hold exactly the model's tensors: names, floating-point numbers, shapes."
+    "Raise ValueError unless the files hold exactly the model's tensors: names, floats, shapes."
     wanted = set()
     for source in plan.values():
         wanted.update(source.names)
@@ -172,7 +172,7 @@ def check_model_files(
 
 
 def load_weights(model: nn.Module, folder: Path, weight_names: dict[str, str]) -> nn.Module:
-    "Copy each weight once from a folder's mapped files into the model, after all of them were compared with it."
+    "Compare a folder's files with the model, then copy each weight once."
     files = open_renamed_tensors(folder, weight_names)
     check_model_files(model, folder, weight_names, files)
     return copy_weights(model, StoredTensors(files), weight_names)
@@ -233,8 +233,8 @@ def load_pretrained(
 
     >>> from llmlab.checkpoints import shipped_path
     >>> model, tokenizer = load_pretrained(shipped_path("stories-bert"))
-    >>> tokenizer.encode("a [MASK] sat").tokens
-    ['[CLS]', 'a', '[MASK]', 'Ġsat', '[SEP]']
+    >>> type(model).__name__, tokenizer.encode("A cat sat.").tokens
+    ('MaskedLM', ['[CLS]', 'A', 'Ġcat', 'Ġsat', '.', '[SEP]'])
     """
     floats = isinstance(dtype, torch.dtype) and dtype.is_floating_point
     require(floats, f"dtype={dtype}: weights need floats, such as torch.float32")

@@ -76,7 +76,7 @@ def draw_objects(
 
 
 def allowed_captions(held_out: bool) -> list[tuple[int, int, int]]:
-    "(first object, second object, relation) of every caption that training sees, or of those that it does not."
+    "(first object, second object, relation) of every caption that training sees, or that it does not see."
     found = []
     for first, second, relation in product(range(len(OBJECTS)), range(len(OBJECTS)), range(len(RELATIONS))):
         combination = (*OBJECTS[first], RELATIONS[relation])

@@ -6,6 +6,7 @@ __all__ = []
 # %% ../nbs/workshop/sheets.ipynb #2ef0b2dd
 from collections.abc import Sequence
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 
 from llmlab.choosing import Requirements
@@ -15,7 +16,10 @@ from llmlab.tables import BENCHMARKS, published_configs, read_table
 
 # %% ../nbs/workshop/sheets.ipynb #57d70310
 def hardware_summary(name: str, need: Requirements, gpu: str = "H100 80GB") -> str:
-    "The GPUs that are asked for; where none is named, the memory that the model takes, and how many of a common GPU hold it."
+    """The GPUs that are asked for, in words.
+
+    Where none is named: the memory that the model takes, and how many of a common GPU hold it.
+    """
     if need.gpu:
         return f"{need.gpus} × {need.gpu}"
     if name not in published_configs():
@@ -28,7 +32,7 @@ def model_card(
     name: str,  # of the chosen model
     row: dict,  # its row in the table
     need: Requirements,
-    weights: dict[str, float],  # {criterion: how much it counts}
+    weights: dict[str, Real],  # {criterion: how much it counts}
     measured: dict[str, str],  # {what was measured: the result}
 ) -> str:  # Markdown
     "Write the card of a choice; what only the reader can know stands as 'to fill in'."

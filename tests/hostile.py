@@ -67,7 +67,7 @@ class Opener:
         return json.loads(answer)
 
     def refused(self, what: str, path, match: str = "", name: str = "") -> str:
-        "The file is refused in words and in little memory -> these words. Seconds are told only: a test has no clock."
+        "The words in which the file is refused, in little memory. Seconds are told only: a test has no clock."
         answer = self.ask(what, path)
         milliseconds, megabytes = 1e3 * answer["seconds"], answer["bytes"] / 1e6
         TABLE.append((name or Path(path).name, answer["text"], milliseconds, megabytes))

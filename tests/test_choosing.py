@@ -27,7 +27,7 @@ MODELS = tables.read_candidates()
 HAND = decision_matrix({"a": {"x": 0, "y": 3}, "b": {"x": 10, "y": 1}, "c": {"x": 5, "y": 1}})
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------------------
 
 
 def test_every_candidate_has_a_shape_a_source_and_a_date():
@@ -48,12 +48,15 @@ def test_the_readers_own_table_is_read(tmp_path):
     assert tables.read_candidates(path)["Mine"]["maths"] == 2.0
 
 
-# --- needs ------------------------------------------------------------------------------------------------------------
+# --- needs --------------------------------------------------------------------------------------------------
 
 
 def test_needs_by_hand():
     assert list(eligible_models(MODELS, Requirements(gpu="T4 16GB", context=8192, use=("free",)))) == [
-        "Qwen2.5 0.5B", "Qwen2.5 1.5B", "Phi-3.5 mini"]  # fmt: skip
+        "Qwen2.5 0.5B",
+        "Qwen2.5 1.5B",
+        "Phi-3.5 mini",
+    ]
     assert "Qwen2.5 3B" in eligible_models(MODELS, Requirements(use=("research", "free")))
     assert "Llama 3.1 405B" in eligible_models(MODELS, Requirements(gpu="H100 80GB", gpus=12, context=8192))
     llama = MODELS["Llama 3.1 8B"]
@@ -80,7 +83,7 @@ def test_an_unknown_shape_is_an_objection_only_where_memory_matters():
     assert "its shape is unknown" in choosing.unmet_requirements("other", row, Requirements(gpu="T4 16GB"))[0]
 
 
-# --- wishes -----------------------------------------------------------------------------------------------------------
+# --- wishes -------------------------------------------------------------------------------------------------
 
 
 def test_a_matrix_by_hand():
@@ -122,7 +125,7 @@ def test_win_shares_are_shares_and_find_a_dominant():
     assert win_shares(HAND)["a"] == pytest.approx(0.5, abs=0.02) and "c" not in win_shares(HAND)
 
 
-# --- items ------------------------------------------------------------------------------------------------------------
+# --- items --------------------------------------------------------------------------------------------------
 
 
 def test_items_are_scored():
@@ -181,7 +184,7 @@ def test_a_card_without_a_gpu_says_how_much_memory():
     assert sheets.hardware_summary("Qwen2.5 7B", Requirements(gpu="T4 16GB", gpus=2)) == "2 × T4 16GB"
 
 
-# --- rented models ----------------------------------------------------------------------------------------------------
+# --- rented models ------------------------------------------------------------------------------------------
 
 BY_HAND = tables.ApiModel("at will", 3, 15, (0.5, 2.0), (50.0, 100.0), "me", "2026")
 
@@ -200,7 +203,7 @@ def test_rented_models_have_prices_and_ranges():
     assert tables.read_api_models()["Claude Opus 5.5"].first is None
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 ROW = {c: "1" for c in tables.COLUMNS}
 
@@ -209,12 +212,27 @@ ROW = {c: "1" for c in tables.COLUMNS}
     "call, text",
     [
         (lambda: tables.parse_candidates([]), "the table has no rows"),
-        (lambda: tables.parse_candidates([{"name": "x"}]), "lacks the columns licence, use, languages, knowledge"),
-        (lambda: tables.parse_candidates([ROW | {"code": "good"}]), "1, code: 'good' is no number; write one, or drop"),
+        (
+            lambda: tables.parse_candidates([{"name": "x"}]),
+            "lacks the columns licence, use, languages, knowledge",
+        ),
+        (
+            lambda: tables.parse_candidates([ROW | {"code": "good"}]),
+            "1, code: 'good' is no number; write one, or drop",
+        ),
         (lambda: tables.parse_candidates([ROW, ROW]), "1 stands twice in the table"),
-        (lambda: eligible_models(MODELS, Requirements(languages=("tlh",))), "no model is left. .*does not list tlh.* Drop a need"),
-        (lambda: eligible_models(MODELS, Requirements(gpu="T4 16GB", context=10**8)), "no model is left. .*context ends at 32,768"),
-        (lambda: eligible_models(MODELS, Requirements(gpu="T5")), "no gpu 'T5' in the table: choose one of T4 16GB"),
+        (
+            lambda: eligible_models(MODELS, Requirements(languages=("tlh",))),
+            "no model is left. .*does not list tlh.* Drop a need",
+        ),
+        (
+            lambda: eligible_models(MODELS, Requirements(gpu="T4 16GB", context=10**8)),
+            "no model is left. .*context ends at 32,768",
+        ),
+        (
+            lambda: eligible_models(MODELS, Requirements(gpu="T5")),
+            "no gpu 'T5' in the table: choose one of T4 16GB",
+        ),
         (lambda: eligible_models(MODELS, Requirements(gpus=-1)), "gpus=-1: expected a number above 0"),
         (lambda: decision_matrix({"a": {"x": 1}}), "1 candidates over .* give at least 2"),
         (lambda: decision_matrix({"a": {"x": 1}, "b": {"y": 1}}), "each with the same criteria"),
@@ -229,7 +247,7 @@ ROW = {c: "1" for c in tables.COLUMNS}
         (lambda: wilson_interval(4, 3), "4 right of 3: expected a number from 0 to n"),
         (lambda: sign_test(np.ones(2), np.ones(3)), r"answers of shape \[2\] and \[3\]"),
     ],
-)  # fmt: skip
+)
 def test_errors_say_what_to_do(call, text):
     with pytest.raises(ValueError, match=text):
         call()

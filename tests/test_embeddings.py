@@ -1,4 +1,4 @@
-"Sentence embeddings: pooling by hand and against `transformers`, what a folder says about it, and what is refused."
+"Sentence embeddings: pooling by hand and against `transformers`, what a folder says, what is refused."
 
 import json
 

@@ -1,4 +1,4 @@
-"BART, Marian and T5 in our EncoderDecoder against `transformers`: numbers, greedy writing, and what is refused."
+"BART, Marian and T5 in our EncoderDecoder against `transformers`: numbers, greedy writing, refusals."
 
 import json
 import shutil
@@ -151,7 +151,7 @@ def test_encoder_states_and_logits_equal(saved, name, lengths):
 
 
 def test_left_padding_of_t5(saved):
-    "BART and Marian count places from the padding on, ours from the first token: only relative places are the same."
+    "BART and Marian count places from the padding on, ours from the first token: relative places agree."
     peer, folder = saved("t5")
     source, real = padded([17, 5])
     source, real = source.flip(1), real.flip(1)

@@ -1,4 +1,4 @@
-"The mixture against a loop and against Mixtral, counts against PyTorch's counter, patches against a convolution."
+"Mixture against a loop and Mixtral, counts against PyTorch's counter, patches against a convolution."
 
 import re
 from dataclasses import replace
@@ -62,7 +62,7 @@ def ids(b=3, t=9, seed=0):
     return torch.randint(40, (b, t), generator=torch.Generator().manual_seed(seed))
 
 
-# --- the mixture ------------------------------------------------------------------------------------------------------
+# --- the mixture --------------------------------------------------------------------------------------------
 
 
 def by_token(m, x):
@@ -163,7 +163,7 @@ def test_the_experts_go_where_the_model_is():
     assert {p.device.type for p in with_experts(Decoder(CFG).to("meta"), 4, 2).parameters()} == {"meta"}
 
 
-# --- balance ----------------------------------------------------------------------------------------------------------
+# --- balance ------------------------------------------------------------------------------------------------
 
 
 def pretend(probs, chosen):
@@ -215,7 +215,7 @@ def test_balance_is_what_the_balance_loss_brings():
     assert without > 0.3 > 0.25 > with_it
 
 
-# --- counts -----------------------------------------------------------------------------------------------------------
+# --- counts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("change", KINDS)
@@ -250,8 +250,20 @@ def test_a_token_works_as_in_the_dense_model_but_for_the_router():
 
 def test_a_trillion_as_published():
     "Kimi K2: 1T parameters, 32B active, without its shared expert and with plain grouped attention."
-    cfg = Config(vocab_size=163_840, context=131_072, layers=61, heads=64, kv_heads=8, d_model=7168, d_ff=2048,
-                 norm="rms", position="rope", feed_forward="swiglu", tied=False, bias=False)  # fmt: skip
+    cfg = Config(
+        vocab_size=163_840,
+        context=131_072,
+        layers=61,
+        heads=64,
+        kv_heads=8,
+        d_model=7168,
+        d_ff=2048,
+        norm="rms",
+        position="rope",
+        feed_forward="swiglu",
+        tied=False,
+        bias=False,
+    )
     total, active = mixture_parameters(cfg, 384, 8)
     assert total == pytest.approx(1.04e12, rel=0.02) and active == pytest.approx(32e9, rel=0.07)
 
@@ -271,7 +283,7 @@ def test_a_plan_by_hand_and_beside_a_published_run():
     assert low < high < took < 1.3 * high, "the published hours hold more than the run alone"
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def test_patches_are_those_of_a_convolution():
@@ -447,7 +459,7 @@ def test_the_view_holds_pixels_and_weights():
     assert view.data["weights"] == [[0.25, 0.75], [1.0, 0.0]] and "4 × 2 pixels in 2 patches: a b" in view.alt
 
 
-# --- the vote ---------------------------------------------------------------------------------------------------------
+# --- the vote -----------------------------------------------------------------------------------------------
 
 
 def test_a_vote_takes_the_most_frequent_and_then_the_first():
@@ -458,7 +470,7 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
     )
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"Weights of Hugging Face in our Transformer against `transformers`, the way back, and what may be wrong with a folder."
+"Weights of Hugging Face in our Transformer against `transformers`, the way back, and broken folders."
 
 import json
 import os
@@ -225,13 +225,34 @@ def test_bert_base_with_its_head_has_109_514_298(tmp_path):
 
 REAL = {
     "llama": ("Llama", 6_738_415_616, {}),  # Llama 2 7B
-    "qwen2": ("Qwen2", 494_032_768, dict(  # Qwen2 0.5B
-        vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
-        num_key_value_heads=2, tie_word_embeddings=True)),
-    "qwen3": ("Qwen3", 596_049_920, dict(  # Qwen3 0.6B
-        vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-        num_key_value_heads=8, head_dim=128, tie_word_embeddings=True)),
-}  # fmt: skip
+    "qwen2": (
+        "Qwen2",
+        494_032_768,
+        dict(  # Qwen2 0.5B
+            vocab_size=151936,
+            hidden_size=896,
+            intermediate_size=4864,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "qwen3": (
+        "Qwen3",
+        596_049_920,
+        dict(  # Qwen3 0.6B
+            vocab_size=151936,
+            hidden_size=1024,
+            intermediate_size=3072,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=128,
+            tie_word_embeddings=True,
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("family", REAL)
@@ -300,8 +321,10 @@ def test_bert_with_its_old_names_and_second_head(saved, tmp_path):
     folder = shutil.copytree(source, tmp_path / "bert")
 
     def as_on_the_hub(tensors):
-        old = {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
-               for n, x in tensors.items()}  # fmt: skip
+        old = {
+            n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+            for n, x in tensors.items()
+        }
         old |= {"bert.pooler.dense.weight": torch.ones(32, 32), "cls.seq_relationship.bias": torch.ones(2)}
         return old | {"bert.embeddings.position_ids": torch.arange(40)[None]}
 
@@ -686,7 +709,8 @@ def test_a_config_that_is_no_object(folder, text):
 def test_an_unknown_family_names_the_known_ones(folder):
     edit(folder, model_type="mamba")
     with pytest.raises(
-        ValueError, match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, roberta"
+        ValueError,
+        match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, distilbert, roberta",
     ):
         load_pretrained(folder)
 
@@ -811,7 +835,10 @@ def test_a_folder_that_is_not_there(name):
 
 
 def test_reading_weights_needs_no_transformers(saved):
-    code = "import sys; from llmlab import load_pretrained; load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
+    code = (
+        "import sys; from llmlab import load_pretrained; "
+        "load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", code, saved("llama")[1]], capture_output=True, text=True, check=True
     )
@@ -859,7 +886,7 @@ def test_attentions_of_an_encoder_decoder(n):
 
 
 def test_stacks_with_a_configuration_of_their_own_are_switched_and_back(monkeypatch):
-    "As in transformers 5.15, which Colab has: there a switch of the whole model leaves T5's stacks as they are."
+    "As in transformers 5.15, which Colab has: a switch of the whole model leaves T5's stacks as they are."
     model = both()[1].eval()
     stacks = model.encoder, model.decoder
     assert len({id(part.config) for part in (model, *stacks)}) == 3
