@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 
-from llmlab.attention import attention, attention_map, causal_mask
+from llmlab.attention import attention_map, causal_mask, dot_product_attention
 from llmlab.devices import peak_memory
 
 GPU = DEVICE.type == "cuda"
@@ -28,7 +28,7 @@ def race(shape, rounds):
     "Seconds, forward and backward, of ours over the bare function's."
     q, k, v = (torch.randn(shape, device=DEVICE, dtype=DTYPE, requires_grad=True) for _ in range(3))
     ways = {
-        "attention": lambda: attention(q, k, v, causal=True),
+        "attention": lambda: dot_product_attention(q, k, v, causal=True),
         "bare": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True),
     }
     steps = {name: lambda way=way: way().sum().backward() for name, way in ways.items()}

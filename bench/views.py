@@ -21,7 +21,8 @@ import torch
 from _shared import arguments, write
 from playwright.sync_api import sync_playwright
 
-from llmlab.figures.views import STATIC, attention_view
+from llmlab import attention_view
+from llmlab.figures.view import STATIC
 
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 LIBRARIES = "".join(

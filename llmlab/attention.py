@@ -40,7 +40,7 @@ def causal_mask(
 
 
 # %% ../nbs/05_attention.ipynb #3afb87b1
-def weights(
+def attention_weights(
     s: Float[Tensor, "*b tq tk"],  # scores
     mask: Bool[Tensor, "..."] | None = None,  # True: may look; broadcasts to the scores
 ) -> Float[Tensor, "*b tq tk"]:  # rows sum to one, or to zero where nothing may be seen
@@ -162,7 +162,7 @@ def adjusted(
     bias: Float[Tensor, "..."] | None = None,  # added to the scores; broadcasts to them
     softcap: float | None = None,  # no score beyond this, before the bias is added
 ) -> Float[Tensor, "*b tq tk"]:
-    "Scores bent by softcap * tanh(s / softcap), then shifted by an additive bias."
+    "Scores capped by softcap * tanh(s / softcap), then shifted by an additive bias."
     s = s if softcap is None else softcap * torch.tanh(s / softcap)
     return s if bias is None else s + bias.to(s.dtype)
 
@@ -207,7 +207,7 @@ class Tape(dict):
             self[names[part]] = torch.cat([self[names[part]][..., : column or 0, :], tensors[part]], -2)
         return tensors["weights"], tensors["v"]
 
-    def keep(self, who: int, rows: Tensor):
+    def reorder(self, who: int, rows: Tensor):
         "Of what this writer has joined, these rows of the batch go on, in this order."
         for (writer, _), name in self.joined.items():
             if writer == who:
@@ -239,9 +239,9 @@ def _follow(module: nn.Module, name: str, running: list[str]) -> list:
 # %% ../nbs/05_attention.ipynb #41168f44
 @contextmanager
 def record(
-    model: nn.Module,  # anything whose parts call attention()
+    model: nn.Module,  # anything whose parts call dot_product_attention()
 ) -> Iterator[Tape]:  # filled while the block runs
-    "A tape of every attention() inside model; its hooks exist only inside the with block."
+    "A tape of every dot_product_attention() inside model; its hooks exist only inside the with block."
     tape, hooks = Tape(), []
     try:
         for name, module in model.named_modules():
@@ -391,7 +391,7 @@ def _open_weights(q, k, mask, bias, softcap: float | None, scale: float | None) 
         s = scores(q, k.masked_fill(broken, 0.0), scale).masked_fill(broken.transpose(-2, -1), math.nan)
     else:
         s = scores(q, k, scale)
-    return weights(adjusted(s, bias, softcap), mask)
+    return attention_weights(adjusted(s, bias, softcap), mask)
 
 
 # %% ../nbs/05_attention.ipynb #c0267247
@@ -462,13 +462,14 @@ def _score_mod(bias: Rule | Tensor | None, softcap: float | None, shape: tuple[i
     if bias is None and softcap is None:
         return None
     late = shape[-1] - shape[-2]  # the queries are the last positions
-    bend = (lambda s: s) if softcap is None else lambda s: softcap * torch.tanh(s / softcap)
+    # lambdas, because the shape checks of the tests would wrap a def, and a kernel cannot be made of that
+    capped = (lambda s: s) if softcap is None else (lambda s: softcap * torch.tanh(s / softcap))
     if bias is None:
-        return lambda s, b, h, i, j: bend(s)
+        return lambda s, b, h, i, j: capped(s)
     if callable(bias):
-        return lambda s, b, h, i, j: bend(s) + bias(b, h, i + late, j)
+        return lambda s, b, h, i, j: capped(s) + bias(b, h, i + late, j)
     table = bias.expand(shape).reshape(-1, *shape[-3:])
-    return lambda s, b, h, i, j: bend(s) + table[b, h, i, j]
+    return lambda s, b, h, i, j: capped(s) + table[b, h, i, j]
 
 
 # %% ../nbs/05_attention.ipynb #02146b37
@@ -570,7 +571,7 @@ def _fused(q, k, v, mask, causal: bool, bias, softcap: float | None, scale: floa
 
 
 # %% ../nbs/05_attention.ipynb #e2740625
-def attention(
+def dot_product_attention(
     q: Float[Tensor, "*b h tq dh"],  # queries
     k: Float[Tensor, "*b hk tk dh"],  # keys; hk divides h
     v: Float[Tensor, "*b hk tk dv"],  # values
@@ -578,7 +579,7 @@ def attention(
     causal: bool = False,  # hide the future; the queries are the last tq of tk positions
     need_weights: bool = False,  # return (out, weights) instead of out
     bias: Float[Tensor, "..."] | Rule | None = None,  # added to the scores; broadcasts to [*b h tq tk]
-    softcap: float | None = None,  # scores are bent to stay below it, before the bias is added
+    softcap: float | None = None,  # scores are capped to stay below it, before the bias is added
     scale: float | None = None,  # factor of the scores; None: 1/sqrt(dh)
 ) -> Float[Tensor, "*b h tq dv"] | tuple[Float[Tensor, "*b h tq dv"], Float[Tensor, "*b h tq tk"]]:
     """softmax(QKᵀ/√dh + bias)V, by PyTorch's fused kernel unless the weights are asked for or a tape records.
@@ -617,7 +618,7 @@ def attention_map(
     causal: bool = False,  # hide the future
     block: int = 32,  # queries at a time: their weights are all that is held
     bias: Float[Tensor, "..."] | Rule | None = None,  # added to the scores
-    softcap: float | None = None,  # scores are bent to stay below it, before the bias is added
+    softcap: float | None = None,  # scores are capped to stay below it, before the bias is added
     scale: float | None = None,  # factor of the scores; None: 1/sqrt(dh)
 ) -> Float[Tensor, "*b h bins bins"]:  # rows sum to one where every query sees something
     "Attention weights summed over the keys of a bin and averaged over its queries, exact, in memory O(tk · block)."

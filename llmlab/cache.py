@@ -15,7 +15,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # %% ../nbs/14_cache.ipynb #730fec2e
-from llmlab.attention import attention, joining, merge_heads, rotary_table, rotate, split_heads, tapes_of
+from llmlab.attention import (
+    dot_product_attention,
+    joining,
+    merge_heads,
+    rotary_table,
+    rotate,
+    split_heads,
+    tapes_of,
+)
 from llmlab.checks import COUNT, check_value, integer_ids
 from llmlab.metrics import context_of, device_of, evaluating, logits_of
 from llmlab.transformer import Attention, Config, Decoder, Embed, Encoder, EncoderDecoder, check_ids, project
@@ -59,7 +67,7 @@ class Cache:
         who, gone = self.on_tape
         return joining(layer, who, gone + int(slots[0]), gone if grows else None)
 
-    def keep(self, rows: Int[Tensor, " b"]):
+    def reorder(self, rows: Int[Tensor, " b"]):
         "These rows of the batch go on, in this order."
         if len(rows) != self.keys.shape[1]:
             self.cross = [(k[rows], v[rows]) for k, v in self.cross]
@@ -91,7 +99,9 @@ def attend(
     q, k = (q, k) if turn is None else (rotate(q, turn), rotate(k, turn))
     k, v = cache.put(i, now.slots, k, v, now.end)
     with cache.joining(layer, now.slots):
-        return layer.out(merge_heads(attention(q, k, v, now.mask, bias=now.bias, **layer.bend)))
+        return layer.out(
+            merge_heads(dot_product_attention(q, k, v, now.mask, bias=now.bias, **layer.scaling))
+        )
 
 
 # %% ../nbs/14_cache.ipynb #0758582c
@@ -101,7 +111,9 @@ def look(
     "Attention of new tokens, in layer i, to the source."
     q, *_ = heads(layer, x, x[:, :0])
     with cache.joining(layer, now.slots, grows=False):
-        return layer.out(merge_heads(attention(q, *cache.cross[i], cache.cross_mask, **layer.bend)))
+        return layer.out(
+            merge_heads(dot_product_attention(q, *cache.cross[i], cache.cross_mask, **layer.scaling))
+        )
 
 
 # %% ../nbs/14_cache.ipynb #2be53cbb
@@ -189,7 +201,11 @@ class Reader:
         parts = zip(ids, self.starts, strict=True)
         return torch.cat([logits_of(self.model, row[None, start:])[:, -last:] for row, start in parts])
 
-    def keep(self, rows: Int[Tensor, " b"]):
+    def rewind(self, length: int):
+        "Forget what was read after this many ids."
+        self.length = min(self.length, length)
+
+    def reorder(self, rows: Int[Tensor, " b"]):
         "These rows go on, in this order; a row may go on more than once."
         self.ids, self.pads = self.ids[rows], self.pads[rows]
         self.starts = [self.starts[row] for row in rows.tolist()]
@@ -271,11 +287,11 @@ class CachedReader(Reader):
             memory[:, :, :, : self.length - by] = memory[:, :, :, by : self.length].clone()
         super().shift(by)
 
-    def keep(self, rows):
-        super().keep(rows)
-        self.cache.keep(rows)
+    def reorder(self, rows):
+        super().reorder(rows)
+        self.cache.reorder(rows)
         for tape in tapes_of(self.model):
-            tape.keep(self.number, rows)
+            tape.reorder(self.number, rows)
 
 
 # %% ../nbs/14_cache.ipynb #8c0d11af
@@ -312,7 +328,7 @@ def check_rows(rows: Sequence, what: str) -> None:
 
 
 # %% ../nbs/14_cache.ipynb #ed7a5e4c
-def check_reading(model, prompts, n, source, cache, overflow) -> None:
+def check_reading(model, prompts, max_new_tokens, source, cache, overflow) -> None:
     "Raise ValueError for what does not fit together."
     check_rows(prompts, "prompts")
     reads_only = isinstance(model, Encoder) or isinstance(getattr(model, "encoder", None), Encoder)
@@ -320,7 +336,7 @@ def check_reading(model, prompts, n, source, cache, overflow) -> None:
         raise ValueError(
             f"{type(model).__name__} reads a text as a whole and cannot write: give a Decoder or an EncoderDecoder"
         )
-    check_value("n", n, COUNT)
+    check_value("max_new_tokens", max_new_tokens, COUNT)
     if overflow not in ("forget", "stop") or cache not in (True, False, "compiled"):
         raise ValueError(
             f"overflow={overflow!r}, cache={cache!r}: choose 'forget' or 'stop'; True, False or 'compiled'"
@@ -358,7 +374,7 @@ def remember_source(model: EncoderDecoder, source: Sequence[Sequence[int]], cach
 def open_reader(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
-    n: int,  # ids to come
+    max_new_tokens: int,  # ids to come
     source: Sequence[Sequence[int]] | None = None,  # for an EncoderDecoder: the texts to read
     cache: bool | str = True,  # keep keys and values; "compiled": in fixed shapes, by torch.compile
     overflow: str = "forget",  # where the context is full: "forget" its older half | "stop" writing
@@ -372,8 +388,9 @@ def open_reader(
     attention of each step is joined on the tape: `blocks.0.attention.weights` is one map [b h t t] of the prompt and
     all that was read since, padding included. Raises ValueError for what does not fit together.
     """
-    check_reading(model, prompts, n, source, cache, overflow)
+    check_reading(model, prompts, max_new_tokens, source, cache, overflow)
     decoder = getattr(model, "decoder", model) if source is not None else model
+    n = max_new_tokens
     longest = max(map(len, prompts)) + n
     context = (decoder.cfg.context if isinstance(decoder, Decoder) else own_context(model)) or longest
     rows = [row[-context:] for row in prompts] if overflow == "forget" else prompts

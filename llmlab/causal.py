@@ -12,9 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/11_causal.ipynb #284bc6f4
-from llmlab.checks import COUNT, SEED, check_arguments, check_value, integer_ids, real_number, require
+from llmlab.checks import COUNT, check_arguments, check_value, real_number, require
 from llmlab.losses import mean_over
-from llmlab.metrics import device_of, evaluating
 
 
 # %% ../nbs/11_causal.ipynb #c172b5ca
@@ -144,53 +143,6 @@ def future_gradient(
     finally:
         hook.remove()
     return torch.autograd.grad(best, seen)[0][0].norm(dim=-1)
-
-
-# %% ../nbs/11_causal.ipynb #85d44876
-@check_arguments(temperature=real_number(low=0))
-def draw(
-    logits: Float[Tensor, " v"],  # one score a token
-    temperature: float = 1.0,  # below 1: bolder, above 1: wilder, 0: always the likeliest
-    generator: torch.Generator | None = None,  # of the CPU, so that every device draws alike
-) -> int:
-    "One token, drawn from softmax(logits / temperature)."
-    if temperature == 0:
-        return int(logits.argmax())
-    probs = (logits.double().cpu() / temperature).softmax(-1)
-    return int(torch.multinomial(probs, 1, generator=generator))
-
-
-# %% ../nbs/11_causal.ipynb #abe167a4
-@check_arguments(n=COUNT, temperature=real_number(low=0), seed=SEED)
-def sample(
-    model: nn.Module,  # a Decoder
-    prompt: Sequence[int] | Int[Tensor, " t"],  # ids to go on from, at least one
-    n: int,  # tokens to add
-    temperature: float = 1.0,  # see draw
-    seed: int = 0,  # equal seeds, equal tokens
-    stop: int | None = None,  # an id after which to end early
-) -> list[int]:  # the new ids
-    "Write on, one token at a time; where the context is full, the oldest tokens drop out of view."
-    check_sample(prompt, temperature)
-    ids, generator = integer_ids(prompt).tolist(), torch.Generator().manual_seed(seed)
-    with evaluating(model):
-        for _ in range(n):
-            view = torch.tensor([ids[-model.cfg.context :]], device=device_of(model))
-            ids.append(draw(model.logits(model.hidden(view)[0, -1]), temperature, generator))
-            if ids[-1] == stop:
-                break
-    return ids[len(prompt) :]
-
-
-# %% ../nbs/11_causal.ipynb #c0fb377a
-def check_sample(prompt, temperature):
-    "Something to start from, and a temperature that exists."
-    if not len(prompt):
-        raise ValueError(
-            "the prompt is empty: start with a token, such as the end of a text, [tokenizer.eot]"
-        )
-    if temperature < 0:
-        raise ValueError(f"temperature {temperature}: take 0 for the likeliest token, or a number above 0")
 
 
 # %% ../nbs/11_causal.ipynb #9798662f

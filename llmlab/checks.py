@@ -308,7 +308,6 @@ SETTINGS = {
         "frequency_penalty": real_number(),
         "presence_penalty": real_number(),
         "no_repeat_ngram_size": integer(0, todo="0 lets all pieces repeat"),
-        "seed": SEED,
     },
     "Beams": {
         "width": SIZE,

@@ -332,15 +332,15 @@ ACTIVATION_NAMES = {"gelu": "gelu_exact", "gelu_new": "gelu", "relu": "relu", "s
 T5_ACTIVATION_NAMES = ACTIVATION_NAMES | {"gated-gelu": "geglu", "gated-silu": "swiglu"}
 
 
-def activation_name(path: Path, name: str, theirs: dict, usual: str, bends: dict[str, str]) -> str:
+def activation_name(path: Path, name: str, theirs: dict, usual: str, known: dict[str, str]) -> str:
     "Our word for an activation; ValueError for one that our feed-forward does not have."
     found = theirs.get(name) or usual
-    known = isinstance(found, str) and found in bends
+    fits = isinstance(found, str) and found in known
     require(
-        known,
-        f"{path} says {name}={found!r:.80}, but our feed-forwards have {', '.join(bends)}: use transformers",
+        fits,
+        f"{path} says {name}={found!r:.80}, but our feed-forwards have {', '.join(known)}: use transformers",
     )
-    return bends[found]
+    return known[found]
 
 
 def derived_settings(path: Path, family: str, theirs: dict) -> dict:
@@ -351,8 +351,8 @@ def derived_settings(path: Path, family: str, theirs: dict) -> dict:
     if family == "t5":
         scaled = theirs.get("scale_decoder_outputs")
         scaled = theirs.get("tie_word_embeddings") is not False if scaled is None else scaled
-        bend = activation_name(path, "feed_forward_proj", theirs, "relu", T5_ACTIVATION_NAMES)
-        return dict(head_scale=width**-0.5 if scaled else 1.0, feed_forward=bend)
+        activation = activation_name(path, "feed_forward_proj", theirs, "relu", T5_ACTIVATION_NAMES)
+        return dict(head_scale=width**-0.5 if scaled else 1.0, feed_forward=activation)
     for name in ("attention_heads", "ffn_dim"):
         one, other = theirs.get(f"encoder_{name}"), theirs.get(f"decoder_{name}")
         said = f"{path} says encoder_{name}={one!r:.20} and decoder_{name}={other!r:.20}"
@@ -360,8 +360,8 @@ def derived_settings(path: Path, family: str, theirs: dict) -> dict:
     size, other = theirs["vocab_size"], theirs.get("decoder_vocab_size")
     said = f"{path} says vocab_size={size!r:.20} and decoder_vocab_size={other!r:.20}"
     require(other in (None, size), f"{said}, but ours share one token table: use transformers")
-    bend = activation_name(path, "activation_function", theirs, "gelu", ACTIVATION_NAMES)
-    return dict(feed_forward=bend, embed_scale=width**0.5 if theirs.get("scale_embedding") else 1.0)
+    activation = activation_name(path, "activation_function", theirs, "gelu", ACTIVATION_NAMES)
+    return dict(feed_forward=activation, embed_scale=width**0.5 if theirs.get("scale_embedding") else 1.0)
 
 
 def stored_equal(files: dict, one: str, other: str) -> bool:
@@ -468,7 +468,7 @@ def write_targets(
     model: EncoderDecoder,  # from load(), which gives it target_ids
     sources: Sequence[Sequence[int]],  # a list of ids for each text to read
     n: int,  # ids to write at most, the stop included
-    how: Sampling | None = None,  # None: greedy
+    sampling: Sampling = Sampling(0),  # how each id is chosen; 0: greedily
 ) -> list[list[int]]:  # what was written for each, the stop included, the start left out
     """What an encoder–decoder writes for each source, begun and ended as its folder says.
 
@@ -481,11 +481,9 @@ def write_targets(
         ids.start is not None, f"{type(model).__name__} does not say which id its decoder reads first: {todo}"
     )
     n = min(n, model.cfg.context - 1)
-    how = Sampling(0) if how is None else how
     frame = [forced_ids_processor(ids, n)] if ids.never or ids.last or ids.first is not None else []
-    return generate(
-        model, [[ids.start]] * len(sources), n, how, ids.stop, frame, source=sources, overflow="stop"
-    )
+    prompts, stop = [[ids.start]] * len(sources), [[i] for i in ids.stop]
+    return generate(model, prompts, n, sampling, stop, processors=frame, source=sources, overflow="stop")
 
 
 # %% ../nbs/workshop/families.ipynb #63822eb9

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/33_horizons.ipynb #ece513b1
-from llmlab.checks import SIZE, check_arguments, check_sizes, real_number
+from llmlab.checks import SIZE, check_arguments, check_sizes
 from llmlab.cost import (
     approximate_training_flops,
     forward_flops,
@@ -23,6 +23,7 @@ from llmlab.cost import (
     parameters_by_part,
     running_costs,
 )
+from llmlab.generation import Sampling, generate
 from llmlab.metrics import device_of, evaluating
 from llmlab.pictures import IMAGE_SIDE
 from llmlab.tables import published_quantities
@@ -186,27 +187,23 @@ class Captioner(nn.Module):
 
 
 # %% ../nbs/33_horizons.ipynb #03f264bd
-@check_arguments(temperature=real_number(low=0))
 def write_captions(
     model: nn.Module,  # a Captioner
     images: Float[Tensor, "b h w 3"],
-    temperature: float = 0.0,  # 0: the likeliest word each time
-    generator: torch.Generator | None = None,
+    sampling: Sampling = Sampling(0),  # how each word is chosen; 0: the likeliest
+    seed: int = 0,  # equal seeds, equal captions
 ) -> Int[Tensor, "b t"]:
     "A caption for each picture, as ids with `<s>` first."
-    if temperature < 0:
-        raise ValueError(f"temperature={temperature}: expected 0 (the likeliest word) or more, such as 1.0")
     with evaluating(model):
-        memory, ids = (
-            model.encoder(images),
-            torch.zeros(len(images), 1, dtype=torch.long, device=images.device),
-        )
-        while ids.shape[1] < model.cfg.context:
-            scores = model.decoder.logits(model.decoder.hidden(ids, None, memory)[:, -1])
-            hot = (scores / (temperature or 1.0)).softmax(-1)
-            word = hot.multinomial(1, generator=generator) if temperature else scores.argmax(-1, keepdim=True)
-            ids = torch.cat([ids, word], 1)
-    return ids
+        memory = model.encoder(images)
+
+    def next_word(ids):
+        return model.decoder.logits(model.decoder.hidden(ids, None, memory))
+
+    prompts = [[0]] * len(images)
+    with evaluating(model):
+        words = generate(next_word, prompts, model.cfg.context - 1, sampling, seed=seed)
+    return torch.tensor([[0, *row] for row in words], device=images.device)
 
 
 # %% ../nbs/33_horizons.ipynb #d57e9934

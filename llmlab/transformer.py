@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from llmlab.attention import (
     Rule,
     alibi,
-    attention,
+    dot_product_attention,
     merge_heads,
     relative_buckets,
     rotary_table,
@@ -182,7 +182,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(cfg.d_model, self.wide + 2 * self.kv_heads * cfg.head_width, bool(cfg.bias))
         self.out = nn.Linear(self.wide, cfg.d_model, cfg.bias is True)
         self.q_norm, self.k_norm = (norm(cfg, cfg.head_width) if cfg.qk_norm else nn.Identity() for _ in "qk")
-        self.bend = {"softcap": cfg.softcap, "scale": cfg.attention_scale}
+        self.scaling = {"softcap": cfg.softcap, "scale": cfg.attention_scale}
 
     def forward(
         self,
@@ -198,7 +198,7 @@ class Attention(nn.Module):
         )
         q, k = self.q_norm(q), self.k_norm(k)
         q, k = (q, k) if table is None else (rotate(q, table), rotate(k, table))
-        return self.out(merge_heads(attention(q, k, v, mask, causal, bias=bias, **self.bend)))
+        return self.out(merge_heads(dot_product_attention(q, k, v, mask, causal, bias=bias, **self.scaling)))
 
 
 # %% ../nbs/06_transformer.ipynb #792145c6
@@ -216,23 +216,23 @@ def geglu(x: Float[Tensor, "*b f2"]) -> Float[Tensor, "*b f"]:
 
 
 def activation(kind: str) -> Callable[[Tensor], Tensor]:
-    "What stands between the two matrices of a feed-forward, by its name in Config."
+    "The activation function between the two linear layers of a feed-forward, by its name in Config."
     kinds = {"gelu": nn.GELU("tanh"), "gelu_exact": nn.GELU(), "relu": nn.ReLU(), "silu": nn.SiLU()}
     return (kinds | {"swiglu": swiglu, "geglu": geglu})[kind]
 
 
 class FeedForward(nn.Module):
-    "Two matrices with a bend between them, applied to each token alone."
+    "Position-wise feed-forward network: linear, activation, linear, applied to each token alone."
 
     def __init__(self, cfg: Config):
         super().__init__()
         units = cfg.d_ff or (8 * math.ceil(cfg.d_model / 3) if cfg.gated else 4 * cfg.d_model)
         self.up = nn.Linear(cfg.d_model, units * (1 + cfg.gated), cfg.bias is True)
-        self.bend = activation(cfg.feed_forward)
+        self.activation = activation(cfg.feed_forward)
         self.down = nn.Linear(units, cfg.d_model, cfg.bias is True)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        return self.down(self.bend(self.up(x)))
+        return self.down(self.activation(self.up(x)))
 
 
 # %% ../nbs/06_transformer.ipynb #26122ac4

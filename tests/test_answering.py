@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab import spans_view
 from llmlab.checkpoints import load_checkpoint, load_shipped, read_checkpoint, shipped_path
 from llmlab.masked import MaskTokenizer
 from llmlab.tasks.answering import (
@@ -33,7 +34,6 @@ from llmlab.tasks.answering import (
     span_grid,
     span_loss,
     span_rows,
-    spans_view,
     split_windows,
     start_end_scores,
     trim_rows,

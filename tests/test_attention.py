@@ -17,10 +17,11 @@ from llmlab.attention import (
     _streamed,
     alibi,
     alibi_slopes,
-    attention,
     attention_map,
+    attention_weights,
     causal_mask,
     document_positions,
+    dot_product_attention,
     merge_heads,
     record,
     relative_buckets,
@@ -31,7 +32,6 @@ from llmlab.attention import (
     share_heads,
     sliding_window,
     split_heads,
-    weights,
 )
 
 SHAPES = [
@@ -116,8 +116,8 @@ def test_four_ways_agree_with_gradients(shape, kind):
     mask, causal = mask_for(kind, b, h, tq, tk)
     allowed = allowed_pairs(mask, causal, b, h, tq, tk)
     ways = {
-        "fused": lambda q, k, v: attention(q, k, v, mask, causal),
-        "with weights": lambda q, k, v: attention(q, k, v, mask, causal, need_weights=True)[0],
+        "fused": lambda q, k, v: dot_product_attention(q, k, v, mask, causal),
+        "with weights": lambda q, k, v: dot_product_attention(q, k, v, mask, causal, need_weights=True)[0],
         "guarded": lambda q, k, v: _guarded(q, k, v, allowed, True),
         "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, allowed, enable_gqa=True),
     }
@@ -145,7 +145,7 @@ def test_equals_multihead_attention(d, heads, tq, tk, causal):
             (x, memory, memory), peer.in_proj_weight.chunk(3), peer.in_proj_bias.chunk(3), strict=True
         )
         q, k, v = (split_heads(F.linear(a, w, b), heads) for a, w, b in parts)
-        return peer.out_proj(merge_heads(attention(q, k, v, causal=causal)))
+        return peer.out_proj(merge_heads(dot_product_attention(q, k, v, causal=causal)))
 
     theirs = out_and_gradients(lambda x, m: peer(x, m, m, attn_mask=hidden, need_weights=False)[0], x, memory)
     for a, b in zip(out_and_gradients(ours, x, memory), theirs, strict=True):
@@ -156,7 +156,7 @@ def test_weights_equal_those_of_multihead_attention():
     peer = nn.MultiheadAttention(8, 2, batch_first=True, bias=False)
     x = torch.randn(2, 5, 8)
     q, k, v = (split_heads(x @ w.T, 2) for w in peer.in_proj_weight.chunk(3))
-    ours = attention(q, k, v, causal=True, need_weights=True)[1]
+    ours = dot_product_attention(q, k, v, causal=True, need_weights=True)[1]
     theirs = peer(x, x, x, attn_mask=~causal_mask(5), average_attn_weights=False)[1]
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
@@ -165,7 +165,7 @@ def test_pencil():
     "ln 3 and 0 become 3/4 and 1/4."
     q = torch.tensor([[[math.log(3.0)]]])
     k, v = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[4.0], [8.0]]])
-    out, w = attention(q, k, v, need_weights=True)
+    out, w = dot_product_attention(q, k, v, need_weights=True)
     assert w.flatten().tolist() == pytest.approx([0.75, 0.25])
     assert out.item() == pytest.approx(5.0)
 
@@ -175,17 +175,22 @@ def test_other_dtypes(dtype):
     q, k, v = (x.detach().to(dtype) for x in qkv(2, 4, 2, 5, 5, 8))
     hidden = torch.zeros(5, 5, dtype=torch.bool)
     for mask in (None, hidden):
-        fused, (out, w) = attention(q, k, v, mask, True), attention(q, k, v, mask, True, need_weights=True)
+        fused, (out, w) = (
+            dot_product_attention(q, k, v, mask, True),
+            dot_product_attention(q, k, v, mask, True, need_weights=True),
+        )
         assert fused.dtype == out.dtype == w.dtype == dtype
         torch.testing.assert_close(fused, out, atol=2e-2, rtol=2e-2)
 
 
 def test_any_number_of_leading_axes():
     q, k, v = (x.detach() for x in qkv(6, 4, 2, 5, 5, 8))
-    flat = attention(q, k, v, causal=True)
-    nested = attention(*(x.unflatten(0, (2, 3)) for x in (q, k, v)), causal=True)
+    flat = dot_product_attention(q, k, v, causal=True)
+    nested = dot_product_attention(*(x.unflatten(0, (2, 3)) for x in (q, k, v)), causal=True)
     torch.testing.assert_close(nested.flatten(0, 1), flat, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(attention(q[0], k[0], v[0], causal=True), flat[0], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        dot_product_attention(q[0], k[0], v[0], causal=True), flat[0], atol=1e-6, rtol=1e-5
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -193,7 +198,7 @@ def test_any_number_of_leading_axes():
 def test_rows_sum_to_one_or_zero_and_nothing_hidden_counts(tq, tk, seed, size):
     torch.manual_seed(seed)
     s, mask = torch.randn(2, tq, tk) * size, torch.rand(tq, tk) < 0.5
-    w = weights(s, mask)
+    w = attention_weights(s, mask)
     assert (w[:, ~mask] == 0).all() and (w >= 0).all()
     torch.testing.assert_close(w.sum(-1), mask.any(-1).float().expand(2, tq), atol=1e-5, rtol=0)
 
@@ -206,9 +211,9 @@ def test_causal_mask_is_aligned_at_the_bottom_right(tq, tk):
 
 def test_causal_queries_are_the_last_positions():
     q, k, v = (x.detach() for x in qkv(1, 2, 2, 6, 6, 8))
-    whole = attention(q, k, v, causal=True)
+    whole = dot_product_attention(q, k, v, causal=True)
     torch.testing.assert_close(
-        attention(q[:, :, 4:], k, v, causal=True), whole[:, :, 4:], atol=1e-6, rtol=1e-5
+        dot_product_attention(q[:, :, 4:], k, v, causal=True), whole[:, :, 4:], atol=1e-6, rtol=1e-5
     )
 
 
@@ -216,7 +221,7 @@ def test_causal_queries_are_the_last_positions():
 def test_a_row_that_sees_nothing_is_zero_with_finite_gradients(need_weights):
     q, k, v = qkv(2, 4, 2, 3, 3, 8)
     mask = torch.tensor([[True, False, False], [False] * 3, [True] * 3])
-    out = attention(q, k, v, mask, need_weights=need_weights)
+    out = dot_product_attention(q, k, v, mask, need_weights=need_weights)
     out = out[0] if need_weights else out
     assert (out[:, :, 1] == 0).all() and out.isfinite().all()
     out.square().sum().backward()
@@ -304,7 +309,7 @@ class Layer(nn.Module):
 
     def forward(self, x):
         q, k, v = (split_heads(part, 2) for part in self.inner(x).chunk(3, -1))
-        y = merge_heads(attention(q, k, v, causal=True))
+        y = merge_heads(dot_product_attention(q, k, v, causal=True))
         if self.fail:
             raise RuntimeError("broken on purpose")
         return y
@@ -334,7 +339,7 @@ def test_tape_names_order_and_weights():
     assert [w.shape for w in tape.attention()] == [(2, 2, 5, 5)] * 3
     for i in range(3):
         q, k, v, w = (tape[f"blocks.{i}.{part}"] for part in "q k v weights".split())
-        torch.testing.assert_close(attention(q, k, v, causal=True, need_weights=True)[1], w)
+        torch.testing.assert_close(dot_product_attention(q, k, v, causal=True, need_weights=True)[1], w)
 
 
 def test_outputs_and_gradients_equal_with_and_without_tape():
@@ -399,7 +404,7 @@ def test_a_tape_hears_only_its_own_model():
     model, other = Model(), Model()
     with record(model) as tape, record(other) as second:
         other(torch.randn(1, 3, 8))
-        attention(*(torch.randn(2, 3, 4) for _ in range(3)))
+        dot_product_attention(*(torch.randn(2, 3, 4) for _ in range(3)))
     assert not tape and len(second.attention()) == 3
 
 
@@ -457,15 +462,15 @@ RULES = {
 def test_a_rule_equals_its_mask_written_out(rule, tq, causal):
     q, k, v = qkv(2, 4, 2, tq, 11, 8)
     mask = dense(rule, 2, 4, tq, 11)
-    theirs = out_and_gradients(lambda *x: attention(*x, mask, causal), q, k, v)
+    theirs = out_and_gradients(lambda *x: dot_product_attention(*x, mask, causal), q, k, v)
     for block in (3, 256):
         ours = out_and_gradients(lambda *x: _streamed(*x, rule, causal, block), q, k, v)  # noqa: B023
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(attention(q, k, v, rule, causal), theirs[0], atol=1e-5, rtol=1e-5)
-    shown = attention(q, k, v, rule, causal, need_weights=True)[1]
+    torch.testing.assert_close(dot_product_attention(q, k, v, rule, causal), theirs[0], atol=1e-5, rtol=1e-5)
+    shown = dot_product_attention(q, k, v, rule, causal, need_weights=True)[1]
     torch.testing.assert_close(
-        shown, attention(q, k, v, mask, causal, need_weights=True)[1], atol=1e-6, rtol=1e-5
+        shown, dot_product_attention(q, k, v, mask, causal, need_weights=True)[1], atol=1e-6, rtol=1e-5
     )
 
 
@@ -497,7 +502,7 @@ def test_a_window_reads_only_the_keys_in_view(monkeypatch):
         "scaled_dot_product_attention",
         lambda q, k, *a, **o: widths.append(k.shape[-2]) or real(q, k, *a, **o),
     )
-    attention(*(torch.randn(1, 1, 2048, 4) for _ in range(3)), sliding_window(100))
+    dot_product_attention(*(torch.randn(1, 1, 2048, 4) for _ in range(3)), sliding_window(100))
     assert len(widths) == 8 and max(widths) == 256 + 99
 
 
@@ -518,7 +523,7 @@ def test_the_map_is_the_pooled_weights(tq, more, data):
     causal, rule = data.draw(st.booleans()), data.draw(st.sampled_from([None, sliding_window(5)]))
     q, k, v = (x.detach() for x in qkv(2, 4, 2, tq, tk, 8))
     ours = attention_map(q, k, bins, rule, causal, block)
-    w = attention(q, k, v, rule, causal, need_weights=True)[1]
+    w = dot_product_attention(q, k, v, rule, causal, need_weights=True)[1]
     torch.testing.assert_close(ours, pooled(w, bins), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(ours.sum(-1), torch.ones(2, 4, bins), atol=1e-4, rtol=0)
 
@@ -528,13 +533,13 @@ def test_the_map_takes_a_mask_and_leaves_blind_rows_empty():
     mask = torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
     mask[..., :2, :] = False
     for m in (mask, mask[:, :, 3:4]):
-        w = attention(q, k, v, m, need_weights=True)[1]
+        w = dot_product_attention(q, k, v, m, need_weights=True)[1]
         torch.testing.assert_close(attention_map(q, k, 3, m, block=4), pooled(w, 3), atol=1e-6, rtol=1e-5)
 
 
 def test_the_map_holds_a_block_of_weights_at_a_time(monkeypatch):
-    real, sizes = module.weights, []
-    monkeypatch.setattr(module, "weights", lambda s, mask: sizes.append(s.numel()) or real(s, mask))
+    real, sizes = module.attention_weights, []
+    monkeypatch.setattr(module, "attention_weights", lambda s, mask: sizes.append(s.numel()) or real(s, mask))
     attention_map(torch.randn(1, 2, 1000, 4), torch.randn(1, 2, 1000, 4), 10, causal=True, block=50)
     assert len(sizes) == 20 and max(sizes) == 2 * 50 * 1000 and sizes[0] == 2 * 50 * 50
 
@@ -591,7 +596,10 @@ def test_bias_softcap_and_scale_on_every_path(shape, softcap, scale, masked):
     allowed = dense(mask, 2, 4, 5, 9) if allowed is None else allowed
     w, out = by_hand(q, k, v, allowed, bias, softcap, scale)
     inputs = [x for x in (q, k, v, bias) if x is not None]
-    fused, (shown, seen) = attention(q, k, v, **options), attention(q, k, v, need_weights=True, **options)
+    fused, (shown, seen) = (
+        dot_product_attention(q, k, v, **options),
+        dot_product_attention(q, k, v, need_weights=True, **options),
+    )
     gradients = [torch.autograd.grad(x.square().sum(), inputs) for x in (fused, shown)]
     for x in (fused, shown):
         torch.testing.assert_close(x.double(), out, atol=1e-5, rtol=1e-5)
@@ -615,7 +623,8 @@ def test_a_bias_as_a_rule_equals_its_table():
         {"need_weights": True},
     ):
         torch.testing.assert_close(
-            attention(q, k, v, bias=rule, **options), attention(q, k, v, bias=table, **options)
+            dot_product_attention(q, k, v, bias=rule, **options),
+            dot_product_attention(q, k, v, bias=table, **options),
         )
     torch.testing.assert_close(attention_map(q, k, 4, bias=rule), attention_map(q, k, 4, bias=table))
 
@@ -644,8 +653,10 @@ def test_alibi_is_that_of_bloom(heads):
     theirs = build_alibi_tensor(torch.ones(1, 7), heads, torch.float32).view(heads, 1, 7)
     torch.testing.assert_close(alibi_slopes(heads), theirs[:, 0, 1])
     q, k, v = (x.detach() for x in qkv(1, heads, heads, 7, 7, 4))
-    ours = attention(q, k, v, causal=True, bias=alibi(heads, torch.arange(7), torch.arange(7)))
-    torch.testing.assert_close(ours, attention(q, k, v, causal=True, bias=theirs))  # rows may move as a whole
+    ours = dot_product_attention(q, k, v, causal=True, bias=alibi(heads, torch.arange(7), torch.arange(7)))
+    torch.testing.assert_close(
+        ours, dot_product_attention(q, k, v, causal=True, bias=theirs)
+    )  # rows may move as a whole
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -669,10 +680,10 @@ def test_buckets_are_those_of_t5(causal, buckets, furthest):
 def test_looking_does_not_change_the_answer_in_half_precision(dtype):
     q, k, v = (x.detach().to(dtype) for x in qkv(1, 2, 2, 6, 6, 64))
     q, k = 60 * q, 60 * k  # products up to some hundred thousand, which fp16 does not hold
-    shown, w = attention(q, k, v, causal=True, need_weights=True)
+    shown, w = dot_product_attention(q, k, v, causal=True, need_weights=True)
     assert w.dtype == shown.dtype == dtype and w.isfinite().all()
-    torch.testing.assert_close(shown, attention(q, k, v, causal=True), atol=2e-2, rtol=2e-2)
-    right = attention(q.double(), k.double(), v.double(), causal=True)
+    torch.testing.assert_close(shown, dot_product_attention(q, k, v, causal=True), atol=2e-2, rtol=2e-2)
+    right = dot_product_attention(q.double(), k.double(), v.double(), causal=True)
     torch.testing.assert_close(shown.double(), right, atol=2e-2, rtol=2e-2)
 
 
@@ -699,9 +710,9 @@ def test_what_is_hidden_does_not_leak_even_if_it_is_no_number(bad, where, way, o
         x.masked_fill(spoil, bad) if n in where or where == "both" else x for n, x in (("k", k), ("v", v))
     )
     rows = slice(0, 4) if way == "causal" else slice(None)
-    right = attention(q, k, v, mask, way == "causal", **options)[:, :, rows]
+    right = dot_product_attention(q, k, v, mask, way == "causal", **options)[:, :, rows]
     for need in (False, True):
-        out = attention(q, k2, v2, mask, way == "causal", need, **options)
+        out = dot_product_attention(q, k2, v2, mask, way == "causal", need, **options)
         out = out[0] if need else out
         torch.testing.assert_close(out[:, :, rows], right, atol=1e-5, rtol=1e-5)
         if way == "causal" and where != "k":
@@ -723,7 +734,7 @@ def test_masks_of_no_axis_or_one(need):
         *((torch.tensor(x), torch.full((5, 9), x)) for x in (True, False)),
     ):
         for causal in (False, True):
-            ours, right = (attention(q, k, v, m, causal, need) for m in (mask, whole))
+            ours, right = (dot_product_attention(q, k, v, m, causal, need) for m in (mask, whole))
             torch.testing.assert_close(ours, right)
             torch.testing.assert_close(
                 attention_map(q, k, 3, mask, causal), attention_map(q, k, 3, whole, causal)
@@ -739,9 +750,9 @@ def test_no_queries_or_no_keys(tq, tk, options):
     q, k, v = qkv(2, 4, 2, tq, tk, 8)
     if options.get("causal") and tq > tk:
         pytest.skip("queries are the last of the keys")
-    out, w = attention(q, k, v, need_weights=True, **options)
+    out, w = dot_product_attention(q, k, v, need_weights=True, **options)
     assert out.shape == (2, 4, tq, 8) and w.shape == (2, 4, tq, tk) and (out == 0).all()
-    assert torch.equal(attention(q, k, v, **options), out)
+    assert torch.equal(dot_product_attention(q, k, v, **options), out)
 
 
 def test_documents_for_too_few_texts_or_tokens(unchecked):
@@ -751,7 +762,7 @@ def test_documents_for_too_few_texts_or_tokens(unchecked):
             ValueError,
             match=r"documents \[\d, \d\] for 2 texts of 5 tokens: number every token of every text",
         ):
-            attention(q, k, v, same_document(documents))
+            dot_product_attention(q, k, v, same_document(documents))
     with pytest.raises(
         ValueError, match=r"documents \[5\]: expected a number for each token of each text, \[b t\]"
     ):
@@ -783,7 +794,7 @@ def test_a_map_refuses_a_mask_of_numbers(unchecked):
 def test_a_bias_or_cap_that_does_not_fit(options, words, unchecked):
     q, k = torch.zeros(1, 4, 3, 8), torch.zeros(1, 2, 5, 8)
     with pytest.raises(ValueError, match=words):
-        attention(q, k, k, **options)
+        dot_product_attention(q, k, k, **options)
 
 
 # error texts
@@ -817,7 +828,7 @@ WRONG = {
 @pytest.mark.parametrize("text", WRONG)
 def test_error_texts(text, unchecked):
     with pytest.raises(ValueError, match=text):
-        attention(*WRONG[text])
+        dot_product_attention(*WRONG[text])
 
 
 def test_checks_pass_what_is_right():

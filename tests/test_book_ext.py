@@ -415,3 +415,16 @@ def test_a_docstring_has_paragraphs_and_examples():
         "",
         "More.",
     ]
+
+
+def test_a_comment_beside_starred_parameters_is_theirs():
+    def kept(
+        x: int,  # a number
+        **recipe,  # anything else
+    ) -> int:
+        return x
+
+    lines = docments.fields(kept)
+    assert ":param recipe: anything else" in lines and not any(
+        "else" in line for line in lines if "returns" in line
+    )

@@ -112,7 +112,7 @@ def test_rows_are_kept_repeated_and_reordered():
     for cache in (True, False):
         reader, ids, _ = open_reader(model, rows, 2, cache=cache)
         reader.read(ids)
-        reader.keep(torch.tensor([1, 0, 1]))
+        reader.reorder(torch.tensor([1, 0, 1]))
         found = reader.read(torch.tensor([[5], [6], [7]]))[:, 0]
         for i, row in enumerate([rows[1] + [5], rows[0] + [6], rows[1] + [7]]):
             close(found[i], whole(model, row)[-1])
@@ -267,13 +267,13 @@ def test_padding_by_pencil():
         ([[40]], {}, "ids from 40 to 40, but the vocabulary ends at 39: use the model's tokenizer"),
         ([[1]], dict(overflow="slide"), "overflow='slide', cache=True: choose 'forget' or 'stop'"),
         ([[1]], dict(cache="static"), "cache='static': choose 'forget' or 'stop'; True, False or 'compiled'"),
-        ([[1]], dict(n=-1), "n=-1: expected a whole number of at least 0"),
+        ([[1]], dict(max_new_tokens=-1), "max_new_tokens=-1: expected a whole number of at least 0"),
         ([[1]], dict(source=[[1]]), "for Decoder: an EncoderDecoder needs a source, others take none"),
     ],
 )
 def test_what_a_decoder_cannot_read_is_refused(prompts, options, words):
     with pytest.raises(ValueError, match=words):
-        open_reader(decoder(), prompts, **{"n": 3, **options})
+        open_reader(decoder(), prompts, **{"max_new_tokens": 3, **options})
 
 
 @pytest.mark.parametrize(

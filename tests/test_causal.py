@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from llmlab.attention import record
-from llmlab.causal import attention_on, causal_loss, draw, earlier_mentions, future_gradient, sample
+from llmlab.causal import attention_on, causal_loss, earlier_mentions, future_gradient
 from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=30, context=12, layers=2, heads=2, d_model=16)
@@ -86,47 +86,6 @@ def test_future_gradient_leaves_the_model_alone():
     assert not model.embed.tokens._forward_hooks
 
 
-def test_sample_is_seeded_and_returns_the_new_ids():
-    model = decoder(dropout=0.5).train()
-    one = sample(model, [1, 2], 20, seed=3)
-    assert one == sample(model, torch.tensor([1, 2]), 20, seed=3) and one != sample(model, [1, 2], 20, seed=4)
-    assert len(one) == 20 and all(0 <= i < 30 for i in one) and model.training
-
-
-def test_sample_at_temperature_zero_takes_the_likeliest():
-    model = decoder().eval()
-    out = sample(model, [4], 5, temperature=0.0)
-    seen = [4]
-    for i in out:
-        assert i == int(model(torch.tensor([seen]))[0, -1].argmax())
-        seen.append(i)
-
-
-def test_sample_stops():
-    model = decoder()
-    full = sample(model, [1], 20)
-    stop = full[4]
-    assert sample(model, [1], 20, stop=stop) == full[: full.index(stop) + 1]
-
-
-def test_sample_sees_no_more_than_the_context():
-    model = decoder()
-    long = ids(40).tolist()
-    assert sample(model, long, 3) == sample(model, long[-12:], 3)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_draws_follow_the_distribution(temperature):
-    logits, generator, n = torch.tensor([0.0, 1.0, 2.0, -1.0]), torch.Generator().manual_seed(0), 4000
-    counts = torch.bincount(
-        torch.tensor([draw(logits, temperature, generator) for _ in range(n)]), minlength=4
-    )
-    expected = n * (logits / temperature).softmax(-1)
-    assert (
-        (counts - expected).square() / expected
-    ).sum() < 16.3  # chi-square, 3 degrees of freedom, p = 0.001
-
-
 def test_earlier_mentions():
     strings = ["One", " Tom", " and", " Tom", " met", " Ann", " Tom"]
     assert earlier_mentions(strings, [" Tom", " Ann"]) == [(2, [1]), (5, [1, 3])]
@@ -152,12 +111,6 @@ def test_attention_on_a_recorded_model():
     [
         (lambda m: causal_loss(m, ids(2, 1)), "1 token a row: a target needs a token before it"),
         (lambda m: causal_loss(m, ids(2, 14)), "13 tokens, but the context is 12"),
-        (lambda m: sample(m, [], 3), "the prompt is empty: start with a token"),
-        (
-            lambda m: sample(m, [1], 3, temperature=-1.0),
-            "temperature=-1.0: expected a finite number of at least 0",
-        ),
-        (lambda m: sample(m, [30], 3), "the vocabulary ends at 29"),
         (lambda m: attention_on([torch.zeros(2, 3, 3)], []), "no pairs"),
     ],
 )

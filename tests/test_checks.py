@@ -25,7 +25,7 @@ from llmlab.checks import (
     real_number,
     tuple_of,
 )
-from llmlab.generation import Beams, Sampling
+from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import Masking
 from llmlab.training import Recipe
 from llmlab.transformer import Config
@@ -108,7 +108,7 @@ def test_no_field_of_any_class_takes_nonsense(kind, bad, unchecked):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: Sampling(seed=1.5),
+        lambda: generate(None, [[1]], 3, seed=1.5),
         lambda: Sampling(top_k=True),
         lambda: Beams(length_penalty=math.nan),
         lambda: Config(20, dropout=1.5),

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import cost, figure_data
+from llmlab import cost, cost_view, figure_data
 from llmlab.cost import ScalingLaw, published_scaling_laws
-from llmlab.figures.panels import cost_view
 from llmlab.tables import published_configs, published_quantities
 from llmlab.transformer import Config, Decoder, Encoder, parameters
 

@@ -9,11 +9,18 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from test_views import HOSTILE
+from sample_figures import HOSTILE
 
-from llmlab.causal import sample
-from llmlab.figures.explore import context_of, explore, look, pictures, text_ids, token_names, write_on
-from llmlab.figures.views import WIDGET
+from llmlab.figures.explore import (
+    attention_and_probabilities,
+    context_of,
+    explore,
+    text_figures,
+    text_ids,
+    token_names,
+)
+from llmlab.figures.view import WIDGET_MIME
+from llmlab.generation import Sampling, generate
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 
@@ -59,9 +66,9 @@ def hub():
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**size, attn_implementation="eager")).eval()
 
 
-def test_one_look_gives_the_weights_and_the_models_own_prediction(model, tokenizer):
+def test_one_pass_gives_the_weights_and_the_models_own_prediction(model, tokenizer):
     ids = text_ids(tokenizer, "the cat")
-    layers, p = look(model, ids)
+    layers, p = attention_and_probabilities(model, ids)
     with torch.no_grad():
         assert torch.allclose(p, model(torch.tensor([ids]))[0, -1].softmax(-1), atol=1e-5)
     assert [layer.shape for layer in layers] == [(2, len(ids), len(ids))] * 2
@@ -70,7 +77,7 @@ def test_one_look_gives_the_weights_and_the_models_own_prediction(model, tokeniz
 
 
 def test_a_model_of_transformers_works_alike(hub):
-    layers, p = look(hub, [1, 2, 3])
+    layers, p = attention_and_probabilities(hub, [1, 2, 3])
     with torch.no_grad():
         out = hub(torch.tensor([[1, 2, 3]]), output_attentions=True)
     assert torch.allclose(p, out.logits[0, -1].softmax(-1), atol=1e-6)
@@ -80,15 +87,16 @@ def test_a_model_of_transformers_works_alike(hub):
     assert len(explorer.written.value.split()) == 16
 
 
-def test_writing_on_agrees_with_the_sampler_of_chapter_8(model, tokenizer):
-    ids = text_ids(tokenizer, "the")
-    assert write_on(model, ids, 30, 0.8, seed=3) == sample(model, ids, 30, 0.8, seed=3), (
-        "also beyond the context"
-    )
+def test_what_is_written_is_what_generate_writes(model, tokenizer):
+    explorer = explore(model, tokenizer, "the")
+    explorer.length.value = 30
+    explorer.temperature.value = 0.8
+    (new,) = generate(model, [text_ids(tokenizer, "the")], 30, Sampling(0.8))
+    assert explorer.written.value == tokenizer.decode(new), "also beyond the context"
 
 
 def test_a_long_text_is_cropped_as_for_the_model(model, tokenizer):
-    ids, attention, _ = pictures(model, tokenizer, "the cat sat on the mat. " * 9, {})
+    ids, attention, _ = text_figures(model, tokenizer, "the cat sat on the mat. " * 9, {})
     assert len(ids) == 24 == len(attention.data["parts"][0]["queries"])
 
 
@@ -99,10 +107,10 @@ def test_the_answer_follows_the_text_and_keeps_the_chosen_head(model, tokenizer)
     explorer.text.value = "the dog"
     assert explorer.attention is not first and (explorer.attention.layer, explorer.attention.head) == (1, 1)
     assert "".join(explorer.attention.data["parts"][0]["queries"][1:]) == "the·dog"
-    assert explorer.next.data["contexts"] == ["the dog"] and explorer.status.value.startswith("ready: ")
+    assert explorer.next_token.data["contexts"] == ["the dog"] and explorer.status.value.startswith("ready: ")
     assert explorer.box.children[-1] is explorer.attention and first.comm is None, "the old figure is closed"
     explorer.temperature.value = 0.5
-    assert explorer.next.temperature == 0.5
+    assert explorer.next_token.temperature == 0.5
 
 
 def test_typing_waits_for_a_pause(model, tokenizer):
@@ -145,7 +153,7 @@ def test_probabilities_of_tokens_that_look_alike_are_added(model):
         def convert_ids_to_tokens(self, ids):
             return ["x" for _ in ids]
 
-    _, _, following = pictures(model, Same(), "the", {})
+    _, _, following = text_figures(model, Same(), "the", {})
     ((token, p),) = following.data["candidates"][0]
     assert token == "x" and 0 < p <= 1 and np.isfinite(p)
 
@@ -159,8 +167,11 @@ def test_the_box_names_colabs_manager_and_keeps_tables(model, tokenizer, monkeyp
     explorer = explore(model, tokenizer, "the cat")
     monkeypatch.setattr(type(explorer.box), "_repr_mimebundle_", None, raising=False)
     content, metadata = explorer._repr_mimebundle_()
-    assert metadata[WIDGET]["colab"]["custom_widget_manager"]["url"] == "https://colab/manager.js"
-    assert content[WIDGET]["model_id"] == explorer.box.model_id and content["text/html"].count("<table>") == 2
+    assert metadata[WIDGET_MIME]["colab"]["custom_widget_manager"]["url"] == "https://colab/manager.js"
+    assert (
+        content[WIDGET_MIME]["model_id"] == explorer.box.model_id
+        and content["text/html"].count("<table>") == 2
+    )
     explorer.close()
 
 
@@ -168,9 +179,9 @@ def test_edits_and_a_closed_explorer_leave_no_figure(model, tokenizer, monkeypat
     monkeypatch.delenv("LLMLAB_BOOK", raising=False)
     explorer, seen = explore(model, tokenizer, "the cat"), []
     for text in ("the cat sat", "the cat sat on"):
-        seen += map(weakref.ref, (explorer.attention, explorer.next))
+        seen += map(weakref.ref, (explorer.attention, explorer.next_token))
         explorer.text.value = text
-    seen += map(weakref.ref, (explorer.attention, explorer.next, explorer.box))
+    seen += map(weakref.ref, (explorer.attention, explorer.next_token, explorer.box))
     gc.collect()
     assert sum(ref() is not None for ref in seen) == 3
     explorer.close()

@@ -10,11 +10,11 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_views import figures, softmax
+from sample_figures import figures, softmax
 
+import llmlab
 from llmlab.course.exercises import Exercise, predict
-from llmlab.figures import panels, views
-from llmlab.figures.maps import Pooled
+from llmlab.figures import view as view_module
 
 ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1'>"
 # a drawn figure has taken its caption away, a failed one says so there
@@ -95,7 +95,7 @@ def home(request, book, tmp_path):
     def put(view):
         if request.param == "saved":
             return view.save(tmp_path / "figure.html").as_uri()
-        return in_book(book, "figure", views.figure_html(view))
+        return in_book(book, "figure", view_module.figure_html(view))
 
     return put
 
@@ -125,7 +125,7 @@ def drawn(page, selector, side=0):
 def test_attention_draws_and_answers(page, home):
     tokens = ["The", " cat", " sat", " down"]
     weights = softmax((2, 3, 4, 4), causal=True)
-    page.goto(home(views.attention_view(weights, tokens, 1, 2)))
+    page.goto(home(llmlab.attention_view(weights, tokens, 1, 2)))
     page.wait_for_selector(".matrix canvas")
     assert drawn(page, ".matrix canvas", 4 * 34) > 8 and drawn(page, ".heads canvas") > 3
     best = int(weights[1, 2, 3].argmax())
@@ -143,7 +143,7 @@ def test_attention_draws_and_answers(page, home):
 
 
 def test_attention_with_the_keyboard(page, home):
-    page.goto(home(views.attention_view(softmax((2, 3, 4, 4)), list("abcd"))))
+    page.goto(home(llmlab.attention_view(softmax((2, 3, 4, 4)), list("abcd"))))
     page.wait_for_selector(".matrix canvas")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
@@ -162,7 +162,7 @@ def test_attention_with_the_keyboard(page, home):
 
 def test_hovering_the_matrix_shows_the_weight(page, home):
     weights = softmax((1, 1, 4, 4))
-    page.goto(home(views.attention_view(weights, list("abcd"))))
+    page.goto(home(llmlab.attention_view(weights, list("abcd"))))
     canvas = page.locator(".matrix canvas")
     box = canvas.bounding_box()
     side = 34
@@ -178,7 +178,7 @@ def test_hovering_the_matrix_shows_the_weight(page, home):
 
 def test_lines_search_zoom_and_comparison(page, home):
     weights, tokens = softmax((2, 2, 30, 30)), [f"w{i}" for i in range(30)]
-    page.goto(home(views.attention_view(weights, tokens)))
+    page.goto(home(llmlab.attention_view(weights, tokens)))
     page.get_by_placeholder("find a token").fill("W1")
     assert page.locator(".text [role=status]").inner_text() == "11 found, Enter goes on"
     page.get_by_placeholder("find a token").press("Enter")
@@ -204,7 +204,7 @@ def test_lines_search_zoom_and_comparison(page, home):
 
 
 def test_sentence_pairs_show_one_quarter(page, home):
-    page.goto(home(views.attention_view(softmax((1, 1, 6, 6)), list("abcdef"), second=2)))
+    page.goto(home(llmlab.attention_view(softmax((1, 1, 6, 6)), list("abcdef"), second=2)))
     page.get_by_label("sentences").select_option("B looks at A")
     page.wait_for_function(
         "document.querySelector('.matrix .title').textContent.includes('tokens 2–5 at 0–1')"
@@ -213,7 +213,7 @@ def test_sentence_pairs_show_one_quarter(page, home):
 
 def test_mean_rollout_entropy_and_distance(page, home):
     weights = softmax((2, 2, 4, 4))
-    page.goto(home(views.attention_view(weights, list("abcd"))))
+    page.goto(home(llmlab.attention_view(weights, list("abcd"))))
     page.get_by_role("radio", name="layer 1, mean of its heads").click()
     page.wait_for_function(
         "document.querySelector('.say').textContent.startsWith('Layer 1, mean of its heads')"
@@ -229,7 +229,7 @@ def test_mean_rollout_entropy_and_distance(page, home):
 
 def test_two_models_stand_side_by_side(page, home):
     one, two = softmax((1, 2, 3, 3)), softmax((2, 1, 3, 3), 1)
-    page.goto(home(views.attention_view({"base": one, "tuned": two}, list("abc"))))
+    page.goto(home(llmlab.attention_view({"base": one, "tuned": two}, list("abc"))))
     page.get_by_role("button", name="compare with this head").click()
     page.get_by_role("radio", name="tuned").click()
     page.wait_for_function(
@@ -240,7 +240,7 @@ def test_two_models_stand_side_by_side(page, home):
 
 
 def test_a_link_leads_back_to_the_state(page, home):
-    page.goto(home(views.attention_view(softmax((2, 2, 4, 4)), list("abcd"))))
+    page.goto(home(llmlab.attention_view(softmax((2, 2, 4, 4)), list("abcd"))))
     page.get_by_role("radio", name="layer 1, head 0").click()
     page.locator(".chips button").nth(1).click()
     page.get_by_role("button", name="Link").click()
@@ -271,14 +271,14 @@ def test_a_figure_is_saved_as_a_picture(page, home, kind, tmp_path):
 
 def test_a_long_text_is_drawn_from_pooled_maps(page, home):
     maps = [softmax((2, 64, 64))]
-    page.goto(home(views.attention_view(Pooled(maps), [f"w{i}" for i in range(4096)])))
+    page.goto(home(llmlab.attention_view(llmlab.PooledAttention(maps), [f"w{i}" for i in range(4096)])))
     assert "in blocks of 64 tokens" in page.locator(".matrix .title").inner_text()
     assert "looks most at tokens" in say(page) and page.locator(".chips button").count() <= 400
 
 
 def test_cross_attention_and_ragged_heads(page, home):
     layers = [softmax((1, 2, 5)), softmax((3, 2, 5), 1)]
-    page.goto(home(views.attention_view(layers, (["le", "chat"], ["the", "cat", "is", "not", "here"]))))
+    page.goto(home(llmlab.attention_view(layers, (["le", "chat"], ["the", "cat", "is", "not", "here"]))))
     assert page.get_by_role("radio").count() == 1 + 3 + 1, "one head, three heads and their mean"
     page.locator(".chips").nth(1).locator("button").nth(4).click()
     assert "“here” (4) is looked at most by" in say(page)
@@ -288,7 +288,7 @@ def test_cross_attention_and_ragged_heads(page, home):
 
 def test_formula_answers(page, home):
     q, k, v = np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 1], [0, 2]]), np.array([[1.0], [3]])
-    page.goto(home(views.formula_view(q, k, v, ["a", "b"])))
+    page.goto(home(llmlab.formula_view(q, k, v, ["a", "b"])))
 
     def cells(name):
         texts = page.locator(f".{name} td:not(:empty)").all_inner_texts()
@@ -315,7 +315,7 @@ def test_formula_answers(page, home):
 
 
 def test_next_token_answers(page, home):
-    page.goto(home(views.next_token_view([("a cat", {"x": 0.75, "y": 0.25}), ("a dog", {" z": 0.5})])))
+    page.goto(home(llmlab.next_token_view([("a cat", {"x": 0.75, "y": 0.25}), ("a dog", {" z": 0.5})])))
     assert "“x” 75 %, “y” 25 %" in say(page)
     page.get_by_role("slider", name="temperature").focus()
     for _ in range(20):
@@ -330,7 +330,7 @@ def test_next_token_answers(page, home):
 
 
 def test_next_token_cuts_with_top_k_and_top_p(page, home):
-    page.goto(home(views.next_token_view([("a", {"x": 0.5, "y": 0.3, "z": 0.2})])))
+    page.goto(home(llmlab.next_token_view([("a", {"x": 0.5, "y": 0.3, "z": 0.2})])))
     page.get_by_role("slider", name="top-k").fill("2")
     assert "top-k 2: “x” 63 %, “y” 37 %." in say(page) and "cut" in page.locator(".bars").inner_text()
     page.get_by_role("slider", name="top-k").fill("0")
@@ -340,7 +340,7 @@ def test_next_token_cuts_with_top_k_and_top_p(page, home):
 
 def test_formula_arrows_move_with_mouse_and_keys(page, home):
     q, k, v = np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 1], [0, 2]]), np.array([[1.0], [3]])
-    page.goto(home(views.formula_view(q, k, v, ["a", "b"])))
+    page.goto(home(llmlab.formula_view(q, k, v, ["a", "b"])))
     knob = page.locator("svg circle.k").first
     knob.press("ArrowRight")
     assert page.get_by_label("k of a, number 1").input_value() == "1.1"
@@ -357,7 +357,7 @@ def test_formula_arrows_move_with_mouse_and_keys(page, home):
 
 def test_neuron_answers(page, home):
     q, k = np.array([[1.0, 2], [0, 1]]), np.array([[3.0, -1], [1, 1]])
-    page.goto(home(views.neuron_view(q, k, ["a", "b"], causal=True)))
+    page.goto(home(llmlab.neuron_view(q, k, ["a", "b"], causal=True)))
     page.get_by_role("radiogroup", name="query").get_by_role("radio", name="a").click()
     assert "“a” for “a”. Strongest number 0: 1.00 × 3.00 = 3.00; number 1: 2.00 × −1.00 = −2.00" in say(page)
     assert "is 0.71; its weight 1.00." in say(page)
@@ -368,7 +368,9 @@ def test_neuron_answers(page, home):
 
 
 def test_tokens_answer(page, home):
-    page.goto(home(views.tokens_view([("letters", list("the the")), ("t + h", ["th", "e", " ", "th", "e"])])))
+    page.goto(
+        home(llmlab.tokens_view([("letters", list("the the")), ("t + h", ["th", "e", " ", "th", "e"])]))
+    )
     assert page.locator(".boxes .tok").all_inner_texts() == list("the·the")
     page.get_by_role("button", name="next step").click()
     assert page.locator(".boxes .new").all_inner_texts() == ["th", "th"]
@@ -380,7 +382,7 @@ def test_tokens_answer(page, home):
 def test_mask_answers(page, home):
     gaps = [None, {" cat": 0.6, " dog": 0.3}, {" sat": 0.25, " lay": 0.5}]
     models = {"BERT": (1 - np.eye(3), gaps), "GPT": (np.tri(3, k=-1), [None, {"x": 1.0}, None])}
-    page.goto(home(panels.mask_view(["[CLS]", " cat", " sat"], models)))
+    page.goto(home(llmlab.mask_view(["[CLS]", " cat", " sat"], models)))
     bert = page.get_by_role("group", name="BERT: choose a token")
     assert seen_texts(bert.get_by_role("button")) == ["[CLS]", "[MASK]", "·sat"]
     assert say(page).startswith(
@@ -398,10 +400,11 @@ def test_mask_answers(page, home):
 
 
 def test_phrases_answer(page, home):
-    from llmlab.tasks.summarization import phrases_view
+    from llmlab import phrases_view
+    from llmlab.tasks.summarization import copied_phrases
 
     summaries = {"model": "Mia saw a red cup, twice.", "lead": "One day Mia saw a cup."}
-    page.goto(home(phrases_view("One day Mia saw a cup. The cup was red.", summaries)))
+    page.goto(home(phrases_view(**copied_phrases("One day Mia saw a cup. The cup was red.", summaries))))
     model = page.get_by_role("group", name="model: choose a phrase")
     assert model.get_by_role("button").all_inner_texts() == ["Mia saw a", "red", "cup"]
     assert page.locator("mark").inner_text() == "Mia saw a" and page.locator("del").all_inner_texts() == [
@@ -420,7 +423,9 @@ def test_phrases_answer(page, home):
 def test_curves_answer(page, home):
     series = {"train": [(1, 4), (10, 2), (100, 1)], "valid": [(1, 5), (100, 3)]}
     page.goto(
-        home(views.curves_view(series, log_x=True, snapshots={1: "early", 100: "late", 10: [[0, 1], [1, 0]]}))
+        home(
+            llmlab.curves_view(series, log_x=True, snapshots={1: "early", 100: "late", 10: [[0, 1], [1, 0]]})
+        )
     )
     assert page.locator(".chart path").count() == 2 and "late" in page.locator(".shot").inner_text()
     page.get_by_role("slider", name="step").press("ArrowLeft")
@@ -436,7 +441,7 @@ def test_curves_answer(page, home):
 def test_patches_answer(page, home):
     import torch
 
-    from llmlab.pictures import patches_view
+    from llmlab import patches_view
 
     image = torch.ones(2, 4, 3)
     page.goto(home(patches_view(image, ["red", "blue"], torch.tensor([[0.9, 0.1], [0.25, 0.75]]))))
@@ -456,7 +461,7 @@ def test_patches_answer(page, home):
 def test_cost_answers(page, home):
     from llmlab.figure_data import calculator_data
 
-    page.goto(home(panels.cost_view(**calculator_data())))
+    page.goto(home(llmlab.cost_view(**calculator_data())))
     assert say(page).startswith("GPT-2 small on 10 billion tokens (80 a parameter)")
     page.get_by_label("model", exact=True).select_option("Llama 3.1 8B")
     page.get_by_role("slider", name="training tokens").press("ArrowRight")
@@ -477,7 +482,7 @@ def test_cost_answers(page, home):
 
 def test_decoding_answers(page, home):
     p = {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}
-    page.goto(home(panels.decoding_view([("the", p), ("so", {"x": 1.0, "y": 0.0})])))
+    page.goto(home(llmlab.decoding_view([("the", p), ("so", {"x": 1.0, "y": 0.0})])))
     assert "4 of 4 tokens stay, which held 100 %; nothing is cut" in say(page)
     page.get_by_role("slider", name="top-p").focus()
     for _ in range(30):
@@ -497,7 +502,7 @@ def test_decoding_answers(page, home):
 
 def test_beams_answer(page, home):
     steps = [[(["a"], -0.5), (["b"], -0.9)], [(["b", "c"], -1.0), (["b", "d"], -1.6)]]
-    page.goto(home(panels.beams_view("start", {1: [steps[0][:1]], 2: steps})))
+    page.goto(home(llmlab.beams_view("start", {1: [steps[0][:1]], 2: steps})))
     assert say(page).startswith("“start” + “b c”: log-probability -1.00, -0.50 a token; goes on.")
     page.get_by_role("button", name="a step 1, dropped").click()
     assert "“start” + “a”: log-probability -0.50, -0.50 a token; was dropped here." in say(page)
@@ -514,7 +519,7 @@ def test_beams_answer(page, home):
 def test_spans_answer(page, home):
     import torch
 
-    from llmlab.tasks.answering import spans_view
+    from llmlab import spans_view
 
     scores = torch.tensor([[1.0, 1], [3, 0], [0, 2], [-1, 0]])
     page.goto(home(spans_view(["[CLS]", " old", " mat", "."], scores, torch.arange(4) > 0, 2)))
@@ -542,7 +547,7 @@ def test_bias_answers(page, home):
     apart = dict(at=2.0, low=1.5, high=2.4, p=0.0004, points=[1.5, 2.5])
     near = dict(at=0.1, low=-0.2, high=0.4, p=0.5, points=[0.1])
     models = {"balanced": {"work": near, "home": near}, "skewed": {"work": apart, "home": near}}
-    page.goto(home(panels.bias_view(models, "nats", "0: equal")))
+    page.goto(home(llmlab.bias_view(models, "nats", "0: equal")))
     told = "balanced, work: 0.10 nats over 1 pair, 95 % interval −0.20 to 0.40, with 0 inside; p = 0.500"
     assert say(page).startswith(told)
     mean = page.locator(".chart .mean").first
@@ -561,7 +566,7 @@ def test_bias_answers(page, home):
 def test_grid_answers(page, home):
     tips = [["", "sat 99 %"], ["", ""]]
     values, rows, columns = [[0.25, 1.0], [-0.5, 0]], ["block 0", "block 1"], ["the", " cat"]
-    page.goto(home(panels.grid_view(values, rows, columns, tips=tips, title="share")))
+    page.goto(home(llmlab.grid_view(values, rows, columns, tips=tips, title="share")))
     grid = page.get_by_role("group", name="share")
     assert seen_texts(grid.get_by_role("button")) == ["0.25", "1", "−0.5", "0"]
     assert say(page) == "block 0, “·cat” (1): 1. sat 99 %"
@@ -625,9 +630,9 @@ HOST = """async ({ esm, traits }) => {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_figure_keeps_to_anywidgets_contract(page, kind):
     view = figures()[kind]
-    traits = json.loads(re.search(r"<script[^>]*>(.*?)</script>", views.figure_html(view), re.S)[1])
+    traits = json.loads(re.search(r"<script[^>]*>(.*?)</script>", view_module.figure_html(view), re.S)[1])
     page.set_content("<!doctype html><title>host</title>")
-    page.evaluate(HOST, {"esm": views.bundle(view.module), "traits": traits})
+    page.evaluate(HOST, {"esm": view_module.bundle(view.module), "traits": traits})
     page.wait_for_selector(".llmlab .say:not(:empty)")
     page.evaluate(
         "document.querySelectorAll('.llmlab button:enabled:not(.tools button)').forEach(b => b.click())"
@@ -647,7 +652,7 @@ def test_a_state_that_cannot_be_is_drawn_as_the_nearest(page, home, kind):
     view = figures()[kind]
     address, wild = home(view), ("1e9", "-1e9", "0.5", "Infinity")
     for value in wild:
-        state = "&".join(f"{name}={value}" for name in view.names)
+        state = "&".join(f"{name}={value}" for name in view.state)
         page.goto("about:blank")
         page.goto(f"{address}#llmlab-0?{state}")
         page.wait_for_selector(".llmlab .say:not(:empty)")
@@ -678,7 +683,7 @@ def test_an_emptied_field_says_what_counts(page, home):
 
 
 def test_a_list_that_is_cut_says_so(page, home):
-    wide = panels.grid_view(np.ones((1, 60)), ["row"], [f"t{i}" for i in range(60)])
+    wide = llmlab.grid_view(np.ones((1, 60)), ["row"], [f"t{i}" for i in range(60)])
     page.goto(home(wide))
     page.wait_for_selector(".llmlab .say:not(:empty)")
     assert "more columns on the right" in page.locator(".more").inner_text()
@@ -705,7 +710,7 @@ def test_text_is_readable_in_light_and_in_dark(page, home, kind):
 
 
 def test_the_books_own_theme_wins_over_the_system(page, book):
-    address = in_book(book, "theme", views.figure_html(figures()["attention"]))
+    address = in_book(book, "theme", view_module.figure_html(figures()["attention"]))
     page.goto(address)
     page.wait_for_selector(".matrix canvas")
     count = "c => [...c.getContext('2d').getImageData(c.width - 6, 100, 1, 1).data].slice(0, 3).reduce((a, b) => a + b)"
@@ -718,7 +723,8 @@ def test_the_books_own_theme_wins_over_the_system(page, book):
 
 def test_two_figures_on_one_page_keep_apart_and_share_their_module(page, book):
     one, two = (
-        views.figure_html(views.attention_view(softmax((2, 2, 3, 3), seed), list("abc"))) for seed in (0, 1)
+        view_module.figure_html(llmlab.attention_view(softmax((2, 2, 3, 3), seed), list("abc")))
+        for seed in (0, 1)
     )
     page.goto(in_book(book, "two", one, two))
     page.wait_for_function("document.querySelectorAll('.matrix canvas').length === 2")
@@ -729,7 +735,7 @@ def test_two_figures_on_one_page_keep_apart_and_share_their_module(page, book):
 
 
 def test_a_hidden_figure_draws_when_it_is_shown(page, book):
-    figure = views.figure_html(figures()["attention"])
+    figure = view_module.figure_html(figures()["attention"])
     page.goto(in_book(book, "hidden", f"<details><summary>open</summary>{figure}</details>"))
     page.locator("summary").click()
     page.wait_for_function("document.querySelector('.matrix canvas').clientWidth > 80")
@@ -737,7 +743,9 @@ def test_a_hidden_figure_draws_when_it_is_shown(page, book):
 
 
 def test_a_figure_that_cannot_be_drawn_says_so(page, book):
-    page.goto(in_book(book, "broken", views.figure_html(figures()["tokens"]).replace('"steps"', '"stops"')))
+    page.goto(
+        in_book(book, "broken", view_module.figure_html(figures()["tokens"]).replace('"steps"', '"stops"'))
+    )
     page.wait_for_function("document.querySelector('figcaption').textContent.includes('could not be drawn')")
     assert page.wrong
     page.wrong.clear()
@@ -746,7 +754,7 @@ def test_a_figure_that_cannot_be_drawn_says_so(page, book):
 def test_without_javascript_the_figure_is_told_in_words(browser, book):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(in_book(book, "plain", views.figure_html(figures()["curves"])))
+    page.goto(in_book(book, "plain", view_module.figure_html(figures()["curves"])))
     assert "loss over step: cat ends at 1, b ends at 3." in page.locator("figcaption").inner_text()
     context.close()
 
@@ -757,7 +765,7 @@ def test_without_javascript_the_figure_is_told_in_words(browser, book):
 def test_bertviz_neuron_draws(page, book):
     pytest.importorskip("bertviz")
     vectors = np.random.default_rng(0).normal(size=(2, 2, 2, 3, 4))
-    page.goto(in_book(book, "neuron", views.bertviz_neuron(*vectors, ["a", ATTACK, "c"]).data))
+    page.goto(in_book(book, "neuron", llmlab.bertviz_neuron(*vectors, ["a", ATTACK, "c"]).data))
     frame = page.frame_locator("iframe")
     frame.locator("#collapsed line").first.wait_for(state="attached")
     assert frame.locator("#collapsed line").count() >= 9 and frame.locator("#att_head option").count() == 2
@@ -765,14 +773,14 @@ def test_bertviz_neuron_draws(page, book):
     assert page.frames[1].evaluate("window.hit") is None and page.frames[1].locator("img").count() == 0
 
 
-@pytest.mark.parametrize("draw", [views.bertviz_head, views.bertviz_model])
+@pytest.mark.parametrize("draw", [llmlab.bertviz_head, llmlab.bertviz_model])
 def test_bertviz_draws_without_a_network_and_without_harm(page, book, draw):
     pytest.importorskip("bertviz")
     page.goto(in_book(book, "bertviz", draw(softmax((2, 3, 3, 3)), ["a", ATTACK, "c"]).data))
     frame = page.frame_locator("iframe")
     frame.locator("#vis svg line").first.wait_for(state="attached")
     assert frame.locator("#vis svg line").count() >= 27
-    if draw is views.bertviz_head:
+    if draw is llmlab.bertviz_head:
         assert frame.locator("#left text").nth(1).text_content() == ATTACK
         frame.locator("#layer").select_option("1")
     else:
@@ -807,7 +815,7 @@ def test_a_kernel_sends_the_view_and_its_state(tmp_path):
     from nbclient import NotebookClient
 
     code = (
-        "from llmlab.figures.views import tokens_view\n"
+        "from llmlab import tokens_view\n"
         "view = tokens_view([('letters', ['a', 'b']), ('a + b', ['ab'])])\n"
         "view.step = 1\nview"
     )
@@ -817,4 +825,4 @@ def test_a_kernel_sends_the_view_and_its_state(tmp_path):
     model = output["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
     state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"][model]["state"]
     assert state["step"] == 1 and state["data"]["labels"] == ["letters", "a + b"]
-    assert state["_esm"] == views.bundle("tokens") and "html[data-theme" in state["_css"]
+    assert state["_esm"] == view_module.bundle("tokens") and "html[data-theme" in state["_css"]

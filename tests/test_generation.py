@@ -23,13 +23,14 @@ from llmlab.generation import (
     distribution,
     end_of_text,
     generate,
+    next_tokens,
     penalize,
     pick,
-    pieces,
     prompt_ids,
     repeats,
-    speculate,
+    speculative_generate,
     stream,
+    text_pieces,
     uniforms,
     write,
 )
@@ -100,8 +101,8 @@ def test_by_pencil():
 def test_every_cut_keeps_the_likeliest(seed, p):
     logits = torch.randn(2, 30, generator=torch.Generator().manual_seed(seed))
     best = logits.argmax(-1)
-    for how in (Sampling(top_k=1), Sampling(top_p=p), Sampling(min_p=p)):
-        probs = distribution(logits, how)
+    for sampling in (Sampling(top_k=1), Sampling(top_p=p), Sampling(min_p=p)):
+        probs = distribution(logits, sampling)
         assert (probs.argmax(-1) == best).all() and torch.allclose(probs.sum(-1), torch.ones(2))
 
 
@@ -116,15 +117,15 @@ def chi_square(counts, probs):
 
 
 @pytest.mark.parametrize(
-    "how",
+    "sampling",
     [Sampling(), Sampling(0.5), Sampling(1.7), Sampling(top_k=5), Sampling(top_p=0.8), Sampling(min_p=0.1)],
     ids=str,
 )
-def test_generate_draws_from_the_distribution(how):
+def test_generate_draws_from_the_distribution(sampling):
     model = decoder()
-    rows = generate(model, [[3, 1]] * 4000, 1, how)
+    rows = generate(model, [[3, 1]] * 4000, 1, sampling)
     with torch.no_grad():
-        probs = distribution(model(torch.tensor([[3, 1]]))[:, -1], how)[0].double()
+        probs = distribution(model(torch.tensor([[3, 1]]))[:, -1], sampling)[0].double()
     assert chi_square(torch.tensor(rows).flatten().bincount(minlength=12).double(), probs) < 2.5
 
 
@@ -142,32 +143,29 @@ def test_random_numbers_depend_on_seed_row_and_place_alone():
 
 
 def test_seeds():
-    model, how = decoder(), Sampling(seed=4)
-    rows = generate(model, [[1, 2], [3]], 20, how)
-    assert (
-        rows
-        == generate(model, [[1, 2], [3]], 20, how)
-        != generate(model, [[1, 2], [3]], 20, Sampling(seed=5))
-    )
-    assert rows[:1] == generate(model, [[1, 2]], 20, how), "a row does not depend on its neighbours"
-    assert rows[0][:9] == generate(model, [[1, 2]], 9, how)[0]
+    model = decoder()
+    rows = generate(model, [[1, 2], [3]], 20, seed=4)
+    assert rows == generate(model, [[1, 2], [3]], 20, seed=4) != generate(model, [[1, 2], [3]], 20, seed=5)
+    assert rows[:1] == generate(model, [[1, 2]], 20, seed=4), "a row does not depend on its neighbours"
+    assert rows[0][:9] == generate(model, [[1, 2]], 9, seed=4)[0]
+    assert rows[0] == list(stream(model, [1, 2], 20, seed=4)), "one decoding loop, one scheme of randomness"
 
 
 # --- generate, with and without a cache -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "how",
-    [Sampling(0), Sampling(seed=1), Sampling(0.8, 6, 0.9, 0.01, 1.4, 2)],
+    "sampling",
+    [Sampling(0), Sampling(), Sampling(0.8, 6, 0.9, 0.01, 1.4)],
     ids=["greedy", "drawn", "all"],
 )
 @pytest.mark.parametrize("context", [64, 10], ids=["fits", "overflows"])
-def test_with_and_without_a_cache(how, context):
+def test_with_and_without_a_cache(sampling, context):
     model, prompts = decoder(context=context, position="rope"), [[1, 2, 3], [4], [5, 6]]
-    rows = generate(model, prompts, 25, how)
-    assert rows == generate(model, prompts, 25, how, cache=False)
+    rows = generate(model, prompts, 25, sampling)
+    assert rows == generate(model, prompts, 25, sampling, cache=False)
     if context == 64:
-        assert rows == generate(lambda ids: model(ids), prompts, 25, how)
+        assert rows == generate(lambda ids: model(ids), prompts, 25, sampling)
 
 
 def test_encoder_decoder_equals_its_forward_pass():
@@ -201,6 +199,20 @@ def test_stop_overflow_writes_what_fits():
     assert generate(decoder(context=3), [[1, 2, 3]], 20, overflow="stop") == [[]]
 
 
+def test_generating_leaves_the_mode_and_sees_no_dropout():
+    model = decoder(dropout=0.5).train()
+    assert generate(model, [[1, 2]], 20, seed=3) == generate(model, [[1, 2]], 20, seed=3)
+    assert model.training
+
+
+def test_temperature_zero_takes_the_likeliest():
+    model, seen = decoder(), [4]
+    for i in generate(model, [[4]], 5, Sampling(0))[0]:
+        with torch.no_grad():
+            assert i == int(model(torch.tensor([seen]))[0, -1].argmax())
+        seen.append(i)
+
+
 # --- stops ----------------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +222,7 @@ def counter(v=10):
 
 
 def test_rows_end_at_their_own_stops():
-    rows = generate(counter(), [[0], [4]], 9, Sampling(0), stop=[5, [8, 9]])
+    rows = generate(counter(), [[0], [4]], 9, Sampling(0), stop=[[5], [8, 9]])
     assert rows == [[1, 2, 3, 4, 5], [5]]
     assert generate(counter(), [[0], [6]], 9, Sampling(0), stop=[[8, 9]]) == [
         [1, 2, 3, 4, 5, 6, 7, 8, 9],
@@ -220,7 +232,7 @@ def test_rows_end_at_their_own_stops():
 
 def test_nothing_is_computed_after_all_have_stopped():
     calls, count = [], counter()
-    generate(lambda ids: (calls.append(1), count(ids))[1], [[0], [2]], 9, Sampling(0), stop=[4])
+    generate(lambda ids: (calls.append(1), count(ids))[1], [[0], [2]], 9, Sampling(0), stop=[[4]])
     assert len(calls) == 4
 
 
@@ -235,8 +247,8 @@ def test_cut_by_pencil():
 
 def test_a_stream_hands_out_each_token_before_the_next_is_computed():
     calls, count = [], counter()
-    tokens = stream(lambda ids: (calls.append(1), count(ids))[1], [[0]], 5, Sampling(0))
-    assert [(int(next(tokens)[0]), len(calls)) for _ in range(3)] == [(1, 1), (2, 2), (3, 3)]
+    tokens = stream(lambda ids: (calls.append(1), count(ids))[1], [0], 5, Sampling(0))
+    assert [(next(tokens), len(calls)) for _ in range(3)] == [(1, 1), (2, 2), (3, 3)]
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -248,7 +260,7 @@ bpe = Tokenizer.train(TEXT, 270)
 
 def speaker(ids):
     "Pieces of a stream that says these ids."
-    return lambda stop=(): list(pieces((torch.tensor([i]) for i in ids), bpe, stop))
+    return lambda stop=(): list(text_pieces(iter(ids), bpe, stop))
 
 
 @pytest.mark.parametrize("stop", ["mat", ". the", "\n\n", "never", "的", "the cat"])
@@ -271,8 +283,8 @@ def test_the_first_stop_counts_and_broken_characters_show_at_the_end():
 
 def test_write_says_what_generate_says():
     model = decoder(v=bpe.vocab_size)
-    new = generate(model, [bpe.encode("the")], 12, Sampling(seed=3), stop=[bpe.eot])[0]
-    assert "".join(write(model, bpe, "the", 12, Sampling(seed=3))) == bpe.decode(new)
+    new = generate(model, [bpe.encode("the")], 12, stop=[[bpe.eot]], seed=3)[0]
+    assert write(model, bpe, "the", 12, seed=3) == bpe.decode([i for i in new if i != bpe.eot])
 
 
 # --- beams ----------------------------------------------------------------------------------------------------------
@@ -294,7 +306,7 @@ def all_texts(model, prompt, n, v, stop, penalty):
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.5, -0.5])
 def test_wide_beams_find_the_best_of_all_texts(penalty):
     model, prompts = decoder(v=4), [[1, 2], [3]]
-    found = beam_search(model, prompts, 4, Beams(81, penalty), stop=[0])
+    found = beam_search(model, prompts, 4, Beams(81, penalty), stop=[[0]])
     for prompt, texts in zip(prompts, found, strict=True):
         every = all_texts(model, prompt, 4, 4, 0, penalty)
         for (a, x), (b, y) in zip(texts[:20], every[:20], strict=True):
@@ -319,28 +331,40 @@ def test_beams_equal_transformers(width, penalty):
         whole = theirs.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, **options
         )
-        text, _ = beam_search(lambda ids: theirs(ids).logits, [prompt], 10, Beams(width, penalty), stop=[0])[
-            0
-        ][0]
+        text, _ = beam_search(
+            lambda ids: theirs(ids).logits, [prompt], 10, Beams(width, penalty), stop=[[0]]
+        )[0][0]
         assert text == whole[0, len(prompt) :].tolist()[: len(text)]
 
 
 def test_beams_with_a_cache_a_source_and_a_batch():
     model, sources = two(), [[3, 4, 5, 6], [7]]
-    found = beam_search(model, [[1], [1, 2]], 6, Beams(3), stop=[0], source=sources)
+    found = beam_search(model, [[1], [1, 2]], 6, Beams(3), stop=[[0]], source=sources)
     for prompt, source, texts in zip([[1], [1, 2]], sources, found, strict=True):
         (alone,) = beam_search(
-            lambda ids, s=source: model(torch.tensor([s] * len(ids)), ids), [prompt], 6, Beams(3), stop=[0]
+            lambda ids, s=source: model(torch.tensor([s] * len(ids)), ids), [prompt], 6, Beams(3), stop=[[0]]
         )
         assert [text for text, _ in texts] == [text for text, _ in alone]
         assert all(math.isclose(a, b, abs_tol=1e-4) for (_, a), (_, b) in zip(texts, alone, strict=True))
+
+
+def test_beams_end_at_stops_of_several_ids():
+    model = counter()
+    assert beam_search(model, [[0], [6]], 9, Beams(2), stop=[[3, 4], [8]])[0][0][0] == [1, 2, 3, 4]
+    (_, (best, *_)) = beam_search(model, [[0], [6]], 9, Beams(2), stop=[[3, 4], [8]])
+    assert best[0] == [7, 8]
+
+
+def test_beams_when_every_token_is_a_stop():
+    (texts,) = beam_search(decoder(v=3), [[1]], 4, Beams(3), stop=[[0], [1], [2]])
+    assert sorted(ids for ids, _ in texts) == [[0], [1], [2]]
 
 
 def test_the_length_penalty_by_pencil():
     "Two texts: [1] ends at once with 0.4; [2, 1] has 0.6 · 0.5 = 0.3."
     table = torch.tensor([[0.0, 0.4, 0.6], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
     best = [
-        beam_search(lambda ids: table[ids].log(), [[0]], 2, Beams(3, a), stop=[1])[0][0] for a in (0.0, 2.0)
+        beam_search(lambda ids: table[ids].log(), [[0]], 2, Beams(3, a), stop=[[1]])[0][0] for a in (0.0, 2.0)
     ]
     assert best[0][0] == [1] and math.isclose(best[0][1], math.log(0.4), rel_tol=1e-5)
     assert len(best[1][0]) == 2 and math.isclose(best[1][1], math.log(0.3) / 4, rel_tol=1e-5)
@@ -352,12 +376,12 @@ def test_the_length_penalty_by_pencil():
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_greedy_speculation_equals_greedy(k):
     model, draft = decoder(seed=0), decoder(seed=1)
-    new, accepted = speculate(model, draft, [1, 2], 30, Sampling(0), k)
+    new, accepted = speculative_generate(model, draft, [1, 2], 30, Sampling(0), k)
     assert new == generate(model, [[1, 2]], 30, Sampling(0))[0] and all(0 <= a <= k for a in accepted)
 
 
 def test_a_perfect_draft_is_always_accepted():
-    new, accepted = speculate(decoder(), decoder(), [1, 2], 20, Sampling(seed=1), 4)
+    new, accepted = speculative_generate(decoder(), decoder(), [1, 2], 20, draft_tokens=4, seed=1)
     assert accepted == [4] * 4 and len(new) == 20
 
 
@@ -368,8 +392,8 @@ def test_speculation_draws_from_the_models_own_distribution():
     )
     pairs = torch.zeros(3, 3, dtype=torch.double)
     for seed in range(1000):
-        (a, b, *_), _ = speculate(
-            lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 4, Sampling(seed=seed), 2
+        (a, b, *_), _ = speculative_generate(
+            lambda ids: p[ids].log(), lambda ids: q[ids].log(), [0], 4, draft_tokens=2, seed=seed
         )
         pairs[a, b] += 1
     assert chi_square(pairs.flatten(), (p[0][:, None] * p).flatten().double()) < 2.5
@@ -380,9 +404,9 @@ def test_speculation_stops_where_the_context_is_full():
         model, draft = decoder(context=context), decoder(context=small, seed=1)
         right = generate(model, [[1, 2]], 50, Sampling(0), overflow="stop")[0]
         for k in (1, 2, 4, 6, 8, 30):
-            new, accepted = speculate(model, draft, [1, 2], 50, Sampling(0), k)
+            new, accepted = speculative_generate(model, draft, [1, 2], 50, Sampling(0), k)
             assert new == right and len(new) == context - 2 and sum(accepted) + len(accepted) == len(new)
-            assert speculate(model, draft, [1, 2], 3, Sampling(0), k)[0] == right[:3]
+            assert speculative_generate(model, draft, [1, 2], 3, Sampling(0), k)[0] == right[:3]
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
@@ -404,7 +428,6 @@ def test_speculation_stops_where_the_context_is_full():
             dict(repetition_penalty=0.0),
             "repetition_penalty=0.0: expected a finite number above 0; 1 changes nothing",
         ),
-        (dict(seed=-1), "seed=-1: expected a whole number from 0 to 4294967295"),
     ],
 )
 def test_choices_outside_their_range(options, words):
@@ -416,12 +439,13 @@ def test_choices_outside_their_range(options, words):
     "call, words",
     [
         (lambda m: generate(m, [[1], []], 3), "row 1 of prompts is empty: start with a token"),
-        (lambda m: stream(m, [[]], 3), "row 0 of prompts is empty"),
+        (lambda m: generate(m, [[1]], 3, seed=-1), "seed=-1: expected a whole number from 0 to 4294967295"),
+        (lambda m: stream(m, [], 3), "row 0 of prompts is empty"),
         (
             lambda m: generate(m, [[1]], 3, stop=["x"]),
-            r"stop=\['x'\]: expected ids or lists of ids; for text use write\(\)",
+            r"stop=\['x'\]: expected lists of ids, such as \[\[tokenizer.eot\]\]; for text use",
         ),
-        (lambda m: generate(m, [[1]], 3, stop=[[]]), r"stop=\[\[\]\]: expected ids or lists of ids"),
+        (lambda m: generate(m, [[1]], 3, stop=[[]]), r"stop=\[\[\]\]: expected lists of ids"),
         (lambda m: write(m, bpe, "", 3), "row 0 of prompts is empty"),
         (
             lambda m: write(m, bpe, "the", 3, stop="x"),
@@ -430,16 +454,19 @@ def test_choices_outside_their_range(options, words):
         (lambda m: write(m, bpe, "the", 3, stop=[""]), "expected a list of texts, none of them empty"),
         (lambda m: generate(m, [[1] * 65], 3, overflow="stop"), "65 tokens, but the context is 64"),
         (lambda m: Beams(0), "width=0: expected a whole number of at least 1"),
-        (lambda m: beam_search(m, [[1]], 3, stop=[[1, 2]]), "beam search ends at single ids"),
+        (lambda m: beam_search(m, [[1]], 3, stop=[1]), r"stop=\[1\]: expected lists of ids"),
         (lambda m: generate(two(), [[1]], 3, source=[[1] * 17]), "17 tokens, but the context is 16"),
-        (lambda m: speculate(m, m, [1], 3, Sampling(repetition_penalty=2.0)), "speculation has no penalties"),
         (
-            lambda m: speculate(m, decoder(v=9), [1], 3),
+            lambda m: speculative_generate(m, m, [1], 3, Sampling(repetition_penalty=2.0)),
+            "speculation has no penalties",
+        ),
+        (
+            lambda m: speculative_generate(m, decoder(v=9), [1], 3),
             "the draft has 9 tokens, the model 12: both need one vocabulary",
         ),
     ],
 )
-def test_bad_input_is_said_in_words(call, words):
+def test_bad_input_is_said_in_words(unchecked, call, words):
     with pytest.raises(ValueError, match=words):
         call(decoder())
 
@@ -448,11 +475,9 @@ def test_bad_input_is_said_in_words(call, words):
 
 POLICIES = {
     "greedy": lambda m, rows, **o: generate(m, rows, 20, Sampling(0), **o),
-    "sampling": lambda m, rows, **o: generate(m, rows, 20, Sampling(0.9, top_p=0.9, seed=3), **o),
-    "penalties": lambda m, rows, **o: generate(
-        m, rows, 20, Sampling(0, None, 1, 0, 1.2, 0, 0.3, 0.2, 4), **o
-    ),
-    "beams": lambda m, rows, **o: beam_search(m, rows, 12, Beams(3), stop=[5], **o),
+    "sampling": lambda m, rows, **o: generate(m, rows, 20, Sampling(0.9, top_p=0.9), seed=3, **o),
+    "penalties": lambda m, rows, **o: generate(m, rows, 20, Sampling(0, None, 1, 0, 1.2, 0.3, 0.2, 4), **o),
+    "beams": lambda m, rows, **o: beam_search(m, rows, 12, Beams(3), stop=[[5]], **o),
     "beams, no repeats": lambda m, rows, **o: beam_search(m, rows, 12, Beams(2, no_repeat_ngram_size=3), **o),
 }
 WIDTHS = [(3, 7), (1, 8), (7, 8, 1), (12, 20, 3), (5, 8, 2)]  # around a context of 8
@@ -502,7 +527,7 @@ def test_rows_of_an_encoder_decoder_are_independent(policy):
 
 
 def test_a_stream_says_where_a_row_has_no_room_left():
-    steps = torch.stack(list(stream(decoder(context=8), [[1] * 6, [2] * 7], 5, overflow="stop")), 1)
+    steps = torch.stack(list(next_tokens(decoder(context=8), [[1] * 6, [2] * 7], 5, overflow="stop")), 1)
     assert (steps[0] >= 0).tolist() == [True, True] and (steps[1] >= 0).tolist() == [True, False]
 
 
@@ -511,8 +536,8 @@ def test_a_stream_says_where_a_row_has_no_room_left():
 
 def test_frequency_and_presence_penalty_by_their_formula():
     "OpenAI's: logit - count * frequency - (count > 0) * presence, over what was written; here step by step."
-    model, how = decoder(v=6), Sampling(0, frequency_penalty=0.7, presence_penalty=0.4)
-    rows = generate(model, [[1, 2, 2], [3]], 12, how)
+    model, sampling = decoder(v=6), Sampling(0, frequency_penalty=0.7, presence_penalty=0.4)
+    rows = generate(model, [[1, 2, 2], [3]], 12, sampling)
     for prompt, new in zip([[1, 2, 2], [3]], rows, strict=True):
         written = []
         for token in new:
@@ -533,7 +558,7 @@ def test_repeats_are_those_of_transformers(row, size, padding):
 
 def test_no_piece_is_repeated_whatever_the_prompt_and_the_batch():
     model = decoder(v=5)
-    rows = generate(model, [[1, 2, 1, 2], [3]], 40, Sampling(seed=1, no_repeat_ngram_size=3))
+    rows = generate(model, [[1, 2, 1, 2], [3]], 40, Sampling(no_repeat_ngram_size=3), seed=1)
     for prompt, new in zip([[1, 2, 1, 2], [3]], rows, strict=True):
         found = list(itertools.pairwise(itertools.pairwise(prompt + new)))
         assert len(found) == len(set(found)) and len(new) == 40
@@ -577,7 +602,7 @@ def test_beams_without_repeats_are_those_of_transformers():
         no_repeat_ngram_size=2,
         pad_token_id=0,
     )
-    ours = beam_search(theirs, [[3, 5, 1]], 12, Beams(3, no_repeat_ngram_size=2), stop=[19])[0][0][0]
+    ours = beam_search(theirs, [[3, 5, 1]], 12, Beams(3, no_repeat_ngram_size=2), stop=[[19]])[0][0][0]
     assert ours == whole[0, 3 : 3 + len(ours)].tolist()
 
 
@@ -696,7 +721,7 @@ def test_a_loaded_tokenizer_writes_the_same_text():
     assert (end_of_text(fast), end_of_text(ours)) == (256, ours.eot)
     assert prompt_ids(fast, "the cat") == prompt_ids(ours, "the cat")
     for seed in range(3):
-        new = ["".join(write(model, t, "the cat", 20, Sampling(seed=seed))) for t in (fast, ours)]
+        new = [write(model, t, "the cat", 20, seed=seed) for t in (fast, ours)]
         assert new[0] == new[1]
 
 
@@ -760,7 +785,7 @@ def test_the_tape_keeps_the_rows_of_what_is_forgotten():
 def test_speculation_under_a_tape_keeps_what_was_accepted():
     model, draft = decoder(), decoder(seed=1)
     with record(model) as tape:
-        new, _ = speculate(model, draft, [1, 2], 20, Sampling(0), 3)
+        new, _ = speculative_generate(model, draft, [1, 2], 20, Sampling(0), 3)
     with record(model) as whole:
         model(torch.tensor([[1, 2, *new]]))
     for name, x in whole.items():
@@ -774,7 +799,7 @@ def test_no_tape_nothing_is_kept():
 
     model = decoder()
     with pytest.raises(ZeroDivisionError), record(model) as tape:
-        for i, _ in enumerate(stream(model, [[1]], 9)):
+        for i, _ in enumerate(stream(model, [1], 9)):
             1 / (3 - i)
     assert tape.running == [] and tape.place is None and module._tapes == []
 
@@ -784,10 +809,10 @@ def test_no_tape_nothing_is_kept():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 def test_a_gpu_writes_the_same_and_waits_for_python_at_every_16th_token_only():
-    model, how = decoder(), Sampling(0.9, top_p=0.9, seed=2, repetition_penalty=1.1)
-    here, there = generate(model, [[1, 2], [3]], 20, how), decoder().cuda()
-    assert generate(there, [[1, 2], [3]], 20, how) == here
-    tokens = stream(there, [[1, 2], [3]], 20, how)
+    model, sampling = decoder(), Sampling(0.9, top_p=0.9, repetition_penalty=1.1)
+    here, there = generate(model, [[1, 2], [3]], 20, sampling), decoder().cuda()
+    assert generate(there, [[1, 2], [3]], 20, sampling) == here
+    tokens = next_tokens(there, [[1, 2], [3]], 20, sampling)
     torch.cuda.set_sync_debug_mode("error")
     try:
         assert len(list(itertools.islice(tokens, 15))) == 15

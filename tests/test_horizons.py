@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import pictures
+from llmlab import patches_view, pictures
 from llmlab.attention import record
 from llmlab.cost import forward_flops
 from llmlab.devices import flops_per_token
+from llmlab.generation import Sampling
 from llmlab.horizons import (
     Captioner,
     MixtureOfExperts,
@@ -37,7 +38,6 @@ from llmlab.pictures import (
     caption_ids,
     caption_text,
     generate_pictures,
-    patches_view,
 )
 from llmlab.tables import published_quantities
 from llmlab.training import Recipe, fit
@@ -401,13 +401,14 @@ def test_the_greedy_caption_is_the_likeliest_word_each_time():
     assert torch.equal(model(images, out[:, :-1]).argmax(-1), out[:, 1:]) and (out[:, 0] == 0).all()
 
 
-def test_sampling_follows_its_generator():
+def test_sampling_follows_its_seed():
     model, (images, _) = captioner(), generate_pictures(3)
-    a, b, c = (write_captions(model, images, 1.0, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    a, b, c = (write_captions(model, images, Sampling(), seed) for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
-    assert torch.equal(
-        write_captions(model, images, 1e-4, torch.Generator().manual_seed(3)), write_captions(model, images)
+    assert torch.equal(a[:1], write_captions(model, images[:1], Sampling(), 1)), (
+        "a row is independent of the others"
     )
+    assert torch.equal(write_captions(model, images, Sampling(1e-4), 3), write_captions(model, images))
 
 
 def test_the_encoder_knows_where_a_patch_stands():
@@ -508,7 +509,7 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
         (lambda: generate_pictures(0), "n=0: expected a whole number of at least 1"),
         (lambda: generate_pictures(-5), "n=-5: expected"),
         (
-            lambda: write_captions(captioner(), generate_pictures(1)[0], -1.0),
+            lambda: write_captions(captioner(), generate_pictures(1)[0], Sampling(-1.0)),
             "temperature=-1.0: expected a finite number of at least 0",
         ),
         (

@@ -15,31 +15,30 @@ from test_figures import KINDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 SOURCE = """import numpy as np
-from llmlab.figures.views import attention_view, tokens_view
+from llmlab import attention_view, tokens_view
 weights = np.random.default_rng(0).dirichlet(np.ones(80), size=(2, 2, 80)).astype("float32")
 view = attention_view(weights, ["</script><img src=x onerror='window.hit=1'>"] + ["w"] * 79, megabytes=0.001)
 view"""
 LONG = """import torch
-from llmlab.attention import attention, attention_map
-from llmlab.figures.maps import Pooled
-from llmlab.figures.views import attention_view
+from llmlab import PooledAttention, attention_view
+from llmlab.attention import attention_map, dot_product_attention
 q, k = torch.randn(2, 2, 2, 2000, 8, generator=torch.Generator().manual_seed(0))
 
 def tile(layer, head, rows, keys):
     x, y = q[layer, head : head + 1], k[layer, head : head + 1]
-    return attention(x, y, y, causal=True, need_weights=True)[1][0, rows, keys]
+    return dot_product_attention(x, y, y, causal=True, need_weights=True)[1][0, rows, keys]
 
 exact = tile(0, 1, 1999, slice(1750, 2000))
 open("weight.txt", "w").write(f"{int(exact.argmax())} {float(exact.max()):.3f}")
 maps = [attention_map(*layer, bins=200, causal=True) for layer in zip(q, k)]
-attention_view(Pooled(maps, tile), [f"w{i}" for i in range(2000)])"""
-EVERY = """from test_views import figures
+attention_view(PooledAttention(maps, tile), [f"w{i}" for i in range(2000)])"""
+EVERY = """from sample_figures import figures
 every, told = figures(), set()
 for kind, figure in every.items():
     figure.observe(lambda change, kind=kind: told.add(kind), [n for n in figure.trait_names(sync=True) if n[0] != "_"])
 display(*every.values())"""
 TOLD = "open('told.txt', 'w').write(' '.join(told))"
-EXPLORE = """from llmlab.figures.explore import explore
+EXPLORE = """from llmlab import explore
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 tokenizer = Tokenizer.train("the cat sat on the mat. " * 9, 270)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab.corpora import story_entropy
 from llmlab.ngrams import NGram, kneser_ney_discount, number_ngrams
-from llmlab.text import load_corpus, story_entropy
+from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
 
 V = 5

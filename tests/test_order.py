@@ -16,6 +16,7 @@ ORDER = [
     "checks",
     "progress",
     "segmentation",
+    "corpora",
     "text",
     "chat",
     "tokens",
@@ -66,17 +67,21 @@ ORDER = [
 ]
 PICTURES = [
     "checks",
-    "maps",
+    "inputs",
+    "attention_maps",
     "stills",
+    "view",
     "peers",
-    "views",
-    "panels",
+    "charts",
+    "attention_figures",
+    "task_figures",
 ]  # import nothing of ours but these, in this order
-DRAWING = {"answering", "summarization", "pictures", "explore"}  # have a figure of their own
+DRAWING = {"explore"}  # shows what the figures draw
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [*PICTURES, *COMMAND, "exercises"]  # import nothing of ours but what stands before them in their row
 LIGHT = [
     "segmentation",
+    "corpora",
     "text",
     "chat",
     "tokens",
@@ -154,7 +159,7 @@ def test_light_modules_load_no_torch(module):
     "line, names",
     [
         ("from llmlab.text import corpus", {"text"}),
-        ("from llmlab import text, views", {"text", "views"}),
+        ("from llmlab import text, charts", {"text", "charts"}),
         ("import llmlab.causal as c", {"causal"}),
         ("from . import text", {"text"}),
         ("from .tokens import Tokenizer", {"tokens"}),

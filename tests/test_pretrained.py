@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from llmlab import attention_view
 from llmlab.attention import record
 from llmlab.checkpoints import shipped_path
 from llmlab.exporting import hub_config, save_pretrained
 from llmlab.families import WEIGHT_NAMES, TextClassifier, read_config
-from llmlab.figures.views import attention_view
 from llmlab.horizons import with_experts
 from llmlab.hub import pretrained_folder
 from llmlab.loading import load_pretrained

@@ -16,10 +16,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import recurrent
-from llmlab.causal import sample
-from llmlab.figures.views import attention_view, next_token_view
-from llmlab.generation import generate
+from llmlab import attention_view, next_token_view, recurrent
+from llmlab.generation import Sampling, generate
 from llmlab.metrics import perplexity, token_logprobs
 from llmlab.recurrent import (
     IGNORE,
@@ -340,7 +338,7 @@ def test_it_learns_to_count(framework):
         trained.fit(x, y, batch_size=8, shuffle=False, verbose=0)
         model = FromKeras(trained, 6)
     assert perplexity(token_logprobs(model, ids[:50])) < 1.3
-    assert sample(model, [3, 4, 5], 5, temperature=0.0) == [6, 7, 8, 9, 0]
+    assert generate(model, [[3, 4, 5]], 5, Sampling(0)) == [[6, 7, 8, 9, 0]]
 
 
 # --- a Keras model at home here ---------------------------------------------------------------------------------------
@@ -352,7 +350,7 @@ def test_metrics_and_sampler_see_no_difference(twins, ids):
     guest = FromKeras(other, 8)
     mine, theirs = (float(perplexity(token_logprobs(f, text))) for f in (model, guest))
     assert mine == pytest.approx(theirs, abs=1e-3)
-    assert sample(guest, [1, 2], 12, seed=4) == sample(model, [1, 2], 12, seed=4)
+    assert generate(guest, [[1, 2]], 12, seed=4) == generate(model, [[1, 2]], 12, seed=4)
     assert generate(guest, [[1, 2], [3]], 12) == generate(model, [[1, 2], [3]], 12), (
         "ragged, beyond the context"
     )

@@ -13,24 +13,26 @@ from networkx import DiGraph, from_numpy_array
 from networkx.algorithms.link_analysis.pagerank_alg import _pagerank_python  # networkx.pagerank without scipy
 from rouge_score.rouge_scorer import RougeScorer
 
+from llmlab import phrases_view
 from llmlab.checkpoints import load_shipped, shipped_path
+from llmlab.corpora import story_grammar
 from llmlab.overlap import character_words, rouge_words
+from llmlab.segmentation import split_gaps
 from llmlab.tasks.summarization import (
     SUMMARY_TEMPLATES,
     Pair,
     copied_fragments,
+    copied_phrases,
     detection_scores,
     docstring_pairs,
     extractiveness,
     first_part,
-    gaps_and_words,
     lead,
     leakage_keys,
     learn_allowed_words,
     lowest_logprobs,
     make_story_pairs,
     pagerank,
-    phrases_view,
     rouge_scores,
     sentence_similarity,
     source_ids,
@@ -46,7 +48,6 @@ from llmlab.tasks.summarization import (
     unsupported_words,
 )
 from llmlab.tasks.translation import pad_pairs
-from llmlab.text import story_grammar
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -423,13 +424,13 @@ def test_copying_needs_words(document, summary):
 
 @given(st.text("aB1 .\n", max_size=12))
 def test_pieces_lose_nothing_and_words_have_odd_places(text):
-    found = gaps_and_words(text)
+    found = split_gaps(text)
     assert "".join(found) == text and len(found) % 2 == 1
     assert [word.lower() for word in found[1::2]] == rouge_words(text)
 
 
 def test_the_view_carries_phrases_and_their_places():
-    view = phrases_view("One day Mia saw a cup.", {"m": "Mia saw two."})
+    view = phrases_view(**copied_phrases("One day Mia saw a cup.", {"m": "Mia saw two."}))
     (row,) = view.data["summaries"]
     assert row["fragments"] == [[0, 2, 2]] and row["pieces"][1::2] == ["Mia", "saw", "two"]
     assert view.data["source"][1::2][2:4] == ["Mia", "saw"] and "6 words" in view.alt
@@ -438,7 +439,7 @@ def test_the_view_carries_phrases_and_their_places():
 @pytest.mark.parametrize("document, summaries", [("", {"a": "b"}), ("a", {})])
 def test_the_view_needs_words_and_a_summary(document, summaries):
     with pytest.raises(ValueError, match="give a document and {name: summary}"):
-        phrases_view(document, summaries)
+        phrases_view(**copied_phrases(document, summaries))
 
 
 # --- what is not supported ------------------------------------------------------------------------------------------
@@ -472,5 +473,5 @@ def test_summaries_in_other_scripts():
     assert extractiveness("猫坐在垫子上", "猫坐")["coverage"] == 1
     assert unsupported_words("猫坐在垫子上", "狗坐") == ["狗"]
     assert unsupported_words("Le café naïf", "Le CAFÉ noir") == ["noir"]
-    assert gaps_and_words("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
+    assert split_gaps("हिन्दी, 猫a") == ["", "हिन्दी", ", ", "猫", "", "a", ""]
     assert rouge_scores(["猫坐"] * 2, ["猫坐"] * 2, character_words)["ROUGE-1"] == 1

@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab import text
-from llmlab.text import (
-    Corpus,
-    generate_story,
-    load_corpus,
-    normalized_paragraph,
-    split_corpus,
-    split_paragraphs,
-    story_entropy,
-    story_nll,
-)
+from llmlab import corpora, text
+from llmlab.corpora import generate_story, story_entropy, story_nll
+from llmlab.text import Corpus, load_corpus, normalized_paragraph, split_corpus, split_paragraphs
 
 whole = cache(load_corpus)
 NAMES = ("reference", "stdlib", "stories")
@@ -143,7 +135,7 @@ def test_two_titles_are_enough_for_two_sides(n, share):
     documents = {f"title {i}": f"text {i}" for i in range(n)}
     train, valid = split_corpus(Corpus("x", documents, "-"), share)
     assert train.documents and valid.documents and train.documents | valid.documents == documents
-    assert max(map(text.digest, valid.documents)) < min(map(text.digest, train.documents))
+    assert max(map(corpora.digest, valid.documents)) < min(map(corpora.digest, train.documents))
     backwards = dict(reversed(documents.items()))
     assert split_corpus(Corpus("x", backwards, "-"), share)[1].documents == valid.documents
 
@@ -171,8 +163,8 @@ def test_a_title_falls_the_same_way_in_any_company():
     assert set(a.split()[1].documents) == set(b.split()[1].documents) & set(a.documents)
 
 
-@pytest.mark.parametrize("grammar", [small, text.story_grammar])
-def test_entropy_is_the_mean_surprise(grammar):
+@pytest.mark.parametrize("grammar", [small, corpora.story_grammar])
+def test_entropy_is_the_mean_negative_log_likelihood(grammar):
     rng = random.Random(5)
     nats = [story_nll(generate_story(rng, grammar), grammar) for _ in range(3000)]
     mean = sum(nats) / len(nats)
@@ -199,7 +191,7 @@ def test_pencil_case():
 
 
 def test_words_do_not_change_how_many_options_follow():
-    "What `ForcedChooser` relies on: any words, the same turns, the same surprise."
+    "What `ForcedChooser` relies on: any words, the same turns, the same likelihood."
     rng, seen = random.Random(0), {}
     for _ in range(1000):
         told = generate_story(rng)
@@ -219,16 +211,16 @@ def test_no_option_begins_another():
 
     for seed in range(50):
         rng = random.Random(seed)
-        text.story_grammar(choose)
+        corpora.story_grammar(choose)
 
 
 def test_every_story_scores_and_repeats_what_it_names():
     for told in load_corpus("stories", 100_000).documents.values():
         words = told.replace(".", " ").replace(",", " ").replace('"', " ").split()
         assert story_nll(told) > 20
-        for options in (text.NAMES, text.PLACES, text.PETS):
+        for options in (corpora.NAMES, corpora.PLACES, corpora.PETS):
             assert max(words.count(o) for o in options) >= 2
-        assert words[2] in text.NAMES and words[2] in words[20:]
+        assert words[2] in corpora.NAMES and words[2] in words[20:]
         assert 35 <= len(words) <= 60
 
 
@@ -247,7 +239,7 @@ def test_foreign_text_has_no_probability(foreign):
 def test_one_wrong_word_makes_a_story_foreign():
     told = generate_story(random.Random(3))
     name = told.split()[2]
-    other = next(n for n in text.NAMES if n != name)
+    other = next(n for n in corpora.NAMES if n != name)
     with pytest.raises(ValueError, match=f"not a story of this grammar: .*{other}"):
         story_nll(other.join(told.rsplit(name, 1)))
 

@@ -62,12 +62,23 @@ def annotations(obj) -> dict[str, str]:
     return found | ({"return": text(node.returns)} if node.returns else {})
 
 
+def starred(obj, comments: dict) -> dict:
+    "The comments of `*args` and `**kwargs`, which fastcore gives to what is returned where that has none."
+    source = textwrap.dedent(inspect.getsource(obj))
+    node, rows = ast.parse(source).body[0], source.splitlines()
+    for arg in filter(None, (getattr(node, "args", None) and (node.args.vararg, node.args.kwarg)) or ()):
+        said = rows[arg.lineno - 1].partition("#")[2].strip()
+        if said and comments.get("return") == said:
+            comments = comments | {arg.arg: said, "return": None}
+    return comments
+
+
 def fields(obj) -> list[str]:
     "The lines `:param …:` and `:returns:` of a function or class; none where nothing was written."
     if inspect.isclass(obj) and not hasattr(obj, "__dataclass_fields__"):
         obj = obj.__init__
     try:
-        comments, types = docments(obj), annotations(obj)
+        comments, types = starred(obj, docments(obj)), annotations(obj)
     except (
         OSError,
         TypeError,

@@ -54,11 +54,10 @@ def places() -> dict[str, tuple[str, str, str]]:
 
 
 def entry(name: str) -> list[str]:
-    "The lines that document one public name, from the module that defines it."
-    thing, where = getattr(llmlab, name), f"llmlab.{llmlab.PUBLIC[name]}.{name}"
-    if isinstance(thing, type):
-        return [f".. autoclass:: {where}", "   :members:", ""]
-    return [f".. autofunction:: {where}", ""]
+    "The lines that document one public name, by the name that users import."
+    if isinstance(getattr(llmlab, name), type):
+        return [f".. autoclass:: llmlab.{name}", "   :members:", ""]
+    return [f".. autofunction:: llmlab.{name}", ""]
 
 
 class Public(SphinxDirective):

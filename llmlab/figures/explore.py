@@ -5,6 +5,7 @@ __all__ = ["explore"]
 
 # %% ../../nbs/workshop/explore.ipynb #0bae00b3
 import asyncio
+import html
 import os
 from time import perf_counter
 
@@ -13,30 +14,34 @@ import ipywidgets
 import torch
 
 from llmlab.attention import record
-from llmlab.causal import draw
-from llmlab.checks import COUNT, SEED, check_arguments, real_number, require
-from llmlab.figures.maps import kinds
-from llmlab.figures.stills import looks
-from llmlab.figures.views import attention_view, figure_html, next_token_view, widget_bundle
+from llmlab.checks import require
+from llmlab.figures.attention_figures import attention_view
+from llmlab.figures.attention_maps import layers_by_kind
+from llmlab.figures.charts import next_token_view
+from llmlab.figures.stills import strongest_keys_table
+from llmlab.figures.view import figure_html, widget_mimebundle
+from llmlab.generation import Sampling, generate
 from llmlab.metrics import evaluating
 
 
 # %% ../../nbs/workshop/explore.ipynb #7697e725
-def look(
+def attention_and_probabilities(
     model,  # a Decoder of ours, or a causal model of transformers
     ids: list,  # one text
 ) -> tuple:  # weights of every layer [h t t]; probabilities of the next token [v]
-    "One pass that keeps where every head looked."
+    "One pass over a text: where every head looked, and what may come next."
     x = torch.tensor([ids], device=next(model.parameters()).device)
     with evaluating(model):
         if hasattr(model, "config"):
             out = model(x, output_attentions=True)
-            layers, logits = kinds(out)[""], out.logits
+            layers = layers_by_kind(out)[""]
+            logits = out.logits
         else:
             with record(model) as tape:
                 logits = model(x)
             layers = tape.attention()
-    return [layer[0] for layer in layers], logits[0, -1].float().softmax(-1)
+    one_text = [layer[0] for layer in layers]
+    return one_text, logits[0, -1].float().softmax(-1)
 
 
 # %% ../../nbs/workshop/explore.ipynb #d7c51de3
@@ -63,28 +68,16 @@ def context_of(model) -> int:
     return getattr(cfg, "context", None) or cfg.max_position_embeddings
 
 
-# %% ../../nbs/workshop/explore.ipynb #3667ad73
-@check_arguments(n=COUNT, temperature=real_number(low=0), seed=SEED)
-def write_on(model, ids: list, n: int, temperature: float, seed: int = 0) -> list[int]:
-    "n more tokens, drawn one by one; equal seeds give equal tokens."
-    ids, start, generator = list(ids), len(ids), torch.Generator().manual_seed(seed)
-    with evaluating(model):
-        for _ in range(n):
-            out = model(torch.tensor([ids[-context_of(model) :]], device=next(model.parameters()).device))
-            ids.append(draw(getattr(out, "logits", out)[0, -1], temperature, generator))
-    return ids[start:]
-
-
 # %% ../../nbs/workshop/explore.ipynb #b8f9f329
-def pictures(model, tokenizer, text: str, state: dict) -> tuple:
-    "The attention figure and the next-token figure of a text; state is what the reader had chosen."
+def text_figures(model, tokenizer, text: str, state: dict) -> tuple:
+    "The ids of a text, its attention figure and its next-token figure; state is what the reader had chosen."
     ids = text_ids(tokenizer, text)[-context_of(model) :]
     require(ids, "an empty text has no tokens: type a word")
-    layers, p = look(model, ids)
-    top = p.topk(min(20, len(p)))
+    layers, probabilities = attention_and_probabilities(model, ids)
+    top = probabilities.topk(min(20, len(probabilities)))
     likely = {}
-    for name, share in zip(token_names(tokenizer, top.indices.tolist()), top.values.tolist(), strict=True):
-        likely[name] = likely.get(name, 0) + share
+    for name, p in zip(token_names(tokenizer, top.indices.tolist()), top.values.tolist(), strict=True):
+        likely[name] = likely.get(name, 0) + p
     attention = attention_view(layers, token_names(tokenizer, ids))
     for name, value in state.items():
         setattr(attention, name, value)
@@ -96,84 +89,96 @@ class Explorer:
     "A text, where the model looks in it, what it expects next, and how it goes on."
 
     def __init__(self, model, tokenizer, text: str, pause: float = 0.4):
-        self.model, self.tokenizer, self.pause, self.timer = model, tokenizer, pause, None
-        self.book, self.attention, self.next = bool(os.environ.get("LLMLAB_BOOK")), None, None
-        if self.book:
-            _, self.attention, self.next = pictures(model, tokenizer, text, {})
-            return
+        self.model = model
+        self.tokenizer = tokenizer
+        self.pause = pause  # seconds
+        self.timer = None
+        self.attention = None
+        self.next_token = None
+        self.in_book = bool(os.environ.get("LLMLAB_BOOK"))
+        if self.in_book:
+            _, self.attention, self.next_token = text_figures(model, tokenizer, text, {})
+        else:
+            self.make_controls(text)
+            self.update()
+
+    def make_controls(self, text: str) -> None:
+        "The text box, the sliders and the line that says what happens."
         wide = ipywidgets.Layout(width="98%")
         self.text = ipywidgets.Textarea(text, description="text", layout=wide)
         self.temperature = ipywidgets.FloatSlider(1.0, min=0.1, max=4.0, step=0.1, description="temperature")
         self.length = ipywidgets.IntSlider(16, min=0, max=100, description="tokens to add")
         self.written = ipywidgets.Textarea(description="goes on", disabled=True, layout=wide)
         self.status = ipywidgets.HTML()
-        sliders = ipywidgets.HBox([self.temperature, self.length])
-        self.box = ipywidgets.VBox([self.text, sliders, self.status, self.written])
-        self.controls = self.box.children
+        self.sliders = ipywidgets.HBox([self.temperature, self.length])
+        self.controls = (self.text, self.sliders, self.status, self.written)
+        self.box = ipywidgets.VBox(self.controls)
         for control in (self.text, self.temperature, self.length):
-            control.observe(self.later, "value")
-        self.update()
+            control.observe(self.wait_for_pause, "value")
 
-    def _repr_mimebundle_(self, **kwargs):
-        if self.book:
-            return {"text/html": figure_html(self.attention) + figure_html(self.next)}
-        return widget_bundle(self.box, f"explore: {self.text.value!r}", self.still())
+    def wait_for_pause(self, change=None) -> None:
+        "Runs the model when the reader has stopped typing for a moment."
+        self.status.value = "waiting for a pause …"
+        if self.timer:
+            self.timer.cancel()
+        try:
+            self.timer = asyncio.get_running_loop().call_later(self.pause, self.update)
+        except RuntimeError:  # no notebook around: at once
+            self.update()
+
+    def update(self) -> None:
+        "Runs the model on what stands in the box, and shows what came of it."
+        self.status.value = "<b>working …</b>"
+        began = perf_counter()
+        try:
+            ids, attention, next_token = text_figures(
+                self.model, self.tokenizer, self.text.value, self.chosen_state()
+            )
+            sampling = Sampling(self.temperature.value)
+            (new,) = generate(self.model, [ids], self.length.value, sampling)
+        except ValueError as error:
+            self.status.value = f"cannot show this: {html.escape(str(error), quote=False)}"
+            return
+        next_token.temperature = self.temperature.value
+        self.written.value = self.tokenizer.decode(new)
+        self.box.children = [*self.controls, next_token, attention]
+        self.close_figures()
+        self.attention = attention
+        self.next_token = next_token
+        self.status.value = f"ready: {len(ids)} tokens, {perf_counter() - began:.2f} s"
+
+    def chosen_state(self) -> dict:
+        "What the reader chose in the attention figure; it holds for the next text, too."
+        if self.attention is None:
+            return {}
+        return {name: getattr(self.attention, name) for name in ("layer", "head", "lines", "back")}
+
+    def close_figures(self) -> None:
+        "Gives back the memory of both figures."
+        for figure in (self.attention, self.next_token):
+            if figure is not None:
+                figure.close()
+
+    def close(self) -> None:
+        "Gives back the memory of the text box and its figures, here and in the browser."
+        if self.timer:
+            self.timer.cancel()
+        self.close_figures()
+        if not self.in_book:
+            for widget in (*self.controls, *self.sliders.children, self.box):
+                widget.close()
 
     def still(self) -> dict[str, str]:
         "Both figures as tables, {kind of content: text}, for a reader without Python."
         if self.attention is None:  # the first text could not be shown
             return {}
-        figure, state = self.attention, {name: getattr(self.attention, name) for name in self.attention.names}
-        return {"text/html": self.next.still()["text/html"] + looks(figure.data, state)}
+        strongest = strongest_keys_table(self.attention.data, self.attention.state)
+        return {"text/html": self.next_token.still()["text/html"] + strongest}
 
-    def close(self) -> None:
-        "Give back the memory of the text box and its figures, here and in the browser."
-        if self.timer:
-            self.timer.cancel()
-        views = [self.attention, self.next]
-        widgets = [] if self.book else [*self.controls, *self.controls[1].children, self.box]
-        for widget in filter(None, [*views, *widgets]):
-            widget.close()
-
-
-# %% ../../nbs/workshop/explore.ipynb #0915df62
-def later(self, _=None):
-    "Waits until the reader pauses."
-    self.status.value = "waiting for a pause …"
-    if self.timer:
-        self.timer.cancel()
-    try:
-        self.timer = asyncio.get_running_loop().call_later(self.pause, self.update)
-    except RuntimeError:  # no notebook around: at once
-        self.update()
-
-
-Explorer.later = later
-
-
-# %% ../../nbs/workshop/explore.ipynb #c3a5472b
-def update(self):
-    "Runs the model on what stands in the box."
-    self.status.value, began = "<b>working …</b>", perf_counter()
-    kept = {
-        name: getattr(self.attention, name) for name in ("layer", "head", "lines", "back") if self.attention
-    }
-    try:
-        ids, attention, following = pictures(self.model, self.tokenizer, self.text.value, kept)
-        new = write_on(self.model, ids, self.length.value, self.temperature.value)
-    except ValueError as error:
-        self.status.value = "cannot show this: " + str(error).replace("&", "&amp;").replace("<", "&lt;")
-        return
-    following.temperature = self.temperature.value
-    self.written.value = self.tokenizer.decode(new)
-    self.box.children = [*self.controls, following, attention]
-    for old in filter(None, (self.attention, self.next)):
-        old.close()
-    self.attention, self.next = attention, following
-    self.status.value = f"ready: {len(ids)} tokens, {perf_counter() - began:.2f} s"
-
-
-Explorer.update = update
+    def _repr_mimebundle_(self, **kwargs):
+        if self.in_book:
+            return {"text/html": figure_html(self.attention) + figure_html(self.next_token)}
+        return widget_mimebundle(self.box, f"explore: {self.text.value!r}", self.still())
 
 
 # %% ../../nbs/workshop/explore.ipynb #4e7cae17
@@ -182,5 +187,13 @@ def explore(
     tokenizer,  # the one that the model was trained with
     text: str = "The cat sat on the",  # to begin with
 ) -> Explorer:
-    "A text box whose answer follows while you type: attention, next token, continuation."
+    """A text box whose answer follows while you type: attention, next token, continuation.
+
+    Works with models of this course and with causal models of `transformers`, loaded with attn_implementation="eager".
+
+    >>> from llmlab import Config, Decoder, Tokenizer
+    >>> tokenizer = Tokenizer.train("the cat sat", 257)
+    >>> explore(Decoder(Config(257, context=16, layers=1, heads=1, d_model=8)), tokenizer, "the cat").text.value
+    'the cat'
+    """
     return Explorer(model, tokenizer, text)

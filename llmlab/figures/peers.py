@@ -6,34 +6,33 @@ __all__ = ["bertviz_head", "bertviz_model", "bertviz_neuron", "plot_attention"]
 # %% ../../nbs/workshop/peers.ipynb #c608241e
 import html
 import json
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from llmlab.checks import SIZE, check_arguments, require
-from llmlab.figures.maps import Stack, array, check_start, stacks
-
-# %% ../../nbs/workshop/peers.ipynb #16f7aacd
-STATIC = Path(str(files("llmlab") / "static"))
+from llmlab.figures.attention_maps import AttentionMaps, attention_stacks, check_start
+from llmlab.figures.inputs import as_array
+from llmlab.figures.view import STATIC
 
 
 # %% ../../nbs/workshop/peers.ipynb #7e26f388
 def bertviz_page(name: str, params: dict) -> str:
     "A page with one of bertviz's scripts, its data, and our copies of what it needs."
-    if not (spec := find_spec("bertviz")):
-        raise ImportError(
-            'bertviz is not installed: pip install "llmlab-course[course]", or use attention_view'
-        )
+    spec = find_spec("bertviz")
+    if spec is None:
+        todo = 'pip install "llmlab-course[course]", or use attention_view'
+        raise ImportError(f"bertviz is not installed: {todo}")
     script = (Path(spec.submodule_search_locations[0]) / f"{name}.js").read_text("utf-8")
-    safe = json.dumps(params, allow_nan=False).replace("<", "\\u003c")
-    script = script.replace("PYTHON_PARAMS", "window.bertviz_params", 1)
-    ours = ("jquery.slim.min.js", "d3-selection.min.js", "d3-color.min.js", "bertviz.js")
-    scripts = [*((STATIC / js).read_text("utf-8") for js in ours), f"window.bertviz_params = {safe}", script]
-    return (STATIC / "bertviz.html").read_text("utf-8") + "".join(
-        f"<script>{code}</script>" for code in scripts
-    )
+    safe_params = json.dumps(params, allow_nan=False).replace("<", "\\u003c")
+    scripts = []
+    for library in ("jquery.slim.min.js", "d3-selection.min.js", "d3-color.min.js", "bertviz.js"):
+        scripts.append((STATIC / library).read_text("utf-8"))
+    scripts.append(f"window.bertviz_params = {safe_params}")
+    scripts.append(script.replace("PYTHON_PARAMS", "window.bertviz_params", 1))
+    page = (STATIC / "bertviz.html").read_text("utf-8")
+    return page + "".join(f"<script>{source}</script>" for source in scripts)
 
 
 # %% ../../nbs/workshop/peers.ipynb #ce475a71
@@ -49,36 +48,35 @@ def bertviz_frame(name: str, params: dict, height: int, width: int = 0):
 
 
 # %% ../../nbs/workshop/peers.ipynb #98f57b18
+MAX_LINES = 144 * 128 * 128  # 144 heads over 128 tokens
+
+
 def bertviz_params(attention, tokens) -> dict:
     "What bertviz's own Python would hand to its scripts."
-    stack = Stack(*stacks(attention, tokens)[0])
-    require(not stack.pooled, "bertviz needs every weight, and these are pooled maps: use attention_view")
-    left, right, layers = stack.queries, stack.keys, stack.layers
-    require(
-        len({len(x) for x in layers}) == 1, "bertviz needs as many heads in each layer: use attention_view"
-    )
-    weights = np.stack(layers).astype(float).round(4)
-    small = weights.size <= 144 * 128 * 128
-    require(
-        small,
-        f"{weights.size:,} weights are too many lines for bertviz: use attention_view, or crop the tokens",
-    )
-    shown = [dict(name=None, attn=weights.tolist(), left_text=left, right_text=right)]
-    n_layers, n_heads = weights.shape[:2]
-    include = dict(include_layers=[*range(n_layers)], include_heads=[*range(n_heads)], total_heads=n_heads)
-    return dict(
-        attention=shown,
-        **include,
-        default_filter="0",
-        root_div_id="bertviz",
-        display_mode="light",
-        layer=None,
-        heads=None,
-    )
+    maps = AttentionMaps(*attention_stacks(attention, tokens)[0])
+    require(not maps.pooled, "bertviz needs every weight, and these are pooled maps: use attention_view")
+    n_heads = len(maps.layers[0])
+    same = all(len(layer) == n_heads for layer in maps.layers)
+    require(same, "bertviz needs as many heads in each layer: use attention_view")
+    weights = np.stack(maps.layers).astype(float).round(4)
+    todo = "use attention_view, or crop the tokens"
+    require(weights.size <= MAX_LINES, f"{weights.size:,} weights are too many lines for bertviz: {todo}")
+    shown = {"name": None, "attn": weights.tolist(), "left_text": maps.queries, "right_text": maps.keys}
+    return {
+        "attention": [shown],
+        "include_layers": list(range(len(weights))),
+        "include_heads": list(range(n_heads)),
+        "total_heads": n_heads,
+        "default_filter": "0",
+        "root_div_id": "bertviz",
+        "display_mode": "light",
+        "layer": None,
+        "heads": None,
+    }
 
 
 # %% ../../nbs/workshop/peers.ipynb #cb0241e9
-def longest(params: dict) -> int:
+def most_tokens(params: dict) -> int:
     "Tokens of the longer side."
     shown = params["attention"][0]
     return max(len(shown["left_text"]), len(shown["right_text"]))
@@ -86,91 +84,139 @@ def longest(params: dict) -> int:
 
 # %% ../../nbs/workshop/peers.ipynb #3ac15661
 def bertviz_head(
-    attention,  # as for attention_view
-    tokens,  # as for attention_view
+    attention,  # as for attention_view: layers [h t t], a tape, or a model's output
+    tokens,  # token strings, or a pair (query tokens, key tokens)
 ):
-    "bertviz's head view: lines between tokens, a colour a head."
+    """The head view of bertviz: lines between tokens, a colour for each head; needs no network.
+
+    Raises: ValueError if the weights are no attention over these tokens, or too many to draw as lines.
+    Source: Vig 2019 (arXiv:1906.05714)
+
+    >>> frame = bertviz_head([[[[1.0, 0.0], [0.5, 0.5]]]], ["the", "cat"])
+    >>> "iframe" in frame.data
+    True
+    """
     params = bertviz_params(attention, tokens)
-    return bertviz_frame("head_view", params, 90 + 23 * longest(params))
+    return bertviz_frame("head_view", params, height=90 + 23 * most_tokens(params))
 
 
 # %% ../../nbs/workshop/peers.ipynb #dccdc758
 def bertviz_model(
-    attention,  # as for attention_view
-    tokens,  # as for attention_view
+    attention,  # as for attention_view: layers [h t t], a tape, or a model's output
+    tokens,  # token strings, or a pair (query tokens, key tokens)
 ):
-    "bertviz's model view: all layers and heads at once."
+    """The model view of bertviz: all layers and heads at once, as small pictures; needs no network.
+
+    Raises: ValueError if the weights are no attention over these tokens, or too many to draw as lines.
+    Source: Vig 2019 (arXiv:1906.05714)
+
+    >>> frame = bertviz_model([[[[1.0, 0.0], [0.5, 0.5]]]], ["the", "cat"])
+    >>> "iframe" in frame.data
+    True
+    """
     params = bertviz_params(attention, tokens)
-    n_layers, n_heads, n_tokens = (len(params["include_layers"]), params["total_heads"], longest(params))
-    small = (
-        n_layers * (n_tokens * 7 * 12 / n_heads + 10) + 38
-    )  # bertviz's own sizes: a row of small pictures a layer,
-    large = 18 * n_tokens + 55  # and the one that was clicked
-    return bertviz_frame("model_view", params, round(max(small, large)) + 60, width=990)
+    n_layers = len(params["include_layers"])
+    n_heads = params["total_heads"]
+    n_tokens = most_tokens(params)
+    # bertviz's own sizes: a row of small pictures a layer, and the one that was clicked
+    small_pictures = n_layers * (n_tokens * 7 * 12 / n_heads + 10) + 38
+    clicked = 18 * n_tokens + 55
+    height = round(max(small_pictures, clicked)) + 60
+    return bertviz_frame("model_view", params, height, width=990)
 
 
 # %% ../../nbs/workshop/peers.ipynb #eba4c8c7
-def qk_weights(q: np.ndarray, k: np.ndarray, causal: bool) -> np.ndarray:
-    "softmax(QKᵀ/√d), with later keys hidden if causal."
+def query_key_weights(q: np.ndarray, k: np.ndarray, causal: bool) -> np.ndarray:
+    "Attention weights softmax(QKᵀ/√d), with later keys hidden if causal."
     scores = q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5
-    scores = np.where(np.tri(q.shape[-2]), scores, -np.inf) if causal else scores
+    if causal:
+        scores = np.where(np.tri(q.shape[-2]), scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
 
 
 # %% ../../nbs/workshop/peers.ipynb #fcdda157
+def stacked_heads(layers) -> np.ndarray:
+    "[layers heads tokens d] of a list of layers, in three digits."
+    arrays = [as_array(x) for x in layers]
+    heads = [x.reshape(-1, *x.shape[-2:]) for x in arrays]
+    return np.stack(heads).astype(float).round(3)
+
+
+# %% ../../nbs/workshop/peers.ipynb #99f558ad
 def bertviz_neuron(
     q,  # queries, a list of layers [h t d]
     k,  # keys, the same
     tokens,  # token strings
     causal: bool = False,  # hide later keys
 ):
-    "bertviz's neuron view: query and key vectors, their products, their sum."
-    q, k = (
-        np.stack([array(x).reshape(-1, *x.shape[-2:]) for x in side]).astype(float).round(3)
-        for side in (q, k)
-    )
-    given = f"q {list(q.shape)}, k {list(k.shape)}"
-    require(
-        np.isfinite(q).all() and np.isfinite(k).all(), f"{given} hold NaN or infinity: give finite numbers"
-    )
-    params = bertviz_params(qk_weights(q, k, causal), tokens)
-    require(
-        q.size <= 1_000_000,
-        f"{q.size:,} numbers are too many for bertviz: use neuron_view, or give fewer layers",
-    )
-    shown = params["attention"][0] | dict(queries=q.tolist(), keys=k.tolist())
-    both = dict(attention={"all": shown}, default_filter="all", bidirectional=not causal, head=None)
-    return bertviz_frame("neuron_view", params | both, 160 + 26 * len(shown["left_text"]))
+    """The neuron view of bertviz: query and key vectors, their products, their sum; needs no network.
+
+    Shapes: q and k [layers h t d]
+    Raises: ValueError if a number is not finite, or there are more than a million.
+    Source: Vig 2019 (arXiv:1906.05714)
+
+    >>> frame = bertviz_neuron([[[[1, 0], [0, 1]]]], [[[[1, 1], [0, 1]]]], ["the", "cat"])
+    >>> "iframe" in frame.data
+    True
+    """
+    q = stacked_heads(q)
+    k = stacked_heads(k)
+    finite = np.isfinite(q).all() and np.isfinite(k).all()
+    require(finite, f"q {list(q.shape)}, k {list(k.shape)} hold NaN or infinity: give finite numbers")
+    params = bertviz_params(query_key_weights(q, k, causal), tokens)
+    todo = "use neuron_view, or give fewer layers"
+    require(q.size <= 1_000_000, f"{q.size:,} numbers are too many for bertviz: {todo}")
+    shown = params["attention"][0] | {"queries": q.tolist(), "keys": k.tolist()}
+    params |= {
+        "attention": {"all": shown},
+        "default_filter": "all",
+        "bidirectional": not causal,
+        "head": None,
+    }
+    return bertviz_frame("neuron_view", params, height=160 + 26 * len(shown["left_text"]))
 
 
 # %% ../../nbs/workshop/peers.ipynb #62512a55
-def label_axes(ax, queries: list[str], keys: list[str]):
+def label_axes(ax, queries: list[str], keys: list[str]) -> None:
     "Token names on both axes, where they can be read; a dollar sign is no formula."
-    rows, cols = ([token.replace("$", r"\$") for token in side] for side in (queries, keys))
-    if max(len(rows), len(cols)) <= 40:
-        ax.set_yticks(range(len(rows)), rows)
-        ax.set_xticks(range(len(cols)), cols, rotation=60, ha="left", rotation_mode="anchor")
-        ax.xaxis.tick_top()
-    return ax
+    if max(len(queries), len(keys)) > 40:
+        return
+    rows = [token.replace("$", r"\$") for token in queries]
+    columns = [token.replace("$", r"\$") for token in keys]
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xticks(range(len(columns)), columns, rotation=60, ha="left", rotation_mode="anchor")
+    ax.xaxis.tick_top()
 
 
 # %% ../../nbs/workshop/peers.ipynb #100d0b61
 def plot_attention(
-    attention,  # as for attention_view
-    tokens,  # as for attention_view
-    layer: int = 0,
-    head: int = 0,  # -1 is the mean of the layer, -2 the rollout
+    attention,  # as for attention_view: layers [h t t], a tape, or a model's output
+    tokens,  # token strings, or a pair (query tokens, key tokens)
+    layer: int = 0,  # which layer, from 0
+    head: int = 0,  # which head; -1 is the mean of the layer, -2 the rollout
     ax=None,  # matplotlib axes; None makes a figure
 ):
-    "One head as a matplotlib picture, colours on the same square-root scale; its axes."
+    """One attention head as a matplotlib picture for a paper; gives its axes back.
+
+    Colours stand for the square root of the weights, as in attention_view.
+
+    Raises: ValueError if there is no such head, or the weights are no attention over these tokens.
+
+    >>> plot_attention([[[[1.0, 0.0], [0.5, 0.5]]]], ["the", "cat"]).get_title()
+    'layer 0, head 0'
+    """
     from matplotlib import pyplot as plt
 
-    stack = Stack(*stacks(attention, tokens)[0])
-    check_start(stack, layer, head, 0)
-    ax = ax or plt.subplots(figsize=(1 + 0.4 * min(20, stack.shape[1]), 1 + 0.4 * min(20, stack.shape[0])))[1]
-    ax.imshow(stack.whole(layer, head), cmap="Blues", norm=plt.matplotlib.colors.PowerNorm(0.5, vmin=0))
-    ax.set_title(
-        {-1: f"layer {layer}, mean", -2: f"layer {layer}, rollout"}.get(head, f"layer {layer}, head {head}")
-    )
-    return label_axes(ax, stack.queries, stack.keys)
+    maps = AttentionMaps(*attention_stacks(attention, tokens)[0])
+    check_start(maps, layer, head)
+    if ax is None:
+        n_queries, n_keys = maps.shape
+        size = (1 + 0.4 * min(20, n_keys), 1 + 0.4 * min(20, n_queries))
+        _, ax = plt.subplots(figsize=size)
+    square_root = plt.matplotlib.colors.PowerNorm(0.5, vmin=0)
+    ax.imshow(maps.weights(layer, head), cmap="Blues", norm=square_root)
+    names = {-1: "mean", -2: "rollout"}
+    ax.set_title(f"layer {layer}, {names.get(head, f'head {head}')}")
+    label_axes(ax, maps.queries, maps.keys)
+    return ax

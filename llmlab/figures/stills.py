@@ -7,304 +7,337 @@ __all__ = []
 import html
 import math
 import unicodedata
-import zlib
 
 import numpy as np
 
-ROWS, COLUMNS = 20, 12  # of a table; what is left out is counted
+from llmlab.figures.attention_maps import MEAN, ROLLOUT, pool_blocks, unpack_weights
 
+MAX_ROWS, MAX_COLUMNS = 20, 12  # of a table; what is left out is counted
 
 # %% ../../nbs/workshop/stills.ipynb #267c686c
+SIGNS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
+SHAPELESS = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode categories
+
+
+def visible_character(c: str) -> str:
+    "A character as it is shown: spaces and line ends as signs, what has no shape as a code point."
+    if c in SIGNS:
+        return SIGNS[c]
+    if unicodedata.category(c) in SHAPELESS:
+        return f"⟨{ord(c):04X}⟩"
+    return c
+
+
 def visible(text) -> str:
-    "A token's text for a page: spaces and line ends as signs, what has no shape as a code point, markup escaped."
-    signs = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
-    shown = []
-    for c in str(text):
-        shapeless = unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-        shown.append(signs.get(c, f"⟨{ord(c):04X}⟩" if shapeless else c))
-    return html.escape("".join(shown)) or "∅"
+    "A token's text for a page, escaped, with nothing in it invisible."
+    return html.escape("".join(visible_character(c) for c in str(text))) or "∅"
 
 
-def short(text, n: int = 24) -> str:
-    "The visible text of at most n characters."
+def shortened(text, most: int = 24) -> str:
+    "The visible text of at most so many characters."
     text = str(text)
-    return visible(text if len(text) <= n else text[: n - 1] + "…")
+    return visible(text if len(text) <= most else text[: most - 1] + "…")
 
 
 # %% ../../nbs/workshop/stills.ipynb #3d9c075a
-def within(value: int, n: int) -> int:
-    "The nearest of the places 0 to n - 1."
+def nearest_place(value: int, n: int) -> int:
+    "The nearest of the places 0 to n - 1: a state may name one that does not exist."
     return max(0, min(n - 1, value))
 
 
-def number(x) -> str:
-    "A number with three digits; a gap where there is none."
+def three_digits(x) -> str:
+    "A number with three digits; a dash where there is none."
     return "–" if x is None else f"{x:.3g}"
 
 
-def cells(row, tag: str = "td") -> str:
+def table_row(row, tag: str = "td") -> str:
     "A row of a table; every cell is text that is escaped already."
     return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in row) + "</tr>"
 
 
 def table(head, rows) -> str:
-    "An HTML table; rows beyond ROWS and columns beyond COLUMNS are counted, not shown."
-    rows, more = list(rows), ""
-    wide = max(len(head), *(len(row) for row in rows)) if rows else len(head)
-    left_out = [
-        f"{n} more {name}" for n, name in ((len(rows) - ROWS, "rows"), (wide - COLUMNS, "columns")) if n > 0
-    ]
-    if left_out:
-        more = f"<p>… {' and '.join(left_out)}</p>"
-    body = "".join(cells(row[:COLUMNS]) for row in rows[:ROWS])
-    return f"<table><thead>{cells(head[:COLUMNS], 'th')}</thead><tbody>{body}</tbody></table>{more}"
+    "An HTML table; rows and columns beyond the limits are counted, not shown."
+    rows = list(rows)
+    n_columns = max([len(head), *(len(row) for row in rows)])
+    left_out = []
+    if len(rows) > MAX_ROWS:
+        left_out.append(f"{len(rows) - MAX_ROWS} more rows")
+    if n_columns > MAX_COLUMNS:
+        left_out.append(f"{n_columns - MAX_COLUMNS} more columns")
+    more = f"<p>… {' and '.join(left_out)}</p>" if left_out else ""
+    body = "".join(table_row(row[:MAX_COLUMNS]) for row in rows[:MAX_ROWS])
+    header = table_row(head[:MAX_COLUMNS], "th")
+    return f"<table><thead>{header}</thead><tbody>{body}</tbody></table>{more}"
 
 
 # %% ../../nbs/workshop/stills.ipynb #13b898e5
-def formula(data, state):
+def matrix_table(title: str, columns, tokens, matrix: np.ndarray) -> str:
+    "A matrix with a row for each token."
+    rows = []
+    for token, numbers in zip(tokens, matrix.tolist(), strict=True):
+        rows.append([shortened(token), *map(three_digits, numbers)])
+    return table([title, *columns], rows)
+
+
+def formula_table(data, state):
     "Queries, keys and values, and the weights that follow from them."
-    tokens, (q, k, v) = data["tokens"], (np.array(data[name]) for name in "qkv")
-    scores = q @ k.T / (math.sqrt(q.shape[1]) if state["scaled"] else 1)
+    tokens = data["tokens"]
+    q, k, v = (np.array(data[name]) for name in "qkv")
+    scores = q @ k.T
+    if state["scaled"]:
+        scores = scores / math.sqrt(q.shape[1])
     if state["causal"]:
         scores = np.where(np.tri(len(tokens)), scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    found = []
-    for name, x in (("Q", q), ("K", k), ("V", v)):
-        rows = [[short(token), *map(number, row)] for token, row in zip(tokens, x.tolist(), strict=True)]
-        found.append(table([name, *range(1, x.shape[1] + 1)], rows))
-    rows = [[short(token), *map(number, row)] for token, row in zip(tokens, weights.tolist(), strict=True)]
-    return "".join([*found, table(["weights", *map(short, tokens)], rows)])
+    parts = []
+    for name, matrix in {"Q": q, "K": k, "V": v}.items():
+        parts.append(matrix_table(name, range(1, matrix.shape[1] + 1), tokens, matrix))
+    parts.append(matrix_table("weights", map(shortened, tokens), tokens, weights))
+    return "".join(parts)
 
 
-def distribution(data, state):
-    "The likeliest tokens after each context."
-    found = []
-    for context, likely in list(zip(data["contexts"], data["candidates"], strict=True))[:3]:
-        rows = [[short(token), number(p)] for token, p in likely[:10]]
-        found.append(table([f"after {short(context[-60:], 60)}", "probability"], rows))
-    return "".join(found)
+def distribution_table(data, state):
+    "The likeliest tokens after each of the first contexts."
+    parts = []
+    for context, candidates in list(zip(data["contexts"], data["candidates"], strict=True))[:3]:
+        rows = [[shortened(token), three_digits(p)] for token, p in candidates[:10]]
+        parts.append(table([f"after {shortened(context[-60:], 60)}", "probability"], rows))
+    return "".join(parts)
 
 
-def tokens(data, state):
+def tokens_table(data, state):
     "The text cut in each way."
     rows = []
-    for label, cut in zip(data["labels"], data["steps"], strict=True):
-        more = f" … {len(cut) - 60} more" if len(cut) > 60 else ""
-        rows.append([short(label), len(cut), " | ".join(short(token) for token in cut[:60]) + more])
+    for label, tokens in zip(data["labels"], data["steps"], strict=True):
+        text = " | ".join(shortened(token) for token in tokens[:60])
+        if len(tokens) > 60:
+            text += f" … {len(tokens) - 60} more"
+        rows.append([shortened(label), len(tokens), text])
     return table(["step", "tokens", "text"], rows)
 
 
-def neuron(data, state):
+def neuron_table(data, state):
     "The score of the chosen query for each key."
-    q, k = (np.array(data[name])[within(state["head"], len(data[name]))] for name in "qk")
-    query = within(state["query"], len(q))
+    head = nearest_place(state["head"], len(data["q"]))
+    q = np.array(data["q"][head])
+    k = np.array(data["k"][head])
+    query = nearest_place(state["query"], len(q))
     scores = q[query] @ k.T / math.sqrt(q.shape[1])
-    rows = [[short(token), number(x)] for token, x in zip(data["tokens"], scores.tolist(), strict=True)]
-    return table([f"key, for the query {short(data['tokens'][query])}", "q·k / √d"], rows)
+    rows = []
+    for token, score in zip(data["tokens"], scores.tolist(), strict=True):
+        rows.append([shortened(token), three_digits(score)])
+    return table([f"key, for the query {shortened(data['tokens'][query])}", "q·k / √d"], rows)
 
 
 # %% ../../nbs/workshop/stills.ipynb #ce1b23d9
-def mask(data, state):
+def mask_table(data, state):
     "What each model expects in the place of each token."
     rows = []
     for i, token in enumerate(data["tokens"]):
-        told = []
-        for one in data["readers"]:
-            gap = one["gaps"][i] if one["gaps"] else None
-            told.append(f"{short(gap[0][0][0])} {number(gap[0][0][1])}" if gap else "–")
-        rows.append([i, short(token), *told])
-    return table(["", "token", *(short(one["name"]) for one in data["readers"])], rows)
+        row = [i, shortened(token)]
+        for model in data["models"]:
+            prediction = model["predictions"][i] if model["predictions"] else None
+            if prediction:
+                best, p = prediction[0][0]
+                row.append(f"{shortened(best)} {three_digits(p)}")
+            else:
+                row.append("–")
+        rows.append(row)
+    names = [shortened(model["name"]) for model in data["models"]]
+    return table(["", "token", *names], rows)
 
 
-def cost(data, state):
+def cost_table(data, state):
     "The models of the calculator."
-    rows = [[short(m["name"]), number(m["n"]), number(m["context"])] for m in data["models"]]
+    rows = []
+    for model in data["models"]:
+        rows.append([shortened(model["name"]), three_digits(model["n"]), three_digits(model["context"])])
     return table(["model", "parameters", "context"], rows)
 
 
-def beams(data, state):
+def beams_table(data, state):
     "What each search ended with."
+    context = shortened(data["context"])
     rows = []
     for width, steps in zip(data["widths"], data["searches"], strict=True):
-        for words, p in steps[-1]:
-            rows.append([short(width), short(data["context"]) + " " + " ".join(map(short, words)), number(p)])
+        for tokens, log_probability in steps[-1]:
+            text = " ".join([context, *map(shortened, tokens)])
+            rows.append([shortened(width), text, three_digits(log_probability)])
     return table(["width", "text", "log-probability"], rows)
 
 
-def bias(data, state):
+def bias_table(data, state):
     "Each measure with its interval."
     rows = []
     for model, marks in zip(data["models"], data["marks"], strict=True):
-        for measure, m in zip(data["measures"], marks, strict=True):
-            rows.append(
-                [short(model), short(measure), *(number(m[name]) for name in ("at", "low", "high", "p"))]
-            )
+        for measure, mark in zip(data["measures"], marks, strict=True):
+            numbers = [three_digits(mark[name]) for name in ("at", "low", "high", "p")]
+            rows.append([shortened(model), shortened(measure), *numbers])
     return table(["corpus", "measure", visible(data["unit"]), "low", "high", "p (Holm)"], rows)
 
 
-def phrases(data, state):
+def phrases_table(data, state):
     "The phrases of each summary that stand in the source."
     rows = []
-    for one in data["summaries"]:
-        copied = ["".join(one["pieces"][2 * at + 1 : 2 * (at + n)]) for at, _, n in one["fragments"]]
-        rows.append(
-            [
-                short(one["name"]),
-                html.escape("".join(one["pieces"])),
-                " | ".join(html.escape(x) for x in copied),
-            ]
-        )
+    for summary in data["summaries"]:
+        pieces = summary["pieces"]
+        phrases = []
+        for first, _, n_words in summary["fragments"]:
+            phrases.append(html.escape("".join(pieces[2 * first + 1 : 2 * (first + n_words)])))
+        rows.append([shortened(summary["name"]), html.escape("".join(pieces)), " | ".join(phrases)])
     return table(["summary", "text", "phrases of the source"], rows)
 
 
-def spans(data, state):
+def spans_table(data, state):
     "The best legal spans."
-    start, end, inside, words = (data[name] for name in ("start", "end", "inside", "tokens"))
+    tokens = data["tokens"]
     legal = []
-    for i in range(len(words)):
-        for j in range(i, min(len(words), i + data["longest"])):
-            if inside[i] and inside[j]:
-                legal.append((start[i] + end[j], i, j))
-    rows = [
-        [short("".join(words[i : j + 1]).strip(), 60), number(score)]
-        for score, i, j in sorted(legal, reverse=True)[:8]
-    ]
-    return table(["span", "start + end"], [*rows, ["no answer", number(data["none"])]])
+    for i in range(len(tokens)):
+        for j in range(i, min(len(tokens), i + data["longest"])):
+            if data["inside"][i] and data["inside"][j]:
+                legal.append((data["start"][i] + data["end"][j], i, j))
+    rows = []
+    for score, i, j in sorted(legal, reverse=True)[:8]:
+        span = "".join(tokens[i : j + 1]).strip()
+        rows.append([shortened(span, 60), three_digits(score)])
+    rows.append(["no answer", three_digits(data["none"])])
+    return table(["span", "start + end"], rows)
 
 
-def grid(data, state):
+def grid_table(data, state):
     "The cells, with their labels where there are some."
     rows = []
-    for r, name in enumerate(data["rows"]):
-        labels = map(short, data["labels"][r]) if data["labels"] else map(number, data["values"][r])
-        rows.append([short(name), *labels])
-    return table([visible(data["title"]) if data["title"] else "", *map(short, data["columns"])], rows)
+    for i, name in enumerate(data["rows"]):
+        if data["labels"]:
+            cells = [shortened(label) for label in data["labels"][i]]
+        else:
+            cells = [three_digits(x) for x in data["values"][i]]
+        rows.append([shortened(name), *cells])
+    title = visible(data["title"]) if data["title"] else ""
+    return table([title, *map(shortened, data["columns"])], rows)
 
 
-def patches(data, state):
+def patches_table(data, state):
     "Where each word looked most."
-    wide = data["wide"] // data["side"]
+    per_row = data["wide"] // data["side"]
     rows = []
     for word, weights in zip(data["words"], data["weights"], strict=True):
         best = int(np.argmax(weights))
-        rows.append([short(word), best // wide + 1, best % wide + 1, number(weights[best])])
+        row, column = divmod(best, per_row)
+        rows.append([shortened(word), row + 1, column + 1, three_digits(weights[best])])
     return table(["word", "row", "column", "weight"], rows)
 
 
 # %% ../../nbs/workshop/stills.ipynb #18147eb5
-INK, BLUE, LINE = "#1c2430", "#08285a", "#d7dde5"
+INK, BLUE = "#1c2430", "#08285a"
 COLOURS = ["#0b5cad", "#b3520a", "#0a7a5c", "#9a3a8c", "#6b6213", "#48525f"]
 DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 2"]
 
 
-def words_at(
+def svg_text(
     x: float | int, y: float | int, text: str, anchor: str = "start", size: int = 12, turn: int = 0
 ) -> str:
-    "A line of escaped text."
+    "A line of escaped text in an SVG, turned by so many degrees."
     turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"'
     return f'<text {place} fill="{INK}" font-family="sans-serif"{turned}>{text}</text>'
 
 
-def sheet(width: float | int, height: float | int, alt: str, parts: list[str]) -> str:
-    "The whole SVG, with the text alternative as its title."
-    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}><title>{visible_text(alt)}</title>{ground}{"".join(parts)}</svg>'
-
-
-def visible_text(text: str) -> str:
+def running_text(text: str) -> str:
     "Running text, escaped, without what XML forbids."
     return html.escape("".join(c if c.isprintable() or c == " " else "�" for c in text))
 
 
+def svg_picture(width: float | int, height: float | int, alt: str, parts: list[str]) -> str:
+    "The whole SVG, with the text alternative as its title."
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>'
+    title = f"<title>{running_text(alt)}</title>"
+    ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    return "".join([opening, title, ground, *parts, "</svg>"])
+
+
 # %% ../../nbs/workshop/stills.ipynb #0c2552a5
-def unpacked(raw: bytes, n: int, rows: int, cols: int) -> np.ndarray:
-    "What `maps.pack` packed: [n rows cols]."
-    raw = zlib.decompress(raw)
-    top = np.frombuffer(raw, "<f4", n * rows).reshape(n, rows, 1)
-    coded = np.frombuffer(raw, "u1", offset=4 * n * rows).reshape(n, rows, cols)
-    return top * (coded / 255.0) ** 2
-
-
-def coarse(x: np.ndarray, most: int) -> np.ndarray:
-    "At most this many rows and columns: keys summed, queries averaged."
-    for axis in (0, 1):
-        n = x.shape[axis]
-        if n > most:
-            first = -(-np.arange(most) * n // most)
-            x = np.add.reduceat(x, first, axis=axis)
-            x = x / np.diff(first, append=n)[:, None] if axis == 0 else x
-    return x
-
-
 def chosen_head(data, state) -> tuple[dict, np.ndarray]:
     "The part that is shown, and the weights of its chosen head as finely as the page has them."
-    part = data["parts"][within(state["part"], len(data["parts"]))]
-    asked = [state["layer"], state["head"]]
-    at = part["entries"].index(asked) if asked in part["entries"] else 0  # a state may name what is not there
-    if str(at) in part["maps"]:
-        return part, unpacked(part["maps"][str(at)], 1, *part["size"])[0]
-    return part, unpacked(part["thumbs"], len(part["entries"]), part["rows"], part["cols"])[at]
+    part = data["parts"][nearest_place(state["part"], len(data["parts"]))]
+    entry = [state["layer"], state["head"]]
+    at = part["entries"].index(entry) if entry in part["entries"] else 0  # a state may name what is not there
+    whole = part["maps"].get(str(at))
+    if whole:
+        return part, unpack_weights(whole, 1, *part["size"])[0]
+    thumbs = unpack_weights(part["thumbs"], len(part["entries"]), part["rows"], part["cols"])
+    return part, thumbs[at]
 
 
 # %% ../../nbs/workshop/stills.ipynb #edf8674c
-def attention(data, state, alt, most: int = 32):
-    "The chosen head as a matrix."
-    part, x = chosen_head(data, state)
-    queries, keys = part["queries"], part["keys"]
-    x, named = coarse(x, most), max(len(queries), len(keys)) <= most
-    named = named and x.shape == (len(queries), len(keys))
-    cell = max(10, min(24, 480 // max(x.shape)))
-    left, top = (110, 116) if named else (24, 40)
-    width, height = left + cell * x.shape[1] + 60, top + cell * x.shape[0] + 30
-    head = {-1: "mean of the heads", -2: "rollout"}.get(state["head"], f"head {state['head']}")
-    coarser = "" if named else f", in {x.shape[0]} by {x.shape[1]} blocks"
-    parts = [
-        words_at(
-            6,
-            16,
-            f"{visible_text(part['name'])} layer {state['layer']}, {head}: rows look at columns{coarser}".strip(),
-            size=13,
-        )
-    ]
-    largest = float(x.max()) or 1.0
-    for i, row in enumerate(x.tolist()):
-        for j, weight in enumerate(row):
-            if weight > 0.001 * largest:
+def head_name(state) -> str:
+    "The chosen head in words."
+    if state["head"] == MEAN:
+        return "mean of the heads"
+    if state["head"] == ROLLOUT:
+        return "rollout"
+    return f"head {state['head']}"
+
+
+def weight_cells(weights: np.ndarray, left: int, top: int, cell: int) -> list[str]:
+    "A square for each weight that can be seen, the darker the larger, and a frame around all."
+    n_rows, n_columns = weights.shape
+    largest = float(weights.max()) or 1.0
+    parts = []
+    for i in range(n_rows):
+        for j in range(n_columns):
+            share = float(weights[i, j]) / largest
+            if share > 0.001:
                 place = f'x="{left + cell * j}" y="{top + cell * i}" width="{cell}" height="{cell}"'
-                parts.append(
-                    f'<rect {place} fill="{BLUE}" fill-opacity="{math.sqrt(weight / largest):.2f}"/>'
-                )
-    frame = f'x="{left}" y="{top}" width="{cell * x.shape[1]}" height="{cell * x.shape[0]}"'
+                parts.append(f'<rect {place} fill="{BLUE}" fill-opacity="{math.sqrt(share):.2f}"/>')
+    frame = f'x="{left}" y="{top}" width="{cell * n_columns}" height="{cell * n_rows}"'
     parts.append(f'<rect {frame} fill="none" stroke="{INK}"/>')
+    return parts
+
+
+def attention_picture(data, state, alt, most: int = 32):
+    "The chosen head as a matrix of at most 32 by 32 cells."
+    part, weights = chosen_head(data, state)
+    queries = part["queries"]
+    keys = part["keys"]
+    weights = pool_blocks(weights, most, most)
+    n_rows, n_columns = weights.shape
+    named = (n_rows, n_columns) == (len(queries), len(keys))
+    cell = max(10, min(24, 480 // max(n_rows, n_columns)))
+    left, top = (110, 116) if named else (24, 40)
+    right = left + cell * n_columns
+    bottom = top + cell * n_rows
+    coarser = "" if named else f", in {n_rows} by {n_columns} blocks"
+    title = f"{running_text(part['name'])} layer {state['layer']}, {head_name(state)}: rows look at columns"
+    parts = [svg_text(6, 16, f"{title}{coarser}".strip(), size=13)]
+    parts += weight_cells(weights, left, top, cell)
     if named:
         for i, token in enumerate(queries):
-            parts.append(words_at(left - 5, top + cell * (i + 0.5) + 4, short(token, 14), "end"))
+            parts.append(svg_text(left - 5, top + cell * (i + 0.5) + 4, shortened(token, 14), "end"))
         for j, token in enumerate(keys):
-            parts.append(words_at(left + cell * (j + 0.5) + 4, top - 6, short(token, 14), turn=-60))
-    if (begin := part.get("written")) is not None:
-        y = top + begin * cell * x.shape[0] / len(queries)
-        parts.append(
-            f'<line x1="{left}" x2="{width - 60}" y1="{y:.1f}" y2="{y:.1f}" stroke="{COLOURS[1]}" stroke-width="2" stroke-dasharray="5 4"/>'
-        )
-        parts.append(words_at(left, height - 10, "below the dashed line: tokens that the model wrote"))
-    return sheet(max(width, 330), height, alt, parts)
+            parts.append(svg_text(left + cell * (j + 0.5) + 4, top - 6, shortened(token, 14), turn=-60))
+    prompt_length = part.get("prompt")
+    if prompt_length is not None:
+        y = top + prompt_length * cell * n_rows / len(queries)
+        line = f'x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"'
+        parts.append(f'<line {line} stroke="{COLOURS[1]}" stroke-width="2" stroke-dasharray="5 4"/>')
+        parts.append(svg_text(left, bottom + 20, "below the dashed line: tokens that the model wrote"))
+    return svg_picture(max(right + 60, 330), bottom + 30, alt, parts)
 
 
-def looks(data, state):
-    "The three tokens that each token looks at most, as a table; nothing where the page has only blocks."
-    part, x = chosen_head(data, state)
-    if x.shape != (len(part["queries"]), len(part["keys"])):
+def strongest_keys_table(data, state):
+    "The three tokens that each token looks at most; nothing where the page has only blocks."
+    part, weights = chosen_head(data, state)
+    if weights.shape != (len(part["queries"]), len(part["keys"])):
         return ""
     rows = []
-    for token, row in zip(part["queries"], x, strict=True):
+    for token, row in zip(part["queries"], weights, strict=True):
         best = np.argsort(-row, kind="stable")[:3]
-        rows.append([short(token), *(f"{short(part['keys'][j])} {row[j]:.2f}" for j in best)])
-    return table(
-        [f"layer {state['layer']}, head {state['head']}: token", "looks most at", "then at", "then at"], rows
-    )
+        rows.append([shortened(token), *(f"{shortened(part['keys'][j])} {row[j]:.2f}" for j in best)])
+    title = f"layer {state['layer']}, head {state['head']}: token"
+    return table([title, "looks most at", "then at", "then at"], rows)
 
 
 # %% ../../nbs/workshop/stills.ipynb #e636ae65
@@ -312,73 +345,96 @@ def thinned(points: list, most: int = 200) -> list:
     "At most so many points, the first and the last among them."
     step = max(1, -(-len(points) // most))
     kept = points[::step]
-    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+    if kept[-1] != points[-1]:
+        kept.append(points[-1])
+    return kept
 
 
-def curves(data, state, alt):
-    "The lines on their axes."
-    width, height, left, right, top, bottom = 640, 300 + 18 * len(data["series"]), 70, 620, 14, 250
-    log_x, log_y = data["log_x"], data["log_y"]
+class Scale:
+    "Where a number lies between the smallest and the largest, on a linear or a logarithmic axis."
+
+    def __init__(self, numbers: list[float | int], logarithmic: bool):
+        self.logarithmic = logarithmic
+        self.low = min(numbers)
+        self.high = max(numbers)
+
+    def share(self, x: float | int) -> float:
+        "0 for the smallest number, 1 for the largest."
+        low, high = self.low, self.high
+        if self.logarithmic:
+            x, low, high = math.log(x), math.log(low), math.log(high)
+        return (x - low) / ((high - low) or 1)
+
+
+def curve_path(points: list, place) -> str:
+    "The path of an SVG through the points; a gap where y is None."
+    path = ""
+    pen = "M"
+    for x, y in points:
+        if y is None:
+            pen = "M"
+            continue
+        across, up = place(x, y)
+        path += f"{pen}{across:.1f} {up:.1f}"
+        pen = "L"
+    return path
+
+
+def curves_picture(data, state, alt):
+    "The lines on their axes, with a legend below."
+    left, right, top, bottom = 70, 620, 14, 250
     lines = {name: thinned(points) for name, points in data["series"].items()}
-    scaled = {True: math.log, False: float}
-    xs = [scaled[log_x](x) for points in lines.values() for x, _ in points]
-    ys = [scaled[log_y](y) for points in lines.values() for _, y in points if y is not None] or [0.0, 1.0]
+    xs = []
+    ys = []
+    for points in lines.values():
+        xs += [x for x, _ in points]
+        ys += [y for _, y in points if y is not None]
+    across = Scale(xs, data["log_x"])
+    upward = Scale(ys or [1.0], data["log_y"])
 
     def place(x, y):
-        across = (scaled[log_x](x) - min(xs)) / ((max(xs) - min(xs)) or 1)
-        up = (scaled[log_y](y) - min(ys)) / ((max(ys) - min(ys)) or 1)
-        return left + across * (right - left), bottom - up * (bottom - top)
+        return left + across.share(x) * (right - left), bottom - upward.share(y) * (bottom - top)
 
-    parts = [f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="{INK}"/>']
-    back = {True: math.exp, False: float}
-    for value, (x, y), anchor in (
-        (min(xs), (left, bottom + 16), "start"),
-        (max(xs), (right, bottom + 16), "end"),
-    ):
-        parts.append(words_at(x, y, number(back[log_x](value)), anchor))
-    for value, y in ((min(ys), bottom), (max(ys), top + 10)):
-        parts.append(words_at(left - 6, y, number(back[log_y](value)), "end"))
-    parts.append(
-        words_at(
-            (left + right) / 2,
-            bottom + 32,
-            visible_text(data["x"]) + (" (logarithmic)" if log_x else ""),
-            "middle",
-        )
-    )
-    parts.append(
-        words_at(
-            16,
-            (top + bottom) / 2,
-            visible_text(data["y"]) + (" (logarithmic)" if log_y else ""),
-            "middle",
-            turn=-90,
-        )
-    )
+    x_label = running_text(data["x"]) + (" (logarithmic)" if data["log_x"] else "")
+    y_label = running_text(data["y"]) + (" (logarithmic)" if data["log_y"] else "")
+    parts = [
+        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="{INK}"/>',
+        svg_text(left, bottom + 16, three_digits(across.low), "start"),
+        svg_text(right, bottom + 16, three_digits(across.high), "end"),
+        svg_text(left - 6, bottom, three_digits(upward.low), "end"),
+        svg_text(left - 6, top + 10, three_digits(upward.high), "end"),
+        svg_text((left + right) / 2, bottom + 32, x_label, "middle"),
+        svg_text(16, (top + bottom) / 2, y_label, "middle", turn=-90),
+    ]
     for i, (name, points) in enumerate(lines.items()):
-        path, pen = "", "M"
-        for x, y in points:
-            if y is None:
-                pen = "M"
-                continue
-            path += "{}{:.1f} {:.1f}".format(pen, *place(x, y))
-            pen = "L"
-        dash = f' stroke-dasharray="{DASHES[i % 6]}"' if DASHES[i % 6] else ""
-        stroke = f'fill="none" stroke="{COLOURS[i % 6]}" stroke-width="2"{dash}'
-        legend = bottom + 50 + 18 * i
-        parts.append(
-            f'<path d="{path}" {stroke}/><path d="M{left} {legend - 4}h30" {stroke}/>' if path else ""
-        )
-        parts.append(words_at(left + 38, legend, short(name, 60)))
-    return sheet(width, height, alt, parts)
+        path = curve_path(points, place)
+        dashes = DASHES[i % len(DASHES)]
+        dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+        stroke = f'fill="none" stroke="{COLOURS[i % len(COLOURS)]}" stroke-width="2"{dashed}'
+        y = bottom + 50 + 18 * i
+        if path:
+            parts.append(f'<path d="{path}" {stroke}/><path d="M{left} {y - 4}h30" {stroke}/>')
+        parts.append(svg_text(left + 38, y, shortened(name, 60)))
+    return svg_picture(640, 300 + 18 * len(lines), alt, parts)
 
 
 # %% ../../nbs/workshop/stills.ipynb #447500d4
-PICTURES = {"attention": attention, "curves": curves}
-TABLES = dict(
-    formula=formula, next_token=distribution, decoding=distribution, tokens=tokens, neuron=neuron, mask=mask, cost=cost,
-    beams=beams, bias=bias, phrases=phrases, spans=spans, grid=grid, patches=patches,
-)  # fmt: skip
+PICTURES = {"attention": attention_picture, "curves": curves_picture}
+TABLES = {
+    "formula": formula_table,
+    "next_token": distribution_table,
+    "decoding": distribution_table,
+    "tokens": tokens_table,
+    "neuron": neuron_table,
+    "mask": mask_table,
+    "cost": cost_table,
+    "beams": beams_table,
+    "bias": bias_table,
+    "phrases": phrases_table,
+    "spans": spans_table,
+    "grid": grid_table,
+    "patches": patches_table,
+}
 
 
 # %% ../../nbs/workshop/stills.ipynb #693a8368
@@ -392,4 +448,4 @@ def still(
     if module in PICTURES:
         return {"image/svg+xml": PICTURES[module](data, state, alt)}
     shown = TABLES[module](data, state) if module in TABLES else ""
-    return {"text/html": f"<p>{visible_text(alt)}</p>{shown}"}
+    return {"text/html": f"<p>{running_text(alt)}</p>{shown}"}

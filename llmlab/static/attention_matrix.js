@@ -113,7 +113,7 @@ export function headMatrix(fig) {
       back: s.back,
       over,
       split: fig.split,
-      written: s.part.written,
+      written: s.part.prompt,
       same: s.same,
       top,
     };

@@ -52,10 +52,10 @@ export function tokenText(fig) {
     strip.dataset.key = key;
     const { part } = fig.state(),
       own = (i) =>
-        part.written !== null &&
-        part.written !== undefined &&
+        part.prompt !== null &&
+        part.prompt !== undefined &&
         strip === strips[0] &&
-        i >= part.written;
+        i >= part.prompt;
     strip.replaceChildren(
       ...tokens.slice(first, last).map((token, i) =>
         h(
@@ -96,7 +96,7 @@ export function tokenText(fig) {
       all = marked[0].size + (s.same ? 0 : marked[1].size);
     hits.textContent = search.value ? `${all} found${marked[0].size ? ", Enter goes on" : ""}` : "";
     const own =
-      s.part.written >= 0 && s.part.written !== null && s.part.written < s.queries.length
+      s.part.prompt >= 0 && s.part.prompt !== null && s.part.prompt < s.queries.length
         ? ` Tokens with a line above them were written by the model.`
         : "";
     hint.textContent =

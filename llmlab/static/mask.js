@@ -4,9 +4,9 @@ import { chooser, h, more, percent, press, rove, shown, tools, unseen, within } 
 // ---- layout: pure functions, tested in tests/js/mask.test.js
 
 // "0110" → [false, true, true, false]
-export const seen = (row) => [...row].map((c) => c === "1");
+export const visibleFrom = (row) => [...row].map((c) => c === "1");
 
-// the bars to draw: candidates, the true token (behind a gap if it is not among them), all others together
+// the bars to draw: candidates, the true token (behind a break if it is not among them), all others together
 export function bars(candidates, truth, p) {
   const found = candidates.findIndex(([token]) => token === truth),
     listed = candidates.map(([token, share]) => ({ token, p: share, right: token === truth }));
@@ -16,8 +16,8 @@ export function bars(candidates, truth, p) {
 }
 
 // what a position may look at, in words
-export function sight(row, at) {
-  const sees = seen(row),
+export function describeVisible(row, at) {
+  const sees = visibleFrom(row),
     others = sees.filter((yes, i) => yes && i !== at).length,
     all = sees.length - 1;
   const count = `${others} token${others === 1 ? "" : "s"}`,
@@ -32,10 +32,10 @@ export function sight(row, at) {
   return `${which}${sees[at] ? ", and itself" : ""}`;
 }
 
-export function summary(tokens, at, readers) {
-  const parts = readers.map(({ name, sees, gaps }) => {
-    const best = gaps[at]?.[0][0],
-      look = `sees ${sight(sees[at], at)}`;
+export function summary(tokens, at, models) {
+  const parts = models.map(({ name, visible, predictions }) => {
+    const best = predictions[at]?.[0][0],
+      look = `sees ${describeVisible(visible[at], at)}`;
     return best
       ? `${name} ${look}, and says “${shown(best[0])}” with ${percent(best[1])}`
       : `${name} ${look}`;
@@ -46,14 +46,14 @@ export function summary(tokens, at, readers) {
 // ---- drawing
 
 function render({ model, el }) {
-  const { tokens, readers, can } = model.get("data"),
+  const { tokens, models, askable } = model.get("data"),
     say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
-  const panels = readers.map(({ name, gaps }) => {
+  const panels = models.map(({ name, predictions }) => {
     const chips = tokens.map((token, i) =>
       h(
         "button",
-        { className: "tok", disabled: !can[i], onclick: () => choose({ at: i }) },
+        { className: "tok", disabled: !askable[i], onclick: () => choose({ at: i }) },
         shown(token),
       ),
     );
@@ -75,7 +75,7 @@ function render({ model, el }) {
         h("div", { className: "title" }, name),
         row,
         cut.line,
-        ...(gaps.length ? [list] : []),
+        ...(predictions.length ? [list] : []),
       ),
     };
   });
@@ -84,25 +84,25 @@ function render({ model, el }) {
 
   function update() {
     const at = within(model.get("at"), tokens.length);
-    readers.forEach(({ sees, gaps }, r) => {
-      const row = seen(sees[at]),
+    models.forEach(({ visible, predictions }, r) => {
+      const row = visibleFrom(visible[at]),
         { chips, list } = panels[r],
-        gap = gaps[at];
+        prediction = predictions[at];
       chips.forEach((chip, i) => {
         const here = i === at;
         chip.className = `tok${here ? " asked" : row[i] ? "" : " unseen"}`;
         press(chip, here);
         const told = here
-          ? gap
+          ? prediction
             ? `in the place of ${shown(tokens[i])}, hidden`
             : "asked"
           : row[i]
             ? "seen"
             : "not seen";
-        chip.replaceChildren(here && gap ? "[MASK]" : shown(tokens[i]), unseen(told));
+        chip.replaceChildren(here && prediction ? "[MASK]" : shown(tokens[i]), unseen(told));
       });
-      if (!gap) return list.replaceChildren();
-      const lines = bars(gap[0], tokens[at], gap[1]),
+      if (!prediction) return list.replaceChildren();
+      const lines = bars(prediction[0], tokens[at], prediction[1]),
         widest = Math.max(...lines.map((line) => line.p));
       list.replaceChildren(
         ...lines.map(({ token, p, right, far }) => {
@@ -122,7 +122,7 @@ function render({ model, el }) {
         }),
       );
     });
-    say.textContent = summary(tokens, at, readers);
+    say.textContent = summary(tokens, at, models);
   }
   tools(el, model, "mask");
   model.on("change:at", update);

@@ -96,9 +96,9 @@ def complete_lines(
 ) -> list[str]:
     "The rest of the line after each text, at most n tokens of it, greedily."
     room, base = model.cfg.context - n, tokenizer.base
-    ends = [i for i in range(base.vocab_size) if b"\n" in base[i]] + [tokenizer.eot]
+    line_ends = [[i] for i in range(base.vocab_size) if b"\n" in base[i]]
     prompts = [[tokenizer.eot, *base.encode(text)][-min(room, memory or room) :] for text in texts]
-    rows = generate(model, prompts, n, Sampling(temperature=0), stop=ends)
+    rows = generate(model, prompts, n, Sampling(temperature=0), stop=[*line_ends, [tokenizer.eot]])
     return [base.decode([i for i in row if i < tokenizer.eot]).split("\n")[0] for row in rows]
 
 
@@ -197,7 +197,7 @@ def fill_in_middle(model: Callable, tokenizer: CodeTokenizer, gaps: Sequence[Gap
         raise ValueError(
             f"a gap with {longest} tokens around it and {n} to write, context {model.cfg.context}: give less around it"
         )
-    rows = generate(model, prompts, n, Sampling(temperature=0), stop=[tokenizer.eot])
+    rows = generate(model, prompts, n, Sampling(temperature=0), stop=[[tokenizer.eot]])
     return [tokenizer.base.decode([i for i in row if i < tokenizer.eot]) for row in rows]
 
 

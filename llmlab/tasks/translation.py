@@ -347,11 +347,13 @@ def translate(
 ) -> list[str]:
     "The translation of each text."
     source, prompts = encode_sources(model, tokenizer, texts), [[tokenizer.first(language)]] * len(texts)
-    n, reading = model.cfg.context - 1, dict(stop=[tokenizer.eot], source=source)
+    longest = model.cfg.context - 1
+    stop = [[tokenizer.eot]]
     if beams is None:
-        rows = generate(model, prompts, n, Sampling(0), **reading)
+        rows = generate(model, prompts, longest, Sampling(0), stop, source=source)
     else:
-        rows = [found[0][0] for found in beam_search(model, prompts, n, beams, **reading)]
+        found = beam_search(model, prompts, longest, beams, stop, source=source)
+        rows = [texts[0][0] for texts in found]
     return [tokenizer.base.decode(row) for row in rows]
 
 

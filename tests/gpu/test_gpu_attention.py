@@ -4,7 +4,7 @@ import pytest
 import torch
 from on_device import DEVICE, LargestTensor, decoder, only_gpu, relative_error
 
-from llmlab.attention import attention, attention_map, record, same_document, sliding_window
+from llmlab.attention import attention_map, dot_product_attention, record, same_document, sliding_window
 
 DTYPES = {"fp32": (torch.float32, 1e-5), "fp16": (torch.float16, 4e-3), "bf16": (torch.bfloat16, 3e-2)}
 B, H, T, DH = 2, 4, 160, 32  # more than one block of FlexAttention, and no multiple of it
@@ -85,7 +85,7 @@ def test_output_and_gradients_equal_fp64(case, kind):
     wanted = exact(*qkv, there)
     gradients = torch.autograd.grad(wanted, qkv, seed)
     ours = [x.detach().to(DEVICE, dtype).requires_grad_() for x in qkv]
-    out = attention(*ours, mask(DEVICE), causal)
+    out = dot_product_attention(*ours, mask(DEVICE), causal)
     assert out.dtype == dtype and out.device.type == DEVICE.type
     assert relative_error(out, wanted) < most
     for name, x, y in zip(
@@ -99,7 +99,7 @@ def test_looking_at_the_weights_changes_no_output(case):
     tq, hk, causal, mask, written_out = CASES[case]
     *qkv, _ = inputs(tq, hk, torch.float32)
     q, k, v = (x.to(DEVICE, torch.float32) for x in qkv)
-    out, weights = attention(q, k, v, mask(DEVICE), causal, need_weights=True)
+    out, weights = dot_product_attention(q, k, v, mask(DEVICE), causal, need_weights=True)
     assert relative_error(out, exact(*qkv, written_out(*grid(tq)).expand(B, 1, tq, T))) < 1e-5
     assert (
         weights.device.type == DEVICE.type
@@ -149,7 +149,7 @@ def test_a_rule_takes_no_memory_for_its_weights():
     q = torch.randn(1, 8, 8192, 64, device=DEVICE, dtype=torch.bfloat16)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    attention(q, q, q, sliding_window(256))
+    dot_product_attention(q, q, q, sliding_window(256))
     assert torch.cuda.max_memory_allocated() - before < 8 * 8192**2 * 2 / 8, (
         "an eighth of the weights in bf16"
     )

@@ -5,7 +5,7 @@ import torch
 from on_device import CPU, DEVICE, GPU, decoder, only_gpu
 
 from llmlab import cache as module
-from llmlab.generation import Beams, Sampling, beam_search, generate, speculate
+from llmlab.generation import Beams, Sampling, beam_search, generate, speculative_generate
 from llmlab.transformer import EncoderDecoder
 
 PROMPTS, NEW = [[1, 2, 3, 4, 5], [6]], 40
@@ -13,7 +13,7 @@ SHAPES = {
     "GPT-2's": {},
     "Llama's": dict(position="rope", kv_heads=2, norm="rms", feed_forward="swiglu", bias=False),
 }
-GREEDY, SAMPLED = Sampling(0), Sampling(0.9, top_p=0.9, seed=2, repetition_penalty=1.1)
+GREEDY, SAMPLED = Sampling(0), Sampling(0.9, top_p=0.9, repetition_penalty=1.1)
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +72,11 @@ def test_beams_and_drafts_write_the_same():
     (ours,), (theirs,) = (beam_search(m, [[1, 2, 3]], 12, Beams(3)) for m in (model, here))
     assert [ids for ids, _ in ours] == [ids for ids, _ in theirs]
     assert [score for _, score in ours] == pytest.approx([score for _, score in theirs], abs=1e-4)
-    draft, sampling = decoder(seed=1, layers=1), Sampling(0.9, seed=3)
+    draft, sampling = decoder(seed=1, layers=1), Sampling(0.9)
     pairs = (model, DEVICE), (here, CPU)
-    ours, theirs = (speculate(m, draft.to(device), [1, 2], 20, sampling) for m, device in pairs)
+    ours, theirs = (
+        speculative_generate(m, draft.to(device), [1, 2], 20, sampling, seed=3) for m, device in pairs
+    )
     assert ours == theirs
 
 
@@ -112,9 +114,9 @@ def test_the_compiled_way_replays_cuda_graphs():
 def test_the_gpu_waits_for_python_at_every_16th_token_only():
     import itertools
 
-    from llmlab.generation import stream
+    from llmlab.generation import next_tokens
 
-    tokens = stream(decoder().to(DEVICE), PROMPTS, 20, SAMPLED)
+    tokens = next_tokens(decoder().to(DEVICE), PROMPTS, 20, SAMPLED)
     torch.cuda.set_sync_debug_mode("error")
     try:
         assert len(list(itertools.islice(tokens, 15))) == 15

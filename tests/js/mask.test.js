@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { bars, seen, sight, summary } from "../../llmlab/static/mask.js";
+import { bars, describeVisible, summary, visibleFrom } from "../../llmlab/static/mask.js";
 
-test("sight travels as zeros and ones", () =>
-  assert.deepEqual(seen("0110"), [false, true, true, false]));
+test("what is visible travels as zeros and ones", () =>
+  assert.deepEqual(visibleFrom("0110"), [false, true, true, false]));
 
 test("the true token is marked among the candidates, and the rest is what is missing", () => {
   const [cat, dog, rest] = bars(
@@ -27,21 +27,21 @@ test("without its probability the true token is not invented, and a full list le
   assert.deepEqual(bars([["a", 1]], "b", null), [{ token: "a", p: 1, right: false }]));
 
 test("what a position sees, in words", () => {
-  assert.equal(sight("111", 1), "every other token, and itself");
-  assert.equal(sight("101", 1), "every other token");
-  assert.equal(sight("110", 1), "the 1 token on its left, and itself");
-  assert.equal(sight("100", 0), "no other token, and itself");
-  assert.equal(sight("0101", 1), "1 token of the other 3, and itself");
-  assert.equal(sight("0110", 2), "1 token of the other 3, and itself");
+  assert.equal(describeVisible("111", 1), "every other token, and itself");
+  assert.equal(describeVisible("101", 1), "every other token");
+  assert.equal(describeVisible("110", 1), "the 1 token on its left, and itself");
+  assert.equal(describeVisible("100", 0), "no other token, and itself");
+  assert.equal(describeVisible("0101", 1), "1 token of the other 3, and itself");
+  assert.equal(describeVisible("0110", 2), "1 token of the other 3, and itself");
 });
 
-test("the text alternative names position, sight and best candidate", () => {
-  const readers = [
-    { name: "BERT", sees: ["01", "10"], gaps: [null, [[[" b", 0.62]], 0.62]] },
-    { name: "GPT", sees: ["10", "11"], gaps: [] },
+test("the text alternative names position, visible tokens and best candidate", () => {
+  const models = [
+    { name: "BERT", visible: ["01", "10"], predictions: [null, [[[" b", 0.62]], 0.62]] },
+    { name: "GPT", visible: ["10", "11"], predictions: [] },
   ];
   assert.equal(
-    summary(["a", " b"], 1, readers),
+    summary(["a", " b"], 1, models),
     "Position 1, “·b”: BERT sees every other token, and says “·b” with 62 %; GPT sees every other token, and itself.",
   );
 });
