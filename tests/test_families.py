@@ -80,26 +80,17 @@ def peer_of(name):
     return peer
 
 
+def words():
+    "A tokenizer of 61 words."
+    vocab = {f"w{i}": i for i in range(61)}
+    return tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, "w5"))
+
+
 def save(peer, folder):
     "A folder as `transformers` writes it, with a toy tokenizer."
     peer.save_pretrained(folder)
-    vocab = {f"w{i}": i for i in range(61)}
-    tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, "w5")).save(str(folder / "tokenizer.json"))
+    words().save(str(folder / "tokenizer.json"))
     return folder
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    "Name → (model of transformers, the folder it was saved to), made once."
-    made = {}
-
-    def get(name):
-        if name not in made:
-            peer = peer_of(name)
-            made[name] = peer, save(peer, tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return get
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_five_near_names_are_told_or_the_first_five():
         edit_activation(MODEL, "blocks.1.attentoin.out", torch.zeros_like),
     ):
         pass
-    near = str(told.value).split("near it: ")[1].split(". tensor")[0].split(", ")
+    near = str(told.value).split("near it: ")[1].split(". activation_names")[0].split(", ")
     assert near[0] == "blocks.1.attention.out" and len(near) == 5 and set(near) <= set(NAMES)
     first = ", ".join(activation_names(MODEL)[:5])
     with (

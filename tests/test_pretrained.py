@@ -101,22 +101,6 @@ def peer_of(name):
     return roused(getattr(transformers, model)(getattr(transformers, config)(**shape)))
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    "Name → (model of transformers, the folder it was saved to), made once."
-    made = {}
-
-    def get(name):
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            made[name] = peer_of(name), folder
-            made[name][0].save_pretrained(folder)
-            words().save(str(folder / "tokenizer.json"))
-        return made[name]
-
-    return get
-
-
 @pytest.fixture
 def folder(saved, tmp_path):
     "A GPT-2's folder to damage."
