@@ -16,6 +16,7 @@ __all__ = [
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
+from numbers import Real
 
 import numpy as np
 import torch
@@ -363,8 +364,8 @@ T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 def t_interval(
-    values: Sequence[float],  # one for each training, 2 to 5 of them
-    other: Sequence[float] | None = None,  # as many, of another kind; None: the mean of values alone
+    values: Sequence[Real] | np.ndarray | Tensor,  # one for each training, 2 to 5 of them
+    other: Sequence[Real] | np.ndarray | Tensor | None = None,  # as many, of another kind
 ) -> tuple[float, float, float]:  # mean, low, high
     "The 95 % interval of a mean over few trainings, or of the difference of two such means, by Student's t."
     samples = [np.asarray(x, float) for x in ([values] if other is None else [values, other])]
