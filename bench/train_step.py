@@ -25,9 +25,10 @@ from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 from torch import nn
 
 from llmlab.causal import causal_loss
-from llmlab.devices import flops_per_token, peak_flops, peak_memory
+from llmlab.devices import flops_per_token, peak_flops, peak_memory, uses_bf16
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Objective, Recipe, fit, optimizer, train_step, uses_bf16
+from llmlab.runs import Objective
+from llmlab.training import Recipe, fit, make_optimizer, train_step
 from llmlab.transformer import Config, Decoder, count_parameters
 
 try:
@@ -232,7 +233,7 @@ def runner(name, shape):
     cfg, batch, models = RACES[shape]
     ids, (make, loss), recipe = data(shape, cfg, batch), models[name], Recipe()
     model = make(cfg).to(DEVICE)
-    opt, objective = optimizer(model, recipe), Objective(model, loss)
+    opt, objective = make_optimizer(model, recipe), Objective(model, loss)
     objective = torch.compile(objective) if GPU or name.endswith("compiled") else objective
     return model, lambda: train_step(objective, ids, call, opt, recipe)
 

@@ -4,9 +4,7 @@
 __all__ = ["save_checkpoint", "load_checkpoint", "shipped_path", "load_shipped"]
 
 # %% ../nbs/workshop/checkpoints.ipynb #22480415
-import hashlib
 import json
-import math
 import os
 import random
 import re
@@ -27,8 +25,6 @@ from torch import Tensor, nn
 
 from llmlab import transformer
 from llmlab.checks import parse_json, require
-from llmlab.losses import target_counts
-from llmlab.metrics import device_of, evaluating
 from llmlab.storage import (
     check_claims,
     checksum,
@@ -42,7 +38,6 @@ from llmlab.storage import (
     read_about,
     read_tensors,
     stored_specs,
-    tensor_specs,
     unshare,
 )
 
@@ -424,14 +419,6 @@ def clean_up(folder: Path, rows: list[dict]) -> None:
     write_atomically(folder / "history.jsonl", text.encode())  # also shows that the folder can be written
 
 
-# %% ../nbs/workshop/checkpoints.ipynb #3a1b2b1c
-def differences(theirs: dict, ours: dict, but: tuple = ()) -> str:
-    "Each key whose value differs, named."
-    ours = json.loads(json.dumps(ours))
-    keys = [k for k in sorted({*theirs, *ours}) if k not in but and theirs.get(k) != ours.get(k)]
-    return "; ".join(f"{k}: {theirs.get(k)} in the checkpoint, {ours.get(k)} now" for k in keys)
-
-
 # %% ../nbs/workshop/checkpoints.ipynb #c789cbe6
 def check_run(path: Path, about: dict, tensors: dict[str, Tensor]) -> None:
     "Raise some error unless a step of a run holds all that the next step needs."
@@ -476,159 +463,3 @@ def newest_whole(paths: list[Path]) -> tuple[dict, dict[str, Tensor], Path]:
             )
         return about, tensors, path
     raise ValueError(f"{first}; no older checkpoint is whole: choose an empty folder")
-
-
-# %% ../nbs/workshop/checkpoints.ipynb #70ac853f
-def fingerprint(ids: Tensor) -> str:
-    "Twelve letters, shape and type, which are the same for the same batch only."
-    contents = ids.detach().cpu().contiguous()
-    letters = hashlib.sha256(contents.reshape(-1).view(torch.uint8).numpy()).hexdigest()[:12]
-    return f"{letters} {list(ids.shape)} {str(ids.dtype).removeprefix('torch.')}"
-
-
-# %% ../nbs/workshop/checkpoints.ipynb #2097a00005
-def steps_to_compare(
-    done: int,  # steps that were made
-    planned: int,  # steps of the recipe
-) -> list[int]:
-    "steps_to_compare(11, 20) -> [0, 1, 2, 4, 8, 10, 11]: the first ones, ever fewer, the last one made and the next one."
-    powers = [2**i for i in range(done.bit_length()) if 2**i < done]
-    return sorted({0, *powers, max(done - 1, 0), min(done, planned - 1)})
-
-
-def other_batches(theirs: dict[str, str] | str, batches) -> str:
-    "Each step whose batch has another fingerprint now, named, the first three."
-    if isinstance(theirs, str):  # an older file knows the first batch alone, by its letters
-        first = fingerprint(batches(0)).partition(" ")[0]
-        return differences({"batch 0": theirs}, {"batch 0": first})
-    ours = {}
-    for step in sorted(map(int, theirs)):
-        ours[str(step)] = "no batch"
-        with suppress(Exception):  # a source that has ended has no such batch
-            ours[str(step)] = fingerprint(batches(step))
-    wrong = [step for step, found in ours.items() if found != theirs[step]]
-    return "; ".join(
-        f"batch {step}: {theirs[step]} in the checkpoint, {ours[step]} now" for step in wrong[:3]
-    )
-
-
-# %% ../nbs/workshop/checkpoints.ipynb #a1b99fa8
-MAY_DIFFER = (
-    "seconds",
-    "patience",
-    "every",
-    "keep",
-    "compile",
-    "recompute",
-    "accumulate",
-)  # may differ: the same updates, but for the draws of dropout in a batch of parts
-
-
-def check_same(path: Path, about: dict, tensors: dict[str, Tensor], run) -> None:
-    "Raise ValueError, naming every difference, where a checkpoint is of another model, recipe or data."
-    weights = {name: t for name, t in tensors.items() if not name.startswith("optimizer/")}
-    theirs, ours, recipe = about["run"], describe(run.model, {}), asdict(run.recipe)
-    before, now = theirs["recipe"].get("steps"), recipe["steps"]
-    longer = isinstance(before, int) and before < now
-    wrong = [
-        mismatches(tensor_specs(weights), model_specs(run.model)),
-        differences(about["config"], ours["config"]),
-        differences(theirs["recipe"], recipe, (*MAY_DIFFER, "steps") if longer else MAY_DIFFER),
-        other_batches(theirs["batches"], run.batches),
-    ]
-    if any(wrong):
-        found = "; ".join(filter(None, wrong))
-        raise ValueError(
-            f"{path} is of another run ({found}): choose an empty folder, or the same model, data and recipe"
-        )
-    if longer:
-        todo = f"from here on the learning rate is that of a run of {now} steps, so it may jump"
-        warnings.warn(f"{path}: a run of {before} steps goes on to {now}; {todo}", stacklevel=2)
-
-
-# %% ../nbs/workshop/checkpoints.ipynb #067abe39
-def inner_optimizers(opt) -> list[torch.optim.Optimizer]:
-    "The optimizers themselves."
-    return [getattr(part, "optimizer", part) for part in getattr(opt, "parts", [opt])]
-
-
-# %% ../nbs/workshop/checkpoints.ipynb #b005a7e7
-SAMPLE_ROWS = 4  # rows of the first batch
-
-
-def sample_loss(run) -> float | None:
-    "The loss of the weights as they are, on some rows of batch 0, without dropout; None where it cannot be asked of so few rows."
-    states = random_states()
-    try:
-        batch = run.batches(0)
-        rows = batch[target_counts(run.loss, batch) > 0][:SAMPLE_ROWS]
-        torch.manual_seed(0)
-        with evaluating(run.model):
-            return float(run.loss(run.model, rows.to(device_of(run.model))))
-    except Exception:
-        return None
-    finally:
-        set_random_states(states)
-
-
-def run_facts(run, step: int) -> dict:
-    "What the next step depends on, apart from weights and averages; in several processes, of all of them."
-    states = [random_states()]
-    if run.world:
-        from accelerate.utils import gather_object
-
-        states = gather_object(states)
-    batches = {str(i): run.print_of(i) for i in steps_to_compare(step, run.recipe.steps)}
-    set_random_states(states[run.rank])
-    return {"recipe": asdict(run.recipe), "batches": batches, "loss": sample_loss(run), "random": states}
-
-
-# %% ../nbs/workshop/checkpoints.ipynb #6b01b14d
-def keep(run, history: list[dict], best: bool) -> None:
-    "The whole state and, where the last row was the best, the weights on their own. One process writes."
-    if best:
-        weights = serialize(model_tensors(run.model), describe(run.model, history[-1]))
-        if run.rank == 0:
-            write_atomically(run.folder / "best.safetensors", weights)
-    save_run(
-        run.folder, run.model, inner_optimizers(run.opt), history, run_facts(run, len(history)), run.rank == 0
-    )
-
-
-# %% ../nbs/workshop/checkpoints.ipynb #687c0fce
-def restore_weights(path: Path, run, about: dict, tensors: dict[str, Tensor]) -> None:
-    "Fill the run's model; ValueError, and the model as it was, where the loss is another one than the checkpoint's."
-    before = {name: t.clone() for name, t in own_tensors(run.model).items()}
-    copy_tensors(run.model, tensors)
-    theirs = about["run"].get("loss")
-    ours = theirs if theirs is None else sample_loss(run)
-    if theirs == ours or (ours is not None and math.isclose(theirs, ours, rel_tol=1e-3, abs_tol=1e-4)):
-        return
-    with torch.no_grad():
-        for name, t in own_tensors(run.model).items():
-            t.copy_(before[name])
-    todo = "choose an empty folder, or the same loss"
-    raise ValueError(
-        f"{path} is of another run (the loss of {SAMPLE_ROWS} rows: {theirs} in the checkpoint, {ours} now): {todo}"
-    )
-
-
-def resume(run) -> list[dict]:
-    "The history so far, with model, optimizer and random generators as they were then."
-    if not run.folder:
-        return []
-    about, tensors, history = open_run(run.folder) or ({}, {}, [])
-    if history:
-        check_same(run.folder, about, tensors, run)
-        restore_weights(run.folder, run, about, tensors)
-    if run.world:
-        run.world.wait_for_everyone()  # all have read; now one may tidy up
-    if run.rank == 0:
-        clean_up(run.folder, history)
-    if history:
-        averages = {name: t for name, t in tensors.items() if name.startswith("optimizer/")}
-        fill_optimizers(run.model, inner_optimizers(run.opt), averages)
-        states = about["run"]["random"]
-        if run.rank < len(states):
-            set_random_states(states[run.rank])
-    return history

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 # %% ../nbs/workshop/devices.ipynb #2bea2547
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 
 # %% ../nbs/workshop/devices.ipynb #2c1adec5
@@ -45,6 +45,17 @@ def peak_flops(device: str, dtype: torch.dtype = torch.float32) -> float:
         wait()
         times.append(perf_counter() - began)
     return 2 * n**3 / min(times)
+
+
+# %% ../nbs/workshop/devices.ipynb #29f1acde
+def uses_bf16(
+    device: torch.device,
+    precision: str = "auto",  # "fp32", "bf16", or "auto"
+) -> bool:
+    "Whether matrices are multiplied in bf16: where it is asked for, or where a GPU has it."
+    if precision != "auto":
+        return precision == "bf16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 # %% ../nbs/workshop/devices.ipynb #0ae827a1
@@ -129,6 +140,58 @@ def accelerator():
     except ImportError as error:
         raise ValueError("training in several processes needs Accelerate: pip install accelerate") from error
     return Accelerator(cpu=not torch.cuda.is_available())
+
+
+# %% ../nbs/workshop/devices.ipynb #d9cfca8b
+class Processes:
+    "The processes that train one model together, through Accelerate; alone, there is one, and nothing is sent."
+
+    def __init__(self, engine=None):
+        self.engine = engine  # of accelerator(); None: this process is alone
+        self.rank = engine.process_index if engine else 0
+        self.size = engine.num_processes if engine else 1
+        self.device = engine.device if engine else None
+
+    def prepare(self, model: nn.Module, opt):
+        "Wrap model and optimizer, so that gradients are averaged over the processes."
+        return self.engine.prepare(model, opt) if self.engine else (model, opt)
+
+    def no_sync(self, model: nn.Module, more: bool):
+        "While it is open, gradients stay in this process, if `more` of them will be added before they are sent."
+        return self.engine.no_sync(model) if self.engine and more else nullcontext()
+
+    def sum(self, value: Tensor) -> Tensor:
+        "The sum of a tensor over all processes."
+        return self.engine.reduce(value, "sum") if self.engine else value
+
+    def mean(self, number: float) -> float:
+        "The mean of a number over all processes."
+        if not self.engine:
+            return number
+        return self.engine.reduce(torch.tensor(number, device=self.device), "mean").item()
+
+    def first_decides(self, wish: bool) -> bool:
+        "What the first process wishes, for all: one that stopped alone would leave the others waiting."
+        if not self.engine:
+            return wish
+        said = torch.tensor(float(wish and self.rank == 0), device=self.device)
+        return self.engine.reduce(said, "sum").item() > 0
+
+    def gather(self, value) -> list:
+        "What each process has, in the order of their ranks."
+        if not self.engine:
+            return [value]
+        from accelerate.utils import gather_object
+
+        return gather_object([value])
+
+    def wait(self) -> None:
+        "Wait until all processes are here."
+        if self.engine:
+            self.engine.wait_for_everyone()
+
+
+ALONE = Processes()
 
 
 # %% ../nbs/workshop/devices.ipynb #89b82446

@@ -6,11 +6,9 @@ __all__ = ["Recipe", "Windows", "Batches", "fit"]
 # %% ../nbs/10_training.ipynb #96c0e4c5
 import math
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 # %% ../nbs/10_training.ipynb #37b3c9b3
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -21,33 +19,31 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 # %% ../nbs/10_training.ipynb #b7e1f145
-from llmlab import checkpoints as files
 from llmlab.checkpoints import full_tensor
-from llmlab.checks import (
-    COUNT,
-    SEED,
-    SIZE,
-    as_python_number,
-    check_arguments,
-    check_settings,
-    integer_ids,
-    require,
-)
+from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, integer_ids, require
 from llmlab.devices import (
-    accelerator,
-    flops_per_token,
+    ALONE,
+    Processes,
     gradient_checkpointing,
-    peak_flops,
-    peak_memory,
     prefetch,
     preserve_random_states,
-    shard,
+    uses_bf16,
 )
-from llmlab.losses import deal_targets, mean_over, target_counts
+from llmlab.losses import target_counts
 
 # %% ../nbs/10_training.ipynb #cce75279
-from llmlab.metrics import device_of
 from llmlab.progress import progress_bar
+from llmlab.runs import (
+    Run,
+    asks_to_stop,
+    explain_failure,
+    maybe_compile,
+    resume,
+    save,
+    show_row,
+    stop_reason,
+    validate,
+)
 from llmlab.transformer import Block
 
 
@@ -211,7 +207,7 @@ class Batches:
 
 
 # %% ../nbs/10_training.ipynb #e26da362
-def optimizer(model: nn.Module, recipe: Recipe):
+def make_optimizer(model: nn.Module, recipe: Recipe):
     "AdamW, with weight decay on the matrices only; with recipe.muon, Muon for the matrices inside the blocks."
     blocks = [m for m in model.modules() if isinstance(m, Block)] if recipe.muon else []
     hidden = [p for block in blocks for p in block.parameters() if p.ndim == 2]
@@ -249,14 +245,6 @@ class Muon:
             part.zero_grad()
 
 
-# %% ../nbs/10_training.ipynb #2dea9027
-def uses_bf16(device: torch.device, precision: str = "auto") -> bool:
-    "Where asked for, or where a GPU has it."
-    return precision == "bf16" or (
-        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-
-
 # %% ../nbs/10_training.ipynb #10b2ed24
 def mixed_precision(device: torch.device, precision: str = "auto") -> torch.autocast:
     "Matrix products in bf16, where the device takes it; the weights stay fp32."
@@ -264,274 +252,114 @@ def mixed_precision(device: torch.device, precision: str = "auto") -> torch.auto
 
 
 # %% ../nbs/10_training.ipynb #265b6f55
-def part_weights(parts: list[Tensor], loss, world=None) -> Tensor:
+def part_weights(parts: list[Tensor], loss_fn: Callable, processes: Processes = ALONE) -> Tensor:
     "The share of the batch's targets, in all processes, that each of these parts holds."
-    counts = torch.stack([target_counts(loss, part).sum() for part in parts])
-    every = world.reduce(counts.sum(), "sum") if world else counts.sum()
-    return counts / every
+    if len(parts) == processes.size == 1:
+        return torch.ones(1, device=parts[0].device)
+    counts = torch.stack([target_counts(loss_fn, part).sum() for part in parts])
+    return counts / processes.sum(counts.sum())
 
 
-def train_step(model, ids, loss, opt, recipe, world=None) -> dict:
-    """One update -> the loss before it and the norm of its gradient; nothing is updated where these are no numbers.
-    With `recipe.accumulate` and with several processes each part weighs as much as it has targets."""
-    parts = [part for i in range(recipe.accumulate) if len(part := ids[i :: recipe.accumulate])]
-    alone = len(parts) == 1 and not world
-    weights = torch.ones(1, device=ids.device) if alone else part_weights(parts, loss, world)
-    total, processes = torch.zeros((), device=ids.device), world.num_processes if world else 1
-    for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
-        with world.no_sync(model) if world and i + 1 < len(parts) else nullcontext():
-            with mixed_precision(ids.device, recipe.precision):
-                value = loss(model, part) * weight
-            (value * processes).backward()  # the engine divides the gradients by the processes
-        total += value.detach()
-    norm = full_tensor(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
-    total = world.reduce(total, "sum") if world else total
-    value, size = torch.stack([total, norm]).tolist()
-    if not math.isfinite(value + size):
-        raise FloatingPointError(f"the loss is {value}, the norm of its gradient {size}")
+def train_step(
+    model: nn.Module,
+    batch: Int[Tensor, "b ..."],
+    loss_fn: Callable,  # (model, batch) -> mean loss, in nats
+    opt,  # from make_optimizer
+    recipe: Recipe,  # its accumulate, clip and precision
+    processes: Processes = ALONE,  # that make this step together
+) -> dict:  # the loss before the update, and the norm of its gradient
+    "One update of the weights; FloatingPointError, and no update, where the loss or its gradient is no number."
+    parts = [batch[i :: recipe.accumulate] for i in range(min(recipe.accumulate, len(batch)))]
+    weights = part_weights(parts, loss_fn, processes)
+    loss = torch.zeros((), device=batch.device)
+    for i, part in enumerate(parts):
+        with processes.no_sync(model, more=i + 1 < len(parts)):
+            with mixed_precision(batch.device, recipe.precision):
+                part_loss = weights[i] * loss_fn(model, part)
+            (processes.size * part_loss).backward()  # the engine divides gradients by the processes
+        loss += part_loss.detach()
+    loss = processes.sum(loss)
+    gradient_norm = full_tensor(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
+    loss, gradient_norm = torch.stack([loss, gradient_norm]).tolist()
+    if not math.isfinite(loss + gradient_norm):
+        raise FloatingPointError(f"the loss is {loss}, the norm of its gradient {gradient_norm}")
     opt.step()
     opt.zero_grad()
-    return {"loss": value, "gradient_norm": size}
+    return {"loss": loss, "gradient_norm": gradient_norm}
 
 
 # %% ../nbs/10_training.ipynb #42a574ce
 def fit(
     model: nn.Module,  # trained in place, on the device where it is
-    batches,  # step -> ids [b t], the same for the same step, such as Batches
-    loss_fn,  # (model, ids) -> mean loss, in nats
+    batches: Callable,  # step -> ids [b t], the same for the same step, such as Batches
+    loss_fn: Callable,  # (model, ids) -> mean loss, in nats
     recipe: Recipe,  # how long, how fast
-    eval_fn=None,  # model -> number, the smaller the better; asked every recipe.every steps
+    eval_fn: Callable
+    | None = None,  # model -> number, the smaller the better; asked every recipe.every steps
     checkpoint_dir: str | Path | None = None,  # where checkpoints go; a run that stands there is continued
-    on_step: Callable[[dict], bool | None] | None = None,  # gets a copy of each step's row; True ends the run
+    on_step: Callable | None = None,  # gets a copy of each step's row; True ends the run
     progress: bool | None = None,  # a progress bar; None: where somebody can see it
 ) -> list[dict]:  # a row a step: step, loss, gradient_norm, lr, seconds, tokens; valid where measured
-    """Train the model in place and give back a row for each step; `seconds` leave out validation and on_step.
+    """Train a model in place and give back a row for each step; `seconds` leave out eval_fn and on_step.
 
-    A run ends after recipe.steps steps. It ends earlier when recipe.seconds are spent, when recipe.patience validations in
-    a row brought no new best, or when on_step answers True; then the last row says so in `stopped`: "seconds", "patience"
-    or "on_step". The model has the weights of the last step, and `checkpoint_dir/best.safetensors` those of the best validation.
-    With a checkpoint_dir, a run that was stopped by on_step, by an error in it or by anything else goes on when fit is called again.
-    So that another loss is noticed then, `loss_fn` is called once more at each checkpoint, without dropout.
+    A run ends after recipe.steps, or earlier when recipe.seconds are spent, when recipe.patience validations in a row
+    brought no new best, or when on_step answers True; then `stopped` in the last row says why. The model has the weights
+    of the last step, `checkpoint_dir/best.safetensors` those of the best validation. Called again with the same folder,
+    fit goes on where the run was stopped. The caller's random generators stand afterwards where they stood before.
 
-    Random numbers come from generators that are seeded with recipe.seed. Afterwards, also after an error, the caller's
-    generators (Python's, NumPy's, PyTorch's on the CPU and on all GPUs) stand where they stood before.
+    Raises: ValueError if checkpoint_dir holds another run or settings do not fit together, FloatingPointError if a loss
+    or gradient is no number.
 
-    Raises ValueError for another run in checkpoint_dir and for settings that do not fit together, FloatingPointError for a
-    loss or gradient that is no number.
+    >>> model = Decoder(Config(100, context=8, layers=1, heads=2, d_model=8))
+    >>> batches = Batches(Windows(torch.arange(100), length=9), batch_size=4)
+    >>> len(fit(model, batches, causal_loss, Recipe(steps=3, batch_size=4)))
+    3
     """
     require(
         eval_fn or not recipe.patience, f"patience={recipe.patience} counts validations: give eval_fn, too"
     )
     with preserve_random_states():
-        run = Run(model, batches, loss_fn, recipe, checkpoint_dir)
-        history = files.resume(run)
-        steps = range(len(history), len(history) if is_over(run, history) else recipe.steps)
-        bar = progress_bar(recipe.steps, steps.start, progress if run.rank == 0 else False)
+        run = Run(model, batches, loss_fn, make_optimizer(model, recipe), recipe, checkpoint_dir)
+        torch.manual_seed(recipe.seed + run.processes.rank)
+        resume(run)
+        first, last = len(run.history), recipe.steps
+        steps = range(first, first) if stop_reason(run) else range(first, last)
+        bar = progress_bar(last, first, progress if run.processes.rank == 0 else False)
         with bar, gradient_checkpointing(model, recipe.recompute):
-            for step, ids in zip(steps, prefetch(run.batch, steps, run.device), strict=False):
+            for step, batch in zip(steps, prefetch(run.batch, steps, run.device), strict=False):
                 rate = learning_rate(step, recipe)
                 for group in run.opt.param_groups:
                     group["lr"] = rate
                 model.train()
-                with explained(run, step, ids):
-                    row = train_step(run.objective, ids, run.ask, run.opt, recipe, run.world)
-                history.append(note(run, history, {"step": step + 1, **row, "lr": rate}, ids))
+                with explain_failure(run, step, batch):
+                    row = train_step(run.objective, batch, run.objective_loss, run.opt, recipe, run.processes)
+                run.record(step, batch, rate, row)
+                stop = after_step(run, eval_fn, on_step)
                 bar.update()
-                over = look_up(run, history, eval_fn, on_step)
-                if "left" in history[-1]:
-                    bar.set_postfix(
-                        {key: f"{value:.3g}" for key, value in history[-1].items() if key in SHOWN}
-                    )
-                if over:
+                show_row(bar, run.history[-1])
+                if stop:
                     break
     model.eval()
-    return history
+    return run.history
 
 
 # %% ../nbs/10_training.ipynb #bbc455d4
-def look_up(run, history, eval_fn=None, on_step=None) -> str | None:
-    "What happens after a step: every recipe.every steps and at the end validate and save -> why the run ends, if it does."
-    row, over = history[-1], is_over(run, history)
+def after_step(run: Run, eval_fn: Callable | None, on_step: Callable | None) -> str | None:
+    "Validate and save, every recipe.every steps and at the end; the answer is why the run ends here, if it does."
+    row = run.history[-1]
     due = row["step"] % run.recipe.every == 0
-    if due or over:
-        measure(run, history, eval_fn)
-        over = over or is_over(run, history)
-    if asked_to_stop(run, on_step, row) and not over:
-        over = "on_step"
+    stop = stop_reason(run)
+    if due or stop:
+        validate(run, eval_fn)
+        maybe_compile(run)
+        stop = stop or stop_reason(run)  # this validation may have been one too many
+    if asks_to_stop(run, on_step) and not stop:
+        stop = "on_step"
         if not due:
-            measure(run, history, eval_fn)
-    if over and over != "steps":
-        row["stopped"] = over
-    if (due or over) and run.folder:
-        files.keep(run, history, is_best(history))
+            validate(run, eval_fn)
+    if stop and stop != "steps":
+        row["stopped"] = stop
+    if run.folder and (due or stop):
+        save(run)
     run.started = perf_counter()
-    return over
-
-
-# %% ../nbs/10_training.ipynb #44bb3ddb
-def measure(run, history, eval_fn=None) -> None:
-    "Put the validation and the pace into the last row; a long run is compiled from here on."
-    row = history[-1]
-    if eval_fn:
-        with preserve_random_states():
-            row["valid"] = float(eval_fn(run.model))
-    row.update(pace(run, history))
-    if run.recipe.compile == "auto" and run.device.type == "cuda" and row["left"] > 300 and not run.compiled:
-        run.objective, run.compiled = torch.compile(run.objective), True
-
-
-def asked_to_stop(run, on_step, row) -> bool:
-    "What on_step answers to a copy of the row; in several processes the first one asks, for all."
-    if on_step is None:
-        return False
-    answer = None
-    if run.rank == 0:
-        with preserve_random_states():
-            answer = as_python_number(on_step(dict(row)))
-    fits = answer is None or isinstance(answer, bool)
-    require(fits, f"on_step answered {answer!r}: expected True to stop, None or False to go on")
-    return run.agreed(bool(answer))
-
-
-# %% ../nbs/10_training.ipynb #e6b14688
-SHOWN = ("loss", "valid", "tokens_per_second", "mfu")  # beside the progress bar
-
-
-# %% ../nbs/10_training.ipynb #cc4345dd
-def pace(run, history) -> dict:
-    "Tokens a second since the last look, the share of the matrix ceiling, megabytes, seconds left."
-    rows = history[-run.recipe.every - 1 :]
-    before = rows[0] if len(rows) > 1 else {"seconds": 0.0, "tokens": 0, "step": rows[0]["step"] - 1}
-    seconds, tokens, steps = (rows[-1][key] - before[key] for key in ("seconds", "tokens", "step"))
-    dtype = torch.bfloat16 if uses_bf16(run.device, run.recipe.precision) else torch.float32
-    ceiling = peak_flops(run.device.type, dtype) * run.size
-    return {
-        "tokens_per_second": tokens / seconds,
-        "mfu": flops_per_token(run.model, run.t) * tokens / seconds / ceiling,
-        "memory_mb": peak_memory(run.device),
-        "left": (run.recipe.steps - len(history)) * seconds / steps,
-    }
-
-
-# %% ../nbs/10_training.ipynb #ceae9014
-def note(run, history, row, ids) -> dict:
-    "A row with the seconds and tokens so far; seconds leave out what look_up took."
-    before, now = history[-1] if history else {"seconds": 0.0, "tokens": 0}, perf_counter()
-    seconds, run.started, run.t = before["seconds"] + now - run.started, now, ids.shape[-1]
-    return {**row, "seconds": seconds, "tokens": before["tokens"] + len(ids) * run.t * run.size}
-
-
-# %% ../nbs/10_training.ipynb #346bee6a
-def is_over(run, history) -> str | None:
-    "Why the run ends here: its steps are done, its time is up or its patience; None: it goes on. All processes agree."
-    spent, budget = history[-1]["seconds"] if history else 0.0, run.recipe.seconds
-    if run.world and budget < math.inf:
-        spent = run.world.reduce(torch.tensor(spent, device=run.device), "mean").item()
-    if len(history) == 1 and spent > budget:
-        raise ValueError(f"seconds={budget}: the first step alone took {spent:.3g} seconds, give it more")
-    if len(history) >= run.recipe.steps:
-        return "steps"
-    if spent >= budget:
-        return "seconds"
-    worse = run.recipe.patience and history and "valid" in history[-1]
-    return (
-        "patience"
-        if worse and run.agreed(since_best(history, run.recipe.every) >= run.recipe.patience)
-        else None
-    )
-
-
-def since_best(history: list[dict], every: int) -> int:
-    "How many validations there were since the best, of those every so many steps; NaN and infinity are never best."
-    values = [row["valid"] for row in history if "valid" in row and row["step"] % every == 0]
-    finite = [value for value in values if math.isfinite(value)]
-    return len(values) - (values.index(min(finite)) + 1 if finite else 0)
-
-
-# %% ../nbs/10_training.ipynb #20af5d73
-class Objective(nn.Module):
-    "ids -> loss."
-
-    def __init__(self, model, loss):
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, ids):
-        return self.loss(self.model, ids)
-
-
-# %% ../nbs/10_training.ipynb #66a04ea1
-class Run:
-    "A model with all that trains it, in this process or in one of several."
-
-    def __init__(self, model, batches, loss, recipe, folder=None):
-        self.model, self.batches, self.recipe = model, batches, recipe
-        self.folder, self.world = folder and Path(folder).expanduser(), accelerator()
-        self.prints = {}
-        self.rank, self.size = (self.world.process_index, self.world.num_processes) if self.world else (0, 1)
-        torch.manual_seed(recipe.seed + self.rank)
-        self.loss, self.ask = (
-            loss,
-            mean_over(partial(target_counts, loss))(lambda objective, ids: objective(ids)),
-        )
-        self.objective, self.opt = Objective(model, loss), optimizer(model, recipe)
-        if self.world:
-            self.objective, self.opt = self.world.prepare(self.objective, self.opt)
-        self.device = self.world.device if self.world else device_of(model)
-        self.compiled = recipe.compile == "yes"
-        if self.compiled:
-            self.objective = torch.compile(self.objective)
-        self.started = perf_counter()
-
-    def agreed(self, wish: bool) -> bool:
-        "What the first process wishes, for all: one that stopped alone would leave the others waiting."
-        if not self.world:
-            return wish
-        said = torch.tensor(float(wish and self.rank == 0), device=self.device)
-        return self.world.reduce(said, "sum").item() > 0
-
-    def batch(self, step: int) -> Tensor:
-        "This process's share of the windows of a step."
-        batch, cells = self.batches(step), self.size * self.recipe.accumulate
-        if self.folder:
-            lately = {i: found for i, found in self.prints.items() if i & (i - 1) == 0 or i >= step - 2}
-            self.prints = lately | {step: files.fingerprint(batch)}
-        if cells > 1:
-            batch = deal_targets(batch, target_counts(self.loss, batch), cells)
-        return shard(batch, self.rank, self.size, self.recipe.accumulate)
-
-    def print_of(self, step: int) -> str:
-        "The fingerprint of the whole batch of a step: as it was used, or made anew."
-        return self.prints.get(step) or files.fingerprint(self.batches(step))
-
-
-# %% ../nbs/10_training.ipynb #8bafedb0
-@contextmanager
-def explained(run, step, ids):
-    "Say what can be done about a loss that is no number, or a GPU that is full."
-    rows, t = len(ids) // run.recipe.accumulate, ids.shape[-1]
-    try:
-        yield
-    except FloatingPointError as error:
-        good = files.step_files(run.folder)[-1:] if run.folder else []
-        where = f"The last good checkpoint is {good[0]}" if good else "There is no checkpoint yet"
-        batch = f"The batch is {files.fingerprint(ids)}, that is batches({step})"
-        raise FloatingPointError(
-            f"step {step + 1}: {error}. {batch}. {where}. Look at the batch, or lower lr"
-        ) from error
-    except torch.OutOfMemoryError as error:
-        more = 2 * run.recipe.accumulate
-        raise torch.OutOfMemoryError(
-            f"step {step + 1}: {rows} windows of {t} tokens at once fill the GPU. accumulate={more} halves them, with the "
-            "same update; recompute=True keeps less of each block, for a third more work"
-        ) from error
-
-
-# %% ../nbs/10_training.ipynb #bbc455d5
-def is_best(history: list[dict]) -> bool:
-    "Whether the last row was validated, and none before it was better; NaN and infinity are never best."
-    if not math.isfinite(history[-1].get("valid", math.nan)):
-        return False
-    return history[-1]["valid"] <= min(
-        row["valid"] for row in history if math.isfinite(row.get("valid", math.nan))
-    )
+    return stop

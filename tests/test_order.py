@@ -32,6 +32,7 @@ ORDER = [
     "storage",
     "checkpoints",
     "devices",
+    "runs",
     "training",
     "causal",
     "masked",

@@ -38,7 +38,7 @@ from llmlab.recurrent import (
     pairs,
     to_keras,
 )
-from llmlab.training import Batches, Recipe, Windows, fit, learning_rate, optimizer, train_step
+from llmlab.training import Batches, Recipe, Windows, fit, learning_rate, make_optimizer, train_step
 from llmlab.transformer import Config
 
 CFG = Config(vocab_size=11, context=8, layers=2, heads=1, d_model=6)
@@ -298,7 +298,7 @@ def test_keras_and_chapter_7_train_alike(twins, ids, clip):
     book = diary()
     stack = torch.cat([(ids + step) % 11 for step in range(4)])
     other.fit(*pairs(stack, 11), batch_size=3, shuffle=False, verbose=0, callbacks=[book])
-    opt = optimizer(model, recipe)
+    opt = make_optimizer(model, recipe)
     for step in range(4):
         opt.param_groups[0]["lr"] = opt.param_groups[1]["lr"] = learning_rate(step, recipe)
         row = train_step(model, (ids + step) % 11, loss_of, opt, recipe)

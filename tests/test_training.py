@@ -17,9 +17,10 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab import checkpoints, training
-from llmlab.checkpoints import fingerprint, load_checkpoint, step_files
-from llmlab.training import Batches, Muon, Recipe, Windows, fit, learning_rate, optimizer, train_step
+from llmlab import checkpoints, runs, training
+from llmlab.checkpoints import load_checkpoint, step_files
+from llmlab.runs import Run, fingerprint, maybe_compile, steps_to_compare
+from llmlab.training import Batches, Muon, Recipe, Windows, fit, learning_rate, make_optimizer, train_step
 from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16, dropout=0.1)
@@ -133,7 +134,7 @@ def test_schedule_pencil():
 
 def test_only_matrices_decay():
     model = decoder()
-    groups = optimizer(model, Recipe(weight_decay=0.7)).param_groups
+    groups = make_optimizer(model, Recipe(weight_decay=0.7)).param_groups
     assert {p.ndim for p in groups[0]["params"]} == {2} and groups[0]["weight_decay"] == 0.7
     assert {p.ndim for p in groups[1]["params"]} == {1} and groups[1]["weight_decay"] == 0
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
@@ -235,7 +236,7 @@ def test_batches_start_where_told():
             "seconds=1e-09: the first step alone took",
         ),
         (
-            lambda: optimizer(torch.nn.Linear(2, 2), Recipe(muon=True)),
+            lambda: make_optimizer(torch.nn.Linear(2, 2), Recipe(muon=True)),
             "muon=True needs PyTorch 2.9 and a model with",
         ),
         (
@@ -280,7 +281,7 @@ def test_recomputing_changes_no_bit_and_leaves_the_model_as_it_was():
 
 def test_muon_takes_the_matrices_of_the_blocks_and_learns():
     model = decoder(dropout=0.0)
-    opt = optimizer(model, Recipe(muon=True, weight_decay=0.3))
+    opt = make_optimizer(model, Recipe(muon=True, weight_decay=0.3))
     hidden, table, vectors = (group["params"] for group in opt.param_groups)
     assert isinstance(opt, Muon) and len(hidden) == 4 and all(p.ndim == 2 for p in hidden)
     assert {id(p) for p in table} == {id(model.embed.tokens.weight), id(model.embed.positions.weight)}
@@ -294,7 +295,7 @@ def test_muon_makes_the_first_update_orthogonal():
     "Of the momentum all singular values become nearly one; then it is scaled to AdamW's size (Liu et al. 2025)."
     model = decoder(dropout=0.0)
     before = model.blocks[0].mlp.up.weight.detach().clone()
-    opt = optimizer(model, Recipe(muon=True, weight_decay=0.0, lr=1.0))
+    opt = make_optimizer(model, Recipe(muon=True, weight_decay=0.0, lr=1.0))
     train_step(model, Batches(Windows(IDS, 9), batch_size=4)(0), loss, opt, Recipe())
     move = (model.blocks[0].mlp.up.weight.detach() - before) / (0.2 * math.sqrt(max(before.shape)))
     values = torch.linalg.svdvals(move)
@@ -321,18 +322,21 @@ def test_compiling_waits_until_it_pays(monkeypatch):
     run(Recipe(steps=2, batch_size=4, compile="yes"))
     assert asked == [1]
     model = decoder()
-    made = training.Run(model, Batches(Windows(IDS, 9), batch_size=4), loss, Recipe(steps=100_000, every=2))
-    made.device = torch.device("cuda")
-    monkeypatch.setattr(training, "pace", lambda run, history: {"left": history[-1]["left"]})
+    opt, recipe = make_optimizer(model, Recipe()), Recipe(steps=100_000, every=2)
+    on_gpu = Run(model, Batches(Windows(IDS, 9), batch_size=4), loss, opt, recipe)
+    on_gpu.device = torch.device("cuda")
     for left, times in ((299, 1), (301, 2), (900, 2)):
-        training.measure(made, [{"step": 2, "left": left}])
+        on_gpu.history = [{"step": 2, "left": left}]
+        maybe_compile(on_gpu)
         assert len(asked) == times
 
 
 @pytest.fixture
 def ticking(monkeypatch):
     "A clock for fit that goes on by one second each time it is asked: once a step."
-    monkeypatch.setattr(training, "perf_counter", partial(next, itertools.count(1.0)))
+    clock = partial(next, itertools.count(1.0))
+    monkeypatch.setattr(training, "perf_counter", clock)
+    monkeypatch.setattr(runs, "perf_counter", clock)
 
 
 def test_the_budget_stops_the_run(ticking):
@@ -621,10 +625,10 @@ def stopped(tmp_path):
 
 
 def test_the_batches_that_are_compared():
-    assert checkpoints.steps_to_compare(1, 12) == [0, 1]
-    assert checkpoints.steps_to_compare(11, 12) == [0, 1, 2, 4, 8, 10, 11]
-    assert checkpoints.steps_to_compare(12, 12) == [0, 1, 2, 4, 8, 11]
-    assert len(checkpoints.steps_to_compare(10**6, 10**7)) == 23
+    assert steps_to_compare(1, 12) == [0, 1]
+    assert steps_to_compare(11, 12) == [0, 1, 2, 4, 8, 10, 11]
+    assert steps_to_compare(12, 12) == [0, 1, 2, 4, 8, 11]
+    assert len(steps_to_compare(10**6, 10**7)) == 23
 
 
 @pytest.mark.parametrize("first", range(12))
@@ -1038,6 +1042,7 @@ def test_time_that_is_up_is_told(ticking):
 def test_seconds_leave_out_what_on_step_and_validation_take(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(training, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(runs, "perf_counter", lambda: now[0])
 
     def slow(model, ids):
         now[0] += 1

@@ -9,7 +9,7 @@ from on_device import CPU, DEVICE, LargestTensor, decoder, only_gpu
 
 from llmlab.causal import causal_loss
 from llmlab.masked import MaskedLM, masked_loss
-from llmlab.training import Batches, Recipe, Windows, fit, optimizer, train_step
+from llmlab.training import Batches, Recipe, Windows, fit, make_optimizer, train_step
 
 
 def windows(rows=8, t=33, vocab_size=64):
@@ -49,7 +49,7 @@ def test_a_step_is_the_cpu_s_step(case, accumulate):
     recipe, found = Recipe(precision="fp32", accumulate=accumulate), []
     for device in (CPU, DEVICE):
         model = make().to(device).train()
-        opt = optimizer(model, recipe)
+        opt = make_optimizer(model, recipe)
         rows = [train_step(model, batch().to(device), loss, opt, recipe) for _ in range(2)]
         found.append((rows, model.cpu().state_dict()))
     (here, ours), (there, theirs) = found
@@ -70,7 +70,7 @@ def test_bf16_stays_near_fp32(case):
     found = {}
     for precision in ("fp32", "bf16"):
         model, recipe = make().to(DEVICE).train(), Recipe(precision=precision)
-        opt = optimizer(model, recipe)
+        opt = make_optimizer(model, recipe)
         found[precision] = train_step(model, batch().to(DEVICE), loss, opt, recipe)
         assert {p.dtype for p in model.parameters()} == {torch.float32}, "master weights"
     assert found["bf16"]["loss"] == pytest.approx(found["fp32"]["loss"], rel=0.02)
