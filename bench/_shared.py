@@ -32,8 +32,11 @@ def arguments(doc, rounds=None, threads=2):
 
 
 def interleave(ways, rounds, warm=3, after=None):
-    """Seconds of each way in each round, a slow moment of the machine hits all of them; the first rounds warm up.
-    `after` is called with them after each round that counts, so that a run that is cut short has written something."""
+    """Seconds of each way in each round, a slow moment of the machine hits all of them; the first rounds warm
+    up.
+
+    `after` is called with them after each round that counts, so that a run that is cut short has written
+    something."""
     wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
     seconds = {name: [] for name in ways}
     for turn in range(rounds + warm):

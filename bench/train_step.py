@@ -1,13 +1,15 @@
 """One training step by llmlab and by its peers, in one run: python bench/train_step.py [--json FILE]
 
-The work is the same for all: forward, mean loss, backward, clip, fused AdamW, exact GELU, on the same ids, causal
-(predict the next token) or masked (predict the hidden 15 %). On a GPU: GPT-2 small, bf16, torch.compile for everybody.
-Read the ratios; tokens per second belong to this machine and hour. The memory peak is that of a process of its own for
-each: model, optimizer and three steps; on a GPU that of one step, beyond what lay there before the model came.
-`loop` is whole short runs: fit beside the Trainer of transformers.
+The work is the same for all: forward, mean loss, backward, clip, fused AdamW, exact GELU, on the same ids,
+causal (predict the next token) or masked (predict the hidden 15 %). On a GPU: GPT-2 small, bf16,
+torch.compile for everybody. Read the ratios; tokens per second belong to this machine and hour. The memory
+peak is that of a process of its own for each: model, optimizer and three steps; on a GPU that of one step,
+beyond what lay there before the model came. `loop` is whole short runs: fit beside the Trainer of
+transformers.
 
-With `--limit SECONDS` contestants are prepared one after another, llmlab first, each is timed alone as soon as it is
-ready and written down, and those that the time does not reach are left out. Then come the interleaved rounds.
+With `--limit SECONDS` contestants are prepared one after another, llmlab first, each is timed alone as soon
+as it is ready and written down, and those that the time does not reach are left out. Then come the
+interleaved rounds.
 """
 
 import importlib.util
@@ -155,7 +157,7 @@ def textbook_loss(model, ids):
 
 
 def encoder(kind, cfg):
-    "BERT or ModernBERT of transformers, the head at every place; `sparse`: ModernBERT, the head at targets alone."
+    "BERT or ModernBERT of transformers, with the head at every place; `sparse`: at targets alone."
     size = dict(
         vocab_size=cfg.vocab_size,
         hidden_size=cfg.d_model,

@@ -85,6 +85,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "pass_at_k": "overlap",
     },
     "Tasks": {
+        "PhraseTokenizer": "tasks.translation",
         "Translator": "tasks.translation",
         "translate": "tasks.translation",
         "SpanReader": "tasks.answering",
@@ -93,7 +94,9 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "textrank": "tasks.summarization",
         "copied_phrases": "tasks.summarization",
         "run_program": "tasks.sandbox",
+        "CodeTokenizer": "tasks.completion",
         "complete_lines": "tasks.completion",
+        "Gap": "tasks.gaps",
         "fill_in_middle": "tasks.completion",
     },
     "Cost and choice": {

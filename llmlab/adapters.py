@@ -14,7 +14,8 @@ from torch import Tensor
 
 # %% ../nbs/workshop/adapters.ipynb #c3a3205b
 from llmlab.checks import integer_ids, require
-from llmlab.tokens import Tokenizer, fast_tokenizer
+from llmlab.fast_tokens import fast_tokenizer
+from llmlab.tokens import Tokenizer
 
 # %% ../nbs/workshop/adapters.ipynb #e3ab7e77
 SPECIAL_TOKEN_ROLES = {

@@ -89,7 +89,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 # %% ../nbs/workshop/checkpoints.ipynb #147cb1d1
 def model_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """What a file holds of a model: whole tensors on the CPU, floating-point numbers as `dtype`; others stay as they are.
+    """What a file holds of a model: its tensors on the CPU, with floating-point numbers as `dtype`.
 
     With FSDP every process must ask.
     """
@@ -156,7 +156,7 @@ MODELS = (
 
 
 def read_file(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
-    "Header and tensors of a file that save_checkpoint() wrote, compared with its checksum; what the header claims of a model is not."
+    "Header and tensors of a file of ours, compared with its checksum; the model it claims is not checked."
     file = open_weights(path)
     return read_about(path, file), read_tensors(path, file)
 
@@ -166,7 +166,7 @@ def check_model(
     about: dict,  # from read_about
     file: safetensors.safe_open,  # from open_weights
 ) -> transformer.Config:
-    """The configuration in a header, if a model of it has tensors of just the shapes and kinds that are stored.
+    """The configuration in a header, if a model of it has just the tensors that are stored.
 
     Raises ValueError otherwise; no memory is taken for what the header claims.
     """
@@ -182,8 +182,9 @@ def check_model(
 def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     """Header and tensors of a file that save_checkpoint() wrote.
 
-    Raises ValueError for a file that is damaged, cut, not ours, or whose configuration does not fit its numbers, and
-    FileNotFoundError where there is none. A Config made from the header needs no more memory than the file has numbers.
+    Raises ValueError for a file that is damaged, cut, not ours, or whose configuration does not fit its
+    numbers, and FileNotFoundError where there is none. A Config made from the header needs no more memory
+    than the file has numbers.
     """
     file = open_weights(path)
     about = read_about(path, file)
@@ -241,7 +242,7 @@ def load_checkpoint(
 def shipped_path(
     name: str,  # a file or folder of llmlab/data, such as "reference-gpt.tokenizer.json"
 ) -> Path:
-    "Where a file or folder that comes with the package lies; ValueError, with what there is, for one that does not."
+    "Where a file or folder lies that comes with the package; ValueError, with what there is, for another."
     folder = Path(str(files("llmlab"))) / "data"
     if not (folder / name).exists():
         there = sorted(path.name for path in folder.iterdir())
@@ -262,7 +263,7 @@ def load_shipped(
 
 # %% ../nbs/workshop/checkpoints.ipynb #3836a945
 def random_states() -> dict:
-    "Where Python's, NumPy's and PyTorch's random generators stand, as JSON; PyTorch's bytes are spelled in hexadecimal digits."
+    "The states of Python's, NumPy's and PyTorch's random generators, as JSON can hold them."
     kind, keys, *rest = np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
@@ -377,8 +378,8 @@ def append(path: Path, rows: list[dict]) -> None:
 def read_rows(folder: Path, until: int | None = None) -> list[dict]:
     """The rows of history.jsonl up to a step, from the first on.
 
-    Raises ValueError where rows are missing or a line is no row: a run that went on without them would count its
-    steps from the wrong number.
+    Raises ValueError where rows are missing or a line is no row: a run that went on without them would count
+    its steps from the wrong number.
     """
     path = Path(folder) / "history.jsonl"
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
@@ -393,7 +394,8 @@ def read_rows(folder: Path, until: int | None = None) -> list[dict]:
         rows.append(row)
     if until is not None and len(rows) < until:
         raise ValueError(
-            f"{path} lacks the rows of steps {len(rows) + 1} to {until}, which the checkpoint has made: {todo}"
+            f"{path} lacks the rows of steps {len(rows) + 1} to {until}, which the checkpoint has made: "
+            f"{todo}"
         )
     return rows
 
@@ -408,7 +410,7 @@ def open_run(folder: Path) -> tuple[dict, dict[str, Tensor], list[dict]] | None:
 
 
 def clean_up(folder: Path, rows: list[dict]) -> None:
-    "Set broken checkpoints aside, remove halves of files, and keep the rows that a checkpoint has made, before the next step."
+    "Set broken checkpoints aside, remove halves of files, and keep the rows that a checkpoint knows."
     step = rows[-1]["step"] if rows else 0
     for broken in step_files(folder):
         if step_of(broken) > step:

@@ -132,7 +132,7 @@ def gradient_checkpointing(model: nn.Module, on: bool = True):
 
 # %% ../nbs/workshop/devices.ipynb #2ce2fd27
 def accelerator():
-    "The Accelerator of a process that was started as one of several (torchrun, accelerate launch); else None."
+    "The Accelerator of a process that was started as one of several, as torchrun does; else None."
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
     try:
@@ -144,7 +144,7 @@ def accelerator():
 
 # %% ../nbs/workshop/devices.ipynb #d9cfca8b
 class Processes:
-    "The processes that train one model together, through Accelerate; alone, there is one, and nothing is sent."
+    "The processes that train one model together, through Accelerate; alone, there is one."
 
     def __init__(self, engine=None):
         self.engine = engine  # of accelerator(); None: this process is alone
@@ -157,7 +157,7 @@ class Processes:
         return self.engine.prepare(model, opt) if self.engine else (model, opt)
 
     def no_sync(self, model: nn.Module, more: bool):
-        "While it is open, gradients stay in this process, if `more` of them will be added before they are sent."
+        "While it is open, gradients stay in this process, if `more` will be added before they are sent."
         return self.engine.no_sync(model) if self.engine and more else nullcontext()
 
     def sum(self, value: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ ALONE = Processes()
 # %% ../nbs/workshop/devices.ipynb #89b82446
 @contextmanager
 def preserve_random_states():
-    "On leaving, also by an error, Python's, NumPy's and PyTorch's generators (those of all GPUs, too) stand where they stood before."
+    "On leaving, also by an error, the random generators of Python, NumPy and PyTorch are as before."
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
@@ -231,8 +231,8 @@ def write_tokens(
 ) -> int:  # how many ids were written
     """Write ids one after another in an .npy file, with never more than one document in memory.
 
-    Raises ValueError, and leaves nothing behind, where the file exists or cannot be written, or where an id is no
-    whole number or outside the vocabulary: it would come back as another id.
+    Raises ValueError, and leaves nothing behind, where the file exists or cannot be written, or where an id
+    is no whole number or outside the vocabulary: it would come back as another id.
     """
     path, n = Path(path).expanduser(), 0
     if path.exists():

@@ -51,10 +51,10 @@ class MixtureOfExperts(nn.Module):
         check_experts(experts, top_k)
         self.router = nn.Linear(cfg.d_model, experts, bias=False)
         self.experts = nn.ModuleList(FeedForward(cfg) for _ in range(experts))
-        self.top_k, self.probs, self.chosen = top_k, None, None
-        self.idle = (experts - top_k) * sum(
-            m.weight.numel() for m in self.experts[0].modules() if isinstance(m, nn.Linear)
-        )
+        self.top_k = top_k
+        self.probs = self.chosen = None  # of what was read last
+        matrices = [module for module in self.experts[0].modules() if isinstance(module, nn.Linear)]
+        self.idle = (experts - top_k) * sum(matrix.weight.numel() for matrix in matrices)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         flat = x.flatten(0, 1)
@@ -72,7 +72,7 @@ class MixtureOfExperts(nn.Module):
 # %% ../nbs/33_horizons.ipynb #81be231f
 @check_arguments(experts=SIZE, top_k=SIZE)
 def check_experts(experts: int, top_k: int) -> None:
-    "At least one expert, and no more asked than there are."
+    "Raise ValueError unless there is at least one expert, and no more are asked than there are."
     if top_k > experts:
         raise ValueError(f"top_k={top_k!r} of {experts} experts: choose a whole number from 1 to {experts}")
 
@@ -80,17 +80,24 @@ def check_experts(experts: int, top_k: int) -> None:
 # %% ../nbs/33_horizons.ipynb #4288a532
 def with_experts(
     model: nn.Module,  # with blocks; changed in place
-    experts: int,  # feed-forwards in each block
+    experts: int,  # feed-forward networks in each block
     top_k: int,  # how many a token asks
     d_ff: int | None = None,  # hidden units of an expert; None: the model's, divided by top_k
-) -> nn.Module:
-    "Put a mixture in the place of each block's feed-forward, with new weights everywhere."
+) -> nn.Module:  # the same model
+    """Put a mixture of experts in the place of each block's feed-forward network, with new weights everywhere.
+
+    Raises: ValueError for more experts asked than there are, and for a top_k that does not divide the hidden units.
+    Source: Fedus et al. 2021 (arXiv:2101.03961); Jiang et al. 2024 (arXiv:2401.04088).
+
+    >>> model = with_experts(Decoder(Config(9, context=8, layers=1, heads=2, d_model=4)), experts=4, top_k=2)
+    >>> len(model.blocks[0].mlp.experts)
+    4
+    """
     check_experts(experts, top_k)
     units = model.blocks[0].mlp.down.in_features
     if d_ff is None and units % top_k:
-        raise ValueError(
-            f"top_k={top_k} does not divide {units} hidden units: choose a divisor, or give d_ff"
-        )
+        todo = "choose a divisor, or give d_ff"
+        raise ValueError(f"top_k={top_k} does not divide {units} hidden units: {todo}")
     cfg = replace(model.cfg, d_ff=d_ff or units // top_k)
     for block in model.blocks:
         block.mlp = MixtureOfExperts(cfg, experts, top_k)
@@ -156,11 +163,19 @@ def image_patches(images: Float[Tensor, "b h w c"], side: int) -> Float[Tensor, 
 class PatchEncoder(nn.Module):
     "Pictures to one vector a patch: our blocks, without a mask."
 
-    def __init__(self, cfg: Config, image: int, side: int):  # pixels of a picture's and of a patch's side
+    def __init__(
+        self,
+        cfg: Config,
+        image: int,  # pixels of a picture's side
+        side: int,  # pixels of a patch's side
+    ):
         super().__init__()
-        self.side, n = side, image_patches(torch.zeros(1, image, image, 3), side).shape[1]
-        self.patch, self.positions = nn.Linear(3 * side**2, cfg.d_model), nn.Embedding(n, cfg.d_model)
-        self.blocks, self.norm = nn.ModuleList(Block(cfg) for _ in range(cfg.layers)), norm(cfg)
+        self.side = side
+        patches = image_patches(torch.zeros(1, image, image, 3), side).shape[1]
+        self.patch = nn.Linear(3 * side**2, cfg.d_model)
+        self.positions = nn.Embedding(patches, cfg.d_model)
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.layers))
+        self.norm = norm(cfg)
         init_weights(self, cfg)
 
     def forward(self, images: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b t d"]:
@@ -176,14 +191,30 @@ class PatchEncoder(nn.Module):
 
 # %% ../nbs/33_horizons.ipynb #d937676f
 class Captioner(nn.Module):
-    "A picture is read, a sentence is written."
+    """A model that reads a picture and writes a sentence about it: patches, an encoder, a decoder.
 
-    def __init__(self, cfg: Config, image: int = IMAGE_SIDE, side: int = 6):
+    Shapes: forward takes images [b, h, w, 3] with numbers from 0 to 1 and ids [b, t]; it gives logits [b, t, v].
+    Source: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the encoder.
+
+    >>> model = Captioner(Config(13, context=10, layers=1, heads=2, d_model=8), image=24, side=6)
+    >>> model(torch.rand(2, 24, 24, 3), torch.zeros(2, 4, dtype=torch.long)).shape
+    torch.Size([2, 4, 13])
+    """
+
+    def __init__(
+        self,
+        cfg: Config,  # of both sides
+        image: int = IMAGE_SIDE,  # pixels of a picture's side
+        side: int = 6,  # pixels of a patch's side
+    ):
         super().__init__()
-        self.cfg, self.encoder, self.decoder = cfg, PatchEncoder(cfg, image, side), Decoder(cfg, cross=True)
+        self.cfg = cfg
+        self.encoder = PatchEncoder(cfg, image, side)
+        self.decoder = Decoder(cfg, cross=True)
 
     def forward(self, images: Float[Tensor, "b h w 3"], ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        return self.decoder.logits(self.decoder.hidden(ids, None, self.encoder(images)))
+        memory = self.encoder(images)
+        return self.decoder.logits(self.decoder.hidden(ids, None, memory))
 
 
 # %% ../nbs/33_horizons.ipynb #03f264bd
@@ -211,21 +242,27 @@ def estimate_training(
     total: Real,  # parameters to hold
     active: Real,  # parameters that a token uses
     tokens: Real,  # to train on
-    utilisation: tuple[Real, Real]
-    | None = None,  # share of the peak, (low, high); None: as large dense runs report
+    utilisation: tuple[Real, Real] | None = None,  # share of the peak; None: as large dense runs report
     gpu: str = "H100 80GB",
 ) -> dict[str, tuple[float, float]]:
     "(low, high) of what a training takes: only the run that succeeds, at rented prices."
     check_sizes(total=(total, 1e15), active=(active, total))
     share = published_quantities("training")["large runs"]["utilisation"]
     low, high = utilisation or (share.low, share.high)
-    flops, holders = approximate_training_flops(active, tokens), gpus_needed(16 * total, gpu)
+    flops = approximate_training_flops(active, tokens)
+    holders = gpus_needed(16 * total, gpu)
     hours = gpu_hours(flops, gpu, high), gpu_hours(flops, gpu, low)
     least, most = (running_costs(h, gpu) for h in hours)
+    found = {
+        "FLOPs": (flops, flops),
+        "GPUs to hold it": (holders, holders),
+        "GPU-hours": hours,
+        "days on 16,384": (hours[0] / 16_384 / 24, hours[1] / 16_384 / 24),
+    }
     units = {"million USD": ("USD", 1e6), "GWh": ("kWh", 1e6), "t CO2": ("kg CO2", 1e3)}
-    money = {key: (least[of][0] / size, most[of][1] / size) for key, (of, size) in units.items()}
-    days = {"days on 16,384": tuple(h / 16_384 / 24 for h in hours)}
-    return {"FLOPs": (flops, flops), "GPUs to hold it": (holders, holders), "GPU-hours": hours} | days | money
+    for name, (quantity, size) in units.items():
+        found[name] = (least[quantity][0] / size, most[quantity][1] / size)
+    return found
 
 
 # %% ../nbs/33_horizons.ipynb #49771b76

@@ -4,8 +4,10 @@
 __all__ = ["logit_lens", "head_scores", "ablate_heads", "patch_activations", "integrated_gradients"]
 
 # %% ../nbs/31_interpretability.ipynb #1ca8559e
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +25,11 @@ from llmlab.transformer import Decoder
 
 # %% ../nbs/31_interpretability.ipynb #ceaddd1e
 def residual_stream_names(model: nn.Module) -> list[str]:
-    "The residual stream: what enters block 0, then what leaves each block."
+    "The names of the residual stream: what enters block 0, then what leaves each block."
+    single = isinstance(model, MaskedLM | Decoder)
+    todo = "give a Decoder or a MaskedLM"
+    require(single, f"{type(model).__name__} has no single stream that ends in logits: {todo}")
     prefix = "encoder." if isinstance(model, MaskedLM) else ""
-    require(
-        isinstance(model, MaskedLM | Decoder),
-        f"{type(model).__name__} has no single stream that ends in logits: give a Decoder or a MaskedLM",
-    )
     first = "norm" if model.cfg.norm_place == "post" else "embed"
     return [prefix + first, *(f"{prefix}blocks.{i}" for i in range(model.cfg.layers))]
 
@@ -42,33 +43,46 @@ def unembed(model: nn.Module, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]
 
 
 # %% ../nbs/31_interpretability.ipynb #45b64e56
-def logit_lens(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, "layers b t v"]:
-    "Log-probabilities after the embedding and after each block; the last are the model's own."
-    places = residual_stream_names(model)
+def logit_lens(
+    model: nn.Module,  # a Decoder or a MaskedLM
+    ids: Int[Tensor, "b t"],  # texts
+) -> Float[Tensor, "layers b t v"]:  # log-probabilities
+    """Read the residual stream after the embedding and after each block as if it were the last.
+
+    Shapes: one entry more than the model has layers; the last is the model's own prediction.
+    Raises: ValueError for a model without a single stream that ends in logits.
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
+
+    >>> import torch
+    >>> from llmlab import Config, Decoder
+    >>> model = Decoder(Config(9, context=8, layers=2, heads=2, d_model=4))
+    >>> logit_lens(model, torch.tensor([[1, 2, 3]])).shape
+    torch.Size([3, 1, 3, 9])
+    """
+    names = residual_stream_names(model)
     with evaluating(model), trace_activations(model) as tape:
         model(ids)
     with evaluating(model):
-        return torch.stack([unembed(model, tape[name]).log_softmax(-1) for name in places])
+        return torch.stack([unembed(model, tape[name]).log_softmax(-1) for name in names])
 
 
 # %% ../nbs/31_interpretability.ipynb #766a731d
 @check_arguments(n=SIZE, period=SIZE, vocab_size=SIZE, seed=SEED, length=optional(SIZE))
 def repeated_sequences(
-    n: int,
-    period: int,
-    vocab_size: int,  # rows, tokens in one round (all different), ids to choose from
+    n: int,  # rows
+    period: int,  # tokens in one round, all different
+    vocab_size: int,  # ids to choose from
     seed: int = 0,
     length: int | None = None,  # tokens in a row; None: two rounds
 ) -> Int[Tensor, "n length"]:
-    "Random tokens that come again and again, a different order in each row."
-    require(
-        0 < period <= vocab_size,
-        f"{period} different tokens of a vocabulary of {vocab_size}: take a period from 1 to {vocab_size}",
-    )
+    "Random tokens that come again and again, in a different order in each row."
+    given = f"{period} different tokens of a vocabulary of {vocab_size}"
+    require(period <= vocab_size, f"{given}: take a period from 1 to {vocab_size}")
     generator = torch.Generator().manual_seed(seed)
     once = torch.rand(n, vocab_size, generator=generator).argsort(-1)[:, :period]
     length = 2 * period if length is None else length
-    return once.repeat(1, -(-length // period))[:, :length]
+    rounds = math.ceil(length / period)
+    return once.repeat(1, rounds)[:, :length]
 
 
 # %% ../nbs/31_interpretability.ipynb #c87b7f77
@@ -82,11 +96,24 @@ def attention_at_distance(weights: Float[Tensor, "b h t t"], distance: int) -> F
 
 # %% ../nbs/31_interpretability.ipynb #16f47bb0
 @check_arguments(distance=COUNT)
-def head_scores(model: nn.Module, ids: Int[Tensor, "b t"], distance: int) -> Float[Tensor, "layers h"]:
-    "look_back for every head: distance 1 finds previous-token heads, period - 1 induction heads."
+def head_scores(
+    model: nn.Module,  # one of ours
+    ids: Int[Tensor, "b t"],  # texts
+    distance: int,  # tokens to the left
+) -> Float[Tensor, "layers h"]:  # shares of 1
+    """How much attention each head puts on the token at this distance to the left.
+
+    Distance 1 finds previous-token heads; in a text that repeats itself, period - 1 finds induction heads.
+
+    >>> import torch
+    >>> from llmlab import Config, Decoder
+    >>> model = Decoder(Config(9, context=8, layers=2, heads=4, d_model=4))
+    >>> head_scores(model, torch.tensor([[1, 2, 3]]), 1).shape
+    torch.Size([2, 4])
+    """
     with evaluating(model), record(model) as tape:
         model(ids)
-    return torch.stack([attention_at_distance(w, distance) for w in tape.attention()])
+    return torch.stack([attention_at_distance(weights, distance) for weights in tape.attention()])
 
 
 # %% ../nbs/31_interpretability.ipynb #7ce6d9d6
@@ -119,88 +146,116 @@ def ablate_head(
 
 # %% ../nbs/31_interpretability.ipynb #c75cc197
 def ablate_heads(
-    model: nn.Module, ids: Int[Tensor, "b t"], metric: Callable, means: list | None = None
-) -> Float[Tensor, "layers h"]:
-    "metric(logits) without each head in turn, less metric(logits) of the whole model."
+    model: nn.Module,  # a Decoder or a MaskedLM
+    ids: Int[Tensor, "b t"],  # texts
+    metric: Callable[[Tensor], Tensor],  # logits [b t v] -> one number
+    means: list[Tensor] | None = None,  # from mean_head_outputs: they stand in; None: zero
+) -> Float[Tensor, "layers h"]:  # without the head less with it
+    """Remove each attention head in turn, and measure how far a metric of the logits moves.
+
+    >>> import torch
+    >>> from llmlab import Config, Decoder
+    >>> model = Decoder(Config(9, context=8, layers=2, heads=2, d_model=4))
+    >>> ablate_heads(model, torch.tensor([[1, 2, 3]]), lambda logits: logits[0, -1, 4]).shape
+    torch.Size([2, 2])
+    """
+    found = torch.zeros(model.cfg.layers, model.cfg.heads)
     with evaluating(model):
-        found = torch.zeros(model.cfg.layers, model.cfg.heads) - float(metric(model(ids)))
-        for layer, head in torch.cartesian_prod(*map(torch.arange, found.shape)).tolist():
-            with ablate_head(model, layer, head, means):
-                found[layer, head] += float(metric(model(ids)))
+        whole = float(metric(model(ids)))
+        for layer in range(model.cfg.layers):
+            for head in range(model.cfg.heads):
+                with ablate_head(model, layer, head, means):
+                    found[layer, head] = float(metric(model(ids))) - whole
     return found
 
 
 # %% ../nbs/31_interpretability.ipynb #81be510a
 def patch_activations(
-    model: nn.Module,
-    clean: Int[Tensor, "1 t"],
-    corrupted: Int[Tensor, "1 t"],  # as long as the clean text
-    metric: Callable,  # logits [b t v] -> a number for each row
-) -> Float[Tensor, "layers t"]:  # rows as in streams(model); 0: as corrupted, 1: as clean
-    "The share of the metric that each place of the residual stream brings back."
-    require(
-        clean.shape == corrupted.shape and len(clean) == 1,
-        f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}: give one text each, equally long",
-    )
+    model: nn.Module,  # a Decoder or a MaskedLM
+    clean: Int[Tensor, "1 t"],  # a text that has the answer
+    corrupted: Int[Tensor, "1 t"],  # the same text with a token exchanged
+    metric: Callable[[Tensor], Tensor],  # logits [b t v] -> a number for each row
+) -> Float[Tensor, "layers t"]:  # rows as in residual_stream_names(model); 0: as corrupted, 1: as clean
+    """Put each place of a clean run's residual stream into a corrupted run: how much of the metric returns?
+
+    Raises: ValueError for texts of unequal length, and for a metric that is the same for both.
+    Source: Meng et al. 2022, section 2.1 (arXiv:2202.05262).
+
+    >>> import torch
+    >>> from llmlab import Config, Decoder
+    >>> model = Decoder(Config(9, context=8, layers=2, heads=2, d_model=4))
+    >>> clean, corrupted = torch.tensor([[1, 2, 3]]), torch.tensor([[1, 4, 3]])
+    >>> patch_activations(model, clean, corrupted, lambda logits: logits[:, -1, 5]).shape
+    torch.Size([3, 3])
+    """
+    given = f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}"
+    alike = clean.shape == corrupted.shape and len(clean) == 1
+    require(alike, f"{given}: give one text each, equally long")
     with evaluating(model), trace_activations(model) as tape:
         best, worst = metric(model(clean)), metric(model(corrupted))
-    require(
-        not torch.allclose(best, worst),
-        f"the metric is {best} for both texts: corrupt a token on which the answer hangs",
-    )
-    rows, here = [], torch.eye(clean.shape[1], dtype=torch.bool, device=clean.device)[..., None]
+    todo = "corrupt a token on which the answer hangs"
+    require(not torch.allclose(best, worst), f"the metric is {best} for both texts: {todo}")
+    t = clean.shape[1]
+    here = torch.eye(t, dtype=torch.bool, device=clean.device)[
+        ..., None
+    ]  # row i of the batch patches place i
+    rows = []
     for name in residual_stream_names(model):
-        with (
-            evaluating(model),
-            edit_activation(model, name, lambda x, source=tape[name]: torch.where(here, source, x)),
-        ):
-            rows.append((metric(model(corrupted.expand(len(here), -1))) - worst) / (best - worst))
+        patch = partial(torch.where, here, tape[name])
+        with evaluating(model), edit_activation(model, name, patch):
+            patched = metric(model(corrupted.expand(t, -1)))
+        rows.append((patched - worst) / (best - worst))
     return torch.stack(rows)
 
 
 # %% ../nbs/31_interpretability.ipynb #ea6d336c
 @check_arguments(token=COUNT)
 def logit_direction(
-    model: Decoder, x: Float[Tensor, " d"], token: int
+    model: Decoder,
+    x: Float[Tensor, " d"],  # of the last residual stream, at one position
+    token: int,  # whose logit
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
     """The direction in which a part of the residual stream x moves a token's logit, and the constant rest.
 
     The scale of the last norm is taken as it is, frozen.
     """
-    u, norm = model.head_weight[token], model.norm
+    unembedding, norm = model.head_weight[token], model.norm
     centred = isinstance(norm, nn.LayerNorm)
-    scale = ((x - x.mean() * centred).pow(2).mean() + model.cfg.norm_eps).sqrt()
-    g = norm.weight * u / scale
+    spread = x - x.mean() if centred else x
+    scale = (spread.pow(2).mean() + model.cfg.norm_eps).sqrt()
+    direction = norm.weight * unembedding / scale
+    if centred:
+        direction = direction - direction.mean()
     bias = getattr(norm, "bias", None)
-    return g - g.mean() * centred, x.new_zeros(()) if bias is None else bias @ u
+    rest = x.new_zeros(()) if bias is None else bias @ unembedding
+    return direction, rest
 
 
 # %% ../nbs/31_interpretability.ipynb #f44aa9c5
 @check_arguments(position=COUNT, token=COUNT)
 def direct_logit_attribution(
-    model: Decoder,
-    ids: Int[Tensor, "1 t"],
-    position: int,
-    token: int,  # where which token is predicted
+    model: Decoder,  # with the norm before each part
+    ids: Int[Tensor, "1 t"],  # one text
+    position: int,  # where
+    token: int,  # which token is predicted
 ) -> dict[str, Float[Tensor, ""]]:  # their sum is the logit
     "What each part of the model adds to one logit."
-    require(
-        isinstance(model, Decoder) and model.cfg.norm_place == "pre",
-        "only where the stream is a plain sum can a logit be split: give a Decoder with norm_place='pre'",
-    )
+    splits = isinstance(model, Decoder) and model.cfg.norm_place == "pre"
+    todo = "give a Decoder with norm_place='pre'"
+    require(splits, f"only where the stream is a plain sum can a logit be split: {todo}")
     with evaluating(model), trace_activations(model) as tape:
         model(ids)
-        direction, rest = logit_direction(model, tape[residual_stream_names(model)[-1]][0, position], token)
+        last = tape[residual_stream_names(model)[-1]][0, position]
+        direction, rest = logit_direction(model, last, token)
         found = {"embed": tape["embed"][0, position] @ direction}
         for i, block in enumerate(model.blocks):
-            heads = tape[f"blocks.{i}.attention.z"][0, :, position]
-            writes = torch.einsum("hk,dhk->hd", heads, block.attention.out.weight.unflatten(1, heads.shape))
-            found |= {f"blocks.{i}.head.{h}": x @ direction for h, x in enumerate(writes)}
-            found |= {
-                f"blocks.{i}.attention.out.{n}": p @ direction
-                for n, p in block.attention.out.named_parameters()
-                if n == "bias"
-            }
+            heads = tape[f"blocks.{i}.attention.z"][0, :, position]  # [heads, numbers of a head]
+            out = block.attention.out
+            written = torch.einsum("hk,dhk->hd", heads, out.weight.unflatten(1, heads.shape))
+            for h, x in enumerate(written):
+                found[f"blocks.{i}.head.{h}"] = x @ direction
+            if out.bias is not None:
+                found[f"blocks.{i}.attention.out.bias"] = out.bias @ direction
             found[f"blocks.{i}.mlp"] = tape[f"blocks.{i}.mlp"][0, position] @ direction
     return found | {"norm.bias": rest}
 
@@ -219,10 +274,15 @@ def metric_gradients(
 
 # %% ../nbs/31_interpretability.ipynb #44d16fe4
 def token_embedding(model: nn.Module) -> nn.Embedding:
+    "The table of token vectors of a Decoder or a MaskedLM."
     return (model.encoder if isinstance(model, MaskedLM) else model).embed.tokens
 
 
-def gradient_x_input(model: nn.Module, ids: Int[Tensor, "1 t"], metric: Callable) -> Float[Tensor, " t"]:
+def gradient_x_input(
+    model: nn.Module,
+    ids: Int[Tensor, "1 t"],
+    metric: Callable[[Tensor], Tensor],  # logits [b t v] -> a number for each row
+) -> Float[Tensor, " t"]:
     "For each token, its vector times the metric's gradient."
     x = token_embedding(model)(ids).detach()
     return (metric_gradients(model, ids, metric, x) * x).sum(-1)[0]
@@ -231,19 +291,28 @@ def gradient_x_input(model: nn.Module, ids: Int[Tensor, "1 t"], metric: Callable
 # %% ../nbs/31_interpretability.ipynb #f04eb0bc
 @check_arguments(steps=SIZE)
 def integrated_gradients(
-    model: nn.Module,
-    ids: Int[Tensor, "1 t"],
-    metric: Callable,  # logits [b t v] -> a number for each row
-    baseline: Float[Tensor, "t d"]
-    | None = None,  # where the way begins; None: the mean token vector everywhere
-    steps: int = 64,  # points on the way
+    model: nn.Module,  # a Decoder or a MaskedLM
+    ids: Int[Tensor, "1 t"],  # one text
+    metric: Callable[[Tensor], Tensor],  # logits [b t v] -> a number for each row
+    baseline: Float[Tensor, "t d"] | None = None,  # where the path begins; None: the mean token vector
+    steps: int = 64,  # points on the path
 ) -> Float[Tensor, " t"]:  # their sum: metric at the end less metric at the beginning
-    "The mean gradient on the way from the baseline, times the way."
+    """Attribute a metric to the tokens: the mean gradient on the path from a baseline, times the path.
+
+    Source: Sundararajan et al. 2017, section 3 (arXiv:1703.01365).
+
+    >>> import torch
+    >>> from llmlab import Config, Decoder
+    >>> model = Decoder(Config(9, context=8, layers=1, heads=2, d_model=4))
+    >>> integrated_gradients(model, torch.tensor([[1, 2, 3]]), lambda logits: logits[:, -1, 5]).shape
+    torch.Size([3])
+    """
     table = token_embedding(model)
     start = table.weight.mean(0).expand(ids.shape[1], -1) if baseline is None else baseline
-    way = (table(ids)[0] - start).detach()
+    path = (table(ids)[0] - start).detach()
     shares = (torch.arange(steps, device=ids.device) + 0.5) / steps
-    return (metric_gradients(model, ids, metric, start + shares[:, None, None] * way).mean(0) * way).sum(-1)
+    points = start + shares[:, None, None] * path
+    return (metric_gradients(model, ids, metric, points).mean(0) * path).sum(-1)
 
 
 # %% ../nbs/31_interpretability.ipynb #8a4447f6
@@ -251,24 +320,24 @@ def integrated_gradients(
 def linear_probe(
     x: Float[Tensor, "n d"],  # hidden vectors
     y: Int[Tensor, " n"],  # the class of each, from 0
-    decay: float = 1e-3,  # pull of the weights towards zero
+    decay: float = 1e-3,  # weight decay
 ) -> nn.Linear:
     "A linear classifier of hidden vectors, trained by 50 steps of L-BFGS."
-    require(
-        len(x) == len(y) > 0 and int(y.min()) >= 0,
-        f"{len(x)} vectors and {len(y)} classes: give a class, counted from 0, for each vector",
-    )
+    fits = len(x) == len(y) > 0 and int(y.min()) >= 0
+    todo = "give a class, counted from 0, for each vector"
+    require(fits, f"{len(x)} vectors and {len(y)} classes: {todo}")
     head = nn.Linear(x.shape[1], int(y.max()) + 1, device=x.device)
-    opt = torch.optim.LBFGS(head.parameters(), max_iter=50, line_search_fn="strong_wolfe")
+    nn.init.zeros_(head.weight)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=50, line_search_fn="strong_wolfe")
 
     def closure():
-        opt.zero_grad()
-        (loss := F.cross_entropy(head(x), y) + decay * head.weight.pow(2).sum()).backward()
+        optimizer.zero_grad()
+        loss = F.cross_entropy(head(x), y) + decay * head.weight.pow(2).sum()
+        loss.backward()
         return loss
 
-    nn.init.zeros_(head.weight)
     with torch.enable_grad():
-        opt.step(closure)
+        optimizer.step(closure)
     return head
 
 
@@ -292,16 +361,19 @@ def alternative_weights(w: Float[Tensor, " t"], v: Float[Tensor, "t dh"]) -> Flo
     Of the tokens that the query sees, one after another is dropped, heavy ones first.
     """
     w, v = w.double().clone(), v.double()
-    while (seen := w.nonzero().flatten()).numel() > v.shape[1] + 1:
-        fixed = torch.cat([v[seen], torch.ones(len(seen), 1, dtype=v.dtype, device=v.device)], 1)
-        free = torch.linalg.qr(fixed, mode="complete")[0][
-            :, fixed.shape[1] :
-        ]  # moves that change neither mean nor sum
-        move = free @ free[(w[seen] * free.norm(dim=1)).argmax()]
+    seen = w.nonzero().flatten()
+    while len(seen) > v.shape[1] + 1:
+        ones = torch.ones(len(seen), 1, dtype=v.dtype, device=v.device)
+        fixed = torch.cat([v[seen], ones], 1)  # what must stay: the mean of v, and the sum of the weights
+        basis, _ = torch.linalg.qr(fixed, mode="complete")
+        free = basis[:, fixed.shape[1] :]  # moves that change neither
+        heaviest = (w[seen] * free.norm(dim=1)).argmax()
+        move = free @ free[heaviest]
         move = move / move.abs().max()
-        ratio = torch.where(move > 1e-9, w[seen] / move.clamp(min=1e-9), torch.inf)
-        w[seen] = (w[seen] - ratio.min() * move).clamp(min=0)
-        w[seen[ratio.argmin()]] = 0
+        steps = torch.where(move > 1e-9, w[seen] / move.clamp(min=1e-9), torch.inf)
+        w[seen] = (w[seen] - steps.min() * move).clamp(min=0)
+        w[seen[steps.argmin()]] = 0
+        seen = w.nonzero().flatten()
     return w
 
 

@@ -31,7 +31,7 @@ def target_counts(
     loss: Callable,  # (model, batch) -> mean over targets; functools.partial of one is fine
     batch: Int[Tensor, "..."],
 ) -> Tensor:  # one number a row
-    "How many targets each row of a batch has. A loss that does not say so counts each row alike; negative ids are an error then."
+    "How many targets each row of a batch has: one, where the loss does not say so and no id is negative."
     targets = getattr(getattr(loss, "func", loss), "targets", None)
     if targets is None:
         name = getattr(loss, "__qualname__", type(loss).__name__)
@@ -52,11 +52,12 @@ def deal_targets(
     counts: Tensor,  # targets in each row
     shares: int,  # parts into which the batch will be cut
 ) -> Tensor:
-    "The rows in an order in which `batch[i::shares]` holds a target for every i; unchanged where every row has one."
+    "The rows in an order in which `batch[i::shares]` holds a target for every i."
     empty = counts == 0
     filled = len(batch) - int(empty.sum())
     require(
         filled >= shares,
-        f"{filled} rows have a target, fewer than the {shares} parts: take a larger batch, or fewer parts or processes",
+        f"{filled} rows have a target, fewer than the {shares} parts: take a larger batch, or fewer parts "
+        "or processes",
     )
     return batch[empty.int().argsort(stable=True)] if empty.any() else batch

@@ -71,7 +71,7 @@ class MaskTokenizer:
         return found
 
     def words_within(self, piece: str, ids: list[int]) -> list[int]:
-        "For each token, in which word of the piece it begins, from 0: one word, but for scripts without spaces."
+        "For each token, in which word of the piece it begins: word 0, but for scripts without spaces."
         if not re.search(f"[{UNSPACED}]", piece):
             return [0] * len(ids)
         parts = [part for part in split_gaps(piece) if part]
@@ -139,7 +139,7 @@ class Masking:
 
 # %% ../nbs/12_masked.ipynb #24007912
 def choose(free, masking, generator=None, words=None) -> Bool[Tensor, "b t"]:
-    "The targets: each free token, or word, with probability masking.rate; at least one in a row that has any."
+    "The targets: each free token, or word, with probability masking.rate; at least one in a row."
     draw = torch.rand(free.shape, generator=generator)
     if masking.whole_words:
         draw = draw.gather(-1, words.clamp(min=0))
@@ -181,7 +181,8 @@ def check_rows(ids, tokenizer, masking, words):
     "Ids of the vocabulary, text among them, and words where they are asked for."
     if not ids.numel() or not 0 <= int(ids.min()) <= int(ids.max()) < tokenizer.vocab_size:
         raise ValueError(
-            f"ids {list(ids.shape)}, expected some from 0 to {tokenizer.vocab_size - 1}: use their own tokenizer"
+            f"ids {list(ids.shape)}, expected some from 0 to {tokenizer.vocab_size - 1}: use their own "
+            "tokenizer"
         )
     if is_special(ids, tokenizer).all():
         raise ValueError("padding and special tokens alone, nothing to hide: give rows with text")
@@ -193,7 +194,7 @@ def check_rows(ids, tokenizer, masking, words):
 
 # %% ../nbs/12_masked.ipynb #23d54158
 class MaskCollator:
-    """Makes a batch of rows and hides some of their tokens: a `collate` for Batches of a masked language model.
+    """Makes a batch of rows with some tokens hidden: a `collate` for Batches of a masked language model.
 
     >>> tokenizer = MaskTokenizer(Tokenizer.train("the cat sat on the mat", 260))
     >>> rows = padded_rows(["the cat sat", "the mat"], tokenizer, context=32)
@@ -242,7 +243,7 @@ class MaskedLM(nn.Module):
         return F.linear(self.transformed(hidden), self.encoder.embed.tokens.weight, self.bias)
 
     def transformed(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        "What the token embeddings are multiplied by: BERT's head has a layer and a norm of its own before them."
+        "What the token embeddings are multiplied by: BERT's head has a layer and a norm of its own."
         return self.norm(self.activation(self.transform(hidden)))
 
     def forward(self, ids: Int[Tensor, "b t"], mask=None, segments=None) -> Float[Tensor, "b t v"]:
@@ -272,7 +273,8 @@ def masked_loss(model: nn.Module, batch: Int[Tensor, "b 3 t"]) -> Float[Tensor, 
     "Mean surprise at the targets, in nats."
     if (batch[:, 1] == -100).all():
         raise ValueError(
-            "no target in this batch, and a mean of nothing is no loss: make it with corrupt or a MaskCollator"
+            "no target in this batch, and a mean of nothing is no loss: make it with corrupt or a "
+            "MaskCollator"
         )
     hidden, labels = at_targets(model, batch)
     rows, weight = model.transformed(hidden), model.encoder.embed.tokens.weight
@@ -335,8 +337,8 @@ def fill_mask(
 ):  # of several gaps: a list for each, in their order
     """What may stand in a gap: (token in visible form, probability), the likeliest first.
 
-    Several gaps are filled each by itself, as if the others stayed hidden: the likeliest tokens of two gaps need not
-    go together. Raises ValueError where the text has no [MASK].
+    Several gaps are filled each by itself, as if the others stayed hidden: the likeliest tokens of two gaps
+    need not go together. Raises ValueError where the text has no [MASK].
     """
     tokenizer = as_tokenizer(tokenizer, "mask")
     ids = with_gaps(model, tokenizer, text)

@@ -27,7 +27,7 @@ from llmlab.transformer import Config
 
 # %% ../nbs/13_recurrent.ipynb #725fed9d
 def choose_backend():
-    "TensorFlow where it is installed, else PyTorch, unless KERAS_BACKEND says which; and no chatter while it loads."
+    "Let Keras run on TensorFlow where it is installed, else on PyTorch, unless KERAS_BACKEND says which."
     quiet = dict(TF_CPP_MIN_LOG_LEVEL="3", TF_ENABLE_ONEDNN_OPTS="0")
     backend = "tensorflow" if find_spec("tensorflow") else "torch"
     for name, value in dict(quiet, KERAS_BACKEND=backend).items():
@@ -41,7 +41,10 @@ def check_backend(name):
         todo = "set KERAS_BACKEND to one of these before Keras is first imported, and restart Python"
         raise ValueError(f'Keras runs on "{name}", but here it must run on "tensorflow" or "torch": {todo}')
     if not find_spec(name):
-        todo = 'pip install "llmlab-course[tensorflow]", or set KERAS_BACKEND=torch before Keras is first imported'
+        todo = (
+            'pip install "llmlab-course[tensorflow]", or set KERAS_BACKEND=torch before Keras is first '
+            "imported"
+        )
         raise ImportError(f"KERAS_BACKEND asks for {name}, which is not installed: {todo}")
 
 
@@ -50,7 +53,8 @@ def load_keras():
     "The module `keras`, on a backend of our choice."
     if not find_spec("keras"):
         raise ImportError(
-            'Keras is not installed: pip install "llmlab-course[course]", or "llmlab-course[tensorflow]" with TensorFlow'
+            'Keras is not installed: pip install "llmlab-course[course]", or "llmlab-course[tensorflow]" '
+            "with TensorFlow"
         )
     if "keras" not in sys.modules:
         choose_backend()
@@ -124,7 +128,7 @@ def check_vocabulary(ids, vocab_size):
 
 # %% ../nbs/13_recurrent.ipynb #cced28c6
 def start_like_keras(model: RecurrentLM):
-    "Glorot for what comes in, orthogonal for what comes back, forget gate open, embeddings in ±0.05, second bias out of use."
+    "Weights as Keras draws them: Glorot, orthogonal, forget gate open, embeddings in ±0.05, one bias."
     for name, p in model.named_parameters():
         if "weight_hh" in name:
             nn.init.orthogonal_(p)
@@ -288,7 +292,7 @@ def diary(
     eval_fn=None,  # model -> number, the smaller the better
     every: int = 50,  # steps between validations
 ):
-    "A callback for model.fit; its `rows` are those of chapter 10: step, loss, seconds, and valid where measured."
+    "A callback for Keras' fit; its `rows` are those of chapter 10: step, loss, seconds, and valid."
 
     class Diary(load_keras().callbacks.Callback):
         def on_train_begin(self, logs=None):

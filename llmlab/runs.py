@@ -50,7 +50,7 @@ from llmlab.storage import mismatches, model_specs, own_tensors, tensor_specs
 
 # %% ../nbs/workshop/runs.ipynb #9add5df8
 class Objective(nn.Module):
-    "A model and its loss as one module, from a batch to its mean loss, which PyTorch can compile and spread over devices."
+    "A model and its loss as one module, batch -> mean loss, which PyTorch can compile and wrap."
 
     def __init__(self, model, loss_fn):
         super().__init__()
@@ -68,6 +68,14 @@ def objective_loss(loss_fn: Callable) -> Callable:
         return objective(batch)
 
     return loss
+
+
+# %% ../nbs/workshop/runs.ipynb #da4cdd72
+def fingerprint(batch: Tensor) -> str:
+    "Twelve letters of a batch's SHA-256, its shape and its type, which are the same for the same batch only."
+    contents = batch.detach().cpu().contiguous()
+    letters = hashlib.sha256(contents.reshape(-1).view(torch.uint8).numpy()).hexdigest()[:12]
+    return f"{letters} {list(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
 
 
 # %% ../nbs/workshop/runs.ipynb #8c859bed
@@ -100,7 +108,7 @@ class Run:
         return shard(batch, self.processes.rank, self.processes.size, self.recipe.accumulate)
 
     def remember(self, step: int, batch: Tensor) -> None:
-        "Keep the fingerprints that a checkpoint may ask for: of steps 0, 1, 2, 4, 8, …, and of the last three."
+        "Keep the fingerprints that a checkpoint may ask for: of steps 0, 1, 2, 4, 8, … and the last three."
         kept = {i: found for i, found in self.fingerprints.items() if i & (i - 1) == 0 or i >= step - 2}
         self.fingerprints = kept | {step: fingerprint(batch)}
 
@@ -128,7 +136,7 @@ class Run:
 
 # %% ../nbs/workshop/runs.ipynb #37256c48
 def pace(run: Run) -> dict:
-    "Tokens a second since the last validation, their share of what the device could do, megabytes, seconds left."
+    "Tokens a second since the last validation, share of the possible, megabytes, seconds left."
     rows = run.history[-run.recipe.every - 1 :]
     last = rows[-1]
     first = rows[0] if len(rows) > 1 else {"seconds": 0.0, "tokens": 0, "step": last["step"] - 1}
@@ -145,7 +153,7 @@ def pace(run: Run) -> dict:
 
 
 def validate(run: Run, eval_fn: Callable | None) -> None:
-    "Put the validation, if there is one, and the pace into the last row; random numbers that it draws are put back."
+    "Put the validation and the pace into the last row; random numbers that eval_fn draws are put back."
     if eval_fn:
         with preserve_random_states():
             run.history[-1]["valid"] = float(eval_fn(run.model))
@@ -171,7 +179,7 @@ def show_row(bar, row: dict) -> None:
 
 # %% ../nbs/workshop/runs.ipynb #11fd3da9
 def stop_reason(run: Run) -> str | None:
-    "Why the run ends here: its steps are done, its time is up or its patience; None: it goes on. All processes agree."
+    "Why the run ends here: its steps, its time or its patience; None: it goes on. All processes agree."
     history, recipe = run.history, run.recipe
     spent = history[-1]["seconds"] if history else 0.0
     if recipe.seconds < math.inf:
@@ -192,7 +200,7 @@ def stop_reason(run: Run) -> str | None:
 
 
 def validations_since_best(history: list[dict], every: int) -> int:
-    "How many validations there were since the best, of those every so many steps; NaN and infinity are never best."
+    "How many validations, of those every so many steps, came after the best; NaN is never best."
     values = [row["valid"] for row in history if "valid" in row and row["step"] % every == 0]
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
@@ -250,20 +258,12 @@ def differences(theirs: dict, ours: dict, but: tuple = ()) -> str:
     return "; ".join(f"{k}: {theirs.get(k)} in the checkpoint, {ours.get(k)} now" for k in keys)
 
 
-# %% ../nbs/workshop/runs.ipynb #da4cdd72
-def fingerprint(batch: Tensor) -> str:
-    "Twelve letters of a batch's SHA-256, its shape and its type, which are the same for the same batch only."
-    contents = batch.detach().cpu().contiguous()
-    letters = hashlib.sha256(contents.reshape(-1).view(torch.uint8).numpy()).hexdigest()[:12]
-    return f"{letters} {list(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
-
-
 # %% ../nbs/workshop/runs.ipynb #f4ebfce6
 def steps_to_compare(
     done: int,  # steps that were made
     planned: int,  # steps of the recipe
 ) -> list[int]:
-    "steps_to_compare(11, 20) -> [0, 1, 2, 4, 8, 10, 11]: the first ones, ever fewer, the last one made and the next one."
+    "The first steps, ever fewer, the last and the next: steps_to_compare(11, 20) -> [0, 1, 2, 4, 8, 10, 11]."
     powers = [2**i for i in range(done.bit_length()) if 2**i < done]
     return sorted({0, *powers, max(done - 1, 0), min(done, planned - 1)})
 
@@ -315,7 +315,7 @@ SAMPLE_ROWS = 4  # rows of the first batch
 
 
 def sample_loss(run: Run) -> float | None:
-    "The loss of the weights as they are, on some rows of batch 0, without dropout; None where it cannot be asked of so few rows."
+    "The loss on some rows of batch 0, without dropout; None where so few rows cannot be asked."
     states = random_states()
     try:
         batch = run.batches(0)
@@ -356,7 +356,7 @@ def run_facts(run: Run) -> dict:
 
 
 def save(run: Run) -> None:
-    "Write the whole state and, where the last row was the best, the weights on their own. One process writes."
+    "Write the whole state and, where the last row was the best, the weights alone. One process writes."
     writes = run.processes.rank == 0
     if is_best(run.history):
         weights = serialize(model_tensors(run.model), describe(run.model, run.history[-1]))
@@ -367,7 +367,7 @@ def save(run: Run) -> None:
 
 # %% ../nbs/workshop/runs.ipynb #a74b6119
 def restore_weights(run: Run, about: dict, tensors: dict[str, Tensor]) -> None:
-    "Copy a checkpoint's weights into the model; ValueError, and the model as it was, where the loss is another one."
+    "Copy a checkpoint's weights into the model, or raise ValueError and leave it, if its loss is another."
     before = {name: tensor.clone() for name, tensor in own_tensors(run.model).items()}
     copy_tensors(run.model, tensors)
     try:
@@ -380,7 +380,7 @@ def restore_weights(run: Run, about: dict, tensors: dict[str, Tensor]) -> None:
 
 
 def resume(run: Run) -> None:
-    "Give a run the history, weights, averages and random states of the newest whole checkpoint in its folder, if there is one."
+    "Give a run what the newest whole checkpoint in its folder holds: rows, weights, averages, random states."
     if not run.folder:
         return
     about, tensors, history = open_run(run.folder) or ({}, {}, [])

@@ -5,7 +5,7 @@ __all__ = []
 
 # %% ../nbs/workshop/sentence_pairs.ipynb #40dedc2d
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
@@ -57,3 +57,26 @@ class HubTokenizer:
     def strings(self, ids: Iterable[int]) -> list[str]:
         "The text of each token, as the vocabulary has it."
         return [self.inner.id_to_token(i) for i in ids]
+
+
+# %% ../nbs/workshop/sentence_pairs.ipynb #ebbc851f
+def check_pairs(a: Sequence[str], b: Sequence[str], what: str = "groups") -> None:
+    "Raise ValueError unless there are as many on each side, at least one, none on both."
+    if not len(a) or len(a) != len(b):
+        todo = "they are compared in pairs, so give as many on each side, one at least"
+        raise ValueError(f"{what} of {len(a)} and {len(b)}: {todo}")
+    both = sorted(set(a) & set(b))
+    if both:
+        said = f"{', '.join(both)} on both sides of the {what}"
+        raise ValueError(f"{said}: swapping it changes nothing, so drop it")
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    "Raise ValueError unless there are templates, each with one slot for the group and one for the word."
+    if isinstance(templates, str) or not len(templates):
+        todo = "give a list of at least one text, such as '{group} is a {word}.'"
+        raise ValueError(f"templates={templates!r}: {todo}")
+    for text in templates:
+        wrong = [slot for slot in ("{group}", "{word}") if text.count(slot) != 1]
+        if wrong:
+            raise ValueError(f"template {text!r}: write {' and '.join(wrong)} into it, exactly once")

@@ -22,7 +22,7 @@ from llmlab.transformer import Config
 
 # %% ../nbs/workshop/storage.ipynb #2097000008
 def storage_key(t: Tensor) -> tuple | int:
-    "What two tensors have in common only if they are one: device, memory, offset, shape, strides, type; or the object itself."
+    "What two tensors have in common only if they are one: device, memory, shape, strides, type."
     spread = hasattr(t, "full_tensor")
     if spread or t.device.type == "meta" or t.numel() == 0:
         return id(t)
@@ -66,7 +66,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")  # what safetensors calls the types that 
 
 
 def open_weights(path: str | Path) -> safetensors.safe_open:
-    """A safetensors file, mapped but not read; its header has at most `MAX_HEADER` bytes and `MAX_TENSORS` tensors.
+    """A safetensors file, mapped but not read; its header and its number of tensors have limits.
 
     Raises ValueError for a file that is none, FileNotFoundError where there is no file.
     """
@@ -84,7 +84,8 @@ def open_weights(path: str | Path) -> safetensors.safe_open:
             tensors = file.read(header).count(b"{")
         require(
             tensors <= MAX_TENSORS,
-            f"{path} has some {tensors:,} tensors, expected at most {MAX_TENSORS:,}: cut it into several files",
+            f"{path} has some {tensors:,} tensors, expected at most {MAX_TENSORS:,}: cut it into several "
+            "files",
         )
         return safetensors.safe_open(path, "pt")
     except (safetensors.SafetensorError, OSError) as error:
@@ -172,7 +173,10 @@ def check_claims(
     stored = sum(torch.Size(shape).numel() for shape in shapes)
     todo = "they do not belong together"
     for name, needed in claims(cfg).items():
-        said = f"{where} says {name}={in_digits(getattr(cfg, name) or 0)}, which needs {in_digits(needed)} numbers"
+        said = (
+            f"{where} says {name}={in_digits(getattr(cfg, name) or 0)}, which needs {in_digits(needed)} "
+            "numbers"
+        )
         require(needed <= stored, f"{said}, but the weights hold {stored:,}: {todo}")
     for name in ("layers", "decoder_layers"):
         layers = getattr(cfg, name) or 0
@@ -180,7 +184,10 @@ def check_claims(
         require(4 * layers <= len(shapes), f"{said}, but there are {len(shapes):,}: {todo}")
     if cfg.waves:
         waves, most = cfg.context * cfg.d_model, max(stored, MAX_UNSTORED)
-        said = f"{where} says context={in_digits(cfg.context)}, a table of {in_digits(waves)} numbers that is not stored"
+        said = (
+            f"{where} says context={in_digits(cfg.context)}, a table of {in_digits(waves)} numbers that "
+            "is not stored"
+        )
         require(waves <= most, f"{said}: expected at most {most:,}")
 
 
@@ -240,7 +247,8 @@ def read_about(
     )
     require(
         not strange,
-        f"the header of {path} names {strange!r:.60}, expected llmlab and sha256: it is damaged, copy it again",
+        f"the header of {path} names {strange!r:.60}, expected llmlab and sha256: it is damaged, copy it "
+        "again",
     )
     about = parse_json(about["llmlab"], f"the header of {path}")
     kinds = {"class": str, "config": dict, "facts": dict}
@@ -262,7 +270,7 @@ def read_tensors(
     path: str | Path,
     file: safetensors.safe_open,  # from open_weights(path)
 ) -> dict[str, Tensor]:
-    """All tensors of a file of ours, compared with its checksum; ValueError where they are not what was written.
+    """All tensors of a file of ours, compared with its checksum; ValueError where they differ.
 
     A file from before there were checksums is read with a warning.
     """
@@ -285,7 +293,7 @@ def read_tensors(
 
 # %% ../nbs/workshop/storage.ipynb #2097000022
 def is_config(settings: dict) -> bool:
-    "Whether settings are those of a Config of ours, not of somebody's class that happens to have some of the same names."
+    "Whether settings are those of a Config of ours, and not of somebody's class with some of the names."
     known = {field.name for field in fields(Config)}
     return {"vocab_size", "layers", "heads", "d_model"} <= settings.keys() <= known
 
@@ -299,7 +307,8 @@ def config_of(
     strange, where = sorted(about["config"].keys() - known), f"the header of {path}"
     require(
         not strange,
-        f"{where} sets {', '.join(strange[:3]):.80}, which Config does not have: a newer llmlab may have written it",
+        f"{where} sets {', '.join(strange[:3]):.80}, which Config does not have: a newer llmlab may have "
+        "written it",
     )
     require("vocab_size" in about["config"], f"{where} lacks vocab_size: it describes no model of ours")
     try:

@@ -4,52 +4,41 @@
 __all__ = ["Tokenizer"]
 
 # %% ../nbs/03_tokens.ipynb #ac74037b
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import tokenizers
-from tokenizers import models, pre_tokenizers, trainers
-
 from llmlab.chat import allowed_special_tokens, check_special_tokens, split_at_special_tokens
-from llmlab.checks import COUNT, SIZE, check_arguments, integer_ids, read_json
+from llmlab.checks import COUNT, SIZE, check_arguments, integer_ids
+from llmlab.fast_tokens import (
+    BYTES,
+    ID_OF_BYTE,
+    PRE_TOKEN_PATTERN,
+    fast_merges,
+    fast_tokenizer,
+    printable_token,
+    read_vocabulary,
+    visible_token,
+    write_vocabulary,
+)
 from llmlab.text import Corpus
-
-# %% ../nbs/03_tokens.ipynb #d9653a5c
-PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-BYTES = [
-    bytes([b]) for b in PRINTABLE + [b for b in range(256) if b not in PRINTABLE]
-]  # id → byte, in GPT-2's order
-ID_OF_BYTE = {byte[0]: i for i, byte in enumerate(BYTES)}  # byte → id
 
 
 # %% ../nbs/03_tokens.ipynb #082b58fc
 def byte_ids(text: str) -> list[int]:
-    "UTF-8 bytes as ids. A lone surrogate is half a character and has no bytes."
+    "The UTF-8 bytes of a text as ids; ValueError for a lone surrogate, which is half a character and has no bytes."
     try:
-        return [ID_OF_BYTE[b] for b in text.encode()]
-    except UnicodeEncodeError as e:
-        wrong = f"lone surrogate {text[e.start]!r} at {e.start}"
+        return [ID_OF_BYTE[byte] for byte in text.encode()]
+    except UnicodeEncodeError as error:
+        wrong = f"lone surrogate {text[error.start]!r} at {error.start}"
     raise ValueError(f"{wrong}: this is not Unicode text, remove or replace it")
-
-
-# %% ../nbs/03_tokens.ipynb #40e1e958
-SPACE, LETTER = (
-    r"\t-\r ",
-    r"^\x00-\x40\x5b-\x60\x7b-\x7f",
-)  # insides of [ ]; anything beyond ASCII is a letter
-OTHER = r"\x00-\x08\x0e-\x1f!-/:-\x40\x5b-\x60\x7b-\x7f"
-PRE_TOKEN_PATTERN = (
-    rf"'(?:[sdmt]|ll|ve|re)| ?[{LETTER}]+| ?[0-9]{{1,3}}| ?[{OTHER}]+|[{SPACE}]+(?![^{SPACE}])|[{SPACE}]+"
-)
 
 
 # %% ../nbs/03_tokens.ipynb #869bba72
 def pre_tokenize(text: str) -> list[str]:
-    "words(\"the cat's 2048\") -> ['the', ' cat', \"'s\", ' 204', '8']"
+    "Cut a text into words and signs, which merges must not cross; joining them gives the text back."
     return re.findall(PRE_TOKEN_PATTERN, text)
 
 
@@ -59,13 +48,17 @@ def merge_pair(
     pair: tuple[int, int],  # two neighbours
     new: int,  # the id that takes their place
 ) -> list[int]:
-    "merge_pair([1, 2, 3, 1, 2], (1, 2), 4) -> [4, 3, 4]"
-    out, i = [], 0
+    "Put a new id wherever a pair of neighbours stands: [1, 2, 3, 1, 2] with (1, 2) → 4 becomes [4, 3, 4]."
+    merged = []
+    i = 0
     while i < len(ids):
-        hit = tuple(ids[i : i + 2]) == pair
-        out.append(new if hit else ids[i])
-        i += 2 if hit else 1
-    return out
+        if tuple(ids[i : i + 2]) == pair:
+            merged.append(new)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
 
 
 # %% ../nbs/03_tokens.ipynb #e3ece017
@@ -74,10 +67,27 @@ def pair_counts(
 ) -> Counter:
     "How often each pair of neighbours occurs."
     pairs = Counter()
-    for word, n in counts.items():
+    for word, count in counts.items():
         for pair in zip(word, word[1:], strict=False):
-            pairs[pair] += n
+            pairs[pair] += count
     return pairs
+
+
+# %% ../nbs/03_tokens.ipynb #c44ce232
+def add_token(
+    tokens: list[bytes],  # id → token; grows
+    ids: dict[bytes, int],  # token → id; grows
+    pair: tuple[int, int],  # two ids
+) -> int:  # the id of the two together
+    "Give the joined bytes of a pair an id, if they have none."
+    if not 0 <= min(pair) <= max(pair) < len(tokens):
+        known = f"so far they run from 0 to {len(tokens) - 1}"
+        raise ValueError(f"merge {pair} joins ids that do not exist yet: {known}")
+    joined = tokens[pair[0]] + tokens[pair[1]]
+    if joined not in ids:
+        ids[joined] = len(tokens)
+        tokens.append(joined)
+    return ids[joined]
 
 
 # %% ../nbs/03_tokens.ipynb #1073d887
@@ -87,72 +97,40 @@ def bpe_merges(
     n_merges: int,  # fewer when no pair occurs twice any more
 ) -> list[tuple[int, int]]:
     "Byte-pair encoding: again and again, merge the most frequent pair."
-    counts = {tuple(byte_ids(word)): n for word, n in Counter(pre_tokenize(text)).items()}
-    merges, tokens, ids = [], list(BYTES), {byte: i for i, byte in enumerate(BYTES)}
+    tokens = list(BYTES)
+    ids = {byte: i for i, byte in enumerate(BYTES)}
+    counts = {tuple(byte_ids(word)): count for word, count in Counter(pre_tokenize(text)).items()}
+    merges = []
     while len(merges) < n_merges:
         pairs = pair_counts(counts)
         best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
         if pairs[best] < 2:
             break
-        merges.append(best)
         new = add_token(tokens, ids, best)
-        counts = {
-            tuple(merge_pair(word, best, new)) if best[0] in word else word: n for word, n in counts.items()
-        }
+        counts = {tuple(merge_pair(word, best, new)): count for word, count in counts.items()}
+        merges.append(best)
     return merges
 
 
-# %% ../nbs/03_tokens.ipynb #c44ce232
-def add_token(
-    tokens: list[bytes],  # id → token; grows
-    ids: dict[bytes, int],  # token → id; grows
-    pair: tuple[int, int],
-) -> int:  # the id of the two together
-    "Give the joined bytes of a pair an id, if they have none."
-    if not 0 <= min(pair) <= max(pair) < len(tokens):
-        raise ValueError(
-            f"merge {pair} joins ids that do not exist yet: so far they run from 0 to {len(tokens) - 1}"
-        )
-    joined = tokens[pair[0]] + tokens[pair[1]]
-    if joined not in ids:
-        ids[joined] = len(tokens)
-        tokens.append(joined)
-    return ids[joined]
-
-
-# %% ../nbs/03_tokens.ipynb #9bc29ac0
+# %% ../nbs/03_tokens.ipynb #1dab38ac
 END_OF_TEXT = "<|endoftext|>"  # the name of the special token that ends a document
 
-# %% ../nbs/03_tokens.ipynb #18d168c3
-LETTERS = [chr(b) for b in PRINTABLE] + [
-    chr(256 + i) for i in range(256 - len(PRINTABLE))
-]  # id → its letter there
 
-
-# %% ../nbs/03_tokens.ipynb #e64c175f
-def printable_token(token: bytes) -> str:
-    "printable_token(b' the') -> 'Ġthe'"
-    return "".join(LETTERS[ID_OF_BYTE[b]] for b in token)
-
-
-# %% ../nbs/03_tokens.ipynb #1dab38ac
 class Vocabulary:
     "What each id stands for: 256 bytes, then the merges, then the special tokens, of which the first ends a document."
 
     def __init__(
         self,
         merges: Iterable[tuple[int, int]],  # in the order they were learnt
-        special_tokens: Iterable[
-            str
-        ] = (),  # names of more special tokens behind the end of a document, in order
+        special_tokens: Iterable[str] = (),  # names of more of them behind the end of a document
     ):
         self.merges = [(a, b) for a, b in merges]
-        self.tokens, self.ids = list(BYTES), {byte: i for i, byte in enumerate(BYTES)}
+        self.tokens = list(BYTES)
+        self.ids = {byte: i for i, byte in enumerate(BYTES)}
         for pair in self.merges:
             add_token(self.tokens, self.ids, pair)
-        names = check_special_tokens(
-            [END_OF_TEXT, *special_tokens], {printable_token(token) for token in self.tokens}
-        )
+        taken = {printable_token(token) for token in self.tokens}
+        names = check_special_tokens([END_OF_TEXT, *special_tokens], taken)
         self.eot = len(self.tokens)
         self.special_tokens = {name: self.eot + i for i, name in enumerate(names)}  # name → id
         self.vocab_size = self.eot + len(names)
@@ -160,7 +138,9 @@ class Vocabulary:
     def __getitem__(self, i: int) -> bytes:
         if not 0 <= i < self.vocab_size:
             raise ValueError(f"id {i} is outside the vocabulary: ids run from 0 to {self.vocab_size - 1}")
-        return self.tokens[i] if i < self.eot else list(self.special_tokens)[i - self.eot].encode()
+        if i < self.eot:
+            return self.tokens[i]
+        return list(self.special_tokens)[i - self.eot].encode()
 
     def decode(
         self,
@@ -168,22 +148,16 @@ class Vocabulary:
         skip_special_tokens: bool = True,  # False: write their names
     ) -> str:
         "The text of some ids, without special tokens. Bytes that are no whole character become �."
-        parts = [(i < self.eot, self[i]) for i in integer_ids(ids).tolist()]
-        kept = [part for is_text, part in parts if is_text or not skip_special_tokens]
+        kept = []
+        for i in integer_ids(ids).tolist():
+            token = self[i]  # also looks whether the id is in the vocabulary
+            if i < self.eot or not skip_special_tokens:
+                kept.append(token)
         return b"".join(kept).decode("utf-8", errors="replace")
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         "Each token in visible form: · for a space, ⏎ for a new line, hex for a part of a character."
         return [visible_token(self[i]) for i in integer_ids(ids).tolist()]
-
-
-# %% ../nbs/03_tokens.ipynb #60908871
-def visible_token(token: bytes) -> str:
-    "visible_token(b' the') -> '·the' and visible_token(b'\\xe4\\xb8') -> '⟨E4 B8⟩'"
-    try:
-        return token.decode().translate({ord(" "): "·", ord("\n"): "⏎", ord("\t"): "→"})
-    except UnicodeDecodeError:
-        return f"⟨{token.hex(' ').upper()}⟩"
 
 
 # %% ../nbs/03_tokens.ipynb #a320f2ca
@@ -195,68 +169,13 @@ def encode_word(
     "Apply the merges to one word, in the order they were learnt."
     ids = byte_ids(word)
     while len(ids) > 1:
-        pair = min(zip(ids, ids[1:], strict=False), key=lambda pair: rank.get(pair, len(rank)))
-        if pair not in rank:
+        pairs = zip(ids, ids[1:], strict=False)
+        earliest = min(pairs, key=lambda pair: rank.get(pair, len(rank)))
+        if earliest not in rank:
             break
-        ids = merge_pair(ids, pair, vocabulary.ids[vocabulary[pair[0]] + vocabulary[pair[1]]])
+        joined = vocabulary[earliest[0]] + vocabulary[earliest[1]]
+        ids = merge_pair(ids, earliest, vocabulary.ids[joined])
     return ids
-
-
-# %% ../nbs/03_tokens.ipynb #5d451d20
-def fast_pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    "`pre_tokenize`, for the `tokenizers` library."
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(PRE_TOKEN_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-# %% ../nbs/03_tokens.ipynb #dd9a16a0
-def fast_tokenizer(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
-    "The same vocabulary and merges in the `tokenizers` library."
-    names = [printable_token(token) for token in vocabulary.tokens]
-    merges = [(names[a], names[b]) for a, b in dict.fromkeys(vocabulary.merges)]
-    fast = tokenizers.Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges))
-    fast.pre_tokenizer = fast_pre_tokenizer()
-    return fast
-
-
-# %% ../nbs/03_tokens.ipynb #56460123
-@check_arguments(n_merges=COUNT)
-def fast_merges(text: str, n_merges: int) -> list[tuple[int, int]]:
-    "`bpe_merges`, learnt by the `tokenizers` library."
-    fast = tokenizers.Tokenizer(models.BPE())
-    fast.pre_tokenizer = fast_pre_tokenizer()
-    fast.train_from_iterator(
-        [text],
-        trainers.BpeTrainer(
-            vocab_size=256 + n_merges, min_frequency=2, initial_alphabet=LETTERS, show_progress=False
-        ),
-    )
-    model = json.loads(fast.to_str())["model"]
-    return [(model["vocab"][a], model["vocab"][b]) for a, b in model["merges"]]
-
-
-# %% ../nbs/03_tokens.ipynb #e3bf15f5
-@check_arguments(vocab_size=SIZE)
-def learn_merges(
-    text: str,
-    vocab_size: int,  # at most; bytes, merges and special tokens
-    fast: bool = True,
-    special_tokens: Sequence[str] = (),  # behind the end of a document
-) -> list[tuple[int, int]]:
-    "The merges for a vocabulary of this size."
-    names, least = [END_OF_TEXT, *special_tokens], 257 + len(special_tokens)
-    if not text:
-        raise ValueError("empty text: merges are learnt from text, so pass some")
-    if vocab_size < least:
-        raise ValueError(
-            f"vocab_size={vocab_size}, but 256 bytes and {', '.join(names)} make {least}: ask for more"
-        )
-    byte_ids(text)
-    return (fast_merges if fast else bpe_merges)(text, vocab_size - least)
 
 
 # %% ../nbs/03_tokens.ipynb #5cdb89d4
@@ -265,15 +184,20 @@ class Tokenizer(Vocabulary):
 
     The id `eot` ends a document; `special_tokens` holds the id of each special token by its name. No text becomes one of
     these ids unless `encode` is told to allow it.
+
+    Raises: ValueError if a merge joins ids that do not exist yet, or a special token has a name that is taken.
+    Source: Sennrich et al. 2016 (arXiv:1508.07909); Radford et al. 2019, "Language models are unsupervised multitask learners"
+
+    >>> tokenizer = Tokenizer.train("the cat sat on the mat " * 3, vocab_size=262)
+    >>> tokenizer.strings(tokenizer.encode("the cat"))
+    ['the', '·', 'cat']
     """
 
     def __init__(
         self,
         merges: Iterable[tuple[int, int]],  # in the order they were learnt
-        fast: bool = True,  # encode with the `tokenizers` library
-        special_tokens: Iterable[
-            str
-        ] = (),  # such as "<|user|>"; their ids follow that of the end of a document
+        fast: bool = True,  # encode with the library `tokenizers`
+        special_tokens: Iterable[str] = (),  # such as "<|user|>"; ids behind the end of a document
     ):
         super().__init__(merges, special_tokens)
         self.rank = {pair: i for i, pair in enumerate(dict.fromkeys(self.merges))}
@@ -281,26 +205,34 @@ class Tokenizer(Vocabulary):
         self.engine = fast_tokenizer(self) if fast else None
 
     @classmethod
+    @check_arguments(vocab_size=SIZE)
     def train(
         cls,
         text: str,
         vocab_size: int,  # at most; bytes, merges and special tokens
-        fast: bool = True,  # learn and encode with the `tokenizers` library
+        fast: bool = True,  # learn and encode with the library `tokenizers`
         special_tokens: Sequence[str] = (),  # such as "<|user|>"
     ) -> "Tokenizer":
         "Learn a vocabulary of at most this size; smaller when no pair occurs twice any more."
-        return cls(learn_merges(text, vocab_size, fast, special_tokens), fast, special_tokens)
+        n_merges = vocab_size - 257 - len(special_tokens)
+        if not text:
+            raise ValueError("empty text: merges are learnt from text, so pass some")
+        if n_merges < 0:
+            names = ", ".join([END_OF_TEXT, *special_tokens])
+            least = 257 + len(special_tokens)
+            raise ValueError(f"vocab_size={vocab_size}, but 256 bytes and {names} make {least}: ask for more")
+        byte_ids(text)  # refuses half a character
+        merges = fast_merges(text, n_merges) if fast else bpe_merges(text, n_merges)
+        return cls(merges, fast, special_tokens)
 
     @classmethod
     def load(cls, path: str | Path, fast: bool = True) -> "Tokenizer":
-        "Read what `save` wrote."
-        saved = read_vocabulary(path)
-        return cls(saved.merges, fast, [*saved.special_tokens][1:])
+        "Read a tokenizer that `save` wrote."
+        return read_vocabulary(path, lambda merges, names: cls(merges, fast, names))
 
-    def save(self, path: str | Path):
+    def save(self, path: str | Path) -> None:
         "Write the merges and the names of the special tokens as JSON."
-        saved = {"kind": FILE_KIND, "merges": self.merges, "special_tokens": [*self.special_tokens][1:]}
-        Path(path).expanduser().write_text(json.dumps(saved))
+        write_vocabulary(path, self.merges, [*self.special_tokens][1:])
 
     def with_special_tokens(
         self,
@@ -314,45 +246,36 @@ class Tokenizer(Vocabulary):
         text: str,
         allowed_special: Collection[
             str
-        ] = (),  # names that become single ids where the text spells them; "all": every one
+        ] = (),  # names that become single ids where the text spells them; or "all"
     ) -> list[int]:
         """The ids of a text. Where it spells a special token that is not allowed, that is text like any other.
 
-        Raises ValueError for half a character (a lone surrogate) and for allowed names that are no special tokens.
+        Raises: ValueError if the text holds half a character (a lone surrogate), or an allowed name is no special token.
         """
-        found = []
-        for part, special in split_at_special_tokens(
-            text, allowed_special_tokens(allowed_special, self.special_tokens)
-        ):
-            found += [self.special_tokens[part]] if special else self.encode_text(part)
-        return found
+        allowed = allowed_special_tokens(allowed_special, self.special_tokens)
+        ids = []
+        for part, is_special in split_at_special_tokens(text, allowed):
+            if is_special:
+                ids.append(self.special_tokens[part])
+            else:
+                ids += self.encode_text(part)
+        return ids
 
     def encode_text(self, text: str) -> list[int]:
         "The ids of a text, never a special token."
         if not text.isascii():
-            byte_ids(text)
-        return (
-            self.engine.encode(text).ids
-            if self.engine
-            else [i for word in pre_tokenize(text) for i in self.word_ids(word)]
-        )
+            byte_ids(text)  # refuses half a character
+        if self.engine:
+            return self.engine.encode(text).ids
+        ids = []
+        for word in pre_tokenize(text):
+            ids += self.word_ids(word)
+        return ids
 
     def encode_documents(self, corpus: Corpus) -> list[int]:
         "The ids of all documents in a row, each followed by the end of a document."
-        return [i for text in corpus.documents.values() for i in [*self.encode(text), self.eot]]
-
-
-# %% ../nbs/03_tokens.ipynb #f9984ed0
-FILE_KIND = "llmlab byte-level BPE"
-
-
-# %% ../nbs/03_tokens.ipynb #b9d11ef5
-def read_vocabulary(path: str | Path) -> Vocabulary:
-    "The merges and special tokens that `Tokenizer.save` wrote."
-    try:
-        saved = read_json(path, limit=64_000_000, values=4_000_000)
-        if saved.get("kind") == FILE_KIND:
-            return Vocabulary(map(tuple, saved["merges"]), saved.get("special_tokens", []))
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path} is no tokenizer of ours: write one with Tokenizer.save")
+        ids = []
+        for text in corpus.documents.values():
+            ids += self.encode(text)
+            ids.append(self.eot)
+        return ids

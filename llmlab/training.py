@@ -81,17 +81,19 @@ class Recipe:
         falls = self.schedule != "constant" or not self.min_lr
         require(
             falls,
-            f"min_lr={self.min_lr} with a constant schedule, which never falls: take min_lr=0, or another schedule",
+            f"min_lr={self.min_lr} with a constant schedule, which never falls: take min_lr=0, or another "
+            "schedule",
         )
 
 
 # %% ../nbs/10_training.ipynb #586d92fc
 @check_arguments(step=COUNT)
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """The rate of the update after `step` updates: a straight line up to the peak, then as recipe.schedule says.
+    """The learning rate after `step` updates: a straight line up to the peak, then as recipe.schedule says.
 
-    "cosine" falls along half a cosine and "linear" along a straight line, both to recipe.min_lr, where the rate stays
-    after the last step; "constant" stays at the peak. Source: Loshchilov and Hutter 2017 for the cosine.
+    "cosine" falls along half a cosine and "linear" along a straight line, both to recipe.min_lr, where the
+    rate stays after the last step; "constant" stays at the peak. Source: Loshchilov and Hutter 2017 for the
+    cosine.
     """
     warm = recipe.warmup * recipe.steps
     if step < warm:
@@ -139,7 +141,8 @@ class Windows:
 def window_starts(n: int, length: int, starts=None) -> range | list[int]:
     """The positions in n tokens from which a window fits; of `starts`, if they are given, those that do.
 
-    Raises ValueError for starts outside the text, for starts that are no whole numbers, and where no start is left.
+    Raises ValueError for starts outside the text, for starts that are no whole numbers, and where no start is
+    left.
     """
     if n < length:
         raise ValueError(
@@ -165,9 +168,9 @@ def stack_rows(rows: list[Tensor], generator: torch.Generator | None = None) -> 
 class Batches:
     """Seeded batches of rows: the batch of a step depends on the seed and on the number of the step alone.
 
-    A step draws rows with replacement, and `collate` makes one tensor of them. With `length_of`, eight times as many
-    rows are drawn and sorted by their length, and the batch is one slice of them: rows of a batch are then about
-    equally long, so little of it is padding.
+    A step draws rows with replacement, and `collate` makes one tensor of them. With `length_of`, eight times
+    as many rows are drawn and sorted by their length, and the batch is one slice of them: rows of a batch are
+    then about equally long, so little of it is padding.
 
     Raises ValueError where there are no rows.
 
@@ -208,7 +211,7 @@ class Batches:
 
 # %% ../nbs/10_training.ipynb #e26da362
 def make_optimizer(model: nn.Module, recipe: Recipe):
-    "AdamW, with weight decay on the matrices only; with recipe.muon, Muon for the matrices inside the blocks."
+    "AdamW, with weight decay on matrices only; with recipe.muon, Muon for the matrices inside the blocks."
     blocks = [m for m in model.modules() if isinstance(m, Block)] if recipe.muon else []
     hidden = [p for block in blocks for p in block.parameters() if p.ndim == 2]
     chosen = set(hidden)
@@ -268,7 +271,7 @@ def train_step(
     recipe: Recipe,  # its accumulate, clip and precision
     processes: Processes = ALONE,  # that make this step together
 ) -> dict:  # the loss before the update, and the norm of its gradient
-    "One update of the weights; FloatingPointError, and no update, where the loss or its gradient is no number."
+    "One update of the weights; none, and FloatingPointError, where loss or gradient is no number."
     parts = [batch[i :: recipe.accumulate] for i in range(min(recipe.accumulate, len(batch)))]
     weights = part_weights(parts, loss_fn, processes)
     loss = torch.zeros((), device=batch.device)
@@ -302,13 +305,14 @@ def fit(
 ) -> list[dict]:  # a row a step: step, loss, gradient_norm, lr, seconds, tokens; valid where measured
     """Train a model in place and give back a row for each step; `seconds` leave out eval_fn and on_step.
 
-    A run ends after recipe.steps, or earlier when recipe.seconds are spent, when recipe.patience validations in a row
-    brought no new best, or when on_step answers True; then `stopped` in the last row says why. The model has the weights
-    of the last step, `checkpoint_dir/best.safetensors` those of the best validation. Called again with the same folder,
-    fit goes on where the run was stopped. The caller's random generators stand afterwards where they stood before.
+    A run ends after recipe.steps, or earlier when recipe.seconds are spent, when recipe.patience validations
+    in a row brought no new best, or when on_step answers True; then `stopped` in the last row says why. The
+    model has the weights of the last step, `checkpoint_dir/best.safetensors` those of the best validation.
+    Called again with the same folder, fit goes on where the run was stopped. The caller's random generators
+    stand afterwards where they stood before.
 
-    Raises: ValueError if checkpoint_dir holds another run or settings do not fit together, FloatingPointError if a loss
-    or gradient is no number.
+    Raises: ValueError if checkpoint_dir holds another run or settings do not fit together, FloatingPointError
+    if a loss or gradient is no number.
 
     >>> model = Decoder(Config(100, context=8, layers=1, heads=2, d_model=8))
     >>> batches = Batches(Windows(torch.arange(100), length=9), batch_size=4)
@@ -345,7 +349,7 @@ def fit(
 
 # %% ../nbs/10_training.ipynb #bbc455d4
 def after_step(run: Run, eval_fn: Callable | None, on_step: Callable | None) -> str | None:
-    "Validate and save, every recipe.every steps and at the end; the answer is why the run ends here, if it does."
+    "Validate and save every recipe.every steps and at the end; the answer is why the run ends here, or None."
     row = run.history[-1]
     due = row["step"] % run.recipe.every == 0
     stop = stop_reason(run)

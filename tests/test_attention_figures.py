@@ -1,4 +1,4 @@
-"Attention figures: what attention, formula, neuron and mask figures accept, what they refuse, and what travels to the browser."
+"Attention figures: what they accept, what they refuse, and what travels to the browser."
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from llmlab import attention_view, bertviz_head, formula_view, mask_view, neuron
 from llmlab.figures import peers
 from llmlab.figures.view import figure_html
 
-# --- what comes in -------------------------------------------------------------------------------------------
+# --- what comes in ------------------------------------------------------------------------------------------
 
 
 def test_what_the_browser_decodes_is_what_was_given():
@@ -104,7 +104,7 @@ def test_what_generate_hands_out_becomes_one_map():
         attention_view([(torch.rand(2, 1, 2, 2),)], list("ab"))
 
 
-# --- what is refused -----------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
 
 nan = np.full((1, 1, 2, 2), np.nan)
@@ -148,7 +148,7 @@ def test_layer_head_or_sentence_out_of_range():
         attention_view(softmax((1, 2, 3, 3)), list("abc"), second=3)
 
 
-# --- what travels --------------------------------------------------------------------------------------------
+# --- what travels -------------------------------------------------------------------------------------------
 
 
 def test_a_page_keeps_to_its_budget_and_the_chosen_head_comes_first():
@@ -178,7 +178,7 @@ def test_a_still_of_many_large_heads_stays_small_and_survives_any_state():
     assert len(view.still()["image/svg+xml"]) < 120_000
 
 
-# --- formula and neuron --------------------------------------------------------------------------------------
+# --- formula and neuron -------------------------------------------------------------------------------------
 
 
 def test_formula_in_javascript_agrees_with_numpy():
@@ -242,7 +242,7 @@ def test_neuron_in_javascript_agrees_with_numpy():
     assert np.allclose(got["products"], q[2] * k) and got["seen"] == [True, True, True, False]
 
 
-# --- mask ----------------------------------------------------------------------------------------------------
+# --- mask ---------------------------------------------------------------------------------------------------
 
 
 def test_mask_keeps_the_eight_likeliest_and_the_truth():

@@ -28,7 +28,7 @@ from llmlab.figures.inputs import as_strings
 
 words = list("abc")
 
-# --- pooling and packing ----------------------------------------------------------------------------------------------
+# --- pooling and packing ------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 12))
@@ -51,7 +51,7 @@ def test_packing_keeps_every_weight_within_a_255th_of_its_row(x):
     assert np.array_equal(got.max(-1).astype(np.float32), x.max(-1)), "the largest is exact"
 
 
-# --- numbers of a head ------------------------------------------------------------------------------------------------
+# --- numbers of a head --------------------------------------------------------------------------------------
 
 
 def test_entropy_counts_equal_tokens_and_agrees_with_torch():
@@ -76,7 +76,7 @@ def test_rollout_of_one_and_of_two_layers():
     assert np.allclose(two.sum(-1), 1, atol=1e-6)
 
 
-# --- what comes in ----------------------------------------------------------------------------------------------------
+# --- what comes in ------------------------------------------------------------------------------------------
 
 
 def outputs(**attentions):
@@ -158,7 +158,7 @@ def test_tokens_may_be_bytes_or_broken():
     )
 
 
-# --- long texts -------------------------------------------------------------------------------------------------------
+# --- long texts ---------------------------------------------------------------------------------------------
 
 
 def test_a_long_text_is_pooled_and_its_tiles_are_exact():

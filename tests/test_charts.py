@@ -6,7 +6,7 @@ import pytest
 from llmlab import beams_view, curves_view, decoding_view, grid_view, loss_view, next_token_view, tokens_view
 from llmlab.figures.view import traits_json
 
-# --- the next token ------------------------------------------------------------------------------------------
+# --- the next token -----------------------------------------------------------------------------------------
 
 
 def test_next_token_shows_the_twenty_likeliest_in_order():
@@ -29,7 +29,7 @@ def test_a_table_shows_the_numbers_of_the_figure():
     assert "<td>·cat</td><td>0.25</td>" in kept
 
 
-# --- decoding and beams --------------------------------------------------------------------------------------
+# --- decoding and beams -------------------------------------------------------------------------------------
 
 
 def test_decoding_shows_whole_distributions_the_likeliest_first():
@@ -50,7 +50,7 @@ def test_beams_need_a_step(searches):
         beams_view("x", searches)
 
 
-# --- steps ---------------------------------------------------------------------------------------------------
+# --- steps --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("draw", [next_token_view, tokens_view])
@@ -71,7 +71,7 @@ def test_steps_may_come_from_a_generator():
     assert len(next_token_view((c, {"a": 1.0}) for c in "xy").data["contexts"]) == 2
 
 
-# --- curves --------------------------------------------------------------------------------------------------
+# --- curves -------------------------------------------------------------------------------------------------
 
 
 def test_curves_sort_their_points_and_leave_gaps():
@@ -118,7 +118,7 @@ def test_a_gap_is_drawn_where_y_or_a_cell_is_no_number():
     assert "NaN" not in traits_json(view) and "Infinity" not in traits_json(view)
 
 
-# --- grid ----------------------------------------------------------------------------------------------------
+# --- grid ---------------------------------------------------------------------------------------------------
 
 
 def test_a_grid_starts_at_its_largest_number():

@@ -1,4 +1,4 @@
-"Files: written whole or not at all, read without running anything, and everything that can be wrong with one."
+"Files: written whole or not at all, read without running anything, and what can be wrong with one."
 
 import hashlib
 import json
@@ -186,7 +186,7 @@ def test_the_manifest_knows_every_shipped_file():
         ), name
 
 
-# --- a path may begin with ~ ------------------------------------------------------------------------------------------
+# --- a path may begin with ~ --------------------------------------------------------------------------------
 
 
 def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):

@@ -13,15 +13,17 @@ from llmlab.checkpoints import load_checkpoint, shipped_path
 from llmlab.tasks.completion import (
     CodeCollator,
     CodeTokenizer,
-    Gap,
     code_loss,
     code_rows,
     complete_lines,
+    fill_in_middle,
+    middle_nll,
+)
+from llmlab.tasks.gaps import (
+    Gap,
     cut_cursor,
     cut_gap,
     extract_functions,
-    fill_in_middle,
-    middle_nll,
     word_ends,
 )
 from llmlab.tasks.sandbox import parses
@@ -191,8 +193,8 @@ def test_a_short_memory_sees_no_more_than_its_tokens():
     ends = [line * 9 + "return x" for line in ("a = 1\n", "bb = [2]\n")]
     last = TOKENIZER.base.encode(ends[0])[-3:]
     assert TOKENIZER.base.encode(ends[1])[-3:] == last
-    assert complete_lines(model, TOKENIZER, ends[:1], memory=3) == complete_lines(
-        model, TOKENIZER, ends[1:], memory=3
+    assert complete_lines(model, TOKENIZER, ends[:1], max_prompt_tokens=3) == complete_lines(
+        model, TOKENIZER, ends[1:], max_prompt_tokens=3
     )
     assert complete_lines(model, TOKENIZER, ends[:1]) != complete_lines(model, TOKENIZER, ends[1:])
 

@@ -115,7 +115,10 @@ def test_shares_are_the_batch(world, parts, times):
 
 
 def test_a_batch_that_does_not_divide(unchecked):
-    text = "8 windows do not divide among 3 processes with 2 parts each: take a batch_size that is a multiple of 6"
+    text = (
+        "8 windows do not divide among 3 processes with 2 parts each: take a batch_size that is a "
+        "multiple of 6"
+    )
     with pytest.raises(ValueError, match=text):
         shard(torch.arange(8), 0, 3, 2)
 

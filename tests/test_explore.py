@@ -27,7 +27,7 @@ from llmlab.transformer import Config, Decoder
 
 @pytest.fixture(autouse=True)
 def no_loop():
-    "Playwright leaves a running loop in its thread; an explorer beside it would wait for a pause that never comes."
+    "Playwright leaves a running loop in its thread: beside it an explorer would wait for ever."
     loop = asyncio._get_running_loop()
     asyncio._set_running_loop(None)
     yield

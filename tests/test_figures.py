@@ -1,4 +1,4 @@
-"Every figure in a browser: it draws, answers to mouse and keyboard, runs no token's text, and asks no other host."
+"Every figure in a browser: it draws, answers mouse and keyboard, runs no token's text, asks no other host."
 
 import http.server
 import json
@@ -49,7 +49,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    "A folder that stands for the built book, served on this machine: llmlab/static and pages made of figure HTML."
+    "A folder that stands for the built book, served on this machine: llmlab/static and pages of figures."
     folder = tmp_path_factory.mktemp("book")
     shutil.copytree(ROOT / "llmlab" / "static", folder / "_static" / "llmlab")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
@@ -111,7 +111,7 @@ def seen_texts(buttons):
 
 
 def drawn(page, selector, side=0):
-    "How many colours a canvas shows, or the square of this side in its lower right corner, where no label stands."
+    "How many colours a canvas shows, or a square in its lower right corner, where no label stands."
     square = (
         f"c.width - 4 - {side}, c.height - 4 - {side}, {side}, {side}" if side else "0, 0, c.width, c.height"
     )
@@ -119,7 +119,7 @@ def drawn(page, selector, side=0):
     return page.locator(selector).first.evaluate(count)
 
 
-# --- each figure draws and answers ----------------------------------------------------------------------------------
+# --- each figure draws and answers --------------------------------------------------------------------------
 
 
 def test_attention_draws_and_answers(page, home):
@@ -577,7 +577,7 @@ def test_grid_answers(page, home):
     assert grid.get_by_role("button").nth(0).get_attribute("aria-pressed") == "true"
 
 
-# --- every figure, in every home ------------------------------------------------------------------------------------
+# --- every figure, in every home ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -664,7 +664,8 @@ def test_what_is_seen_is_part_of_the_name_and_targets_are_large(page, home, kind
     page.goto(home(figures()[kind]))
     page.wait_for_selector(".llmlab .say:not(:empty)")
     label = "e.getAttribute('aria-label')"
-    other = f"""all => all.filter(e => /[\\p{{L}}\\p{{N}}]/u.test(e.innerText) && !{label}.includes(e.innerText))
+    other = f"""all => all
+        .filter(e => /[\\p{{L}}\\p{{N}}]/u.test(e.innerText) && !{label}.includes(e.innerText))
         .map(e => [e.innerText, e.getAttribute('aria-label')])"""
     assert page.locator(".llmlab button[aria-label]").evaluate_all(other) == []
     small = """all => all.filter(e => e.offsetParent && Math.min(e.offsetWidth, e.offsetHeight) < 24)
@@ -759,7 +760,7 @@ def test_without_javascript_the_figure_is_told_in_words(browser, book):
     context.close()
 
 
-# --- bertviz, exercises, notebook -----------------------------------------------------------------------------------
+# --- bertviz, exercises, notebook ---------------------------------------------------------------------------
 
 
 def test_bertviz_neuron_draws(page, book):

@@ -1,4 +1,4 @@
-"Figures in JupyterLab 4 and Notebook 7 with a kernel: they draw, state goes to Python and back, Python answers."
+"Figures in JupyterLab 4 and Notebook 7 with a kernel: state goes to Python and back, Python answers."
 
 import os
 import secrets
@@ -35,14 +35,16 @@ attention_view(PooledAttention(maps, tile), [f"w{i}" for i in range(2000)])"""
 EVERY = """from sample_figures import figures
 every, told = figures(), set()
 for kind, figure in every.items():
-    figure.observe(lambda change, kind=kind: told.add(kind), [n for n in figure.trait_names(sync=True) if n[0] != "_"])
+    names = [name for name in figure.trait_names(sync=True) if name[0] != "_"]
+    figure.observe(lambda change, kind=kind: told.add(kind), names)
 display(*every.values())"""
 TOLD = "open('told.txt', 'w').write(' '.join(told))"
 EXPLORE = """from llmlab import explore
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 tokenizer = Tokenizer.train("the cat sat on the mat. " * 9, 270)
-explore(Decoder(Config(tokenizer.vocab_size, context=32, layers=1, heads=2, d_model=8)), tokenizer, "the cat")"""
+model = Decoder(Config(tokenizer.vocab_size, context=32, layers=1, heads=2, d_model=8))
+explore(model, tokenizer, "the cat")"""
 
 
 def free_port() -> int:

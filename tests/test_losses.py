@@ -1,4 +1,4 @@
-"Losses over unequal rows: one definition by sums and counts, so that parts give the gradient of the whole batch."
+"Losses over unequal rows: sums and counts, so that parts give the gradient of the whole batch."
 
 import os
 import subprocess

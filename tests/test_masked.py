@@ -1,4 +1,4 @@
-"Masking against the field's own collator, the loss against PyTorch's, gaps against a loop, counts against brute force."
+"Masking against the field's collator, the loss against PyTorch's, gaps against a loop."
 
 import math
 import re
@@ -59,7 +59,7 @@ def some_rows(n=4, t=12, seed=0, pad=0):
     return ids
 
 
-# --- the tokenizer --------------------------------------------------------------------------------------------------
+# --- the tokenizer ------------------------------------------------------------------------------------------
 
 
 def test_special_ids_stand_after_those_of_the_tokenizer():
@@ -98,7 +98,7 @@ def test_a_gap_is_one_piece_and_takes_one_space(text, parts):
     assert cut(text) == parts
 
 
-# --- rows -----------------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------
 
 
 def test_rows_are_closed_and_padded():
@@ -124,7 +124,7 @@ def test_rows_need_text_and_room(texts, context):
         padded_rows(texts, TOKENIZER, context)
 
 
-# --- hiding ---------------------------------------------------------------------------------------------------------
+# --- hiding -------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -259,7 +259,7 @@ def test_what_cannot_be_hidden(ids, how, words):
         corrupt(ids, TOKENIZER, how)
 
 
-# --- batches --------------------------------------------------------------------------------------------------------
+# --- batches ------------------------------------------------------------------------------------------------
 
 
 def test_batches_depend_on_seed_and_step_alone():
@@ -294,7 +294,7 @@ def test_batches_of_padding_alone_are_refused():
         Batches(torch.full((3, 2, 4), TOKENIZER.cls), MaskCollator(TOKENIZER))(0)
 
 
-# --- model and loss -------------------------------------------------------------------------------------------------
+# --- model and loss -----------------------------------------------------------------------------------------
 
 
 def test_bert_base_has_its_published_size():
@@ -413,7 +413,7 @@ def test_fit_learns_to_use_both_sides_and_repeats_bit_for_bit():
     assert history[9]["tokens"] == 10 * 16 * 9, "tokens are counted once, not for inputs, labels and padding"
 
 
-# --- gaps -----------------------------------------------------------------------------------------------------------
+# --- gaps ---------------------------------------------------------------------------------------------------
 
 
 def test_fill_mask_ranks_the_softmax_at_the_gap():
@@ -496,7 +496,7 @@ def test_a_text_longer_than_the_context_is_not_cut_in_silence():
         pseudo_logprobs(model(), TOKENIZER, "cat " * 40)
 
 
-# --- counting -------------------------------------------------------------------------------------------------------
+# --- counting -----------------------------------------------------------------------------------------------
 
 
 @given(
@@ -523,7 +523,7 @@ def test_neighbours_back_off_pencil():
     )
 
 
-# --- a GPU ----------------------------------------------------------------------------------------------------------
+# --- a GPU --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -540,7 +540,7 @@ def test_on_a_gpu_the_same_code_gives_the_same_numbers():
     assert fit(net, batches, masked_loss, Recipe(steps=3))[-1]["loss"] > 0
 
 
-# --- several gaps, scripts without spaces, long runs ------------------------------------------------------------------
+# --- several gaps, scripts without spaces, long runs --------------------------------------------------------
 
 
 def test_several_gaps_are_a_list_for_each_in_their_order():

@@ -11,7 +11,7 @@ from sample_figures import HOSTILE, softmax
 from llmlab import bertviz_head, bertviz_model, bertviz_neuron, plot_attention
 from llmlab.figures import peers
 
-# --- bertviz -------------------------------------------------------------------------------------------------
+# --- bertviz ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("draw", [bertviz_head, bertviz_model])
@@ -79,7 +79,7 @@ def test_bertviz_takes_what_attention_view_takes():
     assert "iframe" in bertviz_model(tape, list("abc")).data
 
 
-# --- matplotlib ----------------------------------------------------------------------------------------------
+# --- matplotlib ---------------------------------------------------------------------------------------------
 
 
 def test_plot_attention_draws_the_weights_and_the_names():

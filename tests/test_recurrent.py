@@ -1,4 +1,5 @@
-"""The LSTM in Keras and in PyTorch. Keras has one backend a process: `make recurrent` runs this file on each of them.
+"""The LSTM in Keras and in PyTorch. Keras has one backend a process: `make recurrent` runs this file on each
+of them.
 
 KERAS_BACKEND=tensorflow pytest tests/test_recurrent.py
 KERAS_BACKEND=torch pytest tests/test_recurrent.py
@@ -69,7 +70,7 @@ def numpy(x):
     return keras.ops.convert_to_numpy(x)
 
 
-# --- which backend ----------------------------------------------------------------------------------------------------
+# --- which backend ------------------------------------------------------------------------------------------
 
 
 def fresh(code: str, **env) -> subprocess.CompletedProcess:
@@ -147,7 +148,7 @@ def test_a_gpu_is_shared(monkeypatch):
     assert grown == [("busy", True), ("free", True)]
 
 
-# --- one step ---------------------------------------------------------------------------------------------------------
+# --- one step -----------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=10)
@@ -189,7 +190,7 @@ def test_an_open_forget_gate_and_a_shut_input_gate_keep_the_memory():
     assert lstm_step(torch.ones(1, 1), torch.ones(1, 1), c, torch.ones(1, 4), torch.ones(1, 4), bias)[1] == c
 
 
-# --- the two models ---------------------------------------------------------------------------------------------------
+# --- the two models -----------------------------------------------------------------------------------------
 
 
 def test_carried_weights_give_equal_logits(twins, ids):
@@ -251,7 +252,7 @@ def test_ids_outside_the_vocabulary(twins, bad):
             f(wrong)
 
 
-# --- targets and padding ----------------------------------------------------------------------------------------------
+# --- targets and padding ------------------------------------------------------------------------------------
 
 
 def test_pairs_shift_by_one():
@@ -279,7 +280,7 @@ def test_padding_changes_no_loss(rows):
     assert [ours.item(), float(numpy(theirs))] == pytest.approx([alone] * 2, abs=1e-5)
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.33])
@@ -341,7 +342,7 @@ def test_it_learns_to_count(framework):
     assert generate(model, [[3, 4, 5]], 5, Sampling(0)) == [[6, 7, 8, 9, 0]]
 
 
-# --- a Keras model at home here ---------------------------------------------------------------------------------------
+# --- a Keras model at home here -----------------------------------------------------------------------------
 
 
 def test_metrics_and_sampler_see_no_difference(twins, ids):
@@ -368,7 +369,7 @@ def test_views_take_logits_and_attention_scores_of_keras(twins, ids):
     assert part["heads"] == [2] and not part["uneven"]
 
 
-# --- how far back -----------------------------------------------------------------------------------------------------
+# --- how far back -------------------------------------------------------------------------------------------
 
 
 def test_reach_ends_where_the_context_of_the_model_ends():

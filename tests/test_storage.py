@@ -31,7 +31,7 @@ def decoder(cls=Decoder, **change):
     return cls(replace(CFG, **change))
 
 
-# --- one tensor, two names --------------------------------------------------------------------------------------------
+# --- one tensor, two names ----------------------------------------------------------------------------------
 
 
 def holding(**tensors):
@@ -105,7 +105,7 @@ def test_tensors_that_fsdp_spreads_are_told_apart():
         torch.distributed.destroy_process_group()
 
 
-# --- what is planned is what is built ---------------------------------------------------------------------------------
+# --- what is planned is what is built -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Decoder, Encoder, EncoderDecoder])
@@ -129,7 +129,7 @@ def test_a_plan_has_the_forms_of_the_model_and_a_file_comes_back(tmp_path, make,
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_numbers_keep_their_kind(tmp_path, dtype):
-    "BatchNorm counts its batches with whole numbers: these are not made floats, and floats are not made whole."
+    "BatchNorm counts its batches with whole numbers, which are not made floats."
     model = nn.BatchNorm1d(3)
     model.num_batches_tracked += 7
     save_checkpoint(model, tmp_path / "m", dtype)
@@ -151,7 +151,7 @@ def test_facts_that_json_cannot_hold_are_refused_and_nothing_is_written(tmp_path
     assert not [*tmp_path.iterdir()]
 
 
-# --- a bit that flipped -----------------------------------------------------------------------------------------------
+# --- a bit that flipped -------------------------------------------------------------------------------------
 
 
 def test_every_bit_of_a_file_counts(tmp_path):
@@ -202,7 +202,7 @@ def test_a_file_from_before_there_were_checksums_is_read_with_a_warning(tmp_path
     assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
 
 
-# --- files of strangers -----------------------------------------------------------------------------------------------
+# --- files of strangers -------------------------------------------------------------------------------------
 
 pytestmark_hostile = pytest.mark.skipif(sys.platform != "linux", reason="/proc measures one file's memory")
 

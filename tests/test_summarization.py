@@ -17,35 +17,36 @@ from llmlab import phrases_view
 from llmlab.checkpoints import load_shipped, shipped_path
 from llmlab.corpora import story_grammar
 from llmlab.overlap import character_words, rouge_words
-from llmlab.segmentation import split_gaps
+from llmlab.segmentation import split_gaps, split_sentences
 from llmlab.tasks.summarization import (
-    SUMMARY_TEMPLATES,
-    Pair,
     copied_fragments,
     copied_phrases,
     detection_scores,
-    docstring_pairs,
     extractiveness,
-    first_part,
     lead,
-    leakage_keys,
     learn_allowed_words,
     lowest_logprobs,
-    make_story_pairs,
     pagerank,
     rouge_scores,
     sentence_similarity,
-    source_ids,
-    split_pairs,
-    split_sentences,
-    story_choices,
-    story_pair,
     summarize,
     summary_logprobs,
     summary_loss,
     summary_rows,
     textrank,
     unsupported_words,
+)
+from llmlab.tasks.summary_pairs import (
+    SUMMARY_TEMPLATES,
+    Pair,
+    docstring_pairs,
+    encode_document,
+    first_part,
+    leakage_keys,
+    make_story_pairs,
+    split_pairs,
+    story_choices,
+    template_summary,
 )
 from llmlab.tasks.translation import pad_pairs
 from llmlab.tokens import Tokenizer
@@ -141,7 +142,7 @@ def test_the_summary_tells_the_facts():
     story = ("One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
              "Mia put the red cup "
              'under the mat. The goat hid it. It was hot. "I like the barn," said Mia to the goat.')  # fmt: skip
-    assert story_pair(story).summary == "Mia left a red cup under the mat in the barn, and the goat hid it."
+    assert template_summary(story) == "Mia left a red cup under the mat in the barn, and the goat hid it."
 
 
 def test_facts_are_what_the_grammar_chose():
@@ -159,9 +160,11 @@ def test_facts_are_what_the_grammar_chose():
 
 def test_every_turn_has_its_line_and_no_story_another():
     lines = {story_choices(pair.document)[8] for pair in HELD}
-    assert lines == set(SUMMARY_TEMPLATES) and all(story_pair(pair.document) == pair for pair in HELD)
+    assert lines == set(SUMMARY_TEMPLATES) and all(
+        template_summary(pair.document) == pair.summary for pair in HELD
+    )
     with pytest.raises(ValueError, match="not a story"):
-        story_pair("Once upon a time.")
+        template_summary("Once upon a time.")
 
 
 def test_no_coloured_thing_stands_on_both_sides():
@@ -288,7 +291,7 @@ def test_it_learns_a_few_pairs_by_heart_and_says_them():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda d: source_ids(TOKENIZER, d, 8),
+        lambda d: encode_document(TOKENIZER, d, 8),
         lambda d: summarize(model(context=8), TOKENIZER, ["Mia", d]),
         lambda d: summary_rows([Pair(d, "x")], TOKENIZER, 8),
     ],

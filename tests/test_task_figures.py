@@ -1,11 +1,14 @@
 "Task figures: what they keep, and what they refuse."
 
 import pytest
+import torch
 from sample_figures import MARK
 
 from llmlab import bias_view
+from llmlab.figures.task_figures import best_span
+from llmlab.tasks.answering import best_spans
 
-# --- bias ----------------------------------------------------------------------------------------------------
+# --- bias ---------------------------------------------------------------------------------------------------
 
 
 def test_bias_keeps_its_numbers():
@@ -28,3 +31,17 @@ def test_bias_keeps_its_numbers():
 def test_what_bias_view_refuses(models, said):
     with pytest.raises(ValueError, match=said):
         bias_view(models, "nats", "0: equal")
+
+
+# --- spans --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_figures_best_span_is_that_of_chapter_18(seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-3, 4, (12, 2), generator=generator).float()  # with equals among them
+    scores[4, 0] = -torch.inf
+    inside = torch.rand(12, generator=generator) > 0.3
+    inside[:2] = torch.tensor([False, True])
+    (wanted,) = best_spans(scores[None], inside[None], 3)
+    assert best_span(scores.double().numpy(), inside.numpy(), 3) == (wanted.start, wanted.end)

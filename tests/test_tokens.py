@@ -10,21 +10,12 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import tokens
+from llmlab import fast_tokens, tokens
 from llmlab.adapters import as_fast_tokenizer
+from llmlab.fast_tokens import BYTES, ID_OF_BYTE, fast_merges
 from llmlab.masked import MaskTokenizer
 from llmlab.text import Corpus, load_corpus
-from llmlab.tokens import (
-    BYTES,
-    ID_OF_BYTE,
-    Tokenizer,
-    Vocabulary,
-    bpe_merges,
-    encode_word,
-    fast_merges,
-    merge_pair,
-    pre_tokenize,
-)
+from llmlab.tokens import Tokenizer, Vocabulary, bpe_merges, encode_word, merge_pair, pre_tokenize
 
 NAMES = ("reference", "stdlib", "stories")
 FEW = "the cat sat on the mat. the cat's mat, 12345 mats;\n\n\tnaïve 猫猫 cafés 🐈🐈‍⬛\n" * 3
@@ -84,14 +75,14 @@ def test_words_cut_without_loss_and_as_tokenizers_does(text):
     parts = [
         part
         for part, _ in tokenizers.pre_tokenizers.Split(
-            tokenizers.Regex(tokens.PRE_TOKEN_PATTERN), "isolated"
+            tokenizers.Regex(fast_tokens.PRE_TOKEN_PATTERN), "isolated"
         ).pre_tokenize_str(text)
     ]
     assert pre_tokenize(text) == parts and "".join(parts) == text
 
 
 def test_every_ascii_pair_is_cut_alike():
-    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(tokens.PRE_TOKEN_PATTERN), "isolated")
+    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(fast_tokens.PRE_TOKEN_PATTERN), "isolated")
     for i in range(128):
         for j in range(128):
             text = f"x{chr(i)}{chr(j)} "
@@ -145,8 +136,11 @@ def test_byte_order_is_gpt2s():
     assert sorted(BYTES) == [bytes([b]) for b in range(256)] and all(
         ID_OF_BYTE[BYTES[i][0]] == i for i in range(256)
     )
-    assert sorted(tokens.LETTERS) == sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    assert tokens.LETTERS == sorted(tokens.LETTERS) and tokens.printable_token(b" the\n") == "ĠtheĊ"
+    assert sorted(fast_tokens.LETTERS) == sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    assert (
+        fast_tokens.LETTERS == sorted(fast_tokens.LETTERS)
+        and fast_tokens.printable_token(b" the\n") == "ĠtheĊ"
+    )
     assert BYTES[:3] == [b"!", b'"', b"#"] and ID_OF_BYTE[32] == 220 and ID_OF_BYTE[0] == 188
 
 
@@ -223,12 +217,12 @@ def test_save_and_load(tmp_path, trained):
         "[1]",
         "nonsense",
         json.dumps({"kind": "other", "merges": []}),
-        json.dumps({"kind": tokens.FILE_KIND, "merges": [[1]]}),
-        json.dumps({"kind": tokens.FILE_KIND, "merges": [[1, 999]]}),
+        json.dumps({"kind": fast_tokens.FILE_KIND, "merges": [[1]]}),
+        json.dumps({"kind": fast_tokens.FILE_KIND, "merges": [[1, 999]]}),
         "[" * 100_000,
-        json.dumps({"kind": tokens.FILE_KIND, "merges": [], "special_tokens": [3]}),
-        json.dumps({"kind": tokens.FILE_KIND, "merges": [], "special_tokens": ["a"]}),
-        json.dumps({"kind": tokens.FILE_KIND, "merges": [], "special_tokens": 7}),
+        json.dumps({"kind": fast_tokens.FILE_KIND, "merges": [], "special_tokens": [3]}),
+        json.dumps({"kind": fast_tokens.FILE_KIND, "merges": [], "special_tokens": ["a"]}),
+        json.dumps({"kind": fast_tokens.FILE_KIND, "merges": [], "special_tokens": 7}),
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path, content):
@@ -308,7 +302,7 @@ def test_no_text_spells_a_special_token_unless_it_is_allowed(trained, chatty, te
 @settings(deadline=None, max_examples=200)
 def test_allowed_special_tokens_are_found_as_tokenizers_finds_added_tokens(chatty, text, allowed):
     "An engine that knows only the allowed names as added tokens says the same (leftmost, longest)."
-    other = tokens.fast_tokenizer(Vocabulary(chatty[0].merges))
+    other = fast_tokens.fast_tokenizer(Vocabulary(chatty[0].merges))
     other.add_special_tokens(
         [tokenizers.AddedToken(name, special=True, normalized=False) for name in sorted(allowed)]
     )
@@ -361,7 +355,9 @@ def test_special_tokens_are_saved(tmp_path, chatty, trained):
         again = Tokenizer.load(tmp_path / "new.json", fast)
         assert again.special_tokens == chatty[0].special_tokens and again.merges == chatty[0].merges
         assert [*Tokenizer.load(tmp_path / "old.json", fast).special_tokens] == [tokens.END_OF_TEXT]
-    (tmp_path / "before.json").write_text(json.dumps({"kind": tokens.FILE_KIND, "merges": trained[0].merges}))
+    (tmp_path / "before.json").write_text(
+        json.dumps({"kind": fast_tokens.FILE_KIND, "merges": trained[0].merges})
+    )
     assert Tokenizer.load(tmp_path / "before.json").special_tokens == trained[0].special_tokens
 
 

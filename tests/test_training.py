@@ -1,4 +1,4 @@
-"The loop: seeds, schedule, clip, parts, pace; a run that goes on after it was stopped; everything that can be wrong."
+"The loop: seeds, schedule, clip, parts, pace; a run that goes on; everything that can be wrong."
 
 import itertools
 import math
@@ -250,7 +250,7 @@ def test_errors(unchecked, call, text):
         call()
 
 
-# less memory, less time
+# --- less memory, less time ---
 
 
 def losses(history):
@@ -292,7 +292,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_learns():
 
 
 def test_muon_makes_the_first_update_orthogonal():
-    "Of the momentum all singular values become nearly one; then it is scaled to AdamW's size (Liu et al. 2025)."
+    "All singular values of the momentum become nearly one, then AdamW's size (Liu et al. 2025)."
     model = decoder(dropout=0.0)
     before = model.blocks[0].mlp.up.weight.detach().clone()
     opt = make_optimizer(model, Recipe(muon=True, weight_decay=0.0, lr=1.0))
@@ -345,7 +345,7 @@ def test_the_budget_stops_the_run(ticking):
     assert "mfu" in history[-1]
 
 
-# stop and go on
+# --- stop and go on ---
 
 
 class Stop(Exception):
@@ -454,7 +454,7 @@ def test_rows_and_halves_that_no_checkpoint_knows_are_dropped(tmp_path):
     assert not list(tmp_path.glob(".*")) and checkpoints.read_rows(tmp_path) == history
 
 
-# --- what is left of a run decides where it goes on -------------------------------------------------------------------
+# --- what is left of a run decides where it goes on ---------------------------------------------------------
 
 
 def test_a_finished_run_goes_on_for_more_steps_and_says_so(tmp_path):
@@ -611,7 +611,7 @@ def test_a_checkpoint_from_before_batches_were_compared_by_step_goes_on(tmp_path
     assert len(run(recipe, checkpoint_dir=tmp_path)[1]) == 4
 
 
-# --- another run is noticed -------------------------------------------------------------------------------------------
+# --- another run is noticed ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -809,7 +809,7 @@ def test_a_full_gpu_says_which_setting_halves_it():
         fit(decoder(), Batches(Windows(IDS, 9), batch_size=8), full, Recipe(steps=2, accumulate=2))
 
 
-# --- schedules: the rate of each step, equal to the field's own -----------------------------------------------------
+# --- schedules: the rate of each step, equal to the field's own ---------------------------------------------
 
 
 def rates_of(make, lr=0.02, n=31):
@@ -909,7 +909,7 @@ def test_another_schedule_is_another_run(tmp_path):
         run(replace(recipe, schedule="linear", min_lr=1e-4), checkpoint_dir=tmp_path)
 
 
-# --- early stopping ---------------------------------------------------------------------------------------------------
+# --- early stopping -----------------------------------------------------------------------------------------
 
 
 def scored(values):
@@ -973,7 +973,7 @@ def test_patience_without_validation_is_refused():
         run(Recipe(steps=2, batch_size=4, patience=2))
 
 
-# --- a function after each step ---------------------------------------------------------------------------------------
+# --- a function after each step -----------------------------------------------------------------------------
 
 
 def test_on_step_sees_every_row_once_and_cannot_change_it(tmp_path):
@@ -1066,7 +1066,7 @@ def test_seconds_leave_out_what_on_step_and_validation_take(monkeypatch):
     assert [row["seconds"] for row in history] == [1, 2, 3, 4]
 
 
-# --- random numbers, progress -----------------------------------------------------------------------------------------
+# --- random numbers, progress -------------------------------------------------------------------------------
 
 
 def drawn():
@@ -1075,7 +1075,7 @@ def drawn():
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_fit_leaves_the_callers_generators_as_they_were(tmp_path, fails, unchecked):
-    "Without the checks of types: beartype draws from Python's generator to choose which item of a list it looks at."
+    "Without the checks of types: beartype draws from Python's generator."
 
     def wild(model, ids):
         drawn()
@@ -1197,9 +1197,9 @@ def stopping(model, ids):
         sys.exit("stopped")
     return loss(model, ids)
 
-history = fit(model, Batches(Windows(ids, 9), batch_size=4), stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
-print("rows", len(history))
-"""
+batches = Batches(Windows(ids, 9), batch_size=4)
+history = fit(model, batches, stopping, recipe, lambda m: 1.0, sys.argv[1], progress=True)
+print("rows", len(history))"""
 
 
 def launch(tmp_path, processes, options="{}", stop=0, env=()):

@@ -30,10 +30,10 @@ from llmlab import (
 )
 from llmlab.figures.view import STATIC, WIDGET_MIME, View, bundle
 
-# --- modules -------------------------------------------------------------------------------------------------
+# --- modules ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["attention", "curves", "formula", "neuron", "next_token", "tokens"])
+@pytest.mark.parametrize("module", figures())
 def test_a_bundle_is_one_module_without_imports(module, tmp_path):
     if not shutil.which("node"):
         missing("no node on this machine")
@@ -51,7 +51,7 @@ def test_a_bundle_is_one_module_without_imports(module, tmp_path):
 
 
 def test_modules_ask_of_their_model_only_what_anywidget_promises():
-    "Colab's and VS Code's loaders give a model with these methods, and no other; `link` is ours and asked for first."
+    "Colab's and VS Code's loaders give a model these methods, and no other; `link` is ours, asked for first."
     promised = {"get", "set", "save_changes", "on", "off", "send"}
     for path in STATIC.glob("*.js"):
         text = path.read_text("utf-8")
@@ -75,7 +75,7 @@ def test_importing_figures_imports_no_heavy_library():
     assert run.stdout.strip() == "[]"
 
 
-# --- pages and notebooks -------------------------------------------------------------------------------------
+# --- pages and notebooks ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -173,7 +173,7 @@ def test_on_colab_a_figure_names_colabs_manager_of_widgets(monkeypatch):
     assert content[WIDGET_MIME]["version_major"] == 2
 
 
-# --- freed and finite ----------------------------------------------------------------------------------------
+# --- freed and finite ---------------------------------------------------------------------------------------
 
 
 def test_a_closed_figure_is_freed():

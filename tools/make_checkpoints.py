@@ -1,9 +1,9 @@
 """Train what the chapters ship, and note in its manifest how: python tools/make_checkpoints.py stories-bert
 
-reference-gpt (chapters 7 and 11) takes about ten minutes on one core, stories-bert (chapter 16) about three on two,
-translation (chapter 17) about six on two, answering-marks and then answering-writes (chapter 18) two each on one,
-summarization (chapter 19) one on one, infilling (chapter 21) about twelve on two.
-Each is the last model of its run; the manifest says on what a recipe was chosen.
+reference-gpt (chapters 7 and 11) takes about ten minutes on one core, stories-bert (chapter 16) about three
+on two, translation (chapter 17) about six on two, answering-marks and then answering-writes (chapter 18) two
+each on one, summarization (chapter 19) one on one, infilling (chapter 21) about twelve on two. Each is the
+last model of its run; the manifest says on what a recipe was chosen.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from llmlab import __version__
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from llmlab.exporting import save_pretrained
+from llmlab.fast_tokens import fast_tokenizer
 from llmlab.loading import load_pretrained as load_folder
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
@@ -41,12 +42,13 @@ from llmlab.tasks.answering import (
     trim_rows,
 )
 from llmlab.tasks.completion import CodeCollator, CodeTokenizer, code_loss, code_rows
+from llmlab.tasks.phrases import make_phrases
 from llmlab.tasks.questions import make_questions, score_by_kind
-from llmlab.tasks.summarization import make_story_pairs, summarize, summary_loss, summary_rows
+from llmlab.tasks.summarization import summarize, summary_loss, summary_rows
+from llmlab.tasks.summary_pairs import make_story_pairs
 from llmlab.tasks.translation import (
     PhraseTokenizer,
     Translator,
-    make_phrases,
     pad_pairs,
     pair_length,
     score_translations,
@@ -55,7 +57,7 @@ from llmlab.tasks.translation import (
     translation_rows,
 )
 from llmlab.text import load_corpus
-from llmlab.tokens import Tokenizer, fast_tokenizer
+from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, Windows, fit
 from llmlab.transformer import Config, Decoder, EncoderDecoder, count_parameters
 
@@ -211,7 +213,7 @@ def reference_gpt(args):
     print(f"{stored:.3f} bits per byte")
 
 
-# --- a BERT ----------------------------------------------------------------------------------------------------------
+# --- a BERT -------------------------------------------------------------------------------------------------
 
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -243,7 +245,7 @@ def passages(texts, tokenizer):
 
 
 class Corrupted:
-    "Seeded batches [3 b t]: inputs by BERT's 80/10/10, targets (-1: none), segments. Half of the rows are stories."
+    "Seeded batches [3 b t]: inputs by BERT's 80/10/10, targets (-1: none), segments; half are stories."
 
     def __init__(self, texts, tokenizer, batch_size, seed=0, rate=0.15):
         self.kinds, self.batch_size, self.seed, self.rate = passages(texts, tokenizer), batch_size, seed, rate
@@ -341,7 +343,7 @@ def stories_bert(args):
     print(f"{stored:.3f} of the masked tokens right")
 
 
-# --- a translator ----------------------------------------------------------------------------------------------------
+# --- a translator -------------------------------------------------------------------------------------------
 
 
 def translation(args):
@@ -381,7 +383,7 @@ def translation(args):
     )
 
 
-# --- two that answer, one that summarizes -----------------------------------------------------------------------------
+# --- two that answer, one that summarizes -------------------------------------------------------------------
 
 
 def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
@@ -403,7 +405,8 @@ def answering(args, model, tokenizer, learn, batches, loss, recipe, say):
         measured,
         "trained on questions that llmlab generates",
         seconds,
-        "the last step of the run; dropout and steps were chosen on other questions of the test side (seed 7)",
+        "the last step of the run; dropout and steps were chosen on other questions of the test side (seed "
+        "7)",
     )
 
 

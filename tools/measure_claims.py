@@ -1,8 +1,9 @@
 """Measure once what does not fit into a reader's minute: a chapter's own functions, over several seeds.
 
-    python tools/measure_claims.py horizons     runs nbs/33_horizons.ipynb, its rows into nbs/results/horizons.json
+    python tools/measure_claims.py horizons    runs nbs/33_horizons.ipynb, table in nbs/results/horizons.json
 
-The chapter defines the functions and runs one row live; its plots read the table by `llmlab.load_results(name)`.
+The chapter defines the functions and runs one row live; its plots read the table by
+`llmlab.load_results(name)`.
 """
 
 import json
@@ -22,7 +23,8 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
     "horizons": (
         "33_horizons",
         {
-            "phone_book": "[phone_row(k, n, seed) for k in KINDS for n in (200, 400, 800, 1200) for seed in range(5)]",
+            "phone_book": "[phone_row(k, n, seed) for k in KINDS for n in (200, 400, 800, 1200) for seed in "
+            "range(5)]",
             "captions": "[caption_row(seed) for seed in range(5)]",
         },
     ),
@@ -49,7 +51,8 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
     "masked": (
         "12_masked",
         {
-            "runs": "[long_run(seed, *how) for how in ((0.3, 1500), (0.3, 400), (0.9, 400)) for seed in range(3)]",
+            "runs": "[long_run(seed, *how) for how in ((0.3, 1500), (0.3, 400), (0.9, 400)) for seed in "
+            "range(3)]",
             "shipped": "[ship('masked', trained[0, 0.3, 1500])]",
         },
     ),
@@ -80,7 +83,10 @@ def measure(chapter: str, parts: dict[str, str]) -> dict:
     book = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", 4)
     inside = ", ".join(f"{name!r}: {expression}" for name, expression in parts.items())
     # imported at the start: a long run must not meet files that changed meanwhile
-    tools = "import json, sys\nsys.path.insert(0, 'tools')\nimport make_checkpoints\nfrom measure_claims import ship"
+    tools = (
+        "import json, sys\nsys.path.insert(0, 'tools')\nimport make_checkpoints\n"
+        "from measure_claims import ship"
+    )
     last = nbformat.v4.new_code_cell(f"print('\\n' + json.dumps({{{inside}}}))")
     book.cells = [nbformat.v4.new_code_cell(tools), *book.cells, last]
     # cells that read or check the old table may fail: only the last one counts

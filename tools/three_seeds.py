@@ -1,9 +1,10 @@
-"""What chapters 17 to 19 say about trained models, measured over three seeds: python tools/three_seeds.py own-words
+"""What chapters 17 to 19 say about trained models, measured over three seeds: python tools/three_seeds.py
+own-words
 
-Each job trains its models from scratch, once a seed, with equal steps, schedule, data and test set on both sides, and
-writes one row a run into llmlab/data/runs_*.json, which the chapters plot. On one core: own-words 6 minutes, tables and
-smoothing 1 each, translators 7, readers and writers 5 and 12, marks 2, summaries 4, docstrings 6.
-A p is two-sided, from swapping the two sides of each item (metrics.paired_test).
+Each job trains its models from scratch, once a seed, with equal steps, schedule, data and test set on both
+sides, and writes one row a run into llmlab/data/runs_*.json, which the chapters plot. On one core: own-words
+6 minutes, tables and smoothing 1 each, translators 7, readers and writers 5 and 12, marks 2, summaries 4,
+docstrings 6. A p is two-sided, from swapping the two sides of each item (metrics.paired_test).
 """
 
 import argparse
@@ -27,7 +28,8 @@ from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
-from llmlab.tasks import answering, questions, summarization, translation
+from llmlab.segmentation import split_sentences
+from llmlab.tasks import answering, phrases, questions, summarization, summary_pairs, translation
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -36,9 +38,9 @@ DATA = Path(__file__).parents[1] / "llmlab" / "data"
 SEEDS = (0, 1, 2)
 
 
-# --- chapter 17 ------------------------------------------------------------------------------------------------------
+# --- chapter 17 ---------------------------------------------------------------------------------------------
 
-TIMES = {"time": translation.PHRASE_KINDS["time"]}
+TIMES = {"time": phrases.PHRASE_KINDS["time"]}
 
 
 def phrase_tokenizer():
@@ -65,13 +67,13 @@ def small(seed, loss, steps, kind=translation.Translator):
     "The chapter's model of one layer a side, trained on times of day, and what it says to 300 new ones."
     tokenizer = phrase_tokenizer()
     few = Batches(
-        translation.translation_rows(translation.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer),
+        translation.translation_rows(phrases.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer),
         translation.pad_pairs,
         batch_size=32,
         seed=seed,
         length_of=translation.pair_length,
     )
-    asked = translation.make_phrases(300, ["zh"], held=True, kinds=TIMES)
+    asked = phrases.make_phrases(300, ["zh"], held=True, kinds=TIMES)
     torch.manual_seed(seed)
     model = kind(Config(tokenizer.vocab_size, context=48, layers=1, heads=4, d_model=96, position="rope"))
     fit(model, few, loss, Recipe(steps=steps, batch_size=32, lr=6e-3, warmup=0.1, every=steps, seed=seed))
@@ -126,7 +128,7 @@ def smoothing():
 
 
 def after_mistake(model, tokenizer, part, language):
-    "Phrases right teacher-forced and alone, and the share of right tokens after the first mistake, both ways."
+    "Phrases right teacher-forced and alone, and the share of right tokens after a mistake, both ways."
     rows = translation.translation_rows(part, tokenizer)
     source, real, target = translation.split_batch(translation.pad_pairs(rows))
     with evaluating(model):
@@ -147,12 +149,11 @@ def after_mistake(model, tokenizer, part, language):
 
 def translators():
     "Shorter than the shipped one: 600 steps."
-    tokenizer, learn = phrase_tokenizer(), translation.make_phrases(90_000, ["zh", "de", "fr"])
+    tokenizer, learn = phrase_tokenizer(), phrases.make_phrases(90_000, ["zh", "de", "fr"])
     tests = {
-        language: translation.make_phrases(300, [language], held=True, seed=1)
-        for language in ("zh", "de", "fr")
+        language: phrases.make_phrases(300, [language], held=True, seed=1) for language in ("zh", "de", "fr")
     }
-    strange = translation.make_phrases(200, ["de"], held=True, kinds=translation.UNSEEN_KINDS, seed=1)
+    strange = phrases.make_phrases(200, ["de"], held=True, kinds=phrases.UNSEEN_KINDS, seed=1)
     shape = dict(context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     for seed in SEEDS:
         torch.manual_seed(seed)
@@ -188,13 +189,13 @@ def translators():
                 f"p {width}": float(paired_test(narrow, bleu)),
             }
             if width == 1:
-                for kind in translation.UNSEEN_KINDS:
+                for kind in phrases.UNSEEN_KINDS:
                     hits = [a == p.target for a, p in zip(said, strange, strict=True) if p.kind == kind]
                     row[kind] = sum(hits) / len(hits)
         yield row
 
 
-# --- chapter 18 ------------------------------------------------------------------------------------------------------
+# --- chapter 18 ---------------------------------------------------------------------------------------------
 
 SHAPE = dict(context=128, layers=3, heads=4, d_model=64, d_ff=128, position="rope", rope_base=1e5)
 
@@ -372,28 +373,25 @@ def marks():
                 }
 
 
-# --- chapter 19 ------------------------------------------------------------------------------------------------------
+# --- chapter 19 ---------------------------------------------------------------------------------------------
 
 
 def summaries():
-    learn, held = summarization.make_story_pairs(20_000)
+    learn, held = summary_pairs.make_story_pairs(20_000)
     tokenizer = Tokenizer.load(shipped_path("summarization.tokenizer.json"))
     documents, references = [p.document for p in held], [p.summary for p in held]
-    best = [
-        max(summarization.sentences(p.document), key=lambda s, p=p: float(rouge([s], [p.summary])))
-        for p in held
-    ]
+    best = [max(split_sentences(p.document), key=lambda s, p=p: float(rouge([s], [p.summary]))) for p in held]
     glue = summarization.learn_allowed_words(learn[:6000])
     strange = [re.sub(rf"\b{d.split()[2]}\b", "Lily", d) for d in documents[:100]]
     retold = {
-        name: [summarization.template_summary(d, lines) for d in documents]
+        name: [summary_pairs.template_summary(d, lines) for d in documents]
         for name, lines in (
-            ("reworded", summarization.REWORDED_TEMPLATES),
-            ("reordered", summarization.REORDERED_TEMPLATES),
+            ("reworded", summary_pairs.REWORDED_TEMPLATES),
+            ("reordered", summary_pairs.REORDERED_TEMPLATES),
         )
     }
     rng = random.Random(0)
-    outside, inside = [[summarization.corrupt_summary(p, rng, kind) for p in held] for kind in (False, True)]
+    outside, inside = [[summary_pairs.corrupt_summary(p, rng, kind) for p in held] for kind in (False, True)]
     for seed in SEEDS:
         torch.manual_seed(seed)
         model = EncoderDecoder(
@@ -417,7 +415,7 @@ def summaries():
 
         def believed(texts, model=model):
             return summarization.lowest_logprobs(
-                model, tokenizer, [*map(summarization.Pair, documents, texts)]
+                model, tokenizer, [*map(summary_pairs.Pair, documents, texts)]
             )
 
         threshold = np.quantile(summarization.lowest_logprobs(model, tokenizer, learn[:400]), 0.01)
@@ -441,16 +439,16 @@ def summaries():
 
 
 def usual(learn, n=300):
-    "The training summary that is most like the others, by ROUGE-1: the best constant that training alone can choose."
+    "The training summary most like the others, by ROUGE-1: the best constant that training can choose."
     some = [p.summary for p in learn[:n]]
     return max(sorted(set(some)), key=lambda s: float(rouge([s] * n, some, 1)))
 
 
 def docstrings():
-    learn, held = summarization.split_pairs(summarization.docstring_pairs())
+    learn, held = summary_pairs.split_pairs(summary_pairs.docstring_pairs())
     tokenizer = Tokenizer.train("\n".join(p.document + " " + p.summary for p in learn), 1500)
     learn, held = (
-        [summarization.Pair(summarization.first_part(tokenizer, p.document, 96), p.summary) for p in side]
+        [summary_pairs.Pair(summary_pairs.first_part(tokenizer, p.document, 96), p.summary) for p in side]
         for side in (learn, held)
     )
     learn, held = [p for p in learn if len(tokenizer.encode(p.summary)) < 90], held[:150]
@@ -478,7 +476,7 @@ def docstrings():
                 summarization.summary_loss,
                 Recipe(steps=steps, lr=6e-3, muon=True, every=steps, seed=seed),
             )
-            said = summarization.summarize(model, tokenizer, real, n=24)
+            said = summarization.summarize(model, tokenizer, real, max_new_tokens=24)
             row = {"steps": steps, "seed": seed, "constant": constant, "different": len(set(said))}
             for kind in (1, 2, "L"):
                 mine = rouge(said, refs, kind)
@@ -492,7 +490,7 @@ def docstrings():
             yield row
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 JOBS = {
     "translation": (own_words, tables, smoothing, translators),

@@ -40,7 +40,7 @@ def send_head(models: list[AttentionMaps], view: View, question: dict, buffers: 
 
 # %% ../../nbs/workshop/attention_figures.ipynb #763ba399
 def attention_view(
-    attention,  # a tape, a model's output, a list of layers [h t t] or [1 h t t], PooledAttention, or {name: one of these}
+    attention,  # a tape, a model's output, layers [h t t] or [1 h t t], PooledAttention, or {name: one of these}
     tokens,  # token strings, or for cross-attention a pair (query tokens, key tokens)
     layer: int = 0,  # shown first
     head: int = 0,  # shown first; -1 is the mean of the layer, -2 the rollout
@@ -186,7 +186,7 @@ def visible_tokens(tokens: list[str], name: str, mask, predictions) -> dict:
 # %% ../../nbs/workshop/attention_figures.ipynb #7c2d63b2
 def mask_view(
     tokens,  # token strings
-    models: dict,  # {name: (mask [t t], predictions)}: does the row see the column; per token {candidate: probability} or None
+    models: dict,  # {name: (mask [t t], predictions)}; a prediction is {candidate: probability} or None
 ) -> View:
     """What each model may see from a position, and what it expects there when the token is hidden.
 

@@ -46,7 +46,7 @@ def is_generated(attention) -> bool:
 
 # %% ../../nbs/workshop/attention_maps.ipynb #90dff94c
 def join_steps(steps: list[np.ndarray], square: bool) -> np.ndarray:
-    "[h q k] of each step → [h tq tk]: rows below each other, keys at their places, 0 for keys that came later."
+    "[h q k] of each step → [h tq tk]: rows below each other, keys at their places, 0 for later keys."
     n_heads = len(steps[0])
     n_queries = sum(x.shape[-2] for x in steps)
     n_keys = n_queries if square else max(x.shape[-1] for x in steps)
@@ -194,7 +194,7 @@ def checked_layers(attention, n_queries: int, n_keys: int) -> list[np.ndarray]:
 
 # %% ../../nbs/workshop/attention_maps.ipynb #a3281f87
 def block_starts(n_tokens: int, n_blocks: int) -> np.ndarray:
-    "Where each block of tokens begins: block_starts(5, 2) -> [0, 3]; token i is in block i * n_blocks // n_tokens."
+    "Where each block of tokens begins: block_starts(5, 2) -> [0, 3]; token i is in block i * blocks // tokens."
     return -(-np.arange(n_blocks) * n_tokens // n_blocks)
 
 
@@ -241,7 +241,7 @@ def mean_entropy(x: np.ndarray) -> float:
 
 
 def mean_distance(x: np.ndarray) -> float:
-    "Tokens between the one that looks and the one looked at, weighted, the mean over the rows of a square map."
+    "Tokens between query and key, weighted by attention, the mean over the rows of a square map."
     place = np.arange(len(x), dtype=np.float32)
     return float(np.vdot(x, np.abs(place[:, None] - place)) / len(x))
 
@@ -460,7 +460,7 @@ def page_data(maps: AttentionMaps, first: tuple[int, int], budget: float) -> dic
 
 
 def head_numbers(maps: AttentionMaps) -> dict:
-    "Entropy and distance of each entry, where all weights are here, and whether some row does not sum to one."
+    "Entropy and distance of each entry, where all weights are here; whether some row does not sum to one."
     exact = not maps.pooled and max(maps.shape) <= MAX_EXACT_TOKENS
     square = maps.shape[0] == maps.shape[1]
     weights = [maps.weights(*entry) for entry in maps.entries] if exact else []

@@ -83,7 +83,7 @@ def decoding_view(
 # %% ../../nbs/workshop/charts.ipynb #d3c0de05
 def beams_view(
     context: str,  # what stood before
-    searches: dict,  # {width: steps}; a step is a list of (token strings, log-probability), the beams that it kept
+    searches: dict,  # {width: steps}; a step is the beams that it kept: (token strings, log-probability)
 ) -> View:
     """Which beginnings a beam search followed after a context, and where each was dropped.
 

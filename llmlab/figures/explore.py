@@ -189,11 +189,13 @@ def explore(
 ) -> Explorer:
     """A text box whose answer follows while you type: attention, next token, continuation.
 
-    Works with models of this course and with causal models of `transformers`, loaded with attn_implementation="eager".
+    Works with models of this course, and with causal models of `transformers` that are loaded with
+    attn_implementation="eager".
 
     >>> from llmlab import Config, Decoder, Tokenizer
     >>> tokenizer = Tokenizer.train("the cat sat", 257)
-    >>> explore(Decoder(Config(257, context=16, layers=1, heads=1, d_model=8)), tokenizer, "the cat").text.value
+    >>> model = Decoder(Config(257, context=16, layers=1, heads=1, d_model=8))
+    >>> explore(model, tokenizer, "the cat").text.value
     'the cat'
     """
     return Explorer(model, tokenizer, text)

@@ -38,7 +38,7 @@ def bertviz_page(name: str, params: dict) -> str:
 # %% ../../nbs/workshop/peers.ipynb #ce475a71
 @check_arguments(height=SIZE, width=SIZE)
 def bertviz_frame(name: str, params: dict, height: int, width: int = 0):
-    "One of bertviz's pictures in a sandboxed frame that cannot reach the network; on a narrower page it scrolls sideways."
+    "One of bertviz's pictures in a sandboxed frame without a network; on a narrow page it scrolls sideways."
     from IPython.display import HTML
 
     page = html.escape(bertviz_page(name, params))

@@ -79,7 +79,7 @@ def spans_view(
 # %% ../../nbs/workshop/task_figures.ipynb #877ac8a5
 def phrases_view(
     document: list[str],  # its pieces: gap, word, gap, …, word, gap
-    summaries: dict,  # {who wrote it: (pieces, fragments)}; a fragment is (word of the summary, word of the document, words)
+    summaries: dict,  # {who wrote it: (pieces, fragments)}; a fragment: (place in it, place in the document, words)
 ) -> View:
     """Which phrases of a summary stand in the document, and where.
 
@@ -195,7 +195,7 @@ def cost_view(
     law: dict,  # E, A, B, alpha, beta
     runs: dict,  # {published model: (parameters, tokens)}
 ) -> View:
-    """What training and running a model costs: hours, dollars, kWh, CO2, and where a scaling law puts its loss.
+    """What training and running a model costs: hours, dollars, kWh, CO2, and its loss by a scaling law.
 
     State: chosen (model), gpu, grid, tokens and context (logarithms), utilisation.
     Raises: ValueError if a fact is absent or not above 0.
@@ -234,7 +234,7 @@ def check_measure(measure: dict) -> None:
 
 # %% ../../nbs/workshop/task_figures.ipynb #78e8fa13
 def bias_view(
-    models: dict,  # {model: {measure: dict(at, low, high, p, points)}}, the same measures for each, as chapter 32 makes them
+    models: dict,  # {model: {measure: dict(at, low, high, p, points)}}, the same measures for each
     unit: str,  # of all measures
     zero: str,  # what 0 means, in words
 ) -> View:

@@ -117,7 +117,7 @@ def widget_mimebundle(
 
 # %% ../../nbs/workshop/view.ipynb #57af1563
 class View(anywidget.AnyWidget):
-    """A figure: data, a state, and one JavaScript module that draws them, in a notebook, in the book or in a file.
+    """A figure: data, a state, and one JavaScript module that draws them, in a notebook, the book or a file.
 
     All functions named `…_view` return one. Its state is a set of traits: `view.layer = 1` moves the figure,
     and a click in the figure changes `view.layer`.

@@ -10,8 +10,8 @@ import { tokenText } from "./attention_text.js";
 const DEEP = 256; // a window this small is shown in exact weights
 
 async function render({ model, el }) {
-  const { parts, split } = model.get("data"),
-    ask = line(model);
+  const { parts, split } = model.get("data");
+  const ask = line(model);
   el.classList.add("llmlab");
   const fig = {
     el,
@@ -27,12 +27,12 @@ async function render({ model, el }) {
     name: ({ at, layer, head }) =>
       (parts.length > 1 ? `${parts[at].name}, ` : "") + headName(layer, head),
     state() {
-      const at = within(model.get("part"), parts.length),
-        part = parts[at],
-        { queries, keys } = part,
-        back = model.get("back");
-      const layer = within(model.get("layer"), part.heads.length),
-        head = fig.stores[at].index(layer, model.get("head")) < 0 ? 0 : model.get("head");
+      const at = within(model.get("part"), parts.length);
+      const part = parts[at];
+      const { queries, keys } = part;
+      const back = model.get("back");
+      const layer = within(model.get("layer"), part.heads.length);
+      const head = fig.stores[at].index(layer, model.get("head")) < 0 ? 0 : model.get("head");
       const same = queries.length === keys.length && queries.every((x, i) => x === keys[i]);
       return {
         at,
@@ -71,31 +71,31 @@ async function render({ model, el }) {
       ),
     ),
   );
-  const grid = headGrid(fig),
-    matrix = headMatrix(fig),
-    text = tokenText(fig);
+  const grid = headGrid(fig);
+  const matrix = headMatrix(fig);
+  const text = tokenText(fig);
   el.append(choices, h("div", { className: "attention" }, grid.node, matrix.node, text.node));
   tools(el, model, "attention");
 
   // the window of one head, exact where it can be; and the most that is known of the whole head
   async function look(at, layer, head, window) {
-    const whole = await fig.stores[at].map(layer, head),
-      small = window[1] - window[0] <= DEEP && window[3] - window[2] <= DEEP;
+    const whole = await fig.stores[at].map(layer, head);
+    const small = window[1] - window[0] <= DEEP && window[3] - window[2] <= DEEP;
     const exact =
       !whole.exact && small && (await fig.stores[at].tile(layer, head, window).catch(() => null));
     return exact ? [exact, exact] : [crop(whole, window), whole];
   }
   function minus(a, b) {
-    const [rows, cols] = [Math.min(a.rows, b.rows), Math.min(a.cols, b.cols)],
-      [x, y] = [coarse(a, rows, cols), coarse(b, rows, cols)];
+    const [rows, cols] = [Math.min(a.rows, b.rows), Math.min(a.cols, b.cols)];
+    const [x, y] = [coarse(a, rows, cols), coarse(b, rows, cols)];
     return { ...x, w: x.w.map((w, i) => w - y.w[i]), exact: a.exact && b.exact };
   }
   let turn = 0;
   async function update() {
-    const s = fig.state(),
-      mine = ++turn,
-      [p, layer, head] = fig.get("pin").split("/").map(Number),
-      size = (part) => `${part.queries.length} ${part.keys.length}`;
+    const s = fig.state();
+    const mine = ++turn;
+    const [p, layer, head] = fig.get("pin").split("/").map(Number);
+    const size = (part) => `${part.queries.length} ${part.keys.length}`;
     const pinned =
       fig.get("pin") &&
       parts[p] &&
@@ -128,12 +128,12 @@ async function render({ model, el }) {
     grid.build();
     update();
   });
-  const resized = new ResizeObserver(() => fig.field && matrix.draw()),
-    ended = onTheme(() => {
-      fig.colours = palette(el);
-      grid.paintAll();
-      redraw();
-    });
+  const resized = new ResizeObserver(() => fig.field && matrix.draw());
+  const ended = onTheme(() => {
+    fig.colours = palette(el);
+    grid.paintAll();
+    redraw();
+  });
   await update();
   resized.observe(matrix.node);
   return () => {

@@ -14,16 +14,16 @@ export async function decode(data) {
 }
 function fromBase64(text) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const plain = atob(text),
-    bytes = new Uint8Array(plain.length);
+  const plain = atob(text);
+  const bytes = new Uint8Array(plain.length);
   for (let i = 0; i < plain.length; i++) bytes[i] = plain.charCodeAt(i);
   return bytes;
 }
 
 // asks Python; the promise ends when it answers, and fails where nobody can
 export function line(model) {
-  const waiting = new Map(),
-    key = ({ part, layer, head, window }) => JSON.stringify([part, layer, head, window]);
+  const waiting = new Map();
+  const key = ({ part, layer, head, window }) => JSON.stringify([part, layer, head, window]);
   model.on("msg:custom", (content, buffers) => {
     waiting.get(key(content))?.(buffers[0]);
     waiting.delete(key(content));
@@ -39,13 +39,13 @@ export function line(model) {
 
 // one part's heads: `thumb` at once, `map` the finest whole map, `tile` exact weights of a window
 export async function store(part, at, ask) {
-  const { entries, rows, cols, maps, size, queries, keys } = part,
-    [nq, nk] = [queries.length, keys.length],
-    whole = [0, nq, 0, nk];
-  const bytes = await decode(part.thumbs),
-    places = new Map(entries.map(([l, x], i) => [`${l} ${x}`, i])),
-    index = (layer, head) => places.get(`${layer} ${head}`) ?? -1,
-    kept = new Map();
+  const { entries, rows, cols, maps, size, queries, keys } = part;
+  const [nq, nk] = [queries.length, keys.length];
+  const whole = [0, nq, 0, nk];
+  const bytes = await decode(part.thumbs);
+  const places = new Map(entries.map(([l, x], i) => [`${l} ${x}`, i]));
+  const index = (layer, head) => places.get(`${layer} ${head}`) ?? -1;
+  const kept = new Map();
   const frame = (w, [r, c], window) => ({
     w,
     rows: r,
@@ -55,7 +55,7 @@ export async function store(part, at, ask) {
   });
   const thumb = (i) => frame(unpack(bytes, entries.length, rows, cols, i), [rows, cols], whole);
   const remember = (key, make) => {
-    if (!kept.has(key))
+    if (!kept.has(key)) {
       kept.set(
         key,
         make().catch((error) => {
@@ -63,6 +63,7 @@ export async function store(part, at, ask) {
           throw error;
         }),
       );
+    }
     if (kept.size > 40) kept.delete(kept.keys().next().value);
     return kept.get(key);
   };

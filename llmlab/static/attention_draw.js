@@ -5,15 +5,15 @@ import { fit, lines, ramp } from "./attention_layout.js";
 const packed = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
 export function palette(el) {
   const [map0, map1, map2, low, high, ink, accent] = themeColours(el, [
-      "--map0",
-      "--map1",
-      "--map2",
-      "--c1",
-      "--c0",
-      "--ink",
-      "--accent",
-    ]),
-    rgb = (c) => `rgb(${c})`;
+    "--map0",
+    "--map1",
+    "--map2",
+    "--c1",
+    "--c0",
+    "--ink",
+    "--accent",
+  ]);
+  const rgb = (c) => `rgb(${c})`;
   return {
     map: Uint32Array.from(ramp([map0, map1, map2]), packed),
     minus: Uint32Array.from(ramp([low, map0, high]), packed),
@@ -26,18 +26,21 @@ export function palette(el) {
 
 // one pixel a cell; the square root keeps small weights apart, `top` is the last colour
 export function pixels({ w, rows, cols }, colours, top, minus = false) {
-  const image = new ImageData(cols, rows),
-    out = new Uint32Array(image.data.buffer),
-    scale = 1 / (top || 1);
-  if (minus)
-    for (let i = 0; i < out.length; i++)
+  const image = new ImageData(cols, rows);
+  const out = new Uint32Array(image.data.buffer);
+  const scale = 1 / (top || 1);
+  if (minus) {
+    for (let i = 0; i < out.length; i++) {
       out[i] =
         colours[
           Math.round(127.5 + 127 * Math.sign(w[i]) * Math.sqrt(Math.min(1, Math.abs(w[i]) * scale)))
         ];
-  else
-    for (let i = 0; i < out.length; i++)
+    }
+  } else {
+    for (let i = 0; i < out.length; i++) {
       out[i] = colours[Math.round(255 * Math.sqrt(Math.min(1, w[i] * scale)))];
+    }
+  }
   return image;
 }
 export function paint(canvas, map, ...how) {
@@ -46,8 +49,8 @@ export function paint(canvas, map, ...how) {
 }
 
 function sheet(canvas, width, height, colours) {
-  const scale = devicePixelRatio || 1,
-    pen = canvas.getContext("2d");
+  const scale = devicePixelRatio || 1;
+  const pen = canvas.getContext("2d");
   Object.assign(canvas, { width: width * scale, height: height * scale });
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   pen.scale(scale, scale);
@@ -62,7 +65,8 @@ function sheet(canvas, width, height, colours) {
 }
 const FONT = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
-// `names` = labels of rows and columns, none where a cell is a block of tokens; `split` = where a second sentence begins
+// `names` = labels of rows and columns, none where a cell is a block of tokens;
+// `split` = where a second sentence begins
 export function drawMatrix(
   canvas,
   tile,
@@ -70,13 +74,13 @@ export function drawMatrix(
   { width, names, colours, chosen, back, over, split, written, same },
 ) {
   const {
-      rows,
-      cols,
-      window: [q0, q1, k0, k1],
-    } = field,
-    room = Math.max(0, ...names.flat().map((x) => short(x).length));
-  const box = fit(width, rows, cols, room),
-    pen = sheet(canvas, box.left + box.width + 4, box.top + box.height + 4, colours);
+    rows,
+    cols,
+    window: [q0, q1, k0, k1],
+  } = field;
+  const room = Math.max(0, ...names.flat().map((x) => short(x).length));
+  const box = fit(width, rows, cols, room);
+  const pen = sheet(canvas, box.left + box.width + 4, box.top + box.height + 4, colours);
   pen.imageSmoothingEnabled = box.cell < 1;
   pen.drawImage(tile, box.left, box.top, box.width, box.height);
   const line = (index, along) =>
@@ -86,17 +90,18 @@ export function drawMatrix(
         : [box.left + index * box.cell, box.top, Math.max(2, box.cell), box.height]),
     );
   if (chosen >= 0) line(chosen, !back);
-  if (over)
+  if (over) {
     pen.strokeRect(
       box.left + over.k * box.cell,
       box.top + over.q * box.cell,
       Math.max(3, box.cell),
       Math.max(3, box.cell),
     );
+  }
   // where the tokens begin that the model wrote: a line across, and where both sides are one text a line down
   if (written > q0 && written < q1) {
-    const y = box.top + ((written - q0) * box.height) / (q1 - q0),
-      x = box.left + ((written - k0) * box.width) / (k1 - k0);
+    const y = box.top + ((written - q0) * box.height) / (q1 - q0);
+    const x = box.left + ((written - k0) * box.width) / (k1 - k0);
     pen.save();
     pen.setLineDash([2, 3]);
     pen.strokeStyle = colours.low;
@@ -148,17 +153,17 @@ export function drawMatrix(
 
 // the classical picture: those that look on the left, those looked at on the right, a line a weight
 export function drawLines(canvas, field, { width, names, colours, chosen, back, top }) {
-  const { rows, cols } = field,
-    most = Math.max(rows, cols),
-    gap = Math.min(28, Math.max(460 / most, Math.min(20, 1400 / most))),
-    side = gap >= 9 ? 14 * 7.5 : 12;
-  const height = most * gap + 8,
-    pen = sheet(canvas, width, height, colours),
-    y = (i) => 4 + (i + 0.5) * gap,
-    [left, right] = [side, width - side];
+  const { rows, cols } = field;
+  const most = Math.max(rows, cols);
+  const gap = Math.min(28, Math.max(460 / most, Math.min(20, 1400 / most)));
+  const side = gap >= 9 ? 14 * 7.5 : 12;
+  const height = most * gap + 8;
+  const pen = sheet(canvas, width, height, colours);
+  const y = (i) => 4 + (i + 0.5) * gap;
+  const [left, right] = [side, width - side];
   for (const [q, k, w] of lines(field)) {
-    const mine = chosen < 0 || (back ? k : q) === chosen,
-      strength = Math.sqrt(Math.min(1, Math.abs(w) / (top || 1)));
+    const mine = chosen < 0 || (back ? k : q) === chosen;
+    const strength = Math.sqrt(Math.min(1, Math.abs(w) / (top || 1)));
     pen.globalAlpha = mine ? 0.15 + 0.85 * strength : 0.1 * strength;
     Object.assign(pen, {
       strokeStyle: w < 0 ? colours.low : colours.high,

@@ -10,28 +10,35 @@ const MEASURES = [
 ];
 const MARKS = { [-1]: ["x̄", "mean"], [-2]: ["↻", "rollout"] };
 
+// what stands over a column of the grid
+function columnName(head, small) {
+  if (head < 0) return MARKS[head][small ? 0 : 1];
+  return small ? `${head}` : `head ${head}`;
+}
+
 export function headGrid(fig) {
   const grid = h("div", { className: "heads", role: "radiogroup", "aria-label": "layer and head" });
   const under = h("select", { "aria-label": "numbers under the heads", onchange: () => numbers() });
-  const legend = h("span", { className: "quiet" }),
-    bar = h("div", { className: "bar under" }, under, legend);
-  const buttons = () => [...grid.querySelectorAll("button")],
-    entry = (button) => fig.state().part.entries[button.value];
+  const legend = h("span", { className: "quiet" });
+  const bar = h("div", { className: "bar under" }, under, legend);
+  const buttons = () => [...grid.querySelectorAll("button")];
+  const entry = (button) => fig.state().part.entries[button.value];
   const sheet = h("canvas", { "aria-hidden": "true" });
-  let columns = 1,
-    places = [];
+  let columns = 1;
+  let places = [];
   rove(grid, () => columns);
 
   function build() {
-    const { part, at } = fig.state(),
-      most = Math.max(...part.heads),
-      extra = [-1, -2].filter((x) => part.entries.some(([, head]) => head === x));
-    const order = [...Array(most).keys(), ...extra],
-      small = order.length > 8,
-      room = Math.min(330, (fig.el.clientWidth || 400) - 64 - 3 * order.length),
-      side = Math.max(14, Math.min(58, room / order.length));
+    const { part, at } = fig.state();
+    const most = Math.max(...part.heads);
+    const extra = [-1, -2].filter((x) => part.entries.some(([, head]) => head === x));
+    const order = [...Array(most).keys(), ...extra];
+    const small = order.length > 8;
+    const room = Math.min(330, (fig.el.clientWidth || 400) - 64 - 3 * order.length);
+    const side = Math.max(14, Math.min(58, room / order.length));
     columns = order.length;
-    grid.style.gridTemplate = `auto repeat(${part.heads.length}, ${side}px) / auto repeat(${columns}, ${side}px)`;
+    const rows = `auto repeat(${part.heads.length}, ${side}px)`;
+    grid.style.gridTemplate = `${rows} / auto repeat(${columns}, ${side}px)`;
     const put = (node, row, column) => {
       node.style.gridArea = `${row + 1} / ${column + 1}`;
       return node;
@@ -49,13 +56,7 @@ export function headGrid(fig) {
       );
     grid.replaceChildren(
       sheet,
-      ...order.map((head, i) =>
-        put(
-          h("span", {}, head < 0 ? MARKS[head][small ? 0 : 1] : small ? `${head}` : `head ${head}`),
-          0,
-          i + 1,
-        ),
-      ),
+      ...order.map((head, i) => put(h("span", {}, columnName(head, small)), 0, i + 1)),
     );
     part.heads.forEach((_, layer) =>
       grid.append(
@@ -66,10 +67,9 @@ export function headGrid(fig) {
       ),
     );
     places = order;
+    const marks = extra.map((x) => `${MARKS[x][0]} ${x === -1 ? "mean of the heads" : "rollout"}`);
     legend.textContent =
-      extra.length && small
-        ? `rows are layers, columns heads; ${extra.map((x) => `${MARKS[x][0]} ${x === -1 ? "mean of the heads" : "rollout"}`).join(", ")}`
-        : "";
+      marks.length && small ? `rows are layers, columns heads; ${marks.join(", ")}` : "";
     under.replaceChildren(
       ...MEASURES.filter(([, name]) => !name || part[name]).map(([text, name]) =>
         h("option", { value: name ?? "" }, text),
@@ -81,9 +81,9 @@ export function headGrid(fig) {
   }
   // one canvas for all the small maps: a hundred canvases would take a hundred times as long
   function paintAll() {
-    const { at, part } = fig.state(),
-      maps = part.entries.map((_, i) => fig.stores[at].small(i, 48)),
-      { rows, cols } = maps[0];
+    const { at, part } = fig.state();
+    const maps = part.entries.map((_, i) => fig.stores[at].small(i, 48));
+    const { rows, cols } = maps[0];
     Object.assign(sheet, { width: cols * columns, height: rows * part.heads.length });
     const pen = sheet.getContext("2d");
     part.entries.forEach(([layer, head], i) =>
@@ -95,8 +95,8 @@ export function headGrid(fig) {
     );
   }
   function numbers() {
-    const { part } = fig.state(),
-      chosen = part[under.value];
+    const { part } = fig.state();
+    const chosen = part[under.value];
     for (const button of buttons()) {
       const told = MEASURES.filter(([, name]) => part[name])
         .map(([, name, unit]) => `, ${name} ${part[name][button.value]} ${unit}`)
@@ -107,8 +107,8 @@ export function headGrid(fig) {
     }
   }
   function mark() {
-    const { at, layer, head } = fig.state(),
-      chosen = fig.stores[at].index(layer, head);
+    const { at, layer, head } = fig.state();
+    const chosen = fig.stores[at].index(layer, head);
     for (const button of buttons()) {
       const is = Number(button.value) === chosen;
       button.setAttribute("aria-checked", is);

@@ -3,6 +3,20 @@ import { h, short, within } from "./dom.js";
 import { cellAt, scaleEnd, windowText, zoom } from "./attention_layout.js";
 import { drawLines, drawMatrix, paint } from "./attention_draw.js";
 
+// the heading: whose weights these are, how fine, and of which tokens
+function title(name, field, other, zoomed) {
+  const [q0, q1, k0, k1] = field.window;
+  const subject = `${name[0].toUpperCase()}${name.slice(1)}${other ? ` minus ${other}` : ""}`;
+  const parts = [`${subject}: rows look at columns`];
+  if (!field.exact) {
+    const size = Math.ceil((q1 - q0) / field.rows);
+    const later = zoomed ? " (exact weights come where Python runs)" : "";
+    parts.push(`, in blocks of ${size} tokens${later}`);
+  }
+  if (zoomed) parts.push(`; tokens ${q0}–${q1 - 1} at ${k0}–${k1 - 1}`);
+  return parts.join("");
+}
+
 export function headMatrix(fig) {
   const shapes = [
     ["matrix", false],
@@ -40,9 +54,9 @@ export function headMatrix(fig) {
       h("option", {}, x),
     ),
   );
-  const heading = h("div", { className: "title", "aria-live": "polite" }),
-    canvas = h("canvas", { role: "application", tabIndex: 0 }),
-    tile = h("canvas");
+  const heading = h("div", { className: "title", "aria-live": "polite" });
+  const canvas = h("canvas", { role: "application", tabIndex: 0 });
+  const tile = h("canvas");
   const legend = h("div", { className: "legend" }, h("span"), h("i"), h("span"));
   const node = h(
     "div",
@@ -52,33 +66,30 @@ export function headMatrix(fig) {
     canvas,
     legend,
   );
-  let box = null,
-    over = null,
-    dragged = null,
-    rest = "",
-    top = 0;
+  let box = null;
+  let over = null;
+  let dragged = null;
+  let rest = "";
+  let top = 0;
 
   function pickSentences(i) {
-    const s = fig.state(),
-      [a, b] = [
-        [0, fig.split],
-        [fig.split, s.queries.length],
-      ],
-      pick = [null, [...a, ...a], [...a, ...b], [...b, ...a], [...b, ...b]][i];
+    const s = fig.state();
+    const [a, b] = [
+      [0, fig.split],
+      [fig.split, s.queries.length],
+    ];
+    const pick = [null, [...a, ...a], [...a, ...b], [...b, ...a], [...b, ...b]][i];
     fig.choose({
       window: windowText(pick),
       ...(pick ? { token: Math.max(pick[0], Math.min(pick[1] - 1, s.token)), back: false } : {}),
     });
   }
   function update(words) {
-    const s = fig.state(),
-      { field, other } = fig,
-      [q0, q1, k0, k1] = field.window,
-      name = fig.name(s),
-      size = Math.ceil((q1 - q0) / field.rows);
+    const s = fig.state();
+    const { field, other } = fig;
     top = scaleEnd(field.w);
     paint(tile, field, other ? fig.colours.minus : fig.colours.map, top, !!other);
-    rest = `${name[0].toUpperCase()}${name.slice(1)}${other ? ` minus ${other}` : ""}: rows look at columns${field.exact ? "" : `, in blocks of ${size} tokens${fig.get("window") ? " (exact weights come where Python runs)" : ""}`}${fig.get("window") ? `; tokens ${q0}–${q1 - 1} at ${k0}–${k1 - 1}` : ""}`;
+    rest = title(fig.name(s), field, other, !!fig.get("window"));
     heading.textContent = rest;
     shapes.forEach((b, i) => b.setAttribute("aria-pressed", fig.get("lines") === !!i));
     keep.textContent = fig.get("pin") ? "end the comparison" : "compare with this head";
@@ -92,16 +103,19 @@ export function headMatrix(fig) {
         : "matrix of weights: arrows move, Enter chooses, plus and minus zoom",
     );
     legend.firstChild.textContent = other ? `−${top.toFixed(2)}` : "weight 0";
-    legend.lastChild.textContent = `${other ? "+" : ""}${top.toFixed(top < 0.1 ? 3 : 2)}${field.w.length < 2500 ? "" : " and more"} (square-root scale${s.part.uneven ? "; some rows do not sum to one" : ""})`;
+    const largestWeight = `${other ? "+" : ""}${top.toFixed(top < 0.1 ? 3 : 2)}`;
+    const beyond = field.w.length < 2500 ? "" : " and more";
+    const uneven = s.part.uneven ? "; some rows do not sum to one" : "";
+    legend.lastChild.textContent = `${largestWeight}${beyond} (square-root scale${uneven})`;
     legend.classList.toggle("minus", !!other);
     over = null;
     draw();
   }
   function draw() {
-    const s = fig.state(),
-      { field } = fig,
-      [q0, q1, k0, k1] = field.window,
-      [from, to, n] = s.back ? [k0, k1, field.cols] : [q0, q1, field.rows];
+    const s = fig.state();
+    const { field } = fig;
+    const [q0, q1, k0, k1] = field.window;
+    const [from, to, n] = s.back ? [k0, k1, field.cols] : [q0, q1, field.rows];
     const chosen =
       s.token >= from && s.token < to ? Math.floor(((s.token - from) * n) / (to - from)) : -1;
     const names = field.exact ? [s.queries.slice(q0, q1), s.keys.slice(k0, k1)] : [[], []];
@@ -121,13 +135,15 @@ export function headMatrix(fig) {
   }
   // the tokens of the cell under the mouse, told in the heading
   function read() {
-    const s = fig.state(),
-      { field } = fig,
-      [q0, q1, k0, k1] = field.window,
-      w = field.w[over.q * field.cols + over.k];
-    const q = Math.floor(q0 + (over.q * (q1 - q0)) / field.rows),
-      k = Math.floor(k0 + (over.k * (k1 - k0)) / field.cols);
-    heading.textContent = `“${short(s.queries[q])}” (${q}) → “${short(s.keys[k])}” (${k}): ${fig.other && w > 0 ? "+" : ""}${w.toFixed(3)}${field.exact ? "" : " for the block"}`;
+    const s = fig.state();
+    const { field } = fig;
+    const [q0, q1, k0, k1] = field.window;
+    const w = field.w[over.q * field.cols + over.k];
+    const q = Math.floor(q0 + (over.q * (q1 - q0)) / field.rows);
+    const k = Math.floor(k0 + (over.k * (k1 - k0)) / field.cols);
+    const pair = `“${short(s.queries[q])}” (${q}) → “${short(s.keys[k])}” (${k})`;
+    const weight = `${fig.other && w > 0 ? "+" : ""}${w.toFixed(3)}`;
+    heading.textContent = `${pair}: ${weight}${field.exact ? "" : " for the block"}`;
     return { token: q, back: false };
   }
   const place = (event) =>
@@ -175,25 +191,26 @@ export function headMatrix(fig) {
       Math.floor(low + (Math.min(a, b) * (high - low)) / n),
       Math.ceil(low + ((Math.max(a, b) + 1) * (high - low)) / n),
     ];
-    if (Math.abs(over.q - dragged.q) > 2 && Math.abs(over.k - dragged.k) > 2)
+    if (Math.abs(over.q - dragged.q) > 2 && Math.abs(over.k - dragged.k) > 2) {
       return fig.choose({
         window: windowText([
           ...span(over.q, dragged.q, q0, q1, rows),
           ...span(over.k, dragged.k, k0, k1, cols),
         ]),
       });
+    }
     fig.choose(read());
   };
   canvas.onkeydown = (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[
-        event.key
-      ],
-      { token } = fig.state(),
-      {
-        rows,
-        cols,
-        window: [q0, q1],
-      } = fig.field;
+      event.key
+    ];
+    const { token } = fig.state();
+    const {
+      rows,
+      cols,
+      window: [q0, q1],
+    } = fig.field;
     if (event.key === "+" || event.key === "-") zooms[event.key === "+" ? 0 : 1].click();
     else if (event.key === "Enter" && over) fig.choose(read());
     else if (step) {

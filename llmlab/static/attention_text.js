@@ -1,5 +1,6 @@
-// The attention figure's lower part: the tokens as text, one token's weights on them, the search, and all of it in words.
-import { h, more, rove, short, shown, unseen } from "./dom.js";
+// The attention figure's lower part: the tokens as text, one token's weights on them, the search,
+// and all of it in words.
+import { h, more, rove, short, shown, tint, unseen } from "./dom.js";
 import { found, number, rowOf, signed, summary } from "./attention_layout.js";
 
 const MOST = 400; // tokens shown at a time
@@ -21,17 +22,17 @@ export function tokenText(fig) {
       if (event.key === "Enter") next();
     },
   });
-  const hits = h("span", { className: "quiet", role: "status" }),
-    hint = h("span"),
-    say = h("p", { className: "say", "aria-live": "polite" });
+  const hits = h("span", { className: "quiet", role: "status" });
+  const hint = h("span");
+  const say = h("p", { className: "say", "aria-live": "polite" });
   const strips = ["tokens that look", "tokens that are looked at"].map((label, side) =>
     h("div", {
       className: "chips",
       role: "group",
       "aria-label": label,
       onclick: (event) => {
-        const chip = event.target.closest("button"),
-          { same, back } = fig.state();
+        const chip = event.target.closest("button");
+        const { same, back } = fig.state();
         if (chip) fig.choose({ token: Number(chip.value), back: same ? back : !!side });
       },
     }),
@@ -41,21 +42,19 @@ export function tokenText(fig) {
 
   // which tokens a strip shows: those in the window, around the chosen one where they are many
   function shownRange(side, s) {
-    const [q0, q1, k0, k1] = fig.field.window,
-      [a, b] = s.same ? [Math.min(q0, k0), Math.max(q1, k1)] : side ? [k0, k1] : [q0, q1];
-    const middle = s.same || side === Number(s.back) ? s.token : a,
-      first = Math.max(Math.floor(a), Math.min(middle - (MOST >> 1), Math.ceil(b) - MOST));
+    const [q0, q1, k0, k1] = fig.field.window;
+    const ofSide = side ? [k0, k1] : [q0, q1];
+    const [a, b] = s.same ? [Math.min(q0, k0), Math.max(q1, k1)] : ofSide;
+    const middle = s.same || side === Number(s.back) ? s.token : a;
+    const first = Math.max(Math.floor(a), Math.min(middle - (MOST >> 1), Math.ceil(b) - MOST));
     return [first, Math.min(Math.ceil(b), first + MOST)];
   }
   function fill(strip, tokens, [first, last], key) {
     if (strip.dataset.key === key) return;
     strip.dataset.key = key;
-    const { part } = fig.state(),
-      own = (i) =>
-        part.prompt !== null &&
-        part.prompt !== undefined &&
-        strip === strips[0] &&
-        i >= part.prompt;
+    const { part } = fig.state();
+    const prompt = part.prompt ?? Infinity; // where tokens begin that the model wrote
+    const own = (i) => strip === strips[0] && i >= prompt;
     strip.replaceChildren(
       ...tokens.slice(first, last).map((token, i) =>
         h(
@@ -74,12 +73,12 @@ export function tokenText(fig) {
   }
   function update() {
     if (!fig.field) return;
-    const s = fig.state(),
-      w = fig.whole.window,
-      inside = s.back ? w[2] <= s.token && s.token < w[3] : w[0] <= s.token && s.token < w[1];
+    const s = fig.state();
+    const w = fig.whole.window;
+    const inside = s.back ? w[2] <= s.token && s.token < w[3] : w[0] <= s.token && s.token < w[1];
     if (!inside) return void (say.textContent = "The chosen token is outside this part.");
-    const { row, start, step } = rowOf(fig.whole, s.token, s.back),
-      [from, to] = s.back ? [s.keys, s.queries] : [s.queries, s.keys];
+    const { row, start, step } = rowOf(fig.whole, s.token, s.back);
+    const [from, to] = s.back ? [s.keys, s.queries] : [s.queries, s.keys];
     const name = (i) => {
       const at = Math.round(start + i * step);
       return step > 1
@@ -92,8 +91,8 @@ export function tokenText(fig) {
       row,
       name,
     );
-    const marked = strips.map((_, side) => new Set(found(side ? s.keys : s.queries, search.value))),
-      all = marked[0].size + (s.same ? 0 : marked[1].size);
+    const marked = strips.map((_, side) => new Set(found(side ? s.keys : s.queries, search.value)));
+    const all = marked[0].size + (s.same ? 0 : marked[1].size);
     hits.textContent = search.value ? `${all} found${marked[0].size ? ", Enter goes on" : ""}` : "";
     const own =
       s.part.prompt >= 0 && s.part.prompt !== null && s.part.prompt < s.queries.length
@@ -110,18 +109,16 @@ export function tokenText(fig) {
     strips.forEach((strip, side) => {
       strip.hidden = side === 1 && s.same;
       if (strip.hidden) return;
-      const range = shownRange(side, s),
-        target = s.same || side !== Number(s.back),
-        source = s.same || side === Number(s.back);
+      const range = shownRange(side, s);
+      const target = s.same || side !== Number(s.back);
+      const source = s.same || side === Number(s.back);
       fill(strip, side ? s.keys : s.queries, range, `${s.at} ${range}`);
       for (const chip of strip.children) {
-        const at = Number(chip.value),
-          weight = target ? (row[Math.floor((at - start) / step)] ?? 0) : null,
-          chosen = source && at === s.token;
-        chip.style.background =
-          weight === null
-            ? ""
-            : `color-mix(in srgb, ${weight < 0 ? "var(--c1)" : "var(--chip)"} ${Math.round(100 * Math.sqrt(Math.min(1, Math.abs(weight))))}%, var(--paper))`;
+        const at = Number(chip.value);
+        const weight = target ? (row[Math.floor((at - start) / step)] ?? 0) : null;
+        const chosen = source && at === s.token;
+        const share = Math.sqrt(Math.min(1, Math.abs(weight)));
+        chip.style.background = weight === null ? "" : tint(weight < 0 ? "--c1" : "--chip", share);
         chip.querySelector("small").textContent =
           weight === null || step > 1 ? "" : (fig.other ? signed : number)(weight);
         chip.querySelector("small").className = weight ? "" : "none";
@@ -138,8 +135,8 @@ export function tokenText(fig) {
     return say.textContent;
   }
   function next() {
-    const { queries, same, back } = fig.state(),
-      all = found(queries, search.value);
+    const { queries, same, back } = fig.state();
+    const all = found(queries, search.value);
     if (all.length) fig.choose({ token: all[turn++ % all.length], back: same && back });
   }
   const cuts = strips.map(more);

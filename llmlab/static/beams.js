@@ -3,14 +3,15 @@ import { chooser, h, shown, tools, unseen, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/beams.test.js
 
-// steps of [tokens, log-probability] → nodes {id, parent, token, p, step, y}: every beginning once, parents before children
+// steps of [tokens, log-probability] → nodes {id, parent, token, p, step, y}:
+// every beginning once, parents before children
 export function tree(steps) {
-  const nodes = [{ id: "", parent: null, token: "", p: 0, step: 0 }],
-    seen = new Map([["", nodes[0]]]);
+  const nodes = [{ id: "", parent: null, token: "", p: 0, step: 0 }];
+  const seen = new Map([["", nodes[0]]]);
   steps.forEach((row, i) =>
     row.forEach(([tokens, p]) => {
-      const id = JSON.stringify(tokens),
-        up = tokens.length > 1 ? JSON.stringify(tokens.slice(0, -1)) : "";
+      const id = JSON.stringify(tokens);
+      const up = tokens.length > 1 ? JSON.stringify(tokens.slice(0, -1)) : "";
       if (seen.has(id) || !seen.has(up)) return;
       const node = { id, parent: up, token: tokens.at(-1), p, step: i + 1 };
       seen.set(id, node);
@@ -38,16 +39,24 @@ export function line(nodes, id) {
   return node.parent === null ? [node] : [...line(nodes, node.parent), node];
 }
 
+// what became of a beginning
+function fate(nodes, alive, id) {
+  if (alive.has(id)) return "goes on";
+  const grew = nodes.some((other) => other.parent === id);
+  return grew ? "became part of longer ones" : "was dropped here";
+}
+
 export function summary(context, { nodes, alive }, id) {
-  const way = line(nodes, id),
-    node = way.at(-1),
-    n = way.length - 1;
+  const way = line(nodes, id);
+  const node = way.at(-1);
+  const n = way.length - 1;
   if (!n) return `${nodes.length - 1} beginnings were followed, ${alive.size} go on.`;
   const text = way
     .slice(1)
     .map(({ token }) => shown(token))
     .join(" ");
-  return `“${context}” + “${text}”: log-probability ${node.p.toFixed(2)}, ${(node.p / n).toFixed(2)} a token; ${alive.has(id) ? "goes on" : nodes.some((other) => other.parent === id) ? "became part of longer ones" : "was dropped here"}.`;
+  const score = `log-probability ${node.p.toFixed(2)}, ${(node.p / n).toFixed(2)} a token`;
+  return `“${context}” + “${text}”: ${score}; ${fate(nodes, alive, id)}.`;
 }
 
 // ---- drawing
@@ -56,13 +65,13 @@ const ROW = 30;
 
 function render({ model, el }) {
   const { context, widths, searches } = model.get("data");
-  const choose = chooser(model),
-    at = () => within(model.get("at"), widths.length);
+  const choose = chooser(model);
+  const at = () => within(model.get("at"), widths.length);
   const tabs = widths.map((width, i) =>
     h("button", { onclick: () => choose({ at: i, node: "" }) }, `width ${width}`),
   );
-  const plot = h("div", { className: "beams" }),
-    say = h("p", { className: "say", "aria-live": "polite" });
+  const plot = h("div", { className: "beams" });
+  const say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(
     h(
@@ -80,10 +89,10 @@ function render({ model, el }) {
     JSON.stringify(searches[at()].at(-1)[0][0]);
 
   function update() {
-    const found = tree(searches[at()]),
-      chosen = chosenOf(found),
-      columns = searches[at()].length,
-      way = new Set(line(found.nodes, chosen).map(({ id }) => id));
+    const found = tree(searches[at()]);
+    const chosen = chosenOf(found);
+    const columns = searches[at()].length;
+    const way = new Set(line(found.nodes, chosen).map(({ id }) => id));
     tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === at()));
     plot.style.height = `${ROW * found.leaves}px`;
     plot.style.minWidth = `${columns * 92}px`;
@@ -91,8 +100,8 @@ function render({ model, el }) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("aria-hidden", "true");
     for (const node of found.nodes.slice(1).filter(({ step }) => step > 1)) {
-      const [x, y] = place(node),
-        [ux, uy] = place(found.nodes.find(({ id }) => id === node.parent));
+      const [x, y] = place(node);
+      const [ux, uy] = place(found.nodes.find(({ id }) => id === node.parent));
       const edge = document.createElementNS("http://www.w3.org/2000/svg", "line");
       for (const [key, value] of Object.entries({
         x1: `${ux + 3}%`,
@@ -100,16 +109,17 @@ function render({ model, el }) {
         x2: `${x}%`,
         y2: y,
         class: way.has(node.id) ? "way" : "",
-      }))
+      })) {
         edge.setAttribute(key, value);
+      }
       svg.append(edge);
     }
     plot.replaceChildren(
       svg,
       ...found.nodes.slice(1).map((node) => {
-        const [x, y] = place(node),
-          dropped =
-            !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
+        const [x, y] = place(node);
+        const dropped =
+          !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
         const button = h(
           "button",
           {

@@ -1,35 +1,38 @@
 // The curves figure: lines on common axes, with a legend, a scrubber and snapshots.
-import { h, svg, tools } from "./dom.js";
+import { h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/curves.test.js
+
+// which numbers of each power of ten have a tick, on an axis over so many of them
+function tickFactors(powers) {
+  if (powers > 2.5) return [1];
+  return powers > 1 ? [1, 3] : [1, 2, 3, 5, 7];
+}
 
 // at most about `n` round numbers between low and high
 export function ticks(low, high, log, n = 5) {
   if (log) {
     const decades = [];
-    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
-      for (const m of Math.log10(high / low) > 2.5
-        ? [1]
-        : Math.log10(high / low) > 1
-          ? [1, 3]
-          : [1, 2, 3, 5, 7])
-        decades.push(m * 10 ** e);
+    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
+      for (const m of tickFactors(Math.log10(high / low))) decades.push(m * 10 ** e);
+    }
     const inside = decades.filter((x) => x >= low * 0.9999 && x <= high * 1.0001);
     if (inside.length > 1) return inside;
   }
-  const raw = (high - low || 1) / n,
-    power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw),
-    out = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
+  const raw = (high - low || 1) / n;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const out = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
     out.push(i * step + 0);
+  }
   return out;
 }
 
 // data → pixels
 export function scale(low, high, from, to, log) {
-  const f = log ? Math.log : (x) => x,
-    [a, b] = [f(low), f(high)];
+  const f = log ? Math.log : (x) => x;
+  const [a, b] = [f(low), f(high)];
   return (x) => from + (b === a ? 0.5 : (f(x) - a) / (b - a)) * (to - from);
 }
 
@@ -50,8 +53,8 @@ export function path(points, sx, sy) {
 }
 
 export const range = (values, pad = 0) => {
-  const [a, b] = [Math.min(...values), Math.max(...values)],
-    p = (b - a) * pad || 0;
+  const [a, b] = [Math.min(...values), Math.max(...values)];
+  const p = (b - a) * pad || 0;
   return [a - p, b + p];
 };
 // a reading with three digits, and a tick without needless zeros
@@ -77,9 +80,9 @@ export function summary(series, at, x, y) {
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 2"];
 
 function render({ model, el }) {
-  const { series, x, y, log_x, log_y, snapshots } = model.get("data"),
-    names = Object.keys(series),
-    off = new Set();
+  const { series, x, y, log_x, log_y, snapshots } = model.get("data");
+  const names = Object.keys(series);
+  const off = new Set();
   const xs = [
     ...new Set(
       Object.values(series)
@@ -89,16 +92,16 @@ function render({ model, el }) {
     ),
   ].sort((a, b) => a - b);
   const at = () =>
-      xs.reduce((best, a) =>
-        Math.abs(a - model.get("at")) < Math.abs(best - model.get("at")) ? a : best,
-      ),
-    go = (value) => {
-      model.set("at", value);
-      model.save_changes();
-    };
-  const chart = h("div", { className: "chart" }),
-    say = h("p", { className: "say", "aria-live": "polite" }),
-    shot = h("div", { className: "shot" });
+    xs.reduce((best, a) =>
+      Math.abs(a - model.get("at")) < Math.abs(best - model.get("at")) ? a : best,
+    );
+  const go = (value) => {
+    model.set("at", value);
+    model.save_changes();
+  };
+  const chart = h("div", { className: "chart" });
+  const say = h("p", { className: "say", "aria-live": "polite" });
+  const shot = h("div", { className: "shot" });
   const slider = h("input", {
     type: "range",
     min: 0,
@@ -107,27 +110,27 @@ function render({ model, el }) {
     "aria-label": x,
     oninput: () => go(xs[slider.valueAsNumber]),
   });
-  const where = h("output"),
-    keys = names.map((name, i) => {
-      const sample = svg(
-        "svg",
-        { width: 26, height: 10, "aria-hidden": "true" },
-        svg("line", { x1: 0, x2: 26, y1: 5, y2: 5, ...stroke(i) }),
-      );
-      return h(
-        "button",
-        {
-          "aria-pressed": "true",
-          onclick: () => {
-            off.has(name) ? off.delete(name) : off.size < names.length - 1 && off.add(name);
-            update();
-          },
+  const where = h("output");
+  const keys = names.map((name, i) => {
+    const sample = svg(
+      "svg",
+      { width: 26, height: 10, "aria-hidden": "true" },
+      svg("line", { x1: 0, x2: 26, y1: 5, y2: 5, ...stroke(i) }),
+    );
+    return h(
+      "button",
+      {
+        "aria-pressed": "true",
+        onclick: () => {
+          off.has(name) ? off.delete(name) : off.size < names.length - 1 && off.add(name);
+          update();
         },
-        sample,
-        h("span", {}, name),
-        h("b"),
-      );
-    });
+      },
+      sample,
+      h("span", {}, name),
+      h("b"),
+    );
+  });
   function stroke(i) {
     return {
       style: `stroke:var(--c${i % 6})`,
@@ -147,19 +150,19 @@ function render({ model, el }) {
   let sx;
 
   function draw() {
-    const width = Math.max(260, chart.clientWidth || 600),
-      height = Math.min(330, 120 + width * 0.33),
-      seen = names.filter((name) => !off.has(name));
-    const points = seen.flatMap((name) => series[name]).filter(([, b]) => b !== null),
-      [lowX, highX] = range(xs);
+    const width = Math.max(260, chart.clientWidth || 600);
+    const height = Math.min(330, 120 + width * 0.33);
+    const seen = names.filter((name) => !off.has(name));
+    const points = seen.flatMap((name) => series[name]).filter(([, b]) => b !== null);
+    const [lowX, highX] = range(xs);
     const [lowY, highY] = points.length
       ? range(
           points.map(([, b]) => b),
           log_y ? 0 : 0.06,
         )
       : [0, 1];
-    const marks = ticks(lowY, highY, log_y, height / 55),
-      wide = Math.max(...marks.map((v) => tick(v).length), 0);
+    const marks = ticks(lowY, highY, log_y, height / 55);
+    const wide = Math.max(...marks.map((v) => tick(v).length), 0);
     const box = {
       left: Math.max(52, 31 + 6.5 * wide),
       right: width - 12,
@@ -175,16 +178,18 @@ function render({ model, el }) {
       role: "img",
       "aria-label": say.textContent,
     });
-    for (const v of ticks(lowX, highX, log_x, width / 90))
+    for (const v of ticks(lowX, highX, log_x, width / 90)) {
       picture.append(
         svg("line", { class: "gridline", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }),
         svg("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)),
       );
-    for (const v of marks)
+    }
+    for (const v of marks) {
       picture.append(
         svg("line", { class: "gridline", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }),
         svg("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)),
       );
+    }
     picture.append(
       svg(
         "text",
@@ -203,18 +208,20 @@ function render({ model, el }) {
         y + (log_y ? " (logarithmic)" : ""),
       ),
     );
-    for (const [a] of snapshots)
+    for (const [a] of snapshots) {
       picture.append(svg("circle", { class: "taken", cx: sx(a), cy: box.bottom, r: 3.5 }));
-    for (const name of seen)
+    }
+    for (const name of seen) {
       picture.append(
         svg("path", { d: path(series[name], sx, sy), ...stroke(names.indexOf(name)) }),
       );
+    }
     picture.append(
       svg("line", { class: "rule", x1: sx(at()), x2: sx(at()), y1: box.top, y2: box.bottom }),
     );
     for (const name of seen) {
       const [a, b] = pointAt(series[name], at());
-      if (b !== null)
+      if (b !== null) {
         picture.append(
           svg("circle", {
             cx: sx(a),
@@ -223,6 +230,7 @@ function render({ model, el }) {
             style: `fill:var(--c${names.indexOf(name) % 6})`,
           }),
         );
+      }
     }
     const follow = (event) => {
       const px = event.clientX - picture.getBoundingClientRect().left;
@@ -264,12 +272,12 @@ function render({ model, el }) {
     draw();
   }
   function grid(rows) {
-    const top = Math.max(...rows.flat(), 1e-9),
-      table = h("div", {
-        className: "tiles",
-        role: "img",
-        "aria-label": `a matrix, ${rows.length} by ${rows[0].length}`,
-      });
+    const top = Math.max(...rows.flat(), 1e-9);
+    const table = h("div", {
+      className: "tiles",
+      role: "img",
+      "aria-label": `a matrix, ${rows.length} by ${rows[0].length}`,
+    });
     table.style.gridTemplateColumns = `repeat(${rows[0].length}, minmax(4px, 18px))`;
     table.append(
       ...rows.flat().map((w) => {
@@ -277,8 +285,9 @@ function render({ model, el }) {
           title: w === null ? "no number" : format(w),
           className: w === null ? "none" : "",
         });
-        if (w !== null)
-          tile.style.background = `color-mix(in srgb, var(--map2) ${Math.round((100 * Math.max(0, w)) / top)}%, var(--map0))`;
+        if (w !== null) {
+          tile.style.background = tint("--map2", Math.max(0, w) / top, "--map0");
+        }
         return tile;
       }),
     );

@@ -5,15 +5,15 @@ import { h, held, percent, shown, tools, within } from "./dom.js";
 
 // p, likeliest first → what is left after temperature, top-k, top-p and min-p, in this order, and who cut each token
 export function decode(p, { temperature, k, top_p, min_p }) {
-  const logs = p.map((x) => Math.log(x) / temperature),
-    top = Math.max(...logs);
-  const soft = share(logs.map((x) => Math.exp(x - top))),
-    out = p.map(() => "");
+  const logs = p.map((x) => Math.log(x) / temperature);
+  const top = Math.max(...logs);
+  const soft = share(logs.map((x) => Math.exp(x - top)));
+  const out = p.map(() => "");
   soft.forEach((_, i) => {
     if (i >= k) out[i] = "top-k";
   });
-  let left = share(soft.map((x, i) => (out[i] ? 0 : x))),
-    before = 0;
+  let left = share(soft.map((x, i) => (out[i] ? 0 : x)));
+  let before = 0;
   left.forEach((x, i) => {
     if (!out[i] && top_p < 1 && before >= top_p) out[i] = "top-p";
     before += x;
@@ -41,15 +41,17 @@ export const toK = (slider, n) => Math.round(n ** slider);
 export const toSlider = (k, n) => Math.log(k) / Math.log(n);
 
 export function summary(context, tokens, { soft, out, left }) {
-  const kept = out.filter((x) => !x).length,
-    mass = soft.reduce((sum, x, i) => sum + (out[i] ? 0 : x), 0);
+  const kept = out.filter((x) => !x).length;
+  const mass = soft.reduce((sum, x, i) => sum + (out[i] ? 0 : x), 0);
   const by = ["top-k", "top-p", "min-p"]
     .map((name) => [name, out.filter((x) => x === name).length])
     .filter(([, n]) => n);
   const cut = by.length
     ? `cut: ${by.map(([name, n]) => `${n} by ${name}`).join(", ")}`
     : "nothing is cut";
-  return `After “${context.slice(-60)}”: ${kept} of ${out.length} tokens stay, which held ${percent(mass)}; ${cut}. The likeliest, “${shown(tokens[0])}”, now has ${percent(left[0])}.`;
+  const stay = `${kept} of ${out.length} tokens stay, which held ${percent(mass)}; ${cut}`;
+  const likeliest = `The likeliest, “${shown(tokens[0])}”, now has ${percent(left[0])}`;
+  return `After “${context.slice(-60)}”: ${stay}. ${likeliest}.`;
 }
 
 // ---- drawing
@@ -57,14 +59,14 @@ export function summary(context, tokens, { soft, out, left }) {
 const ROWS = 14;
 
 function render({ model, el }) {
-  const { contexts, candidates } = model.get("data"),
-    last = contexts.length - 1;
+  const { contexts, candidates } = model.get("data");
+  const last = contexts.length - 1;
   const choose = (name, value) => {
     model.set(name, value);
     model.save_changes();
   };
-  const at = () => within(model.get("step"), contexts.length),
-    n = () => candidates[at()].length;
+  const at = () => within(model.get("step"), contexts.length);
+  const n = () => candidates[at()].length;
   const tabs = contexts.map((context, i) =>
     h("button", { className: "tok", onclick: () => choose("step", i) }, shown(context.slice(-24))),
   );
@@ -107,8 +109,8 @@ function render({ model, el }) {
     },
     "as it is",
   );
-  const bars = h("div", { className: "bars", role: "list" }),
-    say = h("p", { className: "say", "aria-live": "polite" });
+  const bars = h("div", { className: "bars", role: "list" });
+  const say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(
     ...(last
@@ -120,9 +122,9 @@ function render({ model, el }) {
   );
 
   function update() {
-    const step = at(),
-      now = candidates[step],
-      tokens = now.map(([token]) => token);
+    const step = at();
+    const now = candidates[step];
+    const tokens = now.map(([token]) => token);
     const [heat, most, mass, least] = [
       held(model.get("temperature"), 0.125, 4),
       within(model.get("k") - 1, now.length) + 1,
@@ -143,28 +145,30 @@ function render({ model, el }) {
       input.value = value;
       input.setAttribute("aria-valuetext", (output.textContent = text));
     }
-    const others = [found.left, now.map(([, x]) => x)].map((all) => sum(all.slice(ROWS))),
-      widest = Math.max(found.left[0], now[0][1], ...others);
-    const rest = found.out.slice(ROWS),
-      row = (name, kept, was, why, quiet) =>
+    const others = [found.left, now.map(([, x]) => x)].map((all) => sum(all.slice(ROWS)));
+    const widest = Math.max(found.left[0], now[0][1], ...others);
+    const rest = found.out.slice(ROWS);
+    const row = (name, kept, was, why, quiet) => {
+      const kind = quiet ? "rest" : "";
+      return h(
+        "div",
+        { role: "listitem", className: why ? "gone" : kind },
+        h("span", { className: quiet ? "quiet" : "tok" }, name),
         h(
-          "div",
-          { role: "listitem", className: why ? "gone" : quiet ? "rest" : "" },
-          h("span", { className: quiet ? "quiet" : "tok" }, name),
-          h(
-            "span",
-            { className: "track", "aria-hidden": "true" },
-            bar("now", kept / widest),
-            bar("was", was / widest),
-          ),
-          h("span", { className: "p" }, why ? `✕ ${why}` : percent(kept)),
-        );
+          "span",
+          { className: "track", "aria-hidden": "true" },
+          bar("now", kept / widest),
+          bar("was", was / widest),
+        ),
+        h("span", { className: "p" }, why ? `✕ ${why}` : percent(kept)),
+      );
+    };
     bars.replaceChildren(
       ...now
         .slice(0, ROWS)
         .map(([token, was], i) => row(shown(token), found.left[i], was, found.out[i], false)),
     );
-    if (rest.length)
+    if (rest.length) {
       bars.append(
         row(
           `${rest.filter((x) => !x).length} of ${rest.length} others stay`,
@@ -173,6 +177,7 @@ function render({ model, el }) {
           true,
         ),
       );
+    }
     say.textContent = `${summary(contexts[step], tokens, found)} The outline is the model's own probability.`;
   }
   const bar = (kind, part) => {

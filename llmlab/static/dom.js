@@ -2,8 +2,9 @@
 
 export function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props))
+  for (const [key, value] of Object.entries(props)) {
     key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
+  }
   node.append(...children);
   return node;
 }
@@ -34,52 +35,60 @@ export const short = (token, n = 14) => {
 };
 
 // a share; what is small is not nothing
-export const percent = (p) =>
-  p >= 0.0995
-    ? `${(100 * p).toFixed(0)} %`
-    : p >= 0.0005
-      ? `${(100 * p).toFixed(1)} %`
-      : p > 0
-        ? "< 0.1 %"
-        : "0 %";
+export function percent(p) {
+  if (p >= 0.0995) return `${(100 * p).toFixed(0)} %`;
+  if (p >= 0.0005) return `${(100 * p).toFixed(1)} %`;
+  return p > 0 ? "< 0.1 %" : "0 %";
+}
+
+// "1 pair", "2 pairs"
+export const counted = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
+
+// a colour of the style sheet, as much of it as the share says, on the colour of the ground
+export function tint(colour, share, ground = "--paper") {
+  return `color-mix(in srgb, var(${colour}) ${Math.round(100 * share)}%, var(${ground}))`;
+}
 
 // ---- behaviour
 
 // scroll a box sideways until a part of it that was chosen can be seen
 export const reveal = (part, box) =>
   requestAnimationFrame(() => {
-    const at = part.getBoundingClientRect(),
-      seen = box.getBoundingClientRect();
-    if (at.left < seen.left || at.right > seen.right)
+    const at = part.getBoundingClientRect();
+    const seen = box.getBoundingClientRect();
+    if (at.left < seen.left || at.right > seen.right) {
       box.scrollLeft += at.left - seen.left - (seen.width - at.width) / 2;
+    }
   });
-// a state may come from a link or from Python, so it may be any number: the nearest place of n, the nearest number of a range
+// a state may come from a link or from Python, so it may be any number:
+// the nearest place of n, the nearest number of a range
 export const within = (value, n) => Math.max(0, Math.min(n - 1, Math.round(value) || 0));
 export const held = (value, low, high) =>
   Number.isNaN(value) ? low : Math.max(low, Math.min(high, value));
 
-// words that only a screen reader says, after what is seen: a label that differs from the text would keep speech control from it
+// words that only a screen reader says, after what is seen: a label that differs from the text
+// would keep speech control from it
 export const unseen = (text) => h("span", { className: "only-read" }, text);
 
-// a box that scrolls, with a line under it that says so while something is cut; gives back the line and what ends it
+// where the rest of a box is that scrolls
+function hiddenPart(wide, moreOnTheRight, moreBelow) {
+  if (wide)
+    return moreOnTheRight ? "more columns on the right: scroll →" : "← more columns on the left";
+  return moreBelow ? "more below: scroll ↓" : "↑ more above";
+}
+
+// a box that scrolls, with a line under it that says so while something is cut;
+// gives back the line and what ends it
 export function more(box) {
   const line = h("div", { className: "quiet more", hidden: true });
   const look = () => {
-    const [x, y] = [
-      box.scrollWidth - box.clientWidth - box.scrollLeft > 4,
-      box.scrollHeight - box.clientHeight - box.scrollTop > 4,
-    ];
-    const wide = box.scrollWidth - box.clientWidth > 4,
-      tall = box.scrollHeight - box.clientHeight > 4;
-    box.dataset.more = `${x ? "right" : ""} ${y ? "below" : ""}`.trim();
+    const wide = box.scrollWidth - box.clientWidth > 4;
+    const tall = box.scrollHeight - box.clientHeight > 4;
+    const onTheRight = box.scrollWidth - box.clientWidth - box.scrollLeft > 4;
+    const below = box.scrollHeight - box.clientHeight - box.scrollTop > 4;
+    box.dataset.more = `${onTheRight ? "right" : ""} ${below ? "below" : ""}`.trim();
     line.hidden = !(wide || tall);
-    line.textContent = wide
-      ? x
-        ? "more columns on the right: scroll →"
-        : "← more columns on the left"
-      : y
-        ? "more below: scroll ↓"
-        : "↑ more above";
+    line.textContent = hiddenPart(wide, onTheRight, below);
   };
   const seen = new ResizeObserver(look);
   seen.observe(box);
@@ -103,8 +112,10 @@ export function press(button, chosen, stop = chosen) {
 // one tab stop for a group of buttons; arrows move inside it
 export function rove(group, columns) {
   group.addEventListener("keydown", (event) => {
-    const all = [...group.querySelectorAll("button:not(:disabled)")],
-      step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key];
+    const all = [...group.querySelectorAll("button:not(:disabled)")];
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[
+      event.key
+    ];
     const next = all[all.indexOf(document.activeElement) + step];
     if (!step) return;
     event.preventDefault();
@@ -113,10 +124,11 @@ export function rove(group, columns) {
   });
 }
 
-// colours of the style sheet as three numbers each, in the theme that holds now; a box of ipywidgets draws before it is on the page
+// colours of the style sheet as three numbers each, in the theme that holds now;
+// a box of ipywidgets draws before it is on the page
 export function themeColours(el, names) {
-  const probe = h("span"),
-    host = el.isConnected ? el : document.body.appendChild(h("div", { className: "llmlab" }));
+  const probe = h("span");
+  const host = el.isConnected ? el : document.body.appendChild(h("div", { className: "llmlab" }));
   host.append(probe);
   const found = names.map((name) => {
     probe.style.color = `var(${name})`;
@@ -131,13 +143,14 @@ export function themeColours(el, names) {
 
 // calls when the page's or the system's theme changes; gives back what ends it
 export function onTheme(call) {
-  const seen = new MutationObserver(call),
-    dark = matchMedia("(prefers-color-scheme: dark)");
-  for (const node of [document.documentElement, document.body])
+  const seen = new MutationObserver(call);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  for (const node of [document.documentElement, document.body]) {
     seen.observe(node, {
       attributes: true,
       attributeFilter: ["data-theme", "data-jp-theme-light", "class"],
     });
+  }
   dark.addEventListener("change", call);
   return () => {
     seen.disconnect();
@@ -148,11 +161,11 @@ export function onTheme(call) {
 // ---- the figure as a picture: its own HTML and style inside an SVG
 
 export function picture(el) {
-  const copy = el.cloneNode(true),
-    { width, height } = el.getBoundingClientRect(),
-    from = el.querySelectorAll("canvas, input, select");
+  const copy = el.cloneNode(true);
+  const { width, height } = el.getBoundingClientRect();
+  const from = el.querySelectorAll("canvas, input, select");
   copy.querySelectorAll("canvas, input, select").forEach((node, i) => {
-    if (node.localName === "canvas")
+    if (node.localName === "canvas") {
       node.replaceWith(
         h("img", {
           src: from[i].toDataURL(),
@@ -161,13 +174,14 @@ export function picture(el) {
           className: "canvas",
         }),
       );
-    else if (from[i].type === "checkbox") node.toggleAttribute("checked", from[i].checked);
-    else if (node.localName === "select")
+    } else if (from[i].type === "checkbox") node.toggleAttribute("checked", from[i].checked);
+    else if (node.localName === "select") {
       node.replaceWith(h("span", {}, from[i].selectedOptions[0]?.textContent ?? ""));
-    else node.setAttribute("value", from[i].value);
+    } else node.setAttribute("value", from[i].value);
   });
   copy.querySelectorAll(".tools, .only-read").forEach((node) => node.remove());
-  copy.style.cssText += `;color-scheme:${getComputedStyle(el).colorScheme};margin:0;max-width:none;width:${width}px`;
+  const scheme = getComputedStyle(el).colorScheme;
+  copy.style.cssText += `;color-scheme:${scheme};margin:0;max-width:none;width:${width}px`;
   const rules = [...document.styleSheets].flatMap((sheet) => {
     try {
       return [...sheet.cssRules];
@@ -188,16 +202,15 @@ export function picture(el) {
   const markup = new XMLSerializer()
     .serializeToString(copy)
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "");
-  return {
-    width,
-    height,
-    text: `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"><foreignObject width="100%" height="100%">${markup}</foreignObject></svg>`,
-  };
+  const inner = `<foreignObject width="100%" height="100%">${markup}</foreignObject>`;
+  const size = `width="${width}" height="${height}"`;
+  const text = `<svg xmlns="http://www.w3.org/2000/svg" ${size}>${inner}</svg>`;
+  return { width, height, text };
 }
 
 export async function bitmap({ width, height, text }) {
-  const image = new Image(),
-    canvas = h("canvas", { width: 2 * width, height: 2 * height });
+  const image = new Image();
+  const canvas = h("canvas", { width: 2 * width, height: 2 * height });
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   await image.decode();
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
@@ -212,9 +225,9 @@ export function tools(el, model, name) {
   }); // its keys are the figure's, not Jupyter's
   const told = h("span", { role: "status", className: "quiet" });
   const give = async (ending) => {
-    const drawn = picture(el),
-      blob =
-        ending === "svg" ? new Blob([drawn.text], { type: "image/svg+xml" }) : await bitmap(drawn);
+    const drawn = picture(el);
+    const blob =
+      ending === "svg" ? new Blob([drawn.text], { type: "image/svg+xml" }) : await bitmap(drawn);
     const link = h("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

@@ -22,8 +22,8 @@ export function readState(start, text) {
 
 // A model with anywidget's interface whose traits live on this page only.
 export function standIn(traits, link) {
-  const values = { ...traits },
-    listeners = new Map();
+  const values = { ...traits };
+  const listeners = new Map();
   const emit = (event) => (listeners.get(event) ?? []).forEach((call) => call());
   return {
     get: (name) => values[name],
@@ -62,15 +62,15 @@ function fromAddress(at, start) {
 export async function mount(figure, at = 0, load = (name) => import(address(name))) {
   if (figure.dataset.mounted) return;
   figure.dataset.mounted = "yes";
-  const name = figure.dataset.module,
-    caption = figure.querySelector("figcaption");
+  const name = figure.dataset.module;
+  const caption = figure.querySelector("figcaption");
   if (!/^[a-z_]+$/.test(name)) return;
   const el = document.createElement("div");
   figure.insertBefore(el, caption);
   try {
     const traits = JSON.parse(figure.querySelector("script").textContent);
-    const asked = fromAddress(at, traits),
-      link = (now) => `${location.href.split("#")[0]}#llmlab-${at}?${stateText(traits, now)}`;
+    const asked = fromAddress(at, traits);
+    const link = (now) => `${location.href.split("#")[0]}#llmlab-${at}?${stateText(traits, now)}`;
     const model = standIn({ ...traits, ...asked }, link);
     await (await load(name)).default.render({ model, el });
     caption?.remove(); // the drawn figure states in words what it shows

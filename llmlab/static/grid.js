@@ -8,6 +8,7 @@ import {
   rove,
   short,
   shown,
+  tint,
   tools,
   unseen,
   within,
@@ -26,20 +27,21 @@ export const number = (x) =>
   String(Number(x.toFixed(Math.abs(x) < 10 ? 2 : 0)) || 0).replace("-", "−");
 
 // a share as a colour of the style sheet; below zero another one
-export const shade = (share) =>
-  `color-mix(in srgb, var(${share < 0 ? "--c1" : "--chip"}) ${Math.round(70 * Math.abs(share))}%, var(--paper))`;
+export const shade = (share) => tint(share < 0 ? "--c1" : "--chip", 0.7 * Math.abs(share));
 
 export function summary({ rows, columns, values, tips }, row, column) {
   const tip = tips?.[row]?.[column];
-  return `${rows[row]}, “${shown(columns[column])}” (${column}): ${number(values[row][column])}${tip ? `. ${tip}` : ""}`;
+  const place = `${rows[row]}, “${shown(columns[column])}” (${column})`;
+  const told = `${place}: ${number(values[row][column])}`;
+  return tip ? `${told}. ${tip}` : told;
 }
 
 // ---- drawing
 
 function render({ model, el }) {
-  const data = model.get("data"),
-    { rows, columns, values, labels, title } = data,
-    part = shares(values);
+  const data = model.get("data");
+  const { rows, columns, values, labels, title } = data;
+  const part = shares(values);
   const choose = chooser(model);
   const cells = rows.map((_, r) =>
     columns.map((_, c) => {
@@ -73,13 +75,13 @@ function render({ model, el }) {
   grid.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(2.6rem, 1fr))`;
   rove(grid, () => columns.length);
   el.classList.add("llmlab");
-  const box = h("div", { className: "scroll", tabIndex: -1 }, grid),
-    cut = more(box);
+  const box = h("div", { className: "scroll", tabIndex: -1 }, grid);
+  const cut = more(box);
   el.append(h("div", { className: "title" }, title), box, cut.line, say);
 
   function update() {
-    const row = within(model.get("row"), rows.length),
-      column = within(model.get("column"), columns.length);
+    const row = within(model.get("row"), rows.length);
+    const column = within(model.get("column"), columns.length);
     cells.forEach((line, r) => line.forEach((cell, c) => press(cell, r === row && c === column)));
     say.textContent = summary(data, row, column);
     reveal(cells[row][column], box);

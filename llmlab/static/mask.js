@@ -1,5 +1,17 @@
 // The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
-import { chooser, h, more, percent, press, rove, shown, tools, unseen, within } from "./dom.js";
+import {
+  chooser,
+  counted,
+  h,
+  more,
+  percent,
+  press,
+  rove,
+  shown,
+  tools,
+  unseen,
+  within,
+} from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/mask.test.js
 
@@ -8,8 +20,8 @@ export const visibleFrom = (row) => [...row].map((c) => c === "1");
 
 // the bars to draw: candidates, the true token (behind a break if it is not among them), all others together
 export function bars(candidates, truth, p) {
-  const found = candidates.findIndex(([token]) => token === truth),
-    listed = candidates.map(([token, share]) => ({ token, p: share, right: token === truth }));
+  const found = candidates.findIndex(([token]) => token === truth);
+  const listed = candidates.map(([token, share]) => ({ token, p: share, right: token === truth }));
   if (found < 0 && p !== null) listed.push({ token: truth, p, right: true, far: true });
   const rest = 1 - listed.reduce((sum, bar) => sum + bar.p, 0);
   return rest > 0.0005 ? [...listed, { token: null, p: rest, right: false }] : listed;
@@ -17,25 +29,23 @@ export function bars(candidates, truth, p) {
 
 // what a position may look at, in words
 export function describeVisible(row, at) {
-  const sees = visibleFrom(row),
-    others = sees.filter((yes, i) => yes && i !== at).length,
-    all = sees.length - 1;
-  const count = `${others} token${others === 1 ? "" : "s"}`,
-    left = !sees.some((yes, i) => yes && i > at) && sees.slice(0, at).every((yes) => yes);
-  const which = !others
-    ? "no other token"
-    : others === all
-      ? "every other token"
-      : left
-        ? `the ${count} on its left`
-        : `${count} of the other ${all}`;
+  const sees = visibleFrom(row);
+  const others = sees.filter((yes, i) => yes && i !== at).length;
+  const all = sees.length - 1;
+  const seesRight = sees.some((yes, i) => yes && i > at);
+  const seesAllLeft = sees.slice(0, at).every((yes) => yes);
+  const count = counted(others, "token");
+  let which = `${count} of the other ${all}`;
+  if (!others) which = "no other token";
+  else if (others === all) which = "every other token";
+  else if (seesAllLeft && !seesRight) which = `the ${count} on its left`;
   return `${which}${sees[at] ? ", and itself" : ""}`;
 }
 
 export function summary(tokens, at, models) {
   const parts = models.map(({ name, visible, predictions }) => {
-    const best = predictions[at]?.[0][0],
-      look = `sees ${describeVisible(visible[at], at)}`;
+    const best = predictions[at]?.[0][0];
+    const look = `sees ${describeVisible(visible[at], at)}`;
     return best
       ? `${name} ${look}, and says “${shown(best[0])}” with ${percent(best[1])}`
       : `${name} ${look}`;
@@ -46,8 +56,8 @@ export function summary(tokens, at, models) {
 // ---- drawing
 
 function render({ model, el }) {
-  const { tokens, models, askable } = model.get("data"),
-    say = h("p", { className: "say", "aria-live": "polite" });
+  const { tokens, models, askable } = model.get("data");
+  const say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
   const panels = models.map(({ name, predictions }) => {
     const chips = tokens.map((token, i) =>
@@ -85,36 +95,35 @@ function render({ model, el }) {
   function update() {
     const at = within(model.get("at"), tokens.length);
     models.forEach(({ visible, predictions }, r) => {
-      const row = visibleFrom(visible[at]),
-        { chips, list } = panels[r],
-        prediction = predictions[at];
+      const row = visibleFrom(visible[at]);
+      const { chips, list } = panels[r];
+      const prediction = predictions[at];
       chips.forEach((chip, i) => {
         const here = i === at;
-        chip.className = `tok${here ? " asked" : row[i] ? "" : " unseen"}`;
+        const word = shown(tokens[i]);
         press(chip, here);
-        const told = here
-          ? prediction
-            ? `in the place of ${shown(tokens[i])}, hidden`
-            : "asked"
-          : row[i]
-            ? "seen"
-            : "not seen";
-        chip.replaceChildren(here && prediction ? "[MASK]" : shown(tokens[i]), unseen(told));
+        if (here) {
+          chip.className = "tok asked";
+          const told = prediction ? `in the place of ${word}, hidden` : "asked";
+          chip.replaceChildren(prediction ? "[MASK]" : word, unseen(told));
+        } else {
+          chip.className = row[i] ? "tok" : "tok unseen";
+          chip.replaceChildren(word, unseen(row[i] ? "seen" : "not seen"));
+        }
       });
       if (!prediction) return list.replaceChildren();
-      const lines = bars(prediction[0], tokens[at], prediction[1]),
-        widest = Math.max(...lines.map((line) => line.p));
+      const lines = bars(prediction[0], tokens[at], prediction[1]);
+      const widest = Math.max(...lines.map((line) => line.p));
       list.replaceChildren(
         ...lines.map(({ token, p, right, far }) => {
           const fill = h("i", { className: "now" });
           fill.style.width = `${(100 * p) / widest}%`;
-          const name =
-            token === null
-              ? "all other tokens"
-              : `${far ? "… " : ""}${right ? "✓ " : ""}${shown(token)}`;
+          const rest = token === null ? "rest" : "";
+          const marks = `${far ? "… " : ""}${right ? "✓ " : ""}`;
+          const name = token === null ? "all other tokens" : `${marks}${shown(token)}`;
           return h(
             "div",
-            { role: "listitem", className: token === null ? "rest" : right ? "right" : "" },
+            { role: "listitem", className: right ? "right" : rest },
             h("span", { className: token === null ? "quiet" : "tok" }, name),
             h("span", { className: "track", "aria-hidden": "true" }, fill),
             h("span", { className: "p" }, percent(p)),

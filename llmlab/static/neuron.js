@@ -5,12 +5,12 @@ import { chooser, h, onTheme, rove, short, shown, themeColours, tools, within } 
 
 // one query against all keys: products, scores divided by √d, weights; keys after the query are hidden if causal
 export function against(q, keys, query, causal) {
-  const products = keys.map((k) => k.map((x, c) => x * q[c])),
-    scores = products.map((row) => row.reduce((a, b) => a + b, 0) / Math.sqrt(q.length));
-  const seen = scores.map((_, i) => !causal || i <= query),
-    top = Math.max(...scores.filter((_, i) => seen[i]));
-  const powers = scores.map((s, i) => (seen[i] ? Math.exp(s - top) : 0)),
-    sum = powers.reduce((a, b) => a + b, 0);
+  const products = keys.map((k) => k.map((x, c) => x * q[c]));
+  const scores = products.map((row) => row.reduce((a, b) => a + b, 0) / Math.sqrt(q.length));
+  const seen = scores.map((_, i) => !causal || i <= query);
+  const top = Math.max(...scores.filter((_, i) => seen[i]));
+  const powers = scores.map((s, i) => (seen[i] ? Math.exp(s - top) : 0));
+  const sum = powers.reduce((a, b) => a + b, 0);
   return { products, scores, seen, weights: powers.map((x) => x / sum) };
 }
 
@@ -22,11 +22,11 @@ export const number = (x) =>
 
 // the strongest numbers of one product, in words
 export function summary(name, from, to, q, k, { products, scores, seen, weights }, key) {
-  const row = products[key],
-    strongest = row
-      .map((x, c) => [x, c])
-      .sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]))
-      .slice(0, 3);
+  const row = products[key];
+  const strongest = row
+    .map((x, c) => [x, c])
+    .sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]))
+    .slice(0, 3);
   const parts = strongest
     .map(([x, c]) => `number ${c}: ${number(q[c])} × ${number(k[c])} = ${number(x)}`)
     .join("; ");
@@ -39,9 +39,9 @@ export function summary(name, from, to, q, k, { products, scores, seen, weights 
 // ---- drawing
 
 function render({ model, el }) {
-  const { q, k, tokens, causal } = model.get("data"),
-    heads = q.length,
-    d = q[0][0].length;
+  const { q, k, tokens, causal } = model.get("data");
+  const heads = q.length;
+  const d = q[0][0].length;
   const state = () => ({
     head: within(model.get("head"), heads),
     query: within(model.get("query"), tokens.length),
@@ -62,22 +62,22 @@ function render({ model, el }) {
       ),
     );
   const which = pick(
-      "head",
-      q.map((_, i) => `${i}`),
-      "head",
-    ),
-    queries = pick(
-      "query",
-      tokens.map((x) => shown(x)),
-      "query",
-    );
-  const strip = (label) => h("canvas", { role: "img", "aria-label": label }),
-    say = h("p", { className: "say", "aria-live": "polite" }),
-    told = h("div", { className: "title" }, "Point at a number to read it.");
-  const asked = strip("numbers of the query"),
-    head = ["key", "k", "q × k, number by number", "score", "weight"].map((x) =>
-      h("span", { className: "quiet" }, x),
-    );
+    "head",
+    q.map((_, i) => `${i}`),
+    "head",
+  );
+  const queries = pick(
+    "query",
+    tokens.map((x) => shown(x)),
+    "query",
+  );
+  const strip = (label) => h("canvas", { role: "img", "aria-label": label });
+  const say = h("p", { className: "say", "aria-live": "polite" });
+  const told = h("div", { className: "title" }, "Point at a number to read it.");
+  const asked = strip("numbers of the query");
+  const head = ["key", "k", "q × k, number by number", "score", "weight"].map((x) =>
+    h("span", { className: "quiet" }, x),
+  );
   const rows = tokens.map((token, i) => {
     const parts = {
       name: h(
@@ -93,9 +93,10 @@ function render({ model, el }) {
     for (const [name, canvas] of [
       ["k", parts.k],
       ["product", parts.product],
-    ])
+    ]) {
       canvas.onpointermove = (event) =>
         point(i, Math.min(d - 1, Math.floor((event.offsetX / canvas.clientWidth) * d)), name);
+    }
     return parts;
   });
   const table = h(
@@ -115,17 +116,19 @@ function render({ model, el }) {
   tools(el, model, "neuron");
 
   function point(i, c) {
-    const s = state(),
-      [a, b] = [q[s.head][s.query][c], k[s.head][i][c]];
-    told.textContent = `number ${c} of “${short(tokens[s.query])}” and “${short(tokens[i])}”: ${number(a)} × ${number(b)} = ${number(a * b)}`;
+    const s = state();
+    const a = q[s.head][s.query][c];
+    const b = k[s.head][i][c];
+    const pair = `“${short(tokens[s.query])}” and “${short(tokens[i])}”`;
+    told.textContent = `number ${c} of ${pair}: ${number(a)} × ${number(b)} = ${number(a * b)}`;
   }
   function update() {
-    const s = state(),
-      [low, middle, high] = themeColours(el, ["--c1", "--map0", "--c0"]);
+    const s = state();
+    const [low, middle, high] = themeColours(el, ["--c1", "--map0", "--c0"]);
     now = against(q[s.head][s.query], k[s.head], s.query, causal);
-    const most = (all) => Math.max(1e-9, ...all.flat().map(Math.abs)),
-      vectors = most([q[s.head][s.query], ...k[s.head]]),
-      products = most(now.products);
+    const most = (all) => Math.max(1e-9, ...all.flat().map(Math.abs));
+    const vectors = most([q[s.head][s.query], ...k[s.head]]);
+    const products = most(now.products);
     const paint = (canvas, row, top) => {
       Object.assign(canvas, { width: row.length, height: 1 });
       const image = new ImageData(row.length, 1);

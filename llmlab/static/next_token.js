@@ -7,10 +7,10 @@ import { h, held, percent, shown, tools, within } from "./dom.js";
 export function reshape(candidates, temperature) {
   const rest = Math.max(0, 1 - candidates.reduce((sum, [, p]) => sum + p, 0));
   const all = [...candidates.map(([, p]) => p), rest < 1e-6 ? 0 : rest];
-  const logs = all.map((p) => Math.log(p) / temperature),
-    top = Math.max(...logs);
-  const powers = logs.map((x) => Math.exp(x - top)),
-    sum = powers.reduce((a, b) => a + b, 0);
+  const logs = all.map((p) => Math.log(p) / temperature);
+  const top = Math.max(...logs);
+  const powers = logs.map((x) => Math.exp(x - top));
+  const sum = powers.reduce((a, b) => a + b, 0);
   return powers.map((x) => x / sum);
 }
 
@@ -18,18 +18,18 @@ export function reshape(candidates, temperature) {
 // The last number is all other tokens: they stay only where nothing ends inside the shown ones.
 export function cut(shares, k, p) {
   const order = shares
-      .slice(0, -1)
-      .map((x, i) => [x, i])
-      .sort((a, b) => b[0] - a[0]),
-    kept = new Set();
+    .slice(0, -1)
+    .map((x, i) => [x, i])
+    .sort((a, b) => b[0] - a[0]);
+  const kept = new Set();
   let sum = 0;
   for (const [x, i] of order) {
     if ((k && kept.size >= k) || (kept.size && sum >= p - 1e-9)) break;
     kept.add(i);
     sum += x;
   }
-  const open = !k && (p >= 1 || sum < p - 1e-9),
-    all = sum + (open ? shares.at(-1) : 0);
+  const open = !k && (p >= 1 || sum < p - 1e-9);
+  const all = sum + (open ? shares.at(-1) : 0);
   return shares.map((x, i) =>
     kept.has(i) || (open && i === shares.length - 1) ? x / (all || 1) : 0,
   );
@@ -42,7 +42,11 @@ export function summary(context, candidates, reshaped, temperature, k = 0, p = 1
     .slice(0, 3)
     .filter(([, x]) => x > 0);
   const end = context.length > 60 ? `…${context.slice(-60)}` : context;
-  return `After “${end}” at temperature ${temperature.toFixed(2)}${k ? `, top-k ${k}` : ""}${p < 1 ? `, top-p ${p.toFixed(2)}` : ""}: ${parts.map(([token, p]) => `“${shown(token)}” ${percent(p)}`).join(", ")}.`;
+  const settings = [`temperature ${temperature.toFixed(2)}`];
+  if (k) settings.push(`top-k ${k}`);
+  if (p < 1) settings.push(`top-p ${p.toFixed(2)}`);
+  const likeliest = parts.map(([token, share]) => `“${shown(token)}” ${percent(share)}`);
+  return `After “${end}” at ${settings.join(", ")}: ${likeliest.join(", ")}.`;
 }
 
 // the slider moves on a logarithmic scale from 1/8 to 4
@@ -52,8 +56,8 @@ export const toSlider = (temperature) => Math.log2(temperature);
 // ---- drawing
 
 function render({ model, el }) {
-  const { contexts, candidates } = model.get("data"),
-    last = contexts.length - 1;
+  const { contexts, candidates } = model.get("data");
+  const last = contexts.length - 1;
   const choose = (name, value) => {
     model.set(name, value);
     model.save_changes();
@@ -77,8 +81,8 @@ function render({ model, el }) {
     "aria-label": "context",
     oninput: () => go(slider.valueAsNumber),
   });
-  const count = h("span", { className: "quiet" }),
-    context = h("p", { className: "context tok" });
+  const count = h("span", { className: "quiet" });
+  const context = h("p", { className: "context tok" });
   const heat = h("input", {
     type: "range",
     min: -3,
@@ -87,29 +91,29 @@ function render({ model, el }) {
     "aria-label": "temperature",
     oninput: () => choose("temperature", toTemperature(heat.valueAsNumber)),
   });
-  const most = Math.max(...candidates.map((all) => all.length)),
-    top = h("input", {
-      type: "range",
-      min: 0,
-      max: most,
-      step: 1,
-      "aria-label": "top-k, 0 keeps all",
-      oninput: () => choose("k", top.valueAsNumber),
-    });
+  const most = Math.max(...candidates.map((all) => all.length));
+  const top = h("input", {
+    type: "range",
+    min: 0,
+    max: most,
+    step: 1,
+    "aria-label": "top-k, 0 keeps all",
+    oninput: () => choose("k", top.valueAsNumber),
+  });
   const mass = h("input", {
-      type: "range",
-      min: 0.05,
-      max: 1,
-      step: 0.05,
-      "aria-label": "top-p",
-      oninput: () => choose("p", Math.round(100 * mass.valueAsNumber) / 100),
-    }),
-    kept = h("output"),
-    share = h("output");
-  const degrees = h("output"),
-    one = h("button", { onclick: () => choose("temperature", 1) }, "back to 1");
-  const bars = h("div", { className: "bars", role: "list" }),
-    say = h("p", { className: "say", "aria-live": "polite" });
+    type: "range",
+    min: 0.05,
+    max: 1,
+    step: 0.05,
+    "aria-label": "top-p",
+    oninput: () => choose("p", Math.round(100 * mass.valueAsNumber) / 100),
+  });
+  const kept = h("output");
+  const share = h("output");
+  const degrees = h("output");
+  const one = h("button", { onclick: () => choose("temperature", 1) }, "back to 1");
+  const bars = h("div", { className: "bars", role: "list" });
+  const say = h("p", { className: "say", "aria-live": "polite" });
   el.classList.add("llmlab");
   el.append(
     ...(last ? [h("div", { className: "bar" }, back, slider, forth, count)] : []),
@@ -128,14 +132,14 @@ function render({ model, el }) {
   );
 
   function update() {
-    const step = within(model.get("step"), contexts.length),
-      temperature = held(model.get("temperature"), 0.125, 4),
-      now = candidates[step];
-    const [k, p] = [within(model.get("k"), most + 1), held(model.get("p"), 0.05, 1)],
-      reshaped = cut(reshape(now, temperature), k, p),
-      plain = reshape(now, 1),
-      changed = temperature !== 1 || k || p < 1,
-      widest = Math.max(...reshaped, ...plain);
+    const step = within(model.get("step"), contexts.length);
+    const temperature = held(model.get("temperature"), 0.125, 4);
+    const now = candidates[step];
+    const [k, p] = [within(model.get("k"), most + 1), held(model.get("p"), 0.05, 1)];
+    const reshaped = cut(reshape(now, temperature), k, p);
+    const plain = reshape(now, 1);
+    const changed = temperature !== 1 || k || p < 1;
+    const widest = Math.max(...reshaped, ...plain);
     slider.value = step;
     slider.setAttribute("aria-valuetext", contexts[step].slice(-80));
     heat.value = toSlider(temperature);

@@ -22,18 +22,19 @@ export const strongest = (weights) => weights.indexOf(Math.max(...weights));
 export const rounded = (w) => `${(100 * w).toFixed(0)} %`;
 
 export function summary(word, weights, columns) {
-  const i = strongest(weights),
-    place = `row ${Math.floor(i / columns) + 1}, column ${(i % columns) + 1}`;
-  return `Before it wrote “${word}”, the model looked most at the patch in ${place}: ${rounded(weights[i])} of its attention.`;
+  const i = strongest(weights);
+  const place = `row ${Math.floor(i / columns) + 1}, column ${(i % columns) + 1}`;
+  const share = `${rounded(weights[i])} of its attention`;
+  return `Before it wrote “${word}”, the model looked most at the patch in ${place}: ${share}.`;
 }
 
 // ---- drawing
 
 function render({ model, el }) {
-  const { words, weights, pixels, wide, side } = model.get("data"),
-    say = h("p", { className: "say", "aria-live": "polite" });
-  const high = pixels.length / wide,
-    at = squares(weights[0].length, wide, side);
+  const { words, weights, pixels, wide, side } = model.get("data");
+  const say = h("p", { className: "say", "aria-live": "polite" });
+  const high = pixels.length / wide;
+  const at = squares(weights[0].length, wide, side);
   const choose = chooser(model);
   const chips = words.map((word, i) =>
     h("button", { className: "tok", onclick: () => choose({ at: i }) }, shown(word)),
@@ -63,8 +64,8 @@ function render({ model, el }) {
   el.append(row, h("div", { className: "patches" }, image), say);
 
   function update() {
-    const i = within(model.get("at"), words.length),
-      dark = veil(weights[i]);
+    const i = within(model.get("at"), words.length);
+    const dark = veil(weights[i]);
     chips.forEach((chip, j) => press(chip, j === i));
     veils.forEach((rect, j) => rect.setAttribute("fill-opacity", dark[j].toFixed(3)));
     told.forEach((text, j) => {

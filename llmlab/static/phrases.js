@@ -3,10 +3,11 @@ import { chooser, h, press, rove, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/phrases.test.js
 
-// gap, word, gap, … and fragments [at, source, length] → parts { text, fragment } with fragment null between phrases, new where a word is copied from nowhere
+// gap, word, gap, … and fragments [at, source, length] → parts { text, fragment, fresh }:
+// fragment is null between phrases, fresh where a word is copied from nowhere
 export function parts(pieces, fragments) {
-  const found = [],
-    word = (i) => 2 * i + 1;
+  const found = [];
+  const word = (i) => 2 * i + 1;
   let at = 0;
   const gap = (text) => text && found.push({ text, fragment: null, fresh: false });
   fragments.forEach(([start, , length], n) => {
@@ -33,9 +34,9 @@ export function parts(pieces, fragments) {
 // the source as [before, phrase, after]
 export function lit(pieces, fragment) {
   if (!fragment) return [pieces.join(""), "", ""];
-  const [, start, length] = fragment,
-    from = 2 * start + 1,
-    to = from + 2 * length - 1;
+  const [, start, length] = fragment;
+  const from = 2 * start + 1;
+  const to = from + 2 * length - 1;
   return [pieces.slice(0, from), pieces.slice(from, to), pieces.slice(to)].map((some) =>
     some.join(""),
   );
@@ -43,17 +44,18 @@ export function lit(pieces, fragment) {
 
 // coverage, density, and what is new
 export function measures({ pieces, fragments }) {
-  const words = (pieces.length - 1) / 2,
-    sum = (f) => fragments.reduce((total, [, , n]) => total + f(n), 0);
+  const words = (pieces.length - 1) / 2;
+  const sum = (f) => fragments.reduce((total, [, , n]) => total + f(n), 0);
   return words
     ? { words, coverage: sum((n) => n) / words, density: sum((n) => n * n) / words }
     : { words, coverage: 0, density: 0 };
 }
 
 export function summary(source, row, at) {
-  const { words, coverage, density } = measures(row),
-    fragment = row.fragments[at];
-  const told = `${row.name}: ${Math.round(100 * coverage)} % of ${words} words are copied, density ${density.toFixed(1)}.`;
+  const { words, coverage, density } = measures(row);
+  const fragment = row.fragments[at];
+  const copied = `${Math.round(100 * coverage)} % of ${words} words are copied`;
+  const told = `${row.name}: ${copied}, density ${density.toFixed(1)}.`;
   if (!fragment) return `${told} No phrase stands in the source.`;
   return `${told} “${lit(source, fragment)[1]}” stands in the source from word ${fragment[1] + 1} on.`;
 }
@@ -61,21 +63,22 @@ export function summary(source, row, at) {
 // ---- drawing
 
 function render({ model, el }) {
-  const { source, summaries } = model.get("data"),
-    say = h("p", { className: "say", "aria-live": "polite" });
+  const { source, summaries } = model.get("data");
+  const say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
-  const text = h("p", { className: "text", role: "region", "aria-label": "source" }),
-    buttons = [];
+  const text = h("p", { className: "text", role: "region", "aria-label": "source" });
+  const buttons = [];
   const rows = summaries.map((row, who) => {
     buttons.push([]);
     const group = h(
       "p",
       { className: "text", role: "group", "aria-label": `${row.name}: choose a phrase` },
       ...parts(row.pieces, row.fragments).map((part) => {
-        if (part.fragment === null)
+        if (part.fragment === null) {
           return part.fresh
             ? h("del", { title: "stands nowhere in the source" }, part.text)
             : part.text;
+        }
         const button = h(
           "button",
           { onclick: () => choose({ who, at: part.fragment }) },
@@ -100,10 +103,10 @@ function render({ model, el }) {
   );
 
   function update() {
-    const who = within(model.get("who"), summaries.length),
-      row = summaries[who];
-    const at = within(model.get("at"), row.fragments.length),
-      [before, phrase, after] = lit(source, row.fragments[at]);
+    const who = within(model.get("who"), summaries.length);
+    const row = summaries[who];
+    const at = within(model.get("at"), row.fragments.length);
+    const [before, phrase, after] = lit(source, row.fragments[at]);
     buttons.forEach((some, w) =>
       some.forEach((button, i) => press(button, w === who && i === at, i === (w === who ? at : 0))),
     );

@@ -4,14 +4,12 @@ import { chooser, h, more, press, rove, shown, svg, tools, unseen, within } from
 // ---- layout: pure functions, tested in tests/js/spans.test.js
 
 // why a pair of positions is no answer, or "" where it may be one
-export const illegal = (i, j, inside, longest) =>
-  !inside[i] || !inside[j]
-    ? "an edge lies outside the passage"
-    : j < i
-      ? "it ends before it starts"
-      : j - i >= longest
-        ? `it is longer than ${longest} tokens`
-        : "";
+export function illegal(i, j, inside, longest) {
+  if (!inside[i] || !inside[j]) return "an edge lies outside the passage";
+  if (j < i) return "it ends before it starts";
+  if (j - i >= longest) return `it is longer than ${longest} tokens`;
+  return "";
+}
 
 // every legal span with its score, the best first
 export function ranked(start, end, inside, longest) {
@@ -37,20 +35,23 @@ const text = (tokens, i, j) =>
     .trim();
 
 export function summary(data, spans, i, j) {
-  const { tokens, start, end, inside, longest, none } = data,
-    why = illegal(i, j, inside, longest);
+  const { tokens, start, end, inside, longest, none } = data;
+  const why = illegal(i, j, inside, longest);
   const sum = `start ${signed(start[i])} + end ${signed(end[j])} = ${signed(start[i] + end[j])}`;
-  if (why)
+  if (why) {
     return `From “${shown(tokens[i])}” to “${shown(tokens[j])}”: ${sum}, but this is no legal span: ${why}.`;
-  const rank = 1 + spans.findIndex((span) => span.i === i && span.j === j),
-    best = spans[0];
-  const wins =
-    rank > 1
-      ? `The best is “${text(tokens, best.i, best.j)}” with ${signed(best.score)}.`
-      : best.score > none
+  }
+  const rank = 1 + spans.findIndex((span) => span.i === i && span.j === j);
+  const best = spans[0];
+  let verdict = `The best is “${text(tokens, best.i, best.j)}” with ${signed(best.score)}.`;
+  if (rank === 1) {
+    verdict =
+      best.score > none
         ? "It beats no answer, so it is the answer."
         : "No answer beats it, so the answer is: none.";
-  return `“${text(tokens, i, j)}”: ${sum}, rank ${rank} of ${spans.length} legal spans. No answer scores ${signed(none)}. ${wins}`;
+  }
+  const place = `rank ${rank} of ${spans.length} legal spans`;
+  return `“${text(tokens, i, j)}”: ${sum}, ${place}. No answer scores ${signed(none)}. ${verdict}`;
 }
 
 // ---- drawing
@@ -58,31 +59,31 @@ export function summary(data, spans, i, j) {
 const CELL = 14;
 
 function render({ model, el }) {
-  const data = model.get("data"),
-    { tokens, start, end, inside, longest } = data,
-    n = tokens.length;
-  const spans = ranked(start, end, inside, longest),
-    tints = shades(spans.map((span) => span.score));
+  const data = model.get("data");
+  const { tokens, start, end, inside, longest } = data;
+  const n = tokens.length;
+  const spans = ranked(start, end, inside, longest);
+  const tints = shades(spans.map((span) => span.score));
   const say = h("p", { className: "say", "aria-live": "polite" });
   const choose = chooser(model);
   const rows = [
     ["start", start],
     ["end", end],
   ].map(([name, scores]) => {
-    const heights = shades(scores),
-      buttons = tokens.map((token, at) => {
-        const bar = h("i"),
-          number = h("small", {}, signed(scores[at]));
-        bar.style.height = `${Math.max(1, 26 * heights[at])}px`;
-        return h(
-          "button",
-          { onclick: () => choose({ [name]: at }) },
-          h("b", { "aria-hidden": "true" }, bar),
-          h("span", {}, shown(token)),
-          unseen(name),
-          number,
-        );
-      });
+    const heights = shades(scores);
+    const buttons = tokens.map((token, at) => {
+      const bar = h("i");
+      const number = h("small", {}, signed(scores[at]));
+      bar.style.height = `${Math.max(1, 26 * heights[at])}px`;
+      return h(
+        "button",
+        { onclick: () => choose({ [name]: at }) },
+        h("b", { "aria-hidden": "true" }, bar),
+        h("span", {}, shown(token)),
+        unseen(name),
+        number,
+      );
+    });
     const group = h(
       "div",
       { className: "chips", role: "group", "aria-label": `${name}: choose a token` },
@@ -98,8 +99,8 @@ function render({ model, el }) {
       node: h("div", {}, h("div", { className: "title" }, `${name} scores`), group, cut.line),
     };
   });
-  const side = n * CELL,
-    mark = svg("rect", { width: CELL, height: CELL, class: "here" });
+  const side = n * CELL;
+  const mark = svg("rect", { width: CELL, height: CELL, class: "here" });
   const cells = spans.map(({ i, j }, rank) => {
     const cell = svg("rect", {
       x: j * CELL + 1,
@@ -125,8 +126,8 @@ function render({ model, el }) {
     mark,
   );
   grid.addEventListener("click", (event) => {
-    const box = grid.getBoundingClientRect(),
-      at = (x, size) => within(Math.floor((x / size) * n), n);
+    const box = grid.getBoundingClientRect();
+    const at = (x, size) => within(Math.floor((x / size) * n), n);
     choose({
       start: at(event.clientY - box.top, box.height),
       end: at(event.clientX - box.left, box.width),
@@ -156,11 +157,14 @@ function render({ model, el }) {
 
   function update() {
     const at = { start: within(model.get("start"), n), end: within(model.get("end"), n) };
-    for (const { name, scores, buttons } of rows) {
+    for (const { name, buttons } of rows) {
       buttons.forEach((button, i) => {
-        const chosen = i === at[name],
-          covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
-        button.className = `tok${chosen ? " asked" : covered ? " within" : inside[i] ? "" : " unseen"}`;
+        const chosen = i === at[name];
+        const covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
+        button.className = "tok";
+        button.classList.toggle("asked", chosen);
+        button.classList.toggle("within", covered && !chosen);
+        button.classList.toggle("unseen", !inside[i] && !covered && !chosen);
         press(button, chosen);
       });
     }

@@ -15,9 +15,10 @@ export const fresh = (before, now) =>
   new Set(before ? now.filter((token) => !before.includes(token)) : []);
 
 export function summary(label, now, added) {
-  const letters = now.reduce((sum, token) => sum + [...token].length, 0),
-    kinds = new Set(now).size;
-  const counts = `${label}: ${now.length} tokens, ${kinds} different, ${(letters / now.length).toFixed(2)} characters a token.`;
+  const letters = now.reduce((sum, token) => sum + [...token].length, 0);
+  const kinds = new Set(now).size;
+  const perToken = (letters / now.length).toFixed(2);
+  const counts = `${label}: ${now.length} tokens, ${kinds} different, ${perToken} characters a token.`;
   const names = [...added]
     .slice(0, 8)
     .map((token) => `“${shown(token)}” × ${now.filter((other) => other === token).length}`);
@@ -27,8 +28,8 @@ export function summary(label, now, added) {
 // ---- drawing
 
 function render({ model, el }) {
-  const { labels, steps } = model.get("data"),
-    last = steps.length - 1;
+  const { labels, steps } = model.get("data");
+  const last = steps.length - 1;
   const go = (step) => {
     model.set("step", Math.max(0, Math.min(last, step)));
     model.save_changes();
@@ -51,21 +52,21 @@ function render({ model, el }) {
     "aria-label": "step",
     oninput: () => go(slider.valueAsNumber),
   });
-  const label = h("b", { className: "tok" }),
-    count = h("span", { className: "quiet" });
-  const boxes = h("div", { className: "boxes" }),
-    say = h("p", { className: "say", "aria-live": "polite" });
-  const meter = h("i"),
-    track = h("div", { className: "meter", "aria-hidden": "true" }, meter);
+  const label = h("b", { className: "tok" });
+  const count = h("span", { className: "quiet" });
+  const boxes = h("div", { className: "boxes" });
+  const say = h("p", { className: "say", "aria-live": "polite" });
+  const meter = h("i");
+  const track = h("div", { className: "meter", "aria-hidden": "true" }, meter);
   el.classList.add("llmlab");
   el.append(h("div", { className: "bar" }, back, slider, forth, count, label), boxes, track, say);
-  const most = Math.max(...steps.map((tokens) => tokens.length)),
-    colour = colours(steps, 6);
+  const most = Math.max(...steps.map((tokens) => tokens.length));
+  const colour = colours(steps, 6);
 
   function update() {
-    const step = within(model.get("step"), steps.length),
-      now = steps[step],
-      added = fresh(steps[step - 1], now);
+    const step = within(model.get("step"), steps.length);
+    const now = steps[step];
+    const added = fresh(steps[step - 1], now);
     slider.value = step;
     slider.setAttribute("aria-valuetext", labels[step]);
     [back.disabled, forth.disabled] = [step === 0, step === last];

@@ -4,74 +4,47 @@
 __all__ = ["textrank", "summarize", "copied_phrases"]
 
 # %% ../../nbs/19_summarization.ipynb #debd8fad
-import ast
-import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 # %% ../../nbs/19_summarization.ipynb #2dab6887
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # %% ../../nbs/19_summarization.ipynb #b6e4c20f
-from llmlab.checks import COUNT, SEED, SHARE, SIZE, check_arguments, real_number
-from llmlab.corpora import (
-    COLOURS,
-    NAMES,
-    PETS,
-    PLACES,
-    SEATS,
-    THINGS,
-    ReadingChooser,
-    generate_stories,
-    standard_library,
-    story_grammar,
-)
+from llmlab.checks import COUNT, SHARE, SIZE, check_arguments, real_number, require
 from llmlab.generation import Beams, beam_search
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
 from llmlab.overlap import character_words, rouge, rouge_words
-
-# %% ../../nbs/19_summarization.ipynb #7c2d322e
-from llmlab.segmentation import count_words, join_sentences, split_gaps, split_sentences
-
-# %% ../../nbs/19_summarization.ipynb #489a025a
+from llmlab.segmentation import join_sentences, split_gaps
+from llmlab.tasks.summary_pairs import Pair, document_sentences, encode_document
 from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
-from llmlab.text import is_held_out, normalized_paragraph
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import EncoderDecoder
 from llmlab.translation_scores import ngram_counts
 
 
-# %% ../../nbs/19_summarization.ipynb #7c15fe8d
-def checked_sentences(document: str, k: int) -> list[str]:
-    "The sentences of a document that can give k; of fewer than k, all are taken."
-    found = split_sentences(document)
-    if not found:
-        raise ValueError(f"the document {document!r} is empty: give a text with at least one sentence")
-    return found
-
-
 # %% ../../nbs/19_summarization.ipynb #4046645c
 @check_arguments(k=SIZE)
 def lead(document: str, k: int = 1) -> str:
-    "The first k sentences, or all."
-    return join_sentences(checked_sentences(document, k)[:k])
+    "The first k sentences of a document, or all where it has fewer."
+    return join_sentences(document_sentences(document)[:k])
 
 
 # %% ../../nbs/19_summarization.ipynb #db391904
-def sentence_similarity(parts: Sequence[str]) -> Float[np.ndarray, "n n"]:
+def sentence_similarity(sentences: Sequence[str]) -> Float[np.ndarray, "n n"]:
     "Shared words of each two sentences, over the logarithms of their lengths; 0 on the diagonal."
-    bags = [set(character_words(part)) for part in parts]
-    size = np.log1p([len(bag) for bag in bags])
-    shared = np.array([[len(a & b) for b in bags] for a in bags], float)
-    total = size[:, None] + size
-    return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0) * (1 - np.eye(len(bags)))
+    bags = [set(character_words(sentence)) for sentence in sentences]
+    similarity = np.zeros((len(bags), len(bags)))
+    for i, one in enumerate(bags):
+        for j, other in enumerate(bags):
+            if i != j and one & other:
+                similarity[i, j] = len(one & other) / (np.log1p(len(one)) + np.log1p(len(other)))
+    return similarity
 
 
 # %% ../../nbs/19_summarization.ipynb #dfce6e78
@@ -82,97 +55,32 @@ def pagerank(
 ) -> Float[np.ndarray, " n"]:  # sums to 1
     "Share of the time spent at each node; where a node leads nowhere, the reader goes anywhere."
     n = len(weights)
-    if weights.shape != (n, n) or not n or weights.min() < 0 or not 0 <= damping < 1:
-        raise ValueError(
-            f"weights {weights.shape}, damping {damping}: give a square of numbers from 0 on, damping in [0, 1)"
-        )
+    square = weights.shape == (n, n) and n > 0 and weights.min() >= 0
+    require(square, f"weights {weights.shape}: give a square of numbers from 0 on")
     out = weights.sum(1, keepdims=True)
-    steps = np.divide(weights, out, out=np.full((n, n), 1 / n), where=out > 0)
+    anywhere = np.full((n, n), 1 / n)
+    steps = np.divide(weights, out, out=anywhere, where=out > 0)
     return np.linalg.solve(np.eye(n) - damping * steps.T, np.full(n, (1 - damping) / n))
 
 
 # %% ../../nbs/19_summarization.ipynb #1786a76c
 @check_arguments(k=SIZE)
-def textrank(document: str, k: int = 1) -> str:
-    "The k sentences with the highest rank, or all, in the order of the document; of equals the first."
-    found = checked_sentences(document, k)
-    best = np.argsort(-pagerank(sentence_similarity(found)).round(9), kind="stable")[:k]
-    return join_sentences([found[i] for i in sorted(best)])
+def textrank(
+    document: str,
+    k: int = 1,  # sentences; of a document with fewer, all
+) -> str:  # in the order of the document
+    """The k sentences of a document are chosen that are most like its other sentences, of equals the first.
 
+    Raises: ValueError if the document is empty, or if k is no whole number above 0.
+    Source: Mihalcea and Tarau 2004 (https://aclanthology.org/W04-3252)
 
-# %% ../../nbs/19_summarization.ipynb #e518dafe
-def story_choices(story: str) -> list[str]:
-    "What was chosen in a story of chapter 2's grammar."
-    read, said = ReadingChooser(story), []
-
-    def choose(text, options=("",), turn=False):
-        said.append(read(text, options, turn))
-        return said[-1]
-
-    story_grammar(choose)
-    return [choice for choice in said if choice]
-
-
-# %% ../../nbs/19_summarization.ipynb #eabf11c6
-SUMMARY_TEMPLATES = {  # 0 name, 1 place, 2 pet, 3 colour, 4 thing, 6 seat, 9 and 10 what came of the turn
-    "put": "{0} left a {3} {4} {9} the {6} in the {1}, and the {2} {10}.",
-    "lost": "The {2} of {0} found the lost {3} {4} by the {9} in the {1}.",
-    "gave": "In the {1} the {2} of {0} received a {3} {4} as a present, and {0} {9}.",
-}
-
-
-class Pair(NamedTuple):
-    "A document and its summary."
-
-    document: str
-    summary: str
-
-
-# %% ../../nbs/19_summarization.ipynb #cbc32c88
-def story_pair(story: str) -> Pair:
-    "A story of the grammar of chapter 2, and what happened in it."
-    said = story_choices(story)
-    return Pair(story, SUMMARY_TEMPLATES[said[8]].format(*said))
-
-
-# %% ../../nbs/19_summarization.ipynb #3945a1a1
-@check_arguments(n=SIZE, tests=SIZE, seed=SEED)
-def make_story_pairs(n: int, tests: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
-    "n stories to learn from, and others to test with; a colour with its thing, such as red cup, stands on one side only."
-    sides, wanted = ([], []), (n, tests)
-    for _, story in generate_stories(seed):
-        pair, thing = story_pair(story), " ".join(story.split(".")[0].split()[-2:])
-        side = is_held_out(thing, 0.2)
-        if len(sides[side]) < wanted[side]:
-            sides[side].append(pair)
-        if [*map(len, sides)] == [*wanted]:
-            return sides
-
-
-# %% ../../nbs/19_summarization.ipynb #a9f06bf2
-def source_ids(tokenizer: Tokenizer, document: str, context: int) -> list[int]:
-    "The ids of a document, which must fit into the context."
-    ids = tokenizer.encode(document)
-    if not document.strip():
-        raise ValueError(f"the document {document!r} is empty: give a text with at least one sentence")
-    if len(ids) > context:
-        raise ValueError(
-            f"{len(ids)} tokens, but the encoder takes {context}: use first_part(...), or raise Config.context"
-        )
-    return ids
-
-
-# %% ../../nbs/19_summarization.ipynb #107fcb74
-def first_part(tokenizer: Tokenizer, document: str, context: int) -> str:
-    "As many of the first sentences as the encoder takes; of a first one that is too long, its beginning."
-    kept, taken = "", []
-    for sentence in split_sentences(document):
-        taken.append(sentence)
-        longer = join_sentences(taken)
-        if len(tokenizer.encode(longer)) > context:
-            break
-        kept = longer
-    return kept or tokenizer.decode(tokenizer.encode(document)[:context]).rstrip("\ufffd")
+    >>> textrank("It rained. Mia lost a red cup in the old barn. The barn was old.")
+    'Mia lost a red cup in the old barn.'
+    """
+    sentences = document_sentences(document)
+    ranks = pagerank(sentence_similarity(sentences)).round(9)
+    best = np.argsort(-ranks, kind="stable")[:k]
+    return join_sentences([sentences[i] for i in sorted(best)])
 
 
 # %% ../../nbs/19_summarization.ipynb #2796c56d
@@ -183,7 +91,7 @@ def summary_rows(
     context: int,  # longest document, and longest summary, in tokens
 ) -> list[tuple[list[int], list[int]]]:
     "For each pair the ids of its document, and those of its summary between two ends of text: rows for Batches."
-    sources = [source_ids(tokenizer, pair.document, context) for pair in pairs]
+    sources = [encode_document(tokenizer, pair.document, context) for pair in pairs]
     targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
     if not pairs or max(map(len, targets)) > context + 1:
         raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
@@ -191,40 +99,57 @@ def summary_rows(
 
 
 # %% ../../nbs/19_summarization.ipynb #670bb008
-def summary_logprobs(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> tuple[Tensor, Tensor]:
+def summary_logprobs(
+    model: EncoderDecoder,
+    batch: Int[Tensor, "b 2 t"],  # documents and summaries
+) -> tuple[Float[Tensor, "b s"], Bool[Tensor, "b s"]]:
     "ln p of each token of the summary, after those before it, and which of them are there."
-    source, real, target = split_batch(batch)
-    logits = model(source, target[:, :-1].clamp(min=0), real)
-    there, said = target[:, 1:] >= 0, target[:, 1:].clamp(min=0)
-    return logits.log_softmax(-1).gather(-1, said[..., None])[..., 0].masked_fill(~there, 0.0), there
+    source, is_source, target = split_batch(batch)
+    read, written = target[:, :-1], target[:, 1:]
+    is_there = written >= 0
+    logits = model(source, read.clamp(min=0), is_source)
+    logprobs = logits.log_softmax(-1).gather(-1, written.clamp(min=0)[..., None])[..., 0]
+    return logprobs.masked_fill(~is_there, 0.0), is_there
 
 
 @mean_over(written_targets)
 def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
-    "Mean -ln p of a token of the summary."
-    logp, there = summary_logprobs(model, batch)
-    return -logp.sum() / there.sum()
+    "The mean negative log-likelihood of a token of the summary, in nats."
+    logprobs, is_there = summary_logprobs(model, batch)
+    return -logprobs.sum() / is_there.sum()
 
 
 # %% ../../nbs/19_summarization.ipynb #4a11bf24
-@check_arguments(width=SIZE, n=COUNT)
+@check_arguments(beams=SIZE, max_new_tokens=COUNT)
 def summarize(
     model: EncoderDecoder,
     tokenizer: Tokenizer,
     documents: Sequence[str],
-    width: int = 4,  # beams
-    n: int = 48,  # tokens at most
-) -> list[str]:
-    "The best summary of each document that beam search finds."
-    source = [source_ids(tokenizer, text, model.cfg.context) for text in documents]
-    found = []
-    for at in range(0, len(source), 100):
-        some = source[at : at + 100]
-        for (ids, _), *_ in beam_search(
-            model, [[tokenizer.eot]] * len(some), n, Beams(width), [[tokenizer.eot]], source=some
-        ):
-            found.append(tokenizer.decode(i for i in ids if i != tokenizer.eot).strip())
-    return found
+    beams: int = 4,  # summaries that the search keeps
+    max_new_tokens: int = 48,
+) -> list[str]:  # a summary of each document
+    """Each document is summarized by the likeliest text that beam search finds in an encoder-decoder.
+
+    Raises: ValueError if a document is empty or too long for the encoder.
+
+    >>> from llmlab import Tokenizer, load_shipped, shipped_path
+    >>> story = "One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
+    >>> story += "Mia put the red cup under the mat. The goat hid it. It was hot."
+    >>> tokenizer = Tokenizer.load(shipped_path("summarization.tokenizer.json"))
+    >>> summarize(load_shipped("summarization")[0], tokenizer, [story])
+    ['Mia left a red cup under the mat in the barn, and the goat hid it.']
+    """
+    sources = [encode_document(tokenizer, document, model.cfg.context) for document in documents]
+    summaries = []
+    for at in range(0, len(sources), 100):
+        some = sources[at : at + 100]
+        prompts = [[tokenizer.eot]] * len(some)
+        stop = [[tokenizer.eot]]
+        found = beam_search(model, prompts, max_new_tokens, Beams(beams), stop, source=some)
+        for candidates in found:
+            ids, _ = candidates[0]
+            summaries.append(tokenizer.decode(i for i in ids if i != tokenizer.eot).strip())
+    return summaries
 
 
 # %% ../../nbs/19_summarization.ipynb #8bbd68c5
@@ -234,51 +159,10 @@ def rouge_scores(
     words: Callable = rouge_words,  # from a text to its words; characters where a text is not English
 ) -> dict[str, Score]:
     "F1 of ROUGE-1, ROUGE-2 and ROUGE-L, each with its bootstrap interval, recipe['low'] and recipe['high']."
-    return {
-        f"ROUGE-{kind}": bootstrap_interval(rouge(summaries, references, kind, words=words))
-        for kind in (1, 2, "L")
-    }
-
-
-# %% ../../nbs/19_summarization.ipynb #c334ae92
-def docstring_pairs(
-    sources: Iterable[tuple[str, str]] | None = None,
-) -> list[Pair]:  # (name, source); None: the standard library
-    "First line and rest of each docstring of two paragraphs or more, each once."
-    found = {}
-    for _, source in standard_library() if sources is None else sources:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                head, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
-                if "\n" not in head and count_words(head) >= 3 and count_words(rest) >= 8:
-                    found.setdefault(Pair(rest.strip(), head.strip()))
-    return [*found]
-
-
-# %% ../../nbs/19_summarization.ipynb #66202708
-def leakage_keys(pair: Pair) -> set[str]:
-    "Document, summary, and each sentence of five words or more, in lower case."
-    parts = [s for s in split_sentences(pair.document) + split_sentences(pair.summary) if count_words(s) >= 5]
-    return {normalized_paragraph(part).lower() for part in (*pair, *parts)}
-
-
-# %% ../../nbs/19_summarization.ipynb #d2fbf332
-@check_arguments(share=SHARE)
-def split_pairs(pairs: Sequence[Pair], share: float = 0.2) -> tuple[list[Pair], list[Pair]]:
-    "To learn from, and to test with: no document, summary or long sentence stands on both sides."
-    tests = [pair for pair in pairs if is_held_out(normalized_paragraph(pair.summary).lower(), share)]
-    taken = set().union(*map(leakage_keys, tests))
-    learn = [
-        pair
-        for pair in pairs
-        if not is_held_out(normalized_paragraph(pair.summary).lower(), share)
-        and not leakage_keys(pair) & taken
-    ]
-    if not tests or not learn:
-        raise ValueError(
-            f"{len(pairs)} pairs leave a side empty at share={share}: give more, or a share between 0 and 1"
-        )
-    return learn, tests
+    scores = {}
+    for kind in (1, 2, "L"):
+        scores[f"ROUGE-{kind}"] = bootstrap_interval(rouge(summaries, references, kind, words=words))
+    return scores
 
 
 # %% ../../nbs/19_summarization.ipynb #24cdda53
@@ -291,16 +175,24 @@ class Fragment(NamedTuple):
 
 
 # %% ../../nbs/19_summarization.ipynb #3793c29f
+def shared_length(one: Sequence[str], other: Sequence[str]) -> int:
+    "How many words two texts have in common from their first word on."
+    n = 0
+    while n < min(len(one), len(other)) and one[n] == other[n]:
+        n += 1
+    return n
+
+
 def copied_fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
-    "Longest copied runs, from left to right: ('a b c d', 'b c x a') -> b c, a"
-    found, at = [], 0
+    "The longest runs of words that a summary copied, from left to right: of 'b c x a' from 'a b c d', b c and a."
+    found = []
+    at = 0
     while at < len(summary):
-        best = Fragment(at, 0, 0)
-        for start in range(len(source)):
-            alike = (x == y for x, y in zip(source[start:], summary[at:], strict=False))
-            best = max(best, Fragment(at, start, sum(takewhile(bool, alike))), key=lambda f: f.length)
-        found += [best] if best.length else []
-        at += max(best.length, 1)
+        lengths = [shared_length(source[start:], summary[at:]) for start in range(len(source))]
+        longest = max(lengths, default=0)
+        if longest:
+            found.append(Fragment(at, lengths.index(longest), longest))
+        at += max(longest, 1)
     return found
 
 
@@ -308,15 +200,16 @@ def copied_fragments(source: Sequence[str], summary: Sequence[str]) -> list[Frag
 def extractiveness(document: str, summary: str) -> dict[str, float]:
     "Coverage and density of the copied fragments, and the share of new words and pairs."
     source, said = character_words(document), character_words(summary)
-    if not source or not said:
-        raise ValueError(f"document {document!r}, summary {summary!r}: give two texts with words in them")
-    lengths, new = np.array([fragment.length for fragment in copied_fragments(source, said)]), {}
+    given = f"document {document!r}, summary {summary!r}"
+    require(source and said, f"{given}: give two texts with words in them")
+    lengths = np.array([fragment.length for fragment in copied_fragments(source, said)])
+    found = {"coverage": lengths.sum() / len(said), "density": (lengths**2).sum() / len(said)}
     for n in (1, 2):
-        mine, theirs = ngram_counts(said, n), ngram_counts(source, n)
-        new[f"new {n}-grams"] = sum(m for gram, m in mine.items() if gram not in theirs) / max(
-            mine.total(), 1
-        )
-    return {"coverage": lengths.sum() / len(said), "density": (lengths**2).sum() / len(said), **new}
+        known = ngram_counts(source, n)
+        grams = ngram_counts(said, n)
+        new = sum(count for gram, count in grams.items() if gram not in known)
+        found[f"new {n}-grams"] = new / max(grams.total(), 1)
+    return found
 
 
 # %% ../../nbs/19_summarization.ipynb #40b09cd6
@@ -346,90 +239,52 @@ def copied_phrases(
 # %% ../../nbs/19_summarization.ipynb #b69ff8c8
 @check_arguments(share=SHARE)
 def learn_allowed_words(pairs: Iterable[Pair], share: float = 0.1) -> set[str]:
-    "Words that are missing in the source in at least this share of the references that use them."
+    "Words that are missing in the document in at least this share of the summaries that use them."
     used, missing = Counter(), Counter()
     for pair in pairs:
-        said = set(character_words(pair.summary))
-        used.update(said)
-        missing.update(said - set(character_words(pair.document)))
-    return {word for word, n in missing.items() if n >= share * used[word] and n >= 3}
+        words = set(character_words(pair.summary))
+        used.update(words)
+        missing.update(words - set(character_words(pair.document)))
+    return {word for word, n in missing.items() if n >= 3 and n >= share * used[word]}
 
 
-def unsupported_words(document: str, summary: str, glue: Iterable[str] = ()) -> list[str]:
-    "Words of the summary that are neither in the document nor glue."
-    known = {*character_words(document), *glue}
+def unsupported_words(document: str, summary: str, allowed: Iterable[str] = ()) -> list[str]:
+    "Words of the summary that are neither in the document nor among the allowed ones."
+    known = {*character_words(document), *allowed}
     return [word for word in character_words(summary) if word not in known]
 
 
-# %% ../../nbs/19_summarization.ipynb #95d77464
-NOUNS = [list(NAMES), PLACES, PETS, COLOURS, THINGS, SEATS]
-
-
-def corrupt_summary(
-    pair: Pair,
-    rng: random.Random,
-    inside: bool = False,  # True: the wrong word is a noun of the document
-) -> str:
-    "The summary with one wrong word: of the same kind and not in the document, or, inside, any noun of the document."
-    there = set(pair.document.replace(".", " ").replace(",", " ").split())
-    nouns = [word for kind in NOUNS[1:] if kind is not COLOURS for word in kind if word in there]
-    options = []
-    for kind in NOUNS:
-        others = nouns if inside else [word for word in kind if word not in there]
-        found = [word for word in kind if re.search(rf"\b{word}\b", pair.summary)]
-        options += [
-            (word, other) for word in found for other in others if other != word and kind is not COLOURS
-        ]
-    old, new = rng.choice(options)
-    return re.sub(rf"\b{old}\b", new, pair.summary, count=1)
-
-
 # %% ../../nbs/19_summarization.ipynb #0183627e
-def detection_scores(flagged: Sequence[bool], false: Sequence[bool]) -> dict[str, Score]:
+def detection_scores(
+    flagged: Sequence[bool],  # whether the detector flags each sentence
+    false: Sequence[bool],  # whether each is false
+) -> dict[str, Score]:
     "Precision and recall of a detector of false sentences, with their intervals."
     flagged, false = np.asarray(flagged, bool), np.asarray(false, bool)
-    if flagged.shape != false.shape or not flagged.any() or not false.any():
-        raise ValueError(
-            f"{flagged.sum()} flagged, {false.sum()} false of {flagged.size}: precision and recall need one of each"
-        )
+    given = f"{flagged.sum()} flagged, {false.sum()} false of {flagged.size}"
+    enough = flagged.shape == false.shape and flagged.any() and false.any()
+    require(enough, f"{given}: precision and recall need one of each")
     hits = flagged & false
-    rows = {"precision": hits[flagged], "recall": hits[false]}
-    return {
-        name: bootstrap_interval(
-            score_from_rows(np.stack([x, np.ones_like(x)], 1).astype(float), ratio_of_sums, name)
-        )
-        for name, x in rows.items()
-    }
+    scores = {}
+    for name, found in {"precision": hits[flagged], "recall": hits[false]}.items():
+        rows = np.stack([found, np.ones_like(found)], 1).astype(float)
+        scores[name] = bootstrap_interval(score_from_rows(rows, ratio_of_sums, name))
+    return scores
 
 
 # %% ../../nbs/19_summarization.ipynb #79f766cb
 @torch.no_grad()
 def lowest_logprobs(
-    model: EncoderDecoder, tokenizer: Tokenizer, pairs: Sequence[Pair]
+    model: EncoderDecoder,
+    tokenizer: Tokenizer,
+    pairs: Sequence[Pair],
 ) -> Float[np.ndarray, " n"]:  # nats
     "ln p of the least likely token of each summary, given its document."
-    rows, found = summary_rows(pairs, tokenizer, model.cfg.context), []
+    rows = summary_rows(pairs, tokenizer, model.cfg.context)
+    found = []
     with evaluating(model):
         for at in range(0, len(rows), 100):
             batch = pad_pairs(rows[at : at + 100]).to(device_of(model))
-            found.append(summary_logprobs(model, batch)[0].amin(1))
+            logprobs, _ = summary_logprobs(model, batch)
+            found.append(logprobs.amin(1))
     return torch.cat(found).cpu().numpy()
-
-
-# %% ../../nbs/19_summarization.ipynb #a19f7610
-REWORDED_TEMPLATES = {  # as SUMMARY_TEMPLATES, with other words
-    "put": "In the {1}, {0} set down a {3} {4} {9} the {6}, and the {2} {10}.",
-    "lost": "{0}'s {2} discovered the missing {3} {4} by the {9} in the {1}.",
-    "gave": "{0}'s {2} was given a {3} {4} as a gift in the {1}, and {0} {9}.",
-}
-REORDERED_TEMPLATES = {  # as SUMMARY_TEMPLATES, with the same words
-    "put": "In the {1} {0} left a {3} {4} {9} the {6}, and the {2} {10}.",
-    "lost": "By the {9} in the {1} the {2} of {0} found the lost {3} {4}.",
-    "gave": "The {2} of {0} received a {3} {4} as a present in the {1}, and {0} {9}.",
-}
-
-
-def template_summary(story: str, lines: dict[str, str]) -> str:
-    "The true summary of a story in other words: REWORDED_TEMPLATES, or REORDERED_TEMPLATES."
-    said = story_choices(story)
-    return lines[said[8]].format(*said)

@@ -33,8 +33,9 @@ CASES = {"causal": (decoder, causal_loss, windows), "masked": (encoder, masked_l
 
 
 def without_key_bias(state):
-    """The weights less the keys' bias. It adds the same number to all scores of a query, so the softmax does not see
-    it and its gradient is rounding alone; Adam divides that by its own size, and so each device goes its own way."""
+    """The weights less the keys' bias. It adds the same number to all scores of a query, so the softmax does
+    not see it and its gradient is rounding alone; Adam divides that by its own size, and so each device goes
+    its own way."""
     kept = {}
     for name, x in state.items():
         d = len(x) // 3
@@ -145,7 +146,7 @@ def test_a_broken_run_goes_on_where_it_stood(tmp_path):
     assert same < 1e-4 < 1e-3 < otherwise, "the second: what other dropout would make"
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 def test_the_chunked_loss_holds_no_logits_of_a_batch():

@@ -36,8 +36,8 @@ const raw = Buffer.concat([
 ]);
 
 test("base64 and DataView decode to the same bytes", async () => {
-  const packed = deflateSync(raw),
-    padded = Buffer.concat([Buffer.from("xyz"), packed]);
+  const packed = deflateSync(raw);
+  const padded = Buffer.concat([Buffer.from("xyz"), packed]);
   const view = new DataView(padded.buffer, padded.byteOffset + 3, packed.length);
   assert.deepEqual(Buffer.from(await decode(packed.toString("base64"))), raw);
   assert.deepEqual(Buffer.from(await decode(view)), raw);
@@ -64,11 +64,12 @@ test("the pixel that shows a cell finds that cell again", () => {
       [0, 0],
       [nq - 1, nk - 1],
       [nq >> 1, 0],
-    ])
+    ]) {
       assert.deepEqual(
         cellAt(box.left + (k + 0.5) * box.cell, box.top + (q + 0.5) * box.cell, box, nq, nk),
         { q, k },
       );
+    }
     assert.equal(cellAt(box.left - 1, box.top + 1, box, nq, nk), null);
     assert.equal(cellAt(box.left + 1, box.top + box.height + 1, box, nq, nk), null);
   }
@@ -112,8 +113,9 @@ test("zooming in keeps the token in view, zooming out ends at the whole", () => 
 
 test("a window survives as text, and nonsense means the whole", () => {
   assert.deepEqual(readWindow(windowText([1, 5, 2, 6]), 9, 9), [1, 5, 2, 6]);
-  for (const text of ["", "5-1-0-2", "a-b", "0-10-0-9"])
+  for (const text of ["", "5-1-0-2", "a-b", "0-10-0-9"]) {
     assert.deepEqual(readWindow(text, 9, 9), [0, 9, 0, 9]);
+  }
 });
 
 test("a row and a column of a map, exact or pooled", () => {
@@ -147,8 +149,8 @@ test("lines: the strongest lie on top, at most n, nothing that cannot be seen", 
 });
 
 test("the text alternative says the largest weights of the state", () => {
-  const row = Float32Array.from([0.1, 0.7, 0.2, 0]),
-    to = (i) => `“${"abcd"[i]}” (${i})`;
+  const row = Float32Array.from([0.1, 0.7, 0.2, 0]);
+  const to = (i) => `“${"abcd"[i]}” (${i})`;
   assert.deepEqual(
     largest(row, 2).map(([i]) => i),
     [1, 2],
@@ -236,8 +238,8 @@ test("what the page carries is decoded when it is opened", async () => {
 });
 
 test("what the page does not carry is asked of Python, once", async () => {
-  const asked = [],
-    listeners = [];
+  const asked = [];
+  const listeners = [];
   const model = {
     on: (_, call) => listeners.push(call),
     send: (question) => {

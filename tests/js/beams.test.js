@@ -3,17 +3,17 @@ import test from "node:test";
 import { line, summary, tree } from "../../llmlab/static/beams.js";
 
 const steps = [
-    [
-      [["a"], -0.5],
-      [["b"], -0.9],
-    ],
-    [
-      [["b", "c"], -1],
-      [["b", "d"], -1.6],
-    ],
+  [
+    [["a"], -0.5],
+    [["b"], -0.9],
   ],
-  found = tree(steps),
-  id = (...tokens) => JSON.stringify(tokens);
+  [
+    [["b", "c"], -1],
+    [["b", "d"], -1.6],
+  ],
+];
+const found = tree(steps);
+const id = (...tokens) => JSON.stringify(tokens);
 
 test("every beginning is one node below its parent", () => {
   assert.deepEqual(

@@ -2,8 +2,8 @@ import assert from "node:assert";
 import { test } from "node:test";
 import { chance, extent, fixed, holdsZero, summary, ticks } from "../../llmlab/static/bias.js";
 
-const mark = { at: 2.5, low: 2, high: 3, p: 0.0002, points: [1.5, 3.5] },
-  none = { at: -0.1, low: -0.3, high: 0.1, p: 0.4, points: [] };
+const mark = { at: 2.5, low: 2, high: 3, p: 0.0002, points: [1.5, 3.5] };
+const none = { at: -0.1, low: -0.3, high: 0.1, p: 0.4, points: [] };
 
 test("the axis holds every mark of every model, and zero", () => {
   const [low, high] = extent([[mark], [none]]);

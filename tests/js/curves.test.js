@@ -20,8 +20,8 @@ test("ticks are round and inside", () => {
 });
 
 test("a scale maps ends to ends, logarithms too", () => {
-  const linear = scale(0, 10, 100, 200, false),
-    log = scale(1, 100, 0, 2, true);
+  const linear = scale(0, 10, 100, 200, false);
+  const log = scale(1, 100, 0, 2, true);
   assert.deepEqual([linear(0), linear(5), linear(10)], [100, 150, 200]);
   assert.ok(Math.abs(log(10) - 1) < 1e-12);
   assert.equal(scale(3, 3, 0, 10, false)(3), 5, "a single value stands in the middle");

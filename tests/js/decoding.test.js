@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { decode, summary, toK, toSlider } from "../../llmlab/static/decoding.js";
 
-const open = { temperature: 1, k: 99, top_p: 1, min_p: 0 },
-  p = [0.5, 0.3, 0.15, 0.05];
+const open = { temperature: 1, k: 99, top_p: 1, min_p: 0 };
+const p = [0.5, 0.3, 0.15, 0.05];
 const close = (a, b) =>
   a.forEach((x, i) => assert.ok(Math.abs(x - b[i]) < 1e-9, `${a} is not ${b}`));
 

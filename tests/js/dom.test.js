@@ -32,8 +32,8 @@ test("a place stays inside its list", () =>
   ));
 
 test("a choice is set, trait by trait, and saved once", () => {
-  const done = [],
-    model = { set: (...pair) => done.push(pair), save_changes: () => done.push("saved") };
+  const done = [];
+  const model = { set: (...pair) => done.push(pair), save_changes: () => done.push("saved") };
   chooser(model)({ row: 1, column: 2 });
   assert.deepEqual(done, [["row", 1], ["column", 2], "saved"]);
 });

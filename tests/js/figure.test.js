@@ -3,8 +3,8 @@ import test from "node:test";
 import { readState, standIn, stateText } from "../../llmlab/static/figure.js";
 
 test("the stand-in model behaves as anywidget's", () => {
-  const model = standIn({ layer: 0, head: 1 }),
-    heard = [];
+  const model = standIn({ layer: 0, head: 1 });
+  const heard = [];
   const listen = () => heard.push(model.get("layer"));
   model.on("change:layer", listen);
   model.set("layer", 2);
@@ -22,8 +22,8 @@ test("the stand-in model behaves as anywidget's", () => {
 });
 
 test("a link holds what differs from the start, and reads back with its types", () => {
-  const start = { data: {}, alt: "x", layer: 0, at: 0.5, back: false, window: "" },
-    now = { ...start, layer: 3, back: true, window: "0-4-0-4" };
+  const start = { data: {}, alt: "x", layer: 0, at: 0.5, back: false, window: "" };
+  const now = { ...start, layer: 3, back: true, window: "0-4-0-4" };
   assert.equal(stateText(start, now), "layer=3&back=true&window=0-4-0-4");
   assert.deepEqual(readState(start, stateText(start, now)), {
     layer: 3,

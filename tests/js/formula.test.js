@@ -30,23 +30,23 @@ test("one query, two keys, by hand", () => {
 
 test("the numbers of the course's four tokens, as NumPy computes them", () => {
   const q = [
-      [1, 0, 1],
-      [0, 2, 0],
-      [1, 1, 0],
-      [0, 1, 1],
-    ],
-    k = [
-      [1, 1, 0],
-      [0, 1, 1],
-      [2, 0, 1],
-      [1, 0, 0],
-    ],
-    v = [
-      [1, 0],
-      [0, 1],
-      [2, 2],
-      [0, 3],
-    ];
+    [1, 0, 1],
+    [0, 2, 0],
+    [1, 1, 0],
+    [0, 1, 1],
+  ];
+  const k = [
+    [1, 1, 0],
+    [0, 1, 1],
+    [2, 0, 1],
+    [1, 0, 0],
+  ];
+  const v = [
+    [1, 0],
+    [0, 1],
+    [2, 2],
+    [0, 3],
+  ];
   const { scores, divided, weights, output } = compute(q, k, v, { scaled: true, causal: true });
   assert.deepEqual(scores, [
     [1, 1, 3, 1],
@@ -71,11 +71,11 @@ test("the numbers of the course's four tokens, as NumPy computes them", () => {
 
 test("the mask hides later keys, and rows still sum to one", () => {
   const x = [
-      [1, 2],
-      [3, 4],
-      [5, 6],
-    ],
-    { masked, weights } = compute(x, x, x, { scaled: true, causal: true });
+    [1, 2],
+    [3, 4],
+    [5, 6],
+  ];
+  const { masked, weights } = compute(x, x, x, { scaled: true, causal: true });
   assert.equal(masked[0][1], null);
   assert.equal(masked[1][2], null);
   weights.forEach((row, i) => {
@@ -87,14 +87,14 @@ test("the mask hides later keys, and rows still sum to one", () => {
 test("large scores do not overflow", () => assert.deepEqual(softmax([1000, 1000]), [0.5, 0.5]));
 
 test("a score is written out with its products", () => {
-  const q = [[1, -2]],
-    k = [[3, 0.5]],
-    v = [[7]],
-    state = { query: 0, key: 0, scaled: true, causal: false };
+  const q = [[1, -2]];
+  const k = [[3, 0.5]];
+  const v = [[7]];
+  const state = { query: 0, key: 0, scaled: true, causal: false };
   const [score, output] = worked(q, k, v, compute(q, k, v, state), state, ["cat"]);
   assert.match(
     score,
-    /score of “cat” for “cat” = 1·3 \+ \(−2\)·0.5 = 2.00, divided by √2 = 1.41: 1.41; softmax over the row gives the weight 1.00/,
+    /score of “cat” for “cat” = 1·3 \+ \(−2\)·0.5 = 2.00, divided by √2 = 1.41: 1.41; softmax .* the weight 1.00/,
   );
   assert.equal(output, "output of “cat” = 1.00·[7] = [7.00].");
 });

@@ -22,12 +22,13 @@ test("later keys are hidden", () =>
   assert.deepEqual(against([1], [[1], [9]], 0, true).weights, [1, 0]));
 
 test("the text names the strongest products", () => {
-  const q = [1, -2],
-    k = [0.5, 3],
-    now = against(q, [k], 0, true);
+  const q = [1, -2];
+  const k = [0.5, 3];
+  const now = against(q, [k], 0, true);
   assert.equal(
     summary("", " a", "b", q, k, now, 0),
-    "“·a” for “b”. Strongest number 1: −2.00 × 3.00 = −6.00; number 0: 1.00 × 0.50 = 0.50. The score, the sum divided by √2, is −3.89; its weight 1.00.",
+    "“·a” for “b”. Strongest number 1: −2.00 × 3.00 = −6.00; number 0: 1.00 × 0.50 = 0.50. " +
+      "The score, the sum divided by √2, is −3.89; its weight 1.00.",
   );
 });
 

@@ -2,15 +2,15 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { lit, measures, parts, summary } from "../../llmlab/static/phrases.js";
 
-const source = ["", "One", " ", "day", " ", "Mia", " ", "saw", "."],
-  row = {
-    name: "model",
-    pieces: ["", "Mia", " ", "saw", ", ", "twice", ", ", "one", "!"],
-    fragments: [
-      [0, 2, 2],
-      [3, 0, 1],
-    ],
-  };
+const source = ["", "One", " ", "day", " ", "Mia", " ", "saw", "."];
+const row = {
+  name: "model",
+  pieces: ["", "Mia", " ", "saw", ", ", "twice", ", ", "one", "!"],
+  fragments: [
+    [0, 2, 2],
+    [3, 0, 1],
+  ],
+};
 
 test("a summary falls into phrases, words from nowhere, and what stands between", () =>
   assert.deepEqual(

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { illegal, ranked, shades, signed, summary } from "../../llmlab/static/spans.js";
 
-const inside = [false, true, true, true],
-  start = [5, 0, 2, -1],
-  end = [5, 1, 0, 3];
+const inside = [false, true, true, true];
+const start = [5, 0, 2, -1];
+const end = [5, 1, 0, 3];
 const data = { tokens: ["[CLS]", " red", " lamp", "."], start, end, inside, longest: 2, none: 1 };
 
 test("a span is legal inside the passage, forwards and short enough", () => {
@@ -50,7 +50,8 @@ test("the words name sum, rank, no answer and who wins", () => {
   const spans = ranked(start, end, inside, 2);
   assert.equal(
     summary(data, spans, 2, 3),
-    "“lamp.”: start 2.0 + end 3.0 = 5.0, rank 1 of 5 legal spans. No answer scores 1.0. It beats no answer, so it is the answer.",
+    "“lamp.”: start 2.0 + end 3.0 = 5.0, rank 1 of 5 legal spans. No answer scores 1.0. " +
+      "It beats no answer, so it is the answer.",
   );
   assert.match(
     summary({ ...data, none: 9 }, spans, 2, 3),
