@@ -196,7 +196,7 @@ def nearest_entity(item: Item) -> str:
 
 # %% ../../nbs/workshop/questions.ipynb #5e4ca80f
 def typed_entity(item: Item) -> str:
-    'The first town (or thing, as the question word asks) in a sentence that names the asked person; "" if there is none.'
+    "The first town or thing, as the question asks, in a sentence that names the asked person; else nothing."
     asked = squad_words(item.question)
     wants_town = "where" in asked or "birthplace" in asked
     towns = TOWN_NAMES.split()
