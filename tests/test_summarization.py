@@ -53,7 +53,10 @@ from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
 
-NEWS = "Mia went to the barn. The barn was old and cold. It rained. Mia lost a red cup in the old barn. All slept."
+NEWS = (
+    "Mia went to the barn. The barn was old and cold. It rained. "
+    "Mia lost a red cup in the old barn. All slept."
+)
 LEARN, HELD = make_story_pairs(400, 60)
 TOKENIZER = Tokenizer.train("\n".join(" ".join(pair) for pair in LEARN), 400)
 
