@@ -16,7 +16,8 @@ import torch
 from _shared import DEVICE, TINY, arguments, write
 
 from llmlab.devices import peak_memory
-from llmlab.metrics import evaluating, perplexity, scored_windows, token_logprobs
+from llmlab.metrics import evaluating, perplexity, scoring_windows, token_logprobs
+from llmlab.scoring import window_batches
 from llmlab.transformer import Config, Decoder, count_parameters
 
 GPT2 = (
@@ -30,7 +31,10 @@ def textbook(model, ids, stride, batch_size):
     "All logits of a batch of windows at once."
     parts = []
     with evaluating(model):
-        for inputs, targets, keep in scored_windows(ids, model.cfg.context, stride, batch_size):
+        n = len(ids) - 1
+        context = model.cfg.context
+        windows = scoring_windows(n, context, stride)
+        for inputs, targets, keep in window_batches(ids, windows, min(context, n), batch_size):
             logprobs = model(inputs).log_softmax(-1)
             parts.append(logprobs.gather(-1, targets[..., None])[..., 0][keep])
     return torch.cat(parts)

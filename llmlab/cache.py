@@ -25,7 +25,8 @@ from llmlab.attention import (
     tapes_of,
 )
 from llmlab.checks import COUNT, check_value, integer_ids
-from llmlab.metrics import context_of, device_of, evaluating, logits_of
+from llmlab.metrics import device_of, evaluating
+from llmlab.scoring import context_of, logits_of
 from llmlab.transformer import Attention, Config, Decoder, Embed, Encoder, EncoderDecoder, check_ids, project
 
 

@@ -337,7 +337,7 @@ def test_score_prints_its_recipe_and_is_a_number():
         (lambda m: bootstrap_interval(TWO, n=0), "n=0: expected"),
         (lambda m: paired_test(TWO, perplexity(np.array([-1.0] * 3))), "with 2 rows, .* with 3"),
         (lambda m: paired_test(TWO, cross_entropy(np.array([-1.0] * 2))), "score the same things"),
-        (lambda m: paired_test(*[TWO] * 2, method="t"), "method 't': take 'swap'"),
+        (lambda m: paired_test(*[TWO] * 2, method="t"), "method='t': expected one of swap, bootstrap"),
         (lambda m: token_logprobs(m, [1]), "1 tokens: a score needs a token and one before it"),
         (lambda m: token_logprobs(m, []), "0 tokens"),
         (lambda m: token_logprobs(m, [1, 2, 3], stride=0), "stride=0: expected a whole number of at least 1"),
