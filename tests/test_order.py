@@ -39,6 +39,7 @@ ORDER = [
     "training",
     "causal",
     "masked",
+    "keras_backend",
     "recurrent",
     "cache",
     "generation",
