@@ -28,6 +28,8 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "Encoder": "transformer",
         "EncoderDecoder": "transformer",
         "count_parameters": "transformer",
+        "KVCache": "cache",
+        "make_cache": "cache",
         "RecurrentLM": "recurrent",
         "keras_lm": "recurrent",
         "with_experts": "horizons",
