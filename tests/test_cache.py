@@ -210,8 +210,9 @@ from torch._dynamo.testing import CompileCounter
 from llmlab import decoding, transformer
 
 torch.manual_seed(0)
-cfg = transformer.Config(vocab_size=40, context=16, layers=2, heads=4, d_model=16, position="rope",
-kv_heads=2) model, counter = transformer.Decoder(cfg).eval(), CompileCounter()
+shape = dict(vocab_size=40, context=16, layers=2, heads=4, d_model=16, kv_heads=2)
+cfg = transformer.Config(position="rope", **shape)
+model, counter = transformer.Decoder(cfg).eval(), CompileCounter()
 fast, ids, _ = decoding.start_decoding(model, [[1, 2, 3], [4]], 8, cache="compiled")
 plain, _, _ = decoding.start_decoding(model, [[1, 2, 3], [4]], 8)
 if not BACKEND:
