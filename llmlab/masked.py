@@ -407,7 +407,7 @@ def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], In
 @check_arguments(batch_size=SIZE)
 def gap_logprobs(
     model: nn.Module,  # a MaskedLM
-    tokenizer,  # a MaskTokenizer, or one that pretrained.load_pretrained gave
+    tokenizer,  # a MaskTokenizer, or one that load_pretrained gave
     text: str,
     batch_size: int = 64,  # copies a forward pass
 ) -> tuple[
