@@ -27,10 +27,14 @@ from llmlab.transformer import Config
 # %% ../nbs/30_cost.ipynb #34cef019
 def matrix_shapes(cfg: Config) -> dict[str, tuple[int, int]]:
     "(numbers in, numbers out) of the four matrices of a layer."
-    d, wide, kv = cfg.d_model, cfg.heads * cfg.head_width, cfg.key_value_heads * cfg.head_width
-    units = cfg.feed_forward_width
-    mlp = {"mlp.up": (d, units * (1 + cfg.gated)), "mlp.down": (units, d)}
-    return {"attention.qkv": (d, wide + 2 * kv), "attention.out": (wide, d), **mlp}
+    d, units = cfg.d_model, cfg.feed_forward_width
+    q_width, kv_width = cfg.heads * cfg.head_width, cfg.key_value_heads * cfg.head_width
+    return {
+        "attention.qkv": (d, q_width + 2 * kv_width),
+        "attention.out": (q_width, d),
+        "mlp.up": (d, 2 * units if cfg.gated else units),
+        "mlp.down": (units, d),
+    }
 
 
 # %% ../nbs/30_cost.ipynb #079b3f3c
