@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # %% ../nbs/15_generation.ipynb #2cc0825f
-from llmlab.cache import Reader, open_reader
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings
+from llmlab.decoding import DecodingState, start_decoding
 from llmlab.metrics import device_of
 
 
@@ -71,7 +71,13 @@ def repeats(
 # %% ../nbs/15_generation.ipynb #bf2dc29a
 @dataclass(frozen=True)
 class Sampling:
-    "How the next token is chosen: temperature, cuts and penalties."
+    """How the next token is chosen: temperature, cuts and penalties.
+
+    Raises: ValueError for a value outside its range.
+
+    >>> Sampling(temperature=0.7, top_p=0.9).top_p
+    0.9
+    """
 
     temperature: float | int = 1.0  # below 1: safer, above 1: wilder, 0: always the likeliest (greedy)
     top_k: int | None = None  # keep so many tokens; None: all
@@ -193,14 +199,16 @@ class History:
 
 # %% ../nbs/15_generation.ipynb #9605d372
 def check_finite(peaks: list[Tensor], step: int, prompts_apart: int = 1) -> None:
-    "Raise ValueError if a row's largest logit at one of the last steps is no finite number; `step` is the last one."
+    """Raise ValueError if a row's largest logit at one of the last steps is no finite number; `step` is
+    the last one."""
     broken = (~torch.stack(peaks).isfinite()).nonzero().tolist()
     if not broken:
         return
     at, row = step - len(peaks) + 1 + broken[0][0], broken[0][1] // prompts_apart
     raise ValueError(
         f"at step {at}, row {row}, no token can be chosen: the logits hold NaN or +inf, or all are -inf. "
-        "Look for weights that are no numbers (a training that diverged), for a precision that overflows, or for "
+        "Look for weights that are no numbers (a training that diverged), for a precision that "
+        "overflows, or for "
         "processors that forbid every token"
     )
 
@@ -208,7 +216,7 @@ def check_finite(peaks: list[Tensor], step: int, prompts_apart: int = 1) -> None
 # %% ../nbs/15_generation.ipynb #ba73fff0
 @check_arguments(max_new_tokens=COUNT)
 def next_tokens(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
     max_new_tokens: int,  # ids to write
     sampling: Sampling = Sampling(),
@@ -219,27 +227,27 @@ def next_tokens(
     overflow: str = "forget",  # where the context is full: "forget" its older half | "stop" writing
 ) -> Iterator[Int[Tensor, " b"]]:  # the next id of each row; -1: its context is full, and overflow="stop"
     "The next id of each row, as soon as it is there; a row does not depend on its neighbours."
-    reader, ids, steps = open_reader(model, prompts, max_new_tokens, source, cache, overflow)
+    state, ids, steps = start_decoding(model, prompts, max_new_tokens, source, cache, overflow)
     noise = uniforms(seed, len(ids), steps).to(ids.device)
-    return decode(reader, ids, sampling, noise, processors)
+    return decode(state, ids, sampling, noise, processors)
 
 
 # %% ../nbs/15_generation.ipynb #67699d89
 def decode(
-    reader: Reader,
+    state: DecodingState,
     ids: Int[Tensor, "b t"],  # the prompts
     sampling: Sampling,
     noise: Float[Tensor, "b n"],  # in [0, 1): one number for each row and step
     processors: Sequence[Processor] = (),
 ) -> Iterator[Int[Tensor, " b"]]:
     "The decoding loop: read, adjust, choose, hand out, and read what was chosen."
-    history = History(ids, reader.pads, sampling, processors)
+    history = History(ids, state.pads, sampling, processors)
     peaks = []
     steps = noise.shape[1]
     every = 1 if ids.device.type == "cpu" else 16  # a GPU would wait for each look at its numbers
-    rooms = torch.tensor(reader.rooms or [steps] * len(ids), device=ids.device)
+    rooms = torch.tensor(state.rooms or [steps] * len(ids), device=ids.device)
     for step in range(steps):
-        logits = reader.read(ids)[:, -1]
+        logits = state.read(ids)[:, -1]
         logits = history.adjust(logits)
         peaks.append(logits.amax(-1))
         if (step + 1) % every == 0 or step + 1 == steps:
@@ -297,7 +305,7 @@ def until_stop(ids: Iterator[int], stop: list[list[int]]) -> Iterator[int]:
 
 # %% ../nbs/15_generation.ipynb #0c21e767
 def stream(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompt: Sequence[int],  # ids to go on from, at least one
     max_new_tokens: int,  # ids to write at most
     sampling: Sampling = Sampling(),  # how each is chosen
@@ -323,7 +331,7 @@ def stream(
 
 # %% ../nbs/15_generation.ipynb #c33e2757
 def generate(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
     max_new_tokens: int,  # ids to write at most
     sampling: Sampling = Sampling(),  # how each is chosen
@@ -334,11 +342,12 @@ def generate(
     cache: bool | str = True,  # keep keys and values; "compiled": in fixed shapes, by torch.compile
     overflow: str = "forget",  # where the context is full: "forget" its older half | "stop" writing
 ) -> list[list[int]]:  # the new ids of each row, the stop included
-    """Write on until a stop comes, `max_new_tokens` are there, or, with `overflow="stop"`, the context is full.
+    """Write on until a stop comes, `max_new_tokens` are there, or, with `overflow="stop"`, the context is
+    full.
 
-    A row does not depend on its neighbours. Inside `with record(model) as tape:` the attention of all steps is joined:
-    `tape["blocks.0.attention.weights"]` is one map [b h t t] of the prompt and all new ids but the last, with the
-    padding of shorter prompts at the left; what a full context forgets keeps its row.
+    A row does not depend on its neighbours. Inside `with record(model) as tape:` the attention of all steps
+    is joined: `tape["blocks.0.attention.weights"]` is one map [b h t t] of the prompt and all new ids but
+    the last, with the padding of shorter prompts at the left; what a full context forgets keeps its row.
 
     Raises: ValueError for what does not fit, and, with step and row, where no token can be chosen.
 
@@ -368,7 +377,8 @@ def generate(
 
 # %% ../nbs/15_generation.ipynb #ef06df97
 def prompt_ids(tokenizer, text: str) -> list[int]:
-    "A prompt's ids by a tokenizer of ours, of `tokenizers` or of `transformers`, without a token that ends it."
+    """A prompt's ids by a tokenizer of ours, of `tokenizers` or of `transformers`, without a token that
+    ends it."""
     ids = tokenizer.encode(text)
     ids = list(getattr(ids, "ids", ids))
     ends = end_of_text(tokenizer), getattr(tokenizer, "sep_token_id", None)
@@ -386,7 +396,8 @@ ENDS = (
 
 
 def end_of_text(tokenizer) -> int | None:
-    "The id that ends a text: a tokenizer's own word for it, or the first known one that is in the vocabulary; None: none."
+    """The id that ends a text: a tokenizer's own word for it, or the first known one that is in the
+    vocabulary; None: none."""
     for name in ("eot", "eos_token_id"):
         if getattr(tokenizer, name, None) is not None:
             return getattr(tokenizer, name)
@@ -396,7 +407,7 @@ def end_of_text(tokenizer) -> int | None:
 
 # %% ../nbs/15_generation.ipynb #176cc396
 def write(
-    model: Callable,  # a Decoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, or any function from ids [b t] to logits [b t v]
     tokenizer,  # of ours, of `tokenizers` or of `transformers`: encode(text), decode(ids)
     prompt: str,  # a text to go on from
     max_new_tokens: int,  # tokens to write at most
@@ -463,7 +474,13 @@ def held_back(text: str, stop: Sequence[str]) -> int:
 # %% ../nbs/15_generation.ipynb #44969242
 @dataclass(frozen=True)
 class Beams:
-    "How many continuations are followed at once, and how they are compared."
+    """How many continuations beam search follows at once, and how they are compared.
+
+    Raises: ValueError for a value outside its range.
+
+    >>> Beams(width=2).length_penalty
+    1.0
+    """
 
     width: int = 4  # continuations that go on at each step
     length_penalty: float | int = 1.0  # score: log-probability / length ** this; above 0 helps the long
@@ -546,13 +563,13 @@ def beam_steps(
 ) -> Iterator[list[PromptSearch]]:
     "Beam search, one step after another: the search of each prompt; parameters as for `beam_search`."
     stop = check_stop(stop)
-    reader, ids, steps = open_reader(model, prompts, max_new_tokens, source, cache, overflow)
-    searches = [PromptSearch(beams, stop, room) for room in reader.rooms or [steps] * len(ids)]
-    history = History(ids, reader.pads, beams, processors)
-    logits = reader.read(ids)[:, -1]
+    state, ids, steps = start_decoding(model, prompts, max_new_tokens, source, cache, overflow)
+    searches = [PromptSearch(beams, stop, room) for room in state.rooms or [steps] * len(ids)]
+    history = History(ids, state.pads, beams, processors)
+    logits = state.read(ids)[:, -1]
     rows = torch.arange(len(ids), device=ids.device).repeat_interleave(beams.width)
     logits = logits[rows]  # each prompt `width` times
-    reader.reorder(rows)
+    state.reorder(rows)
     history.reorder(rows)
     for step in range(steps):
         logp = history.adjust(logits.float().log_softmax(-1))
@@ -562,10 +579,10 @@ def beam_steps(
         if all(search.done for search in searches):
             return
         rows, tokens = continued(searches, ids.device)
-        reader.reorder(rows)
+        state.reorder(rows)
         history.reorder(rows)
         history.add(tokens)
-        logits = reader.read(tokens[:, None])[:, -1]
+        logits = state.read(tokens[:, None])[:, -1]
 
 
 def extend_all(searches: list[PromptSearch], logp: Float[Tensor, "bw v"]) -> None:
@@ -593,7 +610,7 @@ def continued(searches: list[PromptSearch], device) -> tuple[Int[Tensor, " bw"],
 # %% ../nbs/15_generation.ipynb #e5b10861
 @check_arguments(max_new_tokens=COUNT)
 def beam_search(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
     max_new_tokens: int,  # ids to write at most
     beams: Beams = Beams(),  # how many texts are followed, and how they are compared
@@ -613,7 +630,7 @@ def beam_search(
     >>> after = torch.tensor([[0, 0.6, 0.4, 0], [0, 0.4, 0.3, 0.3], [0, 0.05, 0.05, 0.9], [0, 0, 0, 1]])
     >>> texts = beam_search(lambda ids: after[ids].log(), [[0]], 4, Beams(2, length_penalty=0), stop=[[3]])
     >>> ids, score = texts[0][0]
-    >>> ids, round(math.exp(score), 2)
+    >>> ids, round(torch.tensor(score).exp().item(), 2)
     ([2, 3], 0.36)
     """
     steps = beam_steps(model, prompts, max_new_tokens, beams, stop, processors, source, cache, overflow)
@@ -636,8 +653,8 @@ def speculative_generate(
 ) -> tuple[list[int], list[int]]:  # the new ids, and how many of each round's proposals were accepted
     """Write on as the model alone would, with fewer passes through it.
 
-    Writes until `max_new_tokens` are there or the model's context is full, as `generate(..., overflow="stop")` does;
-    where the draft's context is full, the model goes on alone.
+    Writes until `max_new_tokens` are there or the model's context is full, as `generate(...,
+    overflow="stop")` does; where the draft's context is full, the model goes on alone.
 
     Raises: ValueError for penalties, for vocabularies that differ, and where no token can be chosen.
     Source: Leviathan et al. 2023 (arXiv:2211.17192)
@@ -648,37 +665,37 @@ def speculative_generate(
     """
     check_no_penalties(sampling)
     longest = max_new_tokens + draft_tokens
-    reader, _, room = open_reader(model, [prompt], longest, overflow="stop")
-    draft_reader, _, draft_room = open_reader(draft, [prompt], longest, overflow="stop")
+    state, _, room = start_decoding(model, [prompt], longest, overflow="stop")
+    draft_state, _, draft_room = start_decoding(draft, [prompt], longest, overflow="stop")
     numbers = uniforms(seed, 1, 2 * (max_new_tokens + 1) * (draft_tokens + 1))[0]
-    noise = iter(numbers.to(reader.ids.device))
+    noise = iter(numbers.to(state.ids.device))
     text, accepted = list(prompt), []
     end = len(prompt) + min(max_new_tokens, room)
     while len(text) < end:
         readable = len(prompt) + draft_room - len(text)
         count = min(draft_tokens, end - len(text) - 1, readable)
-        proposed, q = propose(draft_reader, text, sampling, count, noise)
-        logits = reader.read(unread(reader, text + proposed), len(proposed) + 1)[0]
+        proposed, q = propose(draft_state, text, sampling, count, noise)
+        logits = state.read(unread(state, text + proposed), len(proposed) + 1)[0]
         check_finite(list(logits.amax(-1)[:, None]), len(text) - len(prompt) + len(proposed))
         p = distribution(logits, sampling)
         check_vocabularies(p, q)
         kept, token = accept(p, q, proposed, noise)
         text += [*proposed[:kept], token]
         accepted.append(kept)
-        reader.rewind(len(text) - 1)
-        draft_reader.rewind(len(text) - 1)
+        state.rewind(len(text) - 1)
+        draft_state.rewind(len(text) - 1)
     return text[len(prompt) : end], accepted
 
 
 # %% ../nbs/15_generation.ipynb #e44334aa
-def unread(reader: Reader, text: list[int]) -> Int[Tensor, "1 t"]:
-    "The ids that the reader has not read yet."
-    return torch.tensor([text[reader.length :]], device=reader.ids.device)
+def unread(state: DecodingState, text: list[int]) -> Int[Tensor, "1 t"]:
+    "The ids that the state has not read yet."
+    return torch.tensor([text[state.length :]], device=state.ids.device)
 
 
 # %% ../nbs/15_generation.ipynb #553a0f18
 def propose(
-    reader: Reader,  # of the draft
+    state: DecodingState,  # of the draft
     text: list[int],
     sampling: Sampling,
     count: int,  # ids to propose; none if it is not above 0
@@ -687,7 +704,7 @@ def propose(
     "Ids of the draft that go on from the text, and the distributions from which they were drawn."
     proposed, q = [], []
     while len(proposed) < count:
-        logits = reader.read(unread(reader, text + proposed))[:, -1]
+        logits = state.read(unread(state, text + proposed))[:, -1]
         check_finite([logits.amax(-1)], len(text) + len(proposed))
         q.append(distribution(logits, sampling))
         proposed.append(int(pick(q[-1], next(noise)[None].to(q[-1].device))))

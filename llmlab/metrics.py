@@ -14,55 +14,87 @@ __all__ = [
 
 # %% ../nbs/07_metrics.ipynb #53794e1e
 import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmlab import __version__
-from llmlab.checks import SEED, SIZE, check_arguments, integer, integer_ids, optional, real_number, require
+from llmlab.checks import (
+    SEED,
+    SIZE,
+    check_arguments,
+    choice,
+    integer,
+    integer_ids,
+    optional,
+    real_number,
+    require,
+)
+from llmlab.scoring import (
+    check_logprobs,
+    check_text,
+    context_of,
+    counted_targets,
+    resampling_rows,
+    target_logprobs,
+    window_batches,
+)
 
 
 # %% ../nbs/07_metrics.ipynb #95f469b0
 class Score(float):
-    "A number with its name, its unit and the recipe that made it."
+    """A number with its name, its unit and the recipe that made it.
 
-    def __new__(cls, value, name="score", unit="", **recipe):
+    >>> Score(0.25, "accuracy", tokens=4)
+    accuracy 0.25 (llmlab=..., tokens=4)
+    """
+
+    def __new__(
+        cls,
+        value: float | int | np.ndarray,
+        name: str = "score",
+        unit: str = "",
+        **recipe,  # how the number was made, such as tokenizer="bpe-512"
+    ):
         self = super().__new__(cls, value)
-        self.name, self.unit, self.recipe = name, unit, {"llmlab": __version__, **recipe}
+        self.name = name
+        self.unit = unit
+        self.recipe = {"llmlab": __version__, **recipe}
         return self
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         short = {key: f"{x:.4g}" if isinstance(x, float) else x for key, x in self.recipe.items()}
-        how = ", ".join(f"{key}={x}" for key, x in short.items())
-        return f"{self.name} {float(self):.4g} {self.unit} ({how})".replace("  ", " ")
+        recipe = ", ".join(f"{key}={x}" for key, x in short.items())
+        return f"{self.name} {float(self):.4g} {self.unit} ({recipe})".replace("  ", " ")
 
 
 # %% ../nbs/07_metrics.ipynb #fe2807c4
 def score_from_rows(
     rows: np.ndarray,  # [n k]: for each thing scored, the numbers that add up
-    total,  # from their sums [... k] to the score
+    total: Callable,  # from their sums [... k] to the score
     name: str,
     unit: str = "",
     **recipe,
 ) -> Score:
     "The score of all rows together; it keeps them for `bootstrap_interval` and `paired_test`."
     score = Score(total(rows.sum(0)), name, unit, **recipe)
-    score.rows, score.total = rows, total
+    score.rows = rows
+    score.total = total
     return score
 
 
-# %% ../nbs/07_metrics.ipynb #4b6339ba
-def ratio_of_sums(sums):
-    "First sum divided by the second."
+def ratio_of_sums(sums: np.ndarray) -> float | np.ndarray:
+    "The first sum divided by the second: a mean."
     return sums[..., 0] / sums[..., 1]
 
 
-def exp_ratio_of_sums(sums):
-    "exp of the ratio, infinite where that is too large for a float."
+def exp_ratio_of_sums(sums: np.ndarray) -> float | np.ndarray:
+    "exp of the first sum divided by the second, infinite where that is too large for a float."
     with np.errstate(over="ignore"):
         return np.exp(ratio_of_sums(sums))
 
@@ -71,91 +103,76 @@ def exp_ratio_of_sums(sums):
 LogProbs = Float[Tensor, "*n"] | Float[np.ndarray, "*n"]
 
 
-def token_rows(logprobs, per=1.0):
-    "[n 2]: surprise of each token in nats, and what it is divided by."
+def token_rows(
+    logprobs: LogProbs,
+    per: float | np.ndarray = 1.0,  # what the negative log-likelihood of each token is divided by
+) -> np.ndarray:
+    "[n 2]: the negative log-likelihood of each token in nats, and what it is divided by."
     check_logprobs(logprobs)
     nats = -torch.as_tensor(logprobs).detach().flatten().cpu().double().numpy()
     return np.stack([nats, np.broadcast_to(per, nats.shape)], 1)
 
 
-# %% ../nbs/07_metrics.ipynb #df930c02
-def check_logprobs(logprobs):
-    "At least one, all of them numbers, and none above 0."
-    if not math.prod(logprobs.shape):
-        raise ValueError("no log-probabilities: give ids of at least two tokens, the first is only looked at")
-    if math.isnan(top := float(torch.as_tensor(logprobs).detach().max())):
-        raise ValueError(
-            "a log-probability is NaN: look for a row of logits with NaN, or with nothing but -inf"
-        )
-    if top > 1e-4:
-        raise ValueError(f"a log-probability of {top:.3g} is above 0: pass log p, not p, logits or losses")
-
-
-# %% ../nbs/07_metrics.ipynb #7dc0fee0
-def logprobs_recipe(logprobs, recipe):
-    "Tokens counted, what token_logprobs noted, what the caller adds."
+def logprobs_recipe(logprobs: LogProbs, recipe: dict) -> dict:
+    "The recipe of a score: tokens counted, what `token_logprobs` noted, what the caller adds."
     return {"tokens": math.prod(logprobs.shape), **getattr(logprobs, "recipe", {}), **recipe}
 
 
 # %% ../nbs/07_metrics.ipynb #3faf7297
 def cross_entropy(
-    logprobs: LogProbs,  # log p of each scored token
+    logprobs: LogProbs,  # log p of each scored token, in nats
     **recipe,  # anything worth remembering, such as tokenizer="bpe-512"
 ) -> Score:
-    "Mean surprise of a token, in nats."
-    return score_from_rows(
-        token_rows(logprobs),
-        ratio_of_sums,
-        "cross-entropy",
-        "nats/token",
-        **logprobs_recipe(logprobs, recipe),
-    )
+    """Mean negative log-likelihood of a token, in nats.
+
+    Raises: ValueError if there is no log-probability, one is NaN, or one is above 0.
+
+    >>> round(cross_entropy(torch.tensor([0.5, 0.25]).log()), 3)
+    1.04
+    """
+    rows = token_rows(logprobs)
+    settings = logprobs_recipe(logprobs, recipe)
+    return score_from_rows(rows, ratio_of_sums, "cross-entropy", "nats/token", **settings)
 
 
 # %% ../nbs/07_metrics.ipynb #a8ecd4f0
 def perplexity(
-    logprobs: LogProbs,  # log p of each scored token
-    **recipe,  # anything worth remembering
+    logprobs: LogProbs,  # log p of each scored token, in nats
+    **recipe,  # anything worth remembering, such as tokenizer="bpe-512"
 ) -> Score:
-    "exp of the mean surprise: a choice among that many equally likely tokens surprises as much."
-    return score_from_rows(
-        token_rows(logprobs), exp_ratio_of_sums, "perplexity", **logprobs_recipe(logprobs, recipe)
-    )
+    """exp of the mean negative log-likelihood: among how many equally likely tokens the model hesitates.
+
+    Raises: ValueError if there is no log-probability, one is NaN, or one is above 0.
+
+    >>> round(perplexity(torch.tensor([0.5, 0.25]).log()), 3)
+    2.828
+    """
+    rows = token_rows(logprobs)
+    return score_from_rows(rows, exp_ratio_of_sums, "perplexity", **logprobs_recipe(logprobs, recipe))
 
 
 # %% ../nbs/07_metrics.ipynb #782ee46b
 def bits_per_byte(
-    logprobs: LogProbs,  # log p of each scored token
+    logprobs: LogProbs,  # log p of each scored token, in nats
     n_bytes: int | Int[np.ndarray, " n"],  # UTF-8 bytes of the text that these tokens spell, or of each token
-    **recipe,  # anything worth remembering
+    **recipe,  # anything worth remembering, such as tokenizer="bpe-512"
 ) -> Score:
-    "Bits an ideal coder needs for a byte of the text, whatever the tokenizer."
+    """Bits that an ideal coder needs for a byte of the text, whatever the tokenizer.
+
+    Raises: ValueError if n_bytes is no whole number of at least 0, or all of it 0.
+
+    >>> round(bits_per_byte(torch.tensor([0.5, 0.25]).log(), n_bytes=6), 3)
+    0.5
+    """
     sizes = np.asarray(n_bytes.cpu() if hasattr(n_bytes, "cpu") else n_bytes)
     fits = sizes.dtype.kind in "iu" and sizes.size and sizes.min() >= 0 and sizes.sum() > 0
     todo = "give the UTF-8 length of the scored text, len(text.encode())"
     require(fits, f"n_bytes is {n_bytes}, expected whole numbers of at least 0, not all of them 0: {todo}")
     total = int(sizes.sum())
-    each = sizes if sizes.ndim else total / max(math.prod(logprobs.shape), 1)
-    rows = token_rows(logprobs, each) / [math.log(2), 1]
-    return score_from_rows(
-        rows, ratio_of_sums, "bits per byte", **logprobs_recipe(logprobs, {"bytes": total, **recipe})
-    )
-
-
-# %% ../nbs/07_metrics.ipynb #e2670aac
-def counted_targets(logits, targets, ignore):
-    "Which targets count, after looking for what cannot be scored."
-    kept, v = targets != ignore, logits.shape[-1]
-    if not kept.any():
-        raise ValueError(f"every target is {ignore}: nothing is left to count")
-    low, high = (int(x) for x in targets[kept].aminmax())
-    if low < 0 or high >= v:
-        raise ValueError(
-            f"targets from {low} to {high}, but {v} candidates: mark what must not count with {ignore}"
-        )
-    if logits[kept].isnan().any():
-        raise ValueError("a logit is NaN: it has no rank, so look where the model made it")
-    return kept
+    bytes_of_token = sizes if sizes.ndim else total / max(math.prod(logprobs.shape), 1)
+    rows = token_rows(logprobs, bytes_of_token) / [math.log(2), 1]  # nats become bits
+    settings = logprobs_recipe(logprobs, {"bytes": total, **recipe})
+    return score_from_rows(rows, ratio_of_sums, "bits per byte", **settings)
 
 
 # %% ../nbs/07_metrics.ipynb #26de05a4
@@ -166,14 +183,21 @@ def accuracy(
     k: int = 1,  # right means: among the k best
     ignore: int = -100,  # targets with this value do not count
 ) -> Score:  # a share between 0 and 1
-    "Share of the targets that are among the k best candidates."
-    if not 1 <= k <= logits.shape[-1]:
-        raise ValueError(f"k is {k}: take 1 to {logits.shape[-1]}, the number of candidates")
-    kept = counted_targets(logits, targets, ignore)
-    hits = (logits[kept].topk(k).indices == targets[kept, None]).any(-1).double().cpu().numpy()
-    return score_from_rows(
-        np.stack([hits, np.ones_like(hits)], 1), ratio_of_sums, f"top-{k} accuracy", tokens=len(hits)
-    )
+    """Share of the targets that are among the k best candidates.
+
+    Shapes: logits [..., candidates], targets [...].
+    Raises: ValueError if no target counts, one is no candidate, or a logit is NaN.
+
+    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+    top-1 accuracy 0.5 (llmlab=..., tokens=2)
+    """
+    candidates = logits.shape[-1]
+    require(1 <= k <= candidates, f"k is {k}: take 1 to {candidates}, the number of candidates")
+    counted = counted_targets(logits, targets, ignore)
+    best = logits[counted].topk(k).indices
+    hits = (best == targets[counted, None]).any(-1).double().cpu().numpy()
+    rows = np.stack([hits, np.ones_like(hits)], 1)
+    return score_from_rows(rows, ratio_of_sums, f"top-{k} accuracy", tokens=len(hits))
 
 
 # %% ../nbs/07_metrics.ipynb #66375738
@@ -185,8 +209,11 @@ def accuracy_per_class(
     ignore: int = -100,  # targets with this value do not count
 ) -> dict[int, Score]:  # class → accuracy
     "The accuracy of each class that occurs, by its id."
-    classes = targets[counted_targets(logits, targets, ignore)].unique().tolist()
-    return {c: accuracy(logits, targets.where(targets == c, ignore), k, ignore) for c in classes}
+    found = {}
+    for label in targets[counted_targets(logits, targets, ignore)].unique().tolist():
+        only = targets.where(targets == label, ignore)
+        found[label] = accuracy(logits, only, k, ignore)
+    return found
 
 
 # %% ../nbs/07_metrics.ipynb #02843b8f
@@ -195,70 +222,38 @@ def scoring_windows(
     n: int,  # tokens to score
     context: int,  # longest window, in tokens
     stride: int,  # tokens between the ends of two windows
-) -> list[tuple[int, int]]:
-    "scoring_windows(9, 4, 2) -> [(0, 0), (2, 2), (4, 2), (5, 3)]: where it starts, how many it does not score"
-    ends = [*range(min(context, n), n, stride), n]
-    starts = [max(0, end - context) for end in ends]
-    return [(start, done - start) for start, done in zip(starts, [0, *ends], strict=False)]
+) -> list[tuple[int, int]]:  # where each window starts, and how many of its tokens it does not score
+    "The windows in which a long text is scored, each token once."
+    windows = []
+    scored = 0
+    while scored < n:
+        end = min(context if not windows else scored + stride, n)
+        start = max(0, end - context)
+        windows.append((start, scored - start))
+        scored = end
+    return windows
 
 
 # %% ../nbs/07_metrics.ipynb #ffbdc539
 @contextmanager
-def evaluating(model):
+def evaluating(model) -> Iterator[None]:
     "No gradients and no dropout inside; afterwards every part of the model is in the mode it was in."
-    modes = [(part, part.training) for part in model.modules()] if getattr(model, "training", False) else []
+    modes = {}
+    if getattr(model, "training", False):
+        modes = {part: part.training for part in model.modules()}
+        model.eval()
     try:
-        model.eval() if modes else None
         with torch.no_grad():
             yield
     finally:
-        for part, mode in modes:
+        for part, mode in modes.items():
             part.training = mode
 
 
-# %% ../nbs/07_metrics.ipynb #0f3982e3
 def device_of(model) -> torch.device:
     "Where the parameters are; a model without any counts as on the CPU."
     parameters = model.parameters() if hasattr(model, "parameters") else []
     return next((p.device for p in parameters), torch.device("cpu"))
-
-
-# %% ../nbs/07_metrics.ipynb #72f75883
-def logits_of(model, ids):
-    "The model's logits [b t v] for ids; a model of transformers answers with an object that holds them."
-    out = model(ids)
-    out = getattr(out, "logits", out)
-    if not isinstance(out, torch.Tensor) or out.ndim != 3 or len(out) != len(ids):
-        given = f"a tensor {[*out.shape]}" if isinstance(out, torch.Tensor) else type(out).__name__
-        raise ValueError(f"the model gave {given} for ids {[*ids.shape]}: expected logits [b t v]")
-    return out
-
-
-def context_of(model) -> int | None:
-    "The longest text that a model of ours or of transformers reads, in tokens; None: it does not say."
-    if hasattr(model, "cfg"):
-        return getattr(model.cfg, "context", None)
-    return getattr(getattr(model, "config", None), "max_position_embeddings", None)
-
-
-# %% ../nbs/07_metrics.ipynb #240cf22f
-def target_logprobs(model, ids, targets, keep):
-    "log p of the targets that are kept; with `hidden` and `logits`, 1,024 rows of logits at a time."
-    if not hasattr(model, "hidden"):
-        return -F.cross_entropy(logits_of(model, ids)[keep].float(), targets[keep], reduction="none")
-    parts = zip(model.hidden(ids)[keep].split(1024), targets[keep].split(1024), strict=True)
-    return torch.cat([-F.cross_entropy(model.logits(h).float(), t, reduction="none") for h, t in parts])
-
-
-# %% ../nbs/07_metrics.ipynb #8c79da5e
-def scored_windows(ids, context, stride, batch_size):
-    "Batches of (inputs, targets, which targets to score)."
-    n = len(ids) - 1
-    plan = torch.tensor(scoring_windows(n, context, stride), device=ids.device)
-    offsets = torch.arange(min(context, n), device=ids.device)
-    for starts, skipped in (part.unbind(1) for part in plan.split(batch_size)):
-        at = starts[:, None] + offsets
-        yield ids[at], ids[at + 1], offsets >= skipped[:, None]
 
 
 # %% ../nbs/07_metrics.ipynb #c8526dac
@@ -266,139 +261,142 @@ def scored_windows(ids, context, stride, batch_size):
 def token_logprobs(
     model,  # a Decoder, or any callable from ids [b t] to logits [b t v]
     ids: Int[Tensor, " t"] | list[int],  # the text; its first token is only looked at
-    context: int | None = None,  # window length in tokens; default: the model's context
-    stride: int | None = None,  # tokens that each further window scores; default: half the context
+    context: int | None = None,  # window length in tokens; None: the model's context
+    stride: int | None = None,  # tokens that each further window scores; None: half the context
     batch_size: int = 16,  # windows a forward pass
 ) -> Float[Tensor, " n"]:  # log p of every token but the first, in nats
-    "Every token after the first scored once, with at least context - stride tokens in view where they exist."
+    """The log-probability of every token but the first, in nats, each scored once.
+
+    At least context - stride tokens are in view where they exist.
+
+    Raises: ValueError if there are fewer than two tokens, an id is outside the vocabulary, or windows would leave gaps.
+
+    >>> token_logprobs(lambda ids: torch.zeros(*ids.shape, 4), [0, 1, 2], context=8)
+    tensor([-1.3863, -1.3863])
+    """
     ids = torch.as_tensor(integer_ids(ids), dtype=torch.long, device=device_of(model))
     context = context or context_of(model)
-    if context is None:
-        raise ValueError(
-            f"{type(model).__name__} does not say how many tokens it reads: give context, such as 512"
-        )
+    name = type(model).__name__
+    require(context, f"{name} does not say how many tokens it reads: give context, such as 512")
     stride = max(1, context // 2) if stride is None else stride
-    check_windows(len(ids), context, stride)
-    check_targets(ids, model)
+    check_text(ids, model, context, stride)
+    n = len(ids) - 1
+    windows = scoring_windows(n, context, stride)
+    found = []
     with evaluating(model):
-        parts = [target_logprobs(model, *batch) for batch in scored_windows(ids, context, stride, batch_size)]
-    out = torch.cat(parts)
-    out.recipe = {"context": context, "stride": stride}
-    return out
-
-
-# %% ../nbs/07_metrics.ipynb #54e041da
-def check_windows(n, context, stride):
-    "Two tokens at least, and no gap between windows."
-    if n < 2:
-        raise ValueError(f"{n} tokens: a score needs a token and one before it, so give at least 2")
-    if not 1 <= stride <= context:
-        raise ValueError(
-            f"stride {stride} with context {context}: take 1 <= stride <= context, or tokens stay out"
-        )
-
-
-# %% ../nbs/07_metrics.ipynb #876059b3
-def check_targets(ids, model):
-    "No id outside the vocabulary, where the model says how large that is."
-    cfg = getattr(model, "cfg", None) or getattr(model, "config", None)
-    size = getattr(cfg, "vocab_size", None)
-    if size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
-        raise ValueError(
-            f"ids from {ids.min()} to {ids.max()}, but the vocabulary has {size}: use the model's tokenizer"
-        )
+        for inputs, targets, scored in window_batches(ids, windows, min(context, n), batch_size):
+            found.append(target_logprobs(model, inputs, targets, scored))
+    logprobs = torch.cat(found)
+    logprobs.recipe = {"context": context, "stride": stride}
+    return logprobs
 
 
 # %% ../nbs/07_metrics.ipynb #0bb78763
-def bootstrap_sums(rows, n, seed):
-    "[n k]: sums over rows drawn with replacement, n times."
-    generator, m = np.random.default_rng(seed), len(rows)
-    draws = (np.bincount(generator.integers(m, size=m), minlength=m) for _ in range(n))
-    return np.stack([draw @ rows for draw in draws])
-
-
-# %% ../nbs/07_metrics.ipynb #e0254502
-def resampling_rows(score, units=None):
-    "[n k]: what the score adds up, and added up already for rows of one unit."
-    rows = getattr(score, "rows", None)
-    if rows is None or len(rows) < 2 or not np.isfinite(rows).all():
-        raise ValueError(
-            f"{score!r} has not two finite rows to draw from: score at least two things, in one call"
-        )
-    if units is None:
-        return rows
-    if len(units) != len(rows):
-        raise ValueError(f"{len(units)} units for {len(rows)} rows: give the label of each, such as its page")
-    _, at = np.unique(np.asarray(units), return_inverse=True)
-    return np.stack([np.bincount(at, column) for column in rows.T], 1)
+def bootstrap_sums(
+    rows: np.ndarray,  # [n k]
+    draws: int,
+    seed: int,
+) -> np.ndarray:
+    "[draws k]: in each draw the sum of as many rows as there are, drawn with replacement."
+    generator = np.random.default_rng(seed)
+    count = len(rows)
+    sums = []
+    for _ in range(draws):
+        times_drawn = np.bincount(generator.integers(count, size=count), minlength=count)
+        sums.append(times_drawn @ rows)
+    return np.stack(sums)
 
 
 # %% ../nbs/07_metrics.ipynb #84f4675c
 @check_arguments(level=real_number(above=0, below=1), n=SIZE, seed=SEED)
 def bootstrap_interval(
-    score: Score,  # of any function here
+    score: Score,  # of any function that scores
     level: float = 0.95,  # share of the draws inside
     n: int = 1000,  # draws
     units=None,  # a label for each row: rows of one label are drawn together
     seed: int = 0,
 ) -> Score:  # the same number; recipe["low"] and recipe["high"] are the interval
-    "Bootstrap confidence interval of a score."
+    """The same score with its bootstrap confidence interval in the recipe.
+
+    Raises: ValueError if the score has fewer than two rows to draw from.
+    Source: Koehn 2004, https://aclanthology.org/W04-3250
+
+    >>> score = bootstrap_interval(perplexity(torch.tensor([0.5, 0.25, 0.125, 0.5]).log()))
+    >>> score.recipe["low"] < score < score.recipe["high"]
+    True
+    """
     rows = resampling_rows(score, units)
-    low, high = np.quantile(score.total(bootstrap_sums(rows, n, seed)), [(1 - level) / 2, (1 + level) / 2])
-    how = {
-        "low": float(low),
-        "high": float(high),
-        "level": level,
-        "draws": n,
-        "units": len(rows),
-        "seed": seed,
-    }
-    return Score(score, score.name, score.unit, **score.recipe, **how)
+    outside = (1 - level) / 2
+    low, high = np.quantile(score.total(bootstrap_sums(rows, n, seed)), [outside, 1 - outside])
+    drawn = {"level": level, "draws": n, "units": len(rows), "seed": seed}
+    return Score(score, score.name, score.unit, **score.recipe, low=float(low), high=float(high), **drawn)
+
+
+# %% ../nbs/07_metrics.ipynb #efbd24a2
+# the 97.5 % quantiles of Student's t with 1 to 9 degrees of freedom
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def t_interval(
+    values: Sequence[Real] | np.ndarray | Tensor,  # one for each training, 2 to 5 of them
+    other: Sequence[Real] | np.ndarray | Tensor | None = None,  # as many, of another kind
+) -> tuple[float, float, float]:  # mean, low, high
+    "The 95 % interval of a mean over few trainings, or of the difference of two such means, by Student's t."
+    samples = [np.asarray(x, float) for x in ([values] if other is None else [values, other])]
+    n = len(samples[0])
+    fits = 2 <= n <= 5 and all(len(sample) == n for sample in samples)
+    require(fits, f"{[len(sample) for sample in samples]} values: expected 2 to 5, as many of each kind")
+    mean = samples[0].mean() - (samples[1].mean() if other is not None else 0.0)
+    variance = sum(sample.var(ddof=1) for sample in samples)
+    half = T_QUANTILES[len(samples) * (n - 1) - 1] * (variance / n) ** 0.5
+    return float(mean), float(mean - half), float(mean + half)
 
 
 # %% ../nbs/07_metrics.ipynb #28da533a
-def swapped_sums(a, b, n, seed):
-    "[n k] twice: the sums after each pair of rows changed places with probability one half."
+def swapped_sums(
+    a: np.ndarray,  # [n k]
+    b: np.ndarray,  # [n k]
+    draws: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    "[draws k] twice: the sums after each pair of rows changed places with probability one half."
     generator = np.random.default_rng(seed)
-    moved = np.stack([(generator.random(len(a)) < 0.5) @ (b - a) for _ in range(n)])
+    moved = np.stack([(generator.random(len(a)) < 0.5) @ (b - a) for _ in range(draws)])
     return a.sum(0) + moved, b.sum(0) - moved
 
 
 # %% ../nbs/07_metrics.ipynb #a48820a2
-@check_arguments(n=SIZE, seed=SEED)
+@check_arguments(method=choice("swap", "bootstrap"), n=SIZE, seed=SEED)
 def paired_test(
     a: Score,
     b: Score,  # of the same things in the same order
     method: str = "swap",  # or "bootstrap", with Koehn's draws
     n: int = 10_000,  # swaps or draws
-    units=None,  # as for interval
+    units=None,  # a label for each row: rows of one label are moved together
     seed: int = 0,
-) -> Score:  # recipe["difference"] is b - a
-    "How often chance alone makes a difference as large as between a and b; two-sided."
-    mine, theirs = resampling_rows(a, units), resampling_rows(b, units)
-    if a.name != b.name or mine.shape != theirs.shape:
-        raise ValueError(
-            f"{a!r} with {len(mine)} rows, {b!r} with {len(theirs)}: score the same things in the same way"
-        )
-    if method not in ("swap", "bootstrap"):
-        raise ValueError(f"method {method!r}: take 'swap' or 'bootstrap'")
-    draw = swapped_sums if method == "swap" else paired_bootstrap_sums
-    one, two = (a.total(sums) for sums in draw(mine, theirs, n, seed))
-    real, chance = float(b) - float(a), two - one
-    chance = chance - (chance.mean() if method == "bootstrap" else 0)
-    extreme = (np.abs(chance) >= abs(real) * (1 - 1e-12)).sum()
-    return Score(
-        (extreme + 1) / (n + 1),
-        "p-value",
-        difference=real,
-        method=method,
-        draws=n,
-        units=len(mine),
-        seed=seed,
-    )
+) -> Score:  # the p-value; recipe["difference"] is b - a
+    """How often chance alone makes a difference as large as between a and b; two-sided.
 
+    Raises: ValueError if the scores are not of the same things, or have fewer than two rows.
+    Source: Riezler and Maxwell 2005, https://aclanthology.org/W05-0908; Koehn 2004, https://aclanthology.org/W04-3250
 
-# %% ../nbs/07_metrics.ipynb #5760c965
-def paired_bootstrap_sums(a, b, n, seed):
-    "[n k] twice: the sums over the same draws of a and of b."
-    return np.split(bootstrap_sums(np.hstack([a, b]), n, seed), 2, axis=1)
+    >>> a = perplexity(torch.full((20,), 0.50).log())
+    >>> b = perplexity(torch.full((20,), 0.25).log())
+    >>> paired_test(a, b) < 0.001
+    True
+    """
+    rows_a, rows_b = resampling_rows(a, units), resampling_rows(b, units)
+    same = a.name == b.name and rows_a.shape == rows_b.shape
+    given = f"{a!r} with {len(rows_a)} rows, {b!r} with {len(rows_b)}"
+    require(same, f"{given}: score the same things in the same way")
+    if method == "swap":
+        sums_a, sums_b = swapped_sums(rows_a, rows_b, n, seed)
+    else:  # the same draws of both
+        sums_a, sums_b = np.split(bootstrap_sums(np.hstack([rows_a, rows_b]), n, seed), 2, axis=1)
+    difference = float(b) - float(a)
+    by_chance = a.total(sums_b) - a.total(sums_a)
+    if method == "bootstrap":
+        by_chance = by_chance - by_chance.mean()
+    as_large = (np.abs(by_chance) >= abs(difference) * (1 - 1e-12)).sum()
+    settings = {"method": method, "draws": n, "units": len(rows_a), "seed": seed}
+    return Score((as_large + 1) / (n + 1), "p-value", difference=difference, **settings)

@@ -5,98 +5,51 @@ __all__ = ["NGram"]
 
 # %% ../nbs/04_ngrams.ipynb #603fb5f9
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, integer_ids
+from llmlab.ngram_tables import NGramTable, count_ngrams, find_ngrams
 
 Ids = Sequence[int] | np.ndarray
 
 
 # %% ../nbs/04_ngrams.ipynb #6528f369
 def kneser_ney_discount(counts: np.ndarray) -> float:
-    "n1 / (n1 + 2 n2), taken from every count; one half where nothing occurs once."
-    n1, n2 = np.sum(counts == 1), np.sum(counts == 2)
-    return float(n1 / (n1 + 2 * n2)) if n1 else 0.5
-
-
-# %% ../nbs/04_ngrams.ipynb #bb1796e0
-def number_ngrams(
-    ids: np.ndarray, order: int, vocab_size: int
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    "Per order: sorted keys of the n-grams, their counts, number of the n-gram that ends at each token (-1: none)."
-    context, grams = np.zeros(len(ids), np.int64), []
-    for n in range(1, min(order, len(ids)) + 1):
-        keys, place, counts = np.unique(
-            (context * vocab_size + ids)[n - 1 :], return_inverse=True, return_counts=True
-        )
-        ending = np.concatenate([np.full(n - 1, -1), place])
-        grams.append((keys, counts, ending))
-        context = np.concatenate([[-1], ending[:-1]])
-    return grams
-
-
-# %% ../nbs/04_ngrams.ipynb #145394d1
-def continuation_counts(ending: np.ndarray, longer: np.ndarray, n_grams: int) -> np.ndarray:
-    "How many different tokens stand before each n-gram, by the n-grams and (n+1)-grams that end at each token."
-    _, first = np.unique(longer[longer >= 0], return_index=True)
-    return np.bincount(ending[longer >= 0][first], minlength=n_grams)
-
-
-# %% ../nbs/04_ngrams.ipynb #e7974208
-@dataclass(frozen=True)
-class NGramTable:
-    "What one order knows."
-
-    keys: np.ndarray  # context · v + token, sorted; the place of a key is the number of its n-gram
-    counts: np.ndarray  # occurrences at the highest order, different left neighbours below
-    total: np.ndarray  # per context: sum of its counts
-    kinds: np.ndarray  # per context: different tokens that follow
-    discount: float  # taken from every count
-
-
-# %% ../nbs/04_ngrams.ipynb #821fface
-def count_ngrams(ids: np.ndarray, order: int, vocab_size: int) -> list[NGramTable]:
-    "One table for each order, from 1 up."
-    grams, found = number_ngrams(ids, order, vocab_size), []
-    for n, (keys, counts, ending) in enumerate(grams, 1):
-        if n < len(grams):
-            counts = continuation_counts(ending, grams[n][2], len(keys))
-        context = keys // vocab_size
-        total, kinds = np.bincount(context, counts), np.bincount(context, counts > 0)
-        found.append(NGramTable(keys, counts, total, kinds, kneser_ney_discount(counts)))
-    return found
-
-
-# %% ../nbs/04_ngrams.ipynb #c77f2545
-def find_ngrams(table: NGramTable, context: np.ndarray, ids: np.ndarray, vocab_size: int) -> np.ndarray:
-    "Number of each n-gram (context, id), -1 if it was never seen. A context of -1 makes a key below all keys."
-    keys = context * vocab_size + ids
-    place = np.minimum(np.searchsorted(table.keys, keys), len(table.keys) - 1)
-    return np.where(table.keys[place] == keys, place, -1)
+    "What is taken from every count: n1 / (n1 + 2 n2), or one half where nothing occurs once."
+    once, twice = np.sum(counts == 1), np.sum(counts == 2)
+    return float(once / (once + 2 * twice)) if once else 0.5
 
 
 # %% ../nbs/04_ngrams.ipynb #8a5a354f
-def interpolate(table: NGramTable, context: np.ndarray, gram: np.ndarray, lower: np.ndarray) -> np.ndarray:
+def interpolate(
+    table: NGramTable,
+    discount: float,  # taken from every count
+    context: np.ndarray,  # number of each token's context, -1: never seen
+    gram: np.ndarray,  # number of the n-gram that ends at each token, -1: never seen
+    lower: np.ndarray,  # probability of each token by the order below
+) -> np.ndarray:
     "The Kneser–Ney formula: discounted counts, and what was taken goes by the order below."
     known = (context >= 0) & (context < len(table.total))
     context = np.where(known, context, 0)
-    known &= table.total[context] > 0
-    counts = np.where(gram >= 0, np.maximum(table.counts[gram] - table.discount, 0), 0)
-    mixed = (counts + table.discount * table.kinds[context] * lower) / np.maximum(table.total[context], 1)
-    return np.where(known, mixed, lower)
-
-
-# %% ../nbs/04_ngrams.ipynb #9c614bde
-def checked(ids: Ids, vocab_size: int) -> np.ndarray:
-    "The ids as an array; ValueError if one is no whole number or outside the vocabulary."
-    return np.asarray(integer_ids(ids, vocab_size), np.int64).reshape(-1)
+    total = table.total[context]
+    counts = np.where(gram >= 0, np.maximum(table.counts[gram] - discount, 0), 0)
+    taken = discount * table.followers[context]
+    mixed = (counts + taken * lower) / np.maximum(total, 1)
+    return np.where(known & (total > 0), mixed, lower)
 
 
 # %% ../nbs/04_ngrams.ipynb #9feed9fb
 class NGram:
-    "Interpolated Kneser–Ney: the probability of each token given the `order` - 1 before it."
+    """Interpolated Kneser–Ney: the probability of each token given the `order` - 1 before it.
+
+    Raises: ValueError if an id is no whole number or outside the vocabulary, or nothing was counted yet.
+    Source: Kneser and Ney 1995, https://doi.org/10.1109/ICASSP.1995.479394; Chen and Goodman 1999, for interpolation
+
+    >>> model = NGram(order=2, vocab_size=3).fit([0, 1, 0, 1, 0, 2])
+    >>> model.probs([0]).round(4)
+    array([0.0444, 0.6444, 0.3111])
+    """
 
     @check_arguments(order=SIZE, vocab_size=SIZE)
     def __init__(
@@ -104,51 +57,65 @@ class NGram:
         order: int,  # tokens in an n-gram, the predicted one included
         vocab_size: int,
     ):
-        self.order, self.vocab_size, self.tables = order, vocab_size, []
+        self.order = order
+        self.vocab_size = vocab_size
+        self.tables: list[NGramTable] = []
+        self.discounts: list[float] = []
 
     def fit(self, ids: Ids) -> "NGram":
         "Count the n-grams of the ids, up to the order."
         if not len(ids):
             raise ValueError("no ids to count: pass the ids of at least one token")
-        self.tables = count_ngrams(checked(ids, self.vocab_size), self.order, self.vocab_size)
+        self.tables = count_ngrams(self.as_array(ids), self.order, self.vocab_size)
+        self.discounts = [kneser_ney_discount(table.counts) for table in self.tables]
         return self
+
+    def as_array(self, ids: Ids) -> np.ndarray:
+        "The ids as an array; ValueError if one is no whole number or outside the vocabulary."
+        return np.asarray(integer_ids(ids, self.vocab_size), np.int64).reshape(-1)
 
     def logprobs(self, ids: Ids) -> np.ndarray:  # [t] nats
         "Log-probability of each token given the ones before it in `ids`."
-        return np.log(probabilities_along(self, checked(ids, self.vocab_size))[0])
+        return np.log(probabilities_along(self, self.as_array(ids))[0])
 
     def probs(self, context: Ids = ()) -> np.ndarray:  # [v], sums to 1
         "Probability of every token of the vocabulary after this context."
-        return next_token_probabilities(self, checked(context, self.vocab_size)[-self.order :])
+        return next_token_probabilities(self, self.as_array(context)[-self.order :])
 
     @check_arguments(n=COUNT, seed=SEED)
     def sample(self, n: int, seed: int = 0, prompt: Ids = ()) -> list[int]:  # the n new ids
         "Draw token after token, each from `probs` of what stands before it."
-        rng, ids = np.random.default_rng(seed), list(prompt)
+        rng = np.random.default_rng(seed)
+        ids = list(prompt)
         for _ in range(n):
-            ids.append(int(rng.choice(self.vocab_size, p=self.probs(ids[-self.order :]))))
+            probs = self.probs(ids[-self.order :])
+            ids.append(int(rng.choice(self.vocab_size, p=probs)))
         return ids[len(prompt) :]
 
 
 # %% ../nbs/04_ngrams.ipynb #85f8da09
 def probabilities_along(model: NGram, ids: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    "Along a text: probability of each token. At its end: number of the context, for each order."
+    "The probability of each token of a text; and at its end the number of the context, for each order."
     if not model.tables:
         raise ValueError("this model has counted nothing yet: call fit(ids) first")
-    p, context, ends = np.full(len(ids), 1 / model.vocab_size), np.zeros(len(ids), np.int64), [0]
-    for table in model.tables:
+    probs = np.full(len(ids), 1 / model.vocab_size)
+    context = np.zeros(len(ids), np.int64)
+    context_at_end = [0]
+    for table, discount in zip(model.tables, model.discounts, strict=True):
         gram = find_ngrams(table, context, ids, model.vocab_size)
-        p = interpolate(table, context, gram, p)
-        ends.append(int(gram[-1]) if len(ids) else -1)
+        probs = interpolate(table, discount, context, gram, probs)
+        context_at_end.append(int(gram[-1]) if len(ids) else -1)
         context = np.concatenate([[-1], gram[:-1]])[: len(ids)]
-    return p, ends
+    return probs, context_at_end
 
 
-# %% ../nbs/04_ngrams.ipynb #e6ecf72d
 def next_token_probabilities(model: NGram, context: np.ndarray) -> np.ndarray:  # [v]
-    "The formula for every token of the vocabulary after one context."
-    every, p = np.arange(model.vocab_size), np.full(model.vocab_size, 1 / model.vocab_size)
-    for table, end in zip(model.tables, probabilities_along(model, context)[1], strict=False):
+    "The probability of every token of the vocabulary after one context."
+    every = np.arange(model.vocab_size)
+    probs = np.full(model.vocab_size, 1 / model.vocab_size)
+    _, context_at_end = probabilities_along(model, context)
+    for table, discount, end in zip(model.tables, model.discounts, context_at_end, strict=False):
         place = np.full(model.vocab_size, end)
-        p = interpolate(table, place, find_ngrams(table, place, every, model.vocab_size), p)
-    return p
+        gram = find_ngrams(table, place, every, model.vocab_size)
+        probs = interpolate(table, discount, place, gram, probs)
+    return probs

@@ -1,4 +1,5 @@
-"Attention against PyTorch's function and module, over shapes, masks and head groupings; the tape; the error texts."
+"""Attention against PyTorch's function and module, over shapes, masks and head groupings; the tape; the
+error texts."""
 
 import math
 
@@ -267,7 +268,8 @@ def test_rotary_equals_hugging_face():
 
 @pytest.mark.parametrize("factor", [1.0, 8.0, 32.0])
 def test_rotary_table_equals_hugging_face(factor):
-    "Heads of 128 as in Llama 3.1 8B: pairs that keep their speed, pairs that lose all of it, and pairs between."
+    """Heads of 128 as in Llama 3.1 8B: pairs that keep their speed, pairs that lose all of it, and pairs
+    between."""
     llama = pytest.importorskip("transformers.models.llama.modeling_llama")
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
     if factor > 1:
@@ -557,7 +559,7 @@ def test_a_window_shows_at_least_the_token():
         sliding_window(0)
 
 
-# --- additive bias, softcap, scale ----------------------------------------------------------------------------------
+# --- additive bias, softcap, scale ------------------------------------------------------------------------
 
 
 def by_hand(q, k, v, mask, bias, softcap, scale):
@@ -673,7 +675,7 @@ def test_buckets_are_those_of_t5(causal, buckets, furthest):
     assert torch.equal(ours[seen], theirs[seen])
 
 
-# --- what is hidden stays hidden, in every precision ----------------------------------------------------------------
+# --- what is hidden stays hidden, in every precision ------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -722,7 +724,7 @@ def test_what_is_hidden_does_not_leak_even_if_it_is_no_number(bad, where, way, o
             assert all(x.isfinite().all() for x in gradients)
 
 
-# --- masks of any number of axes, and nothing to look at ------------------------------------------------------------
+# --- masks of any number of axes, and nothing to look at --------------------------------------------------
 
 
 @pytest.mark.parametrize("need", [False, True])

@@ -11,7 +11,7 @@ import torch
 
 from llmlab import checkpoints
 from llmlab.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
-from llmlab.ethics import write_sheet
+from llmlab.sheets import write_sheet
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
@@ -170,6 +170,14 @@ def test_random_states_survive_json():
     draw()
     set_random_states(states)
     assert draw() == first
+
+
+def test_a_shipped_checkpoint_is_loaded_by_its_name():
+    model, facts = checkpoints.load_shipped("stories-gpt")
+    by_path = load_checkpoint(checkpoints.shipped_path("stories-gpt.safetensors"))
+    assert facts == by_path[1] and torch.equal(model.head_weight, by_path[0].head_weight)
+    with pytest.raises(ValueError, match="no 'mine.safetensors' comes with llmlab: there are"):
+        checkpoints.load_shipped("mine")
 
 
 def test_the_manifest_knows_every_shipped_file():

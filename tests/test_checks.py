@@ -189,7 +189,7 @@ def test_a_wrong_number_is_refused_by_its_name_before_anything_else(name):
 
 def good(function):
     "A value that each rule of the function lets in."
-    values = (1, 0.5, 64, None, True, "exp")
+    values = (1, 0.5, 64, None, True, "exp", "swap")
     return {key: next(value for value in values if rule.fits(value)) for key, rule in function.rules.items()}
 
 

@@ -13,15 +13,17 @@ from llmlab.checkpoints import load_checkpoint, shipped_path
 from llmlab.tasks.completion import (
     CodeCollator,
     CodeTokenizer,
-    Gap,
     code_loss,
     code_rows,
     complete_lines,
+    fill_in_middle,
+    middle_nll,
+)
+from llmlab.tasks.gaps import (
+    Gap,
     cut_cursor,
     cut_gap,
     extract_functions,
-    fill_in_middle,
-    middle_nll,
     word_ends,
 )
 from llmlab.tasks.sandbox import parses
@@ -52,7 +54,7 @@ def tiny(**change):
     )
 
 
-# --- cutting ----------------------------------------------------------------------------------------------------------
+# --- cutting ------------------------------------------------------------------------------------------------
 
 
 def test_functions_stand_at_the_left_edge_and_parse():
@@ -95,7 +97,7 @@ def test_a_text_without_words_has_no_gap():
     assert cut_gap("", random.Random(0)) is None and cut_gap("\n \n", random.Random(0)) is None
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------
 
 
 def parts(row):
@@ -151,7 +153,7 @@ def test_batches_need_code_and_a_share(texts, share):
         Batches(code_rows(texts), CodeCollator(TOKENIZER, 64, share))
 
 
-# --- loss -------------------------------------------------------------------------------------------------------------
+# --- loss ---------------------------------------------------------------------------------------------------
 
 
 def test_the_loss_is_that_of_chapter_8_where_nothing_is_filled_up():
@@ -174,7 +176,7 @@ def test_a_loss_needs_a_second_token():
         code_loss(tiny(), torch.tensor([[5, -1], [7, -1]]))
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def test_a_line_ends_at_its_end_and_long_texts_are_read_from_their_end():
@@ -191,8 +193,8 @@ def test_a_short_memory_sees_no_more_than_its_tokens():
     ends = [line * 9 + "return x" for line in ("a = 1\n", "bb = [2]\n")]
     last = TOKENIZER.base.encode(ends[0])[-3:]
     assert TOKENIZER.base.encode(ends[1])[-3:] == last
-    assert complete_lines(model, TOKENIZER, ends[:1], memory=3) == complete_lines(
-        model, TOKENIZER, ends[1:], memory=3
+    assert complete_lines(model, TOKENIZER, ends[:1], max_prompt_tokens=3) == complete_lines(
+        model, TOKENIZER, ends[1:], max_prompt_tokens=3
     )
     assert complete_lines(model, TOKENIZER, ends[:1]) != complete_lines(model, TOKENIZER, ends[1:])
 
@@ -223,7 +225,7 @@ def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
         torch.testing.assert_close(middle_nll(model, TOKENIZER, [each]), wanted[None].detach())
 
 
-# --- the shipped model ------------------------------------------------------------------------------------------------
+# --- the shipped model --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from llmlab.metrics import (
     ratio_of_sums,
     score_from_rows,
     scoring_windows,
+    t_interval,
     token_logprobs,
 )
 from llmlab.transformer import Config, Decoder
@@ -225,6 +226,16 @@ def test_interval_of_a_mean_is_the_textbooks():
     assert found.recipe["low"] < narrow.recipe["low"] < narrow.recipe["high"] < found.recipe["high"]
 
 
+def test_few_trainings_have_students_interval():
+    "By hand: 1, 2, 3 have the standard error 1 / sqrt(3), and t is 4.303 at two degrees of freedom."
+    assert t_interval([1, 2, 3]) == pytest.approx((2, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
+    apart = 2.776 * (2 / 3) ** 0.5  # two kinds, three of each, both with variance 1
+    assert t_interval([1, 2, 3], [3, 4, 5]) == pytest.approx((-2, -2 - apart, -2 + apart))
+    for values, other in (([1.0], None), ([1.0] * 6, None), ([1.0, 2.0], [1.0, 2.0, 3.0])):
+        with pytest.raises(ValueError, match="expected 2 to 5, as many of each kind"):
+            t_interval(values, other)
+
+
 def test_units_are_drawn_together():
     "Ten copies of each value say no more than one; a unit's label may be a word, and need not be sorted."
     values, copies = np.random.default_rng(0).normal(size=20), 10
@@ -337,7 +348,7 @@ def test_score_prints_its_recipe_and_is_a_number():
         (lambda m: bootstrap_interval(TWO, n=0), "n=0: expected"),
         (lambda m: paired_test(TWO, perplexity(np.array([-1.0] * 3))), "with 2 rows, .* with 3"),
         (lambda m: paired_test(TWO, cross_entropy(np.array([-1.0] * 2))), "score the same things"),
-        (lambda m: paired_test(*[TWO] * 2, method="t"), "method 't': take 'swap'"),
+        (lambda m: paired_test(*[TWO] * 2, method="t"), "method='t': expected one of swap, bootstrap"),
         (lambda m: token_logprobs(m, [1]), "1 tokens: a score needs a token and one before it"),
         (lambda m: token_logprobs(m, []), "0 tokens"),
         (lambda m: token_logprobs(m, [1, 2, 3], stride=0), "stride=0: expected a whole number of at least 1"),

@@ -13,7 +13,10 @@ from functools import partial
 from typing import NamedTuple
 
 # %% ../../nbs/workshop/exercises.ipynb #3b770b57
-FRAME = "border:1px solid #8886;border-left:4px solid {};border-radius:6px;padding:.6em 1em;margin:1em 0;max-width:46em"
+FRAME = (
+    "border:1px solid #8886;border-left:4px solid {};border-radius:6px;padding:.6em 1em;margin:1em "
+    "0;max-width:46em"
+)
 INSIDE = "padding:.3em 0 .3em 1.2em"
 
 
@@ -21,7 +24,7 @@ INSIDE = "padding:.3em 0 .3em 1.2em"
 def to_html(
     text: str,  # `code` and blank lines between paragraphs are kept, everything else is plain
 ) -> str:
-    "Text as safe HTML."
+    "A text as safe HTML, in which nothing of it is markup."
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))
     return "".join(f'<p style="margin:.3em 0">{paragraph}</p>' for paragraph in re.split(r"\n\s*\n", text))
 
@@ -31,14 +34,14 @@ def details_html(
     summary: str,  # the line to click
     body: str,  # HTML that it opens
 ) -> str:
-    "A line that opens on a click or on Enter."
+    "HTML of a line that opens on a click or on Enter."
     line = f'<summary style="cursor:pointer;padding:.2em 0">{html.escape(summary)}</summary>'
     return f'<details style="margin:.1em 0">{line}<div style="{INSIDE}">{body}</div></details>'
 
 
 # %% ../../nbs/workshop/exercises.ipynb #13c34bb3
 class Card(NamedTuple):
-    "Something to read in a frame."
+    "A text in a frame, for a page and for a terminal."
 
     markup: str  # HTML
     text: str  # the same for a terminal
@@ -56,7 +59,7 @@ def choice_html(
     why: str,  # why it is right or wrong
     right: bool,  # whether it is the answer
 ) -> str:
-    "One choice that opens on its verdict."
+    "HTML of a choice that opens on right or wrong, and why."
     return details_html(choice, to_html(("✓ Right. " if right else "✗ Not this one. ") + why))
 
 
@@ -65,22 +68,31 @@ def predict(
     question: str,  # what the reader should guess before running
     choices: dict,  # choice → why it is right or wrong
     answer: str,  # the right choice
-) -> Card:
-    "A question whose every choice opens on right or wrong, and why."
+) -> Card:  # for a page and for a terminal
+    """A question is asked whose every choice opens on right or wrong, and why.
+
+    Raises: ValueError if the answer is none of the choices.
+
+    >>> choices = {"14": "It is no sum.", "40": "10 rows of 4."}
+    >>> predict("How many weights has a table of 10 x 4?", choices, answer="40")
+    Predict: How many weights has a table of 10 x 4?
+      ( ) 14
+      ( ) 40
+    """
     if answer not in choices:
-        raise ValueError(
-            f"the answer {answer!r} is none of the choices {list(choices)}: repeat it letter by letter"
-        )
-    options = "".join(choice_html(choice, why, choice == answer) for choice, why in choices.items())
+        given = f"the answer {answer!r} is none of the choices {list(choices)}"
+        raise ValueError(f"{given}: repeat it letter by letter")
+    options = [choice_html(choice, why, choice == answer) for choice, why in choices.items()]
     style = FRAME.format("#7b5ea7")
-    markup = f'<div class="llmlab-predict" style="{style}"><b>Predict</b>{to_html(question)}{options}</div>'
-    return Card(markup, f"Predict: {question}\n" + "\n".join(f"  ( ) {choice}" for choice in choices))
+    head = f'<div class="llmlab-predict" style="{style}"><b>Predict</b>{to_html(question)}'
+    lines = [f"Predict: {question}", *(f"  ( ) {choice}" for choice in choices)]
+    return Card(f"{head}{''.join(options)}</div>", "\n".join(lines))
 
 
 # %% ../../nbs/workshop/exercises.ipynb #bb287c5d
 @dataclass(repr=False)
 class Result:
-    "What a check found: true or false, with a message."
+    "What a check found: passed or not, with a message to the reader."
 
     ok: bool  # passed
     message: str  # what to look at
@@ -101,7 +113,7 @@ def run_check(
     check: Callable,  # raises AssertionError with what to look at
     attempt: object,  # what the reader wrote
 ) -> Result:
-    "Runs a check and never raises."
+    "Run a check and give its result, whatever the attempt raises."
     try:
         check(attempt)
     except AssertionError as error:
@@ -134,9 +146,21 @@ def run_solution(
 # %% ../../nbs/workshop/exercises.ipynb #857a8af0
 @dataclass(repr=False)
 class Exercise:
-    "A task with staged hints, a check and a solution that provably passes."
+    """A task comes with hints in stages, a check that says what to look at, and a solution that passes.
 
-    title: str
+    Raises: ValueError if the difficulty is not 1, 2 or 3, or if the minutes are not positive.
+
+    >>> def check_double(double):
+    ...     assert double(4) == 8, "Twice 4 is 8."
+    >>> solution = "double = lambda x: 2 * x"
+    >>> exercise = Exercise("Twice", 1, 1, "Write `double(x)`.", check_double, ["Add it."], solution)
+    >>> exercise.check(lambda x: x)
+    ✗ Twice 4 is 8.
+    >>> exercise.check(lambda x: x + x)
+    ✓ Right. The check passes.
+    """
+
+    title: str  # a few words
     minutes: int  # for a reader who knows the chapter
     difficulty: int  # 1 to 3
     task: str  # what to write
@@ -151,7 +175,7 @@ class Exercise:
         self.check = partial(run_check, self.check)
 
     def verify(self) -> None:
-        "Asserts that the solution passes the check."
+        "Assert that the solution passes the check."
         result = self.check(run_solution(self.solution, getattr(self.check.args[0], "__globals__", {})))
         assert result, f"the solution of {self.title!r} fails its own check: {result.message}"
 
@@ -167,7 +191,7 @@ def hints_html(
     hints: list[str],  # from a nudge to nearly everything
     solution: str,  # source
 ) -> str:
-    "Hints that open one after the other, then the solution."
+    "HTML of hints that open one after the other, then the solution."
     inner = details_html(
         "Solution", f'<pre style="overflow-x:auto"><code>{html.escape(solution.strip())}</code></pre>'
     )
@@ -178,9 +202,10 @@ def hints_html(
 
 # %% ../../nbs/workshop/exercises.ipynb #bd33afe9
 def exercise_html(exercise: Exercise) -> str:
-    "The card of an exercise: facts, task, hints, solution."
+    "HTML of the card of an exercise: facts, task, hints, solution."
     dots = "●" * exercise.difficulty + "○" * (3 - exercise.difficulty)
-    facts = f'{exercise.minutes} min · <span role="img" aria-label="difficulty {exercise.difficulty} of 3">{dots}</span>'
+    label = f"difficulty {exercise.difficulty} of 3"
+    facts = f'{exercise.minutes} min · <span role="img" aria-label="{label}">{dots}</span>'
     head = f"<b>Exercise: {html.escape(exercise.title)}</b> <small>{facts}</small>"
     body = f"{head}{to_html(exercise.task)}{hints_html(exercise.hints, exercise.solution)}"
     return f'<div class="llmlab-exercise" style="{FRAME.format("#0b5cad")}">{body}</div>'

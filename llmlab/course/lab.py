@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from importlib.resources import files
 from importlib.util import find_spec
@@ -39,8 +40,16 @@ def chapters() -> dict[str, bytes]:  # file name, of some as `workshop/name.ipyn
 
 
 # %% ../../nbs/workshop/lab.ipynb #827dc671
-def load_results(name: str) -> dict:
-    "One benchmark's last result: where and when it ran, and its tables."
+def load_results(
+    name: str,  # of a benchmark or of a table of claims, such as "attention"
+) -> dict:  # where and when it ran, and its tables
+    """The last result of a benchmark, or of a chapter's claims, is read from what comes with llmlab.
+
+    Raises: ValueError if nothing of this name was measured; it says what was.
+
+    >>> sorted(load_results("code"))
+    ['date', 'llmlab', 'machine', 'python', 'seeds', 'threads', 'torch']
+    """
     folder = _notebooks_folder() / "results"
     names = sorted(f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json"))
     if name not in names:
@@ -49,21 +58,28 @@ def load_results(name: str) -> dict:
 
 
 # %% ../../nbs/workshop/lab.ipynb #e1793ff2
-MANIFEST_NAME = ".llmlab.json"  # what we wrote into a folder: file name → sha256
+MANIFEST_NAME = ".llmlab.json"  # the file that says what we wrote into a folder: file name → sha256
 
 
 # %% ../../nbs/workshop/lab.ipynb #26676b73
 def _sha256(content: bytes) -> str:
+    "The SHA-256 of some bytes, in hexadecimal digits."
     return hashlib.sha256(content).hexdigest()
 
 
 # %% ../../nbs/workshop/lab.ipynb #98ffa3aa
 def _read_manifest(folder: Path) -> dict[str, str]:
+    "What we wrote into a folder; without a manifest of ours, every file counts as the user's."
     try:
-        record = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no record, or not ours: then every file counts as the user's
+        manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _write_manifest(folder: Path, manifest: dict[str, str]) -> None:
+    "Write what we wrote into a folder."
+    _write(folder / MANIFEST_NAME, json.dumps(manifest, indent=1).encode())
 
 
 # %% ../../nbs/workshop/lab.ipynb #dc897d65
@@ -72,34 +88,42 @@ def copy_chapters(
 ) -> dict[
     str, str
 ]:  # file name → "new", "updated", "same", "kept", or "dropped": this release no longer has it
-    "Copy the chapters into `folder`; a file that the user changed is kept, and none is deleted."
+    """The chapters are copied into a folder; a file that the user changed is kept, and none is deleted.
+
+    Raises: ValueError if the folder is a file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     set(copy_chapters(folder).values()), set(copy_chapters(folder).values())
+    ({'new'}, {'same'})
+    """
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, but the chapters need a folder: name another one")
     folder.mkdir(parents=True, exist_ok=True)
-    record, done = _read_manifest(folder), {}
+    manifest = _read_manifest(folder)
+    outcomes = {}
     for name, content in chapters().items():
-        done[name] = _copy(folder, name, content, record)
-    for name in sorted(record.keys() - done.keys()):
+        outcomes[name] = _copy(folder, name, content, manifest)
+    for name in sorted(manifest.keys() - outcomes.keys()):
         if (folder / name).exists():
-            done[name] = "dropped"
+            outcomes[name] = "dropped"
         else:
-            del record[name]
-    _write(folder / MANIFEST_NAME, json.dumps(record, indent=1).encode())
-    return done
+            del manifest[name]
+    _write_manifest(folder, manifest)
+    return outcomes
 
 
 # %% ../../nbs/workshop/lab.ipynb #49145505
 def _write(path: Path, content: bytes) -> None:
-    "The whole file or none of it, whenever we are interrupted."
+    "Write the whole file or none of it, whenever we are interrupted."
     path.parent.mkdir(parents=True, exist_ok=True)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644  # mkstemp's 600 is for secrets
     handle, temporary = tempfile.mkstemp(prefix=".llmlab-", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(
-            temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644
-        )  # mkstemp's 600 is for secrets
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -107,29 +131,26 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _copy(folder: Path, name: str, content: bytes, record: dict[str, str]) -> str:
+def _copy(folder: Path, name: str, content: bytes, manifest: dict[str, str]) -> str:
+    "Copy one chapter, unless the user changed it, and note it in the manifest."
     path = folder / name
     there = _sha256(path.read_bytes()) if path.exists() else None
-    if there not in (None, _sha256(content), record.get(name)):
+    ours = _sha256(content)
+    if there not in (None, ours, manifest.get(name)):
         return "kept"
-    # killed between file and record, the next copy of this release finds its own bytes ("same") and records them
-    if there == _sha256(content):
-        record[name] = there
+    # killed between file and manifest, the next copy of this release finds its own bytes and notes them
+    if there == ours:
+        manifest[name] = ours
         return "same"
     _write(path, content)
-    record[name] = _sha256(content)
-    _write(folder / MANIFEST_NAME, json.dumps(record, indent=1).encode())
+    manifest[name] = ours
+    _write_manifest(folder, manifest)
     return "updated" if there else "new"
 
 
 # %% ../../nbs/workshop/lab.ipynb #060501af
-def main(
-    argv: list[str] | None = None,  # the words after `llmlab`; None: those of the command line
-) -> int:  # exit status
-    "The command `llmlab`."
-    words = list(sys.argv[1:] if argv is None else argv)
-    split = words.index("--") if "--" in words else len(words)
-    words, options = words[:split], words[split + 1 :]
+def make_parser() -> argparse.ArgumentParser:
+    "The words and options of the command `llmlab`."
     parser = argparse.ArgumentParser(
         "llmlab", description="A course on large language models that is also a library."
     )
@@ -145,42 +166,61 @@ def main(
     )
     lab.add_argument("--no-open", action="store_true", help="copy only")
     commands.add_parser("doctor", help="look at this machine and say what to do")
+    return parser
+
+
+def main(
+    argv: list[str] | None = None,  # the words after `llmlab`; None: those of the command line
+) -> int:  # exit status
+    "Run the command `llmlab`."
+    words = list(sys.argv[1:] if argv is None else argv)
+    split = words.index("--") if "--" in words else len(words)
+    words, options = words[:split], words[split + 1 :]
+    parser = make_parser()
     args = parser.parse_args(words)
     if options and args.command != "lab":
         parser.error("only `llmlab lab` hands options on to JupyterLab")
     if args.command == "doctor":
         return report()
     try:
-        done = copy_chapters(args.folder)
+        outcomes = copy_chapters(args.folder)
     except KeyboardInterrupt:
         return 130
     except (OSError, ValueError) as error:
         parser.exit(1, f"llmlab: {error}\n")
-    _report(args.folder, done)
+    _report(args.folder, outcomes)
     return 0 if args.no_open else _open_lab(args.folder, options)
 
 
 # %% ../../nbs/workshop/lab.ipynb #1e1c36af
 def _version() -> str:
+    "The version of this release."
     from llmlab import __version__
 
     return __version__
 
 
-def _report(folder: str, done: dict[str, str]) -> None:
-    for what in ("new", "updated", "same"):
-        if count := list(done.values()).count(what):
-            print(f"{count} chapters {what} in {folder}")
-    for name in (name for name, what in done.items() if what == "kept"):
-        print(f"{name}: kept yours; rename it and run again to get the new one")
-    for name in (name for name, what in done.items() if what == "dropped"):
-        print(
-            f"{name}: this release has no such chapter (renamed or dropped); yours stays, delete it if you like"
-        )
+def _report(folder: str, outcomes: dict[str, str]) -> None:
+    "Print how many chapters were copied, and which ones were left as they are."
+    counts = Counter(outcomes.values())
+    for outcome in ("new", "updated", "same"):
+        if counts[outcome]:
+            print(f"{counts[outcome]} chapters {outcome} in {folder}")
+    sayings = {
+        "kept": "kept yours; rename it and run again to get the new one",
+        "dropped": (
+            "this release has no such chapter (renamed or dropped); yours stays, delete it if you like"
+        ),
+    }
+    for outcome, saying in sayings.items():
+        for name in outcomes:
+            if outcomes[name] == outcome:
+                print(f"{name}: {saying}")
 
 
 # %% ../../nbs/workshop/lab.ipynb #db9876b4
 def _container() -> bool:
+    "Whether we run in a container of Docker, Podman or Kubernetes."
     marks = "/.dockerenv", "/run/.containerenv"
     return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in marks)
 
@@ -192,23 +232,24 @@ def _lab_options(options: list[str]) -> list[str]:
         ours.append("--allow-root")
     if _container():
         ours.append("--no-browser")  # the browser is outside
-        if not {"--ip", "--ServerApp.ip"} & {
-            option.partition("=")[0] for option in options
-        }:  # JupyterLab takes one
+        named = {option.partition("=")[0] for option in options}
+        if not named & {"--ip", "--ServerApp.ip"}:  # JupyterLab takes one
             ours.append("--ip=0.0.0.0")
-    return [*(o for o in ours if o not in options), *options]
+    return [*(option for option in ours if option not in options), *options]
+
+
+def _jupyterlab_todo() -> str:
+    "What to do where JupyterLab is missing, as the doctor says it."
+    for found in check_packages():
+        if found.state != "ok" and found.what.startswith("jupyterlab"):
+            return found.todo
+    return "pip install jupyterlab"
 
 
 def _open_lab(folder: str, options: list[str] = ()) -> int:
+    "Open JupyterLab in a folder; it takes our place."
     if not find_spec("jupyterlab"):
-        todo = [
-            found.todo
-            for found in check_packages()
-            if found.state != "ok" and found.what.startswith("jupyterlab")
-        ]
-        print(
-            f"llmlab: JupyterLab is not installed: {(todo or ['pip install jupyterlab'])[0]}", file=sys.stderr
-        )
+        print(f"llmlab: JupyterLab is not installed: {_jupyterlab_todo()}", file=sys.stderr)
         return 1
     if _container():
         print(
@@ -219,7 +260,7 @@ def _open_lab(folder: str, options: list[str] = ()) -> int:
     folder = Path(folder).expanduser()
     if os.name == "nt":
         return subprocess.call(command, cwd=folder)
-    # JupyterLab takes our place: our process is JupyterLab's, so it gets each signal, once, and its status is ours
+    # our process becomes JupyterLab's, so it gets each signal, once, and its status is ours
     os.chdir(folder)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../../nbs/18_answering.ipynb #81139319
-from llmlab.checks import COUNT, SIZE, check_arguments, real_number
+from llmlab.checks import COUNT, SIZE, check_arguments, real_number, require
 from llmlab.generation import Sampling, generate
 from llmlab.losses import mean_over
 from llmlab.masked import MaskTokenizer
@@ -27,10 +27,12 @@ from llmlab.transformer import Config, Encoder, EncoderDecoder, init_weights
 
 # %% ../../nbs/18_answering.ipynb #55deff04
 class Window(NamedTuple):
-    "Ids of `[CLS] question [SEP] passage [SEP]`, and the part of each: 0, 1 (2: a word of the question too), 3."
+    "A question and a window of its passage, as `[CLS] question [SEP] passage [SEP]`."
 
     ids: list[int]
-    parts: list[int]
+    parts: list[
+        int
+    ]  # of each id: 0 question, 1 passage, 2 passage and a word of the question too, 3 the last [SEP]
 
 
 # %% ../../nbs/18_answering.ipynb #9f74cafd
@@ -42,62 +44,70 @@ def split_windows(
     context: int,  # longest row, in tokens
     overlap: int = 16,  # tokens that two windows share
 ) -> list[Window]:
-    "One row, or several where the passage is longer than the context."
-    asked, told = (
-        [i for i, _ in tokenizer.pieces(text)] for text in (question, f" {passage}" * bool(passage))
-    )
-    room = context - len(asked) - 3
-    if not asked or room <= overlap:
-        todo = (
-            "ask something"
-            if not asked
-            else f"the passage gets {room}: shorten the question, or raise context"
-        )
-        raise ValueError(f"a question of {len(asked)} tokens, context {context}, overlap {overlap}: {todo}")
-    head, step = [tokenizer.cls, *asked, tokenizer.sep], room - overlap
-    starts = range(0, max(len(told) - overlap, 1), step)
-    windows = [told[start : start + room] for start in starts]
-    parts = [[0] * len(head) + [1 + (i in asked) for i in w] + [3] for w in windows]
-    return [Window([*head, *w, tokenizer.sep], p) for w, p in zip(windows, parts, strict=True)]
+    "One window, or several where the passage is longer than the context."
+    question_ids = [i for i, _ in tokenizer.pieces(question)]
+    passage_ids = [i for i, _ in tokenizer.pieces(f" {passage}")] if passage else []
+    room = context - len(question_ids) - 3  # for the passage, beside [CLS] and two [SEP]
+    given = f"a question of {len(question_ids)} tokens, context {context}, overlap {overlap}"
+    require(question_ids, f"{given}: ask something")
+    require(room > overlap, f"{given}: the passage gets {room}: shorten the question, or raise context")
+    head = [tokenizer.cls, *question_ids, tokenizer.sep]
+    windows = []
+    for start in range(0, max(len(passage_ids) - overlap, 1), room - overlap):
+        piece = passage_ids[start : start + room]
+        piece_parts = [2 if i in question_ids else 1 for i in piece]
+        windows.append(Window([*head, *piece, tokenizer.sep], [0] * len(head) + piece_parts + [3]))
+    return windows
 
 
 # %% ../../nbs/18_answering.ipynb #8818a3f6
-def pad_windows(rows: Sequence[Window], pad: int) -> Int[Tensor, "b 2 t"]:
-    "Ids and parts of rows as long as the longest."
-    longest = max(len(row.ids) for row in rows)
-    filled = [
-        [row.ids + [pad] * (longest - len(row.ids)), row.parts + [-1] * (longest - len(row.ids))]
-        for row in rows
-    ]
-    return torch.tensor(filled)
+def pad_windows(windows: Sequence[Window], pad: int) -> Int[Tensor, "b 2 t"]:
+    "Ids and parts of windows, padded to the length of the longest."
+    longest = max(len(window.ids) for window in windows)
+    rows = []
+    for ids, parts in windows:
+        n_pad = longest - len(ids)
+        rows.append([ids + [pad] * n_pad, parts + [-1] * n_pad])
+    return torch.tensor(rows)
 
 
 # %% ../../nbs/18_answering.ipynb #537a11e0
-def answer_positions(tokenizer: MaskTokenizer, row: Window, passage: str, answer: str) -> tuple[int, int]:
+def answer_positions(
+    tokenizer: MaskTokenizer,
+    window: Window,
+    passage: str,
+    answer: str,  # a piece of the passage; "" for no answer
+) -> tuple[int, int]:
     "Positions of the first and last token of the answer; (0, 0), that is [CLS], where there is none."
     if not answer:
         return 0, 0
     found = names_pattern([answer]).search(passage)  # 'art' as a word of its own, before the 'art' in 'start'
     at = found.start() if found else passage.find(answer)
-    if at < 0:
-        raise ValueError(f"{answer!r} is no piece of {passage[:60]!r}: an extractive model cannot learn it")
-    first = len(passage[:at].encode()) + 1  # the row has a space before the passage
-    last, ends, n = first + len(answer.encode()), [], 0
-    for i, part in zip(row.ids, row.parts, strict=True):
-        n += len(tokenizer.base[i]) if part in (1, 2) else 0
-        ends.append(n)
-    return next(j for j, end in enumerate(ends) if end > first), next(
-        j for j, end in enumerate(ends) if end >= last
-    )
+    no_piece = f"{answer!r} is no piece of {passage[:60]!r}"
+    require(at >= 0, f"{no_piece}: an extractive model cannot learn it")
+    first_byte = len(passage[:at].encode()) + 1  # the window has a space before the passage
+    end_byte = first_byte + len(answer.encode())
+    first = last = None
+    n_bytes = 0
+    for position, (i, part) in enumerate(zip(*window, strict=True)):
+        if part in (1, 2):
+            n_bytes += len(tokenizer.base[i])
+        if first is None and n_bytes > first_byte:
+            first = position
+        if last is None and n_bytes >= end_byte:
+            last = position
+    return first, last
 
 
 # %% ../../nbs/18_answering.ipynb #66f22f19
 def single_windows(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -> list[Window]:
-    "The row of each item; all must fit."
-    rows = [split_windows(tokenizer, item.question, item.passage, context) for item in items]
-    if not items or any(len(windows) > 1 for windows in rows):
-        raise ValueError(f"{len(items)} questions, longest allowed row {context}: give some, each in one row")
-    return [row for (row,) in rows]
+    "The one window of each question; ValueError if a passage needs more than one."
+    windows = []
+    for item in items:
+        windows += split_windows(tokenizer, item.question, item.passage, context)
+    given = f"{len(items)} questions, longest allowed row {context}"
+    require(items and len(windows) == len(items), f"{given}: give some, each in one row")
+    return windows
 
 
 # %% ../../nbs/18_answering.ipynb #342190a6
@@ -107,7 +117,7 @@ def span_rows(
     tokenizer: MaskTokenizer,
     context: int,  # longest row, in tokens
 ) -> Int[Tensor, "n 4 t"]:
-    "For each question: ids, parts, a 1 at the first and a 1 at the last token of the answer: rows for Batches."
+    "For each question: ids, parts, a 1 at the first and a 1 at the last token of the answer."
     rows = single_windows(items, tokenizer, context)
     inputs = pad_windows(rows, tokenizer.pad)
     edges = torch.zeros(len(rows), 2, inputs.shape[-1], dtype=torch.long)
@@ -130,21 +140,37 @@ def trim_rows(
 
 # %% ../../nbs/18_answering.ipynb #1d8dfa9d
 class SpanReader(nn.Module):
-    "An encoder with two scores a token: start and end of the answer."
+    """An encoder marks the answer: it gives two scores a token, for the start and for the end of the answer.
+
+    Shapes: ids, mask and segments [b t] to scores [b t 2]
+    Source: Devlin et al. 2019, section 4.2 (arXiv:1810.04805)
+
+    >>> reader = SpanReader(Config(vocab_size=300, context=8, layers=1, heads=2, d_model=16, segments=4))
+    >>> reader(torch.tensor([[5, 6, 7]]), segments=torch.tensor([[0, 1, 1]])).shape
+    torch.Size([1, 3, 2])
+    """
 
     def __init__(self, cfg: Config):
         super().__init__()
-        self.cfg, self.encoder, self.head = cfg, Encoder(cfg), nn.Linear(cfg.d_model, 2)
+        self.cfg = cfg
+        self.encoder = Encoder(cfg)
+        self.head = nn.Linear(cfg.d_model, 2)
         init_weights(self.head, cfg)
 
-    def forward(self, ids: Int[Tensor, "b t"], mask=None, segments=None) -> Float[Tensor, "b t 2"]:
-        known = self.cfg.segments - 1  # with two segments: question and passage, no exact match
-        return self.head(self.encoder(ids, mask, segments.clamp(max=known)))
+    def forward(
+        self,
+        ids: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,  # True: a token, False: padding
+        segments: Int[Tensor, "b t"] | None = None,  # the part of each token
+    ) -> Float[Tensor, "b t 2"]:
+        if segments is not None:
+            segments = segments.clamp(max=self.cfg.segments - 1)  # with two, no word is marked
+        return self.head(self.encoder(ids, mask, segments))
 
 
 # %% ../../nbs/18_answering.ipynb #bfafd778
 def passage_mask(parts: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
-    "True for tokens of the passage."
+    "Which tokens belong to the passage, by the part of each."
     return (parts == 1) | (parts == 2)
 
 
@@ -153,17 +179,18 @@ def start_end_scores(model: Callable, batch: Int[Tensor, "b n t"]) -> Float[Tens
     "Start and end scores; -inf where no answer may start or end: in the question, at [SEP], in the padding."
     ids, parts = batch[:, 0], batch[:, 1]
     allowed = passage_mask(parts)
-    allowed[:, 0] = True
-    return model(ids, parts >= 0, parts.clamp(min=0)).masked_fill(~allowed[..., None], -torch.inf)
+    allowed[:, 0] = True  # [CLS] stands for no answer
+    scores = model(ids, parts >= 0, parts.clamp(min=0))
+    return scores.masked_fill(~allowed[..., None], -torch.inf)
 
 
 # %% ../../nbs/18_answering.ipynb #a79b1bea
 @mean_over(lambda batch: torch.full((len(batch),), 2, device=batch.device))
 def span_loss(model: Callable, batch: Int[Tensor, "b 4 t"]) -> Float[Tensor, ""]:
-    "Mean surprise at the true start and the true end, in nats."
-    if not len(batch):
-        raise ValueError("a batch without rows, and a mean of nothing is no loss: give a question at least")
-    scores, edges = start_end_scores(model, batch).float(), batch[:, 2:].argmax(-1)
+    "The mean negative log-likelihood of the true start and the true end, in nats."
+    require(len(batch), "a batch without rows, and a mean of nothing is no loss: give a question at least")
+    scores = start_end_scores(model, batch).float()
+    edges = batch[:, 2:].argmax(-1)  # where the answer starts and ends
     return F.cross_entropy(scores.transpose(1, 2).flatten(0, 1), edges.flatten())
 
 
@@ -176,9 +203,11 @@ def span_grid(
 ) -> Float[Tensor, "b t t"]:  # at (i, j): start i plus end j
     "The score of every span, -inf for those that are not legal."
     t = scores.shape[1]
-    legal = torch.ones(t, t, dtype=torch.bool, device=scores.device).triu().tril(longest - 1)
-    legal = legal & inside[:, :, None] & inside[:, None, :]
-    return (scores[:, :, None, 0] + scores[:, None, :, 1]).masked_fill(~legal, -torch.inf)
+    start, end = scores.unbind(-1)
+    in_order = torch.ones(t, t, dtype=torch.bool, device=scores.device).triu()
+    short = in_order.tril(longest - 1)
+    legal = short & inside[:, :, None] & inside[:, None, :]
+    return (start[:, :, None] + end[:, None, :]).masked_fill(~legal, -torch.inf)
 
 
 # %% ../../nbs/18_answering.ipynb #8e9e42f6
@@ -193,35 +222,44 @@ class Span(NamedTuple):
 
 # %% ../../nbs/18_answering.ipynb #7a1c7829
 @check_arguments(longest=SIZE)
-def best_spans(scores: Float[Tensor, "b t 2"], inside: Bool[Tensor, "b t"], longest: int = 8) -> list[Span]:
+def best_spans(
+    scores: Float[Tensor, "b t 2"],  # start and end
+    inside: Bool[Tensor, "b t"],  # True: a token of the passage
+    longest: int = 8,  # tokens of an answer
+) -> list[Span]:
     "For each row the legal span with the highest score, the first of equals."
     if not len(scores):
         return []
-    grid, t = span_grid(scores, inside, longest).flatten(1), scores.shape[1]
-    top, none = grid.max(1), scores[:, 0].sum(-1)
-    return [
-        Span(at // t, at % t, s, n)
-        for at, s, n in zip(top.indices.tolist(), top.values.tolist(), none.tolist(), strict=True)
-    ]
+    t = scores.shape[1]
+    best = span_grid(scores, inside, longest).flatten(1).max(1)
+    none = scores[:, 0].sum(-1)
+    spans = []
+    for at, score, none_score in zip(best.indices.tolist(), best.values.tolist(), none.tolist(), strict=True):
+        spans.append(Span(at // t, at % t, score, none_score))
+    return spans
 
 
 # %% ../../nbs/18_answering.ipynb #88afc26f
 @check_arguments(margin=real_number(infinite=True))
-def best_window(spans: Sequence[Span], margin: float | int = 0) -> int | None:
-    "Which window has the answer to a question; None: the passage does not answer."
+def best_window(
+    spans: Sequence[Span],  # the best of each window of one passage
+    margin: float | int = 0,  # by how much a span must beat no answer
+) -> int | None:
+    "The number of the window that has the answer, or None where the passage does not answer."
     best = max(range(len(spans)), key=lambda k: spans[k].score)
-    return best if spans[best].score > min(span.none for span in spans) + margin else None
+    none = min(span.none for span in spans)
+    return best if spans[best].score > none + margin else None
 
 
 # %% ../../nbs/18_answering.ipynb #02cb97ba
-def predict_spans(model: Callable, rows: Sequence[Window], pad: int, longest: int) -> list[Span]:
-    "The best span of each row, 64 rows at a time."
-    found = []
+def predict_spans(model: Callable, windows: Sequence[Window], pad: int, longest: int) -> list[Span]:
+    "The best span of each window, 64 windows at a time."
+    spans = []
     with evaluating(model):
-        for i in range(0, len(rows), 64):
-            batch = pad_windows(rows[i : i + 64], pad).to(device_of(model))
-            found += best_spans(start_end_scores(model, batch), passage_mask(batch[:, 1]), longest)
-    return found
+        for i in range(0, len(windows), 64):
+            batch = pad_windows(windows[i : i + 64], pad).to(device_of(model))
+            spans += best_spans(start_end_scores(model, batch), passage_mask(batch[:, 1]), longest)
+    return spans
 
 
 # %% ../../nbs/18_answering.ipynb #b41b6306
@@ -234,18 +272,34 @@ def answer_question(
     margin: float | int = 0,  # by how much a span must beat no answer
     longest: int = 8,  # tokens of an answer
 ) -> list[str]:  # "" where the passage does not answer
-    "The best legal span of each passage, as text."
-    windows = [split_windows(tokenizer, *pair, context) for pair in pairs]
-    spans, texts = (
-        iter(predict_spans(model, [row for some in windows for row in some], tokenizer.pad, longest)),
-        [],
-    )
-    for some in windows:
-        mine = [next(spans) for _ in some]
-        best = best_window(mine, margin)
-        ids = [] if best is None else some[best].ids[mine[best].start : mine[best].end + 1]
-        texts.append(tokenizer.base.decode(ids).strip())
-    return texts
+    """Each question is answered by the best legal span of its passage, however long the passage is.
+
+    Raises: ValueError if a question is empty, or so long that it leaves no room for the passage.
+    Source: Devlin et al. 2019, section 4.3 (arXiv:1810.04805)
+
+    >>> from llmlab import Config, MaskTokenizer, SpanReader, Tokenizer, load_shipped, shipped_path
+    >>> from llmlab.checkpoints import read_checkpoint
+    >>> facts, _ = read_checkpoint(shipped_path("answering-marks.safetensors"))
+    >>> reader, _ = load_shipped("answering-marks", SpanReader(Config(**facts["config"])))
+    >>> tokenizer = MaskTokenizer(Tokenizer.load(shipped_path("answering.tokenizer.json")))
+    >>> passage = "Mia Stone lives in Old Dover. Tom Hill lives in New Corby."
+    >>> answer_question(reader, tokenizer, [("Where does Tom Hill live?", passage)])
+    ['New Corby']
+    """
+    windows = [split_windows(tokenizer, question, passage, context) for question, passage in pairs]
+    together = [window for of_one in windows for window in of_one]
+    spans = predict_spans(model, together, tokenizer.pad, longest)
+    answers = []
+    at = 0
+    for of_one in windows:
+        best = best_window(spans[at : at + len(of_one)], margin)
+        if best is None:
+            answers.append("")
+        else:
+            span = spans[at + best]
+            answers.append(tokenizer.base.decode(of_one[best].ids[span.start : span.end + 1]).strip())
+        at += len(of_one)
+    return answers
 
 
 # %% ../../nbs/18_answering.ipynb #ca951c2b
@@ -253,10 +307,21 @@ class PackedEncoder(Encoder):
     "An encoder for rows with one number a token: id + vocab_size · part."
 
     def forward(
-        self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+        self,
+        ids: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         size = self.cfg.vocab_size
         return self.hidden(ids % size, mask, segments=ids // size)
+
+
+# %% ../../nbs/18_answering.ipynb #a39902e2
+def packed_ids(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -> list[list[int]]:
+    "The window of each question in one number a token, which holds its id and its part."
+    rows = []
+    for window in single_windows(items, tokenizer, context):
+        rows.append([i + tokenizer.vocab_size * part for i, part in zip(*window, strict=True)])
+    return rows
 
 
 # %% ../../nbs/18_answering.ipynb #a39902e1
@@ -272,15 +337,6 @@ class AnswerWriter(EncoderDecoder):
         self.encoder.load_state_dict(reader.encoder.state_dict())
         self.decoder.embed.load_state_dict(reader.encoder.embed.state_dict())
         return self
-
-
-# %% ../../nbs/18_answering.ipynb #a39902e2
-def packed_ids(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -> list[list[int]]:
-    "The row of each item in one number a token."
-    rows = single_windows(items, tokenizer, context)
-    return [
-        [i + tokenizer.vocab_size * part for i, part in zip(row.ids, row.parts, strict=True)] for row in rows
-    ]
 
 
 # %% ../../nbs/18_answering.ipynb #a39902e3
@@ -301,31 +357,28 @@ def answer_rows(
 # %% ../../nbs/18_answering.ipynb #a39902e4
 @mean_over(written_targets)
 def answer_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
-    "Mean surprise at the tokens of the answer, and at its end, in nats."
+    "The mean negative log-likelihood of the tokens of the answer and of its end, in nats."
     return translation_loss(model, batch, smoothing=0.0)
 
 
 # %% ../../nbs/18_answering.ipynb #9b8c3fa2
 @check_arguments(context=SIZE)
 def generate_answers(
-    model: EncoderDecoder, tokenizer: MaskTokenizer, items: Sequence[Item], context: int = 128
-) -> list[str]:
-    'What the model writes to each question and passage, greedily; "" for no answer.'
+    model: EncoderDecoder,
+    tokenizer: MaskTokenizer,
+    items: Sequence[Item],
+    context: int = 128,  # tokens in a row
+) -> list[str]:  # "" for no answer
+    "What the model writes to each question and passage, greedily."
     source = packed_ids(items, tokenizer, context)
-    rows = generate(
-        model,
-        [[tokenizer.cls]] * len(source),
-        8,
-        Sampling(temperature=0),
-        stop=[[tokenizer.sep]],
-        source=source,
-    )
+    prompts = [[tokenizer.cls]] * len(source)
+    rows = generate(model, prompts, 8, Sampling(temperature=0), stop=[[tokenizer.sep]], source=source)
     return [tokenizer.base.decode([i for i in row if i != tokenizer.sep]).strip() for row in rows]
 
 
 # %% ../../nbs/18_answering.ipynb #7cc282d7
 def classify_answer(item: Item, said: str) -> str:
-    "right, silent, from the passage, invented"
+    "Whether an answer is right, silent, a wrong piece from the passage, or invented."
     if squad_words(said) == squad_words(item.answer):
         return "right"
     if not said:
@@ -340,24 +393,31 @@ def answer_with_transformers(
     tokenizer,  # its AutoTokenizer, a fast one
     question: str,
     passage: str,
-    margin: float | int = 0,
+    margin: float | int = 0,  # by how much a span must beat no answer
     longest: int = 30,  # tokens of an answer
 ) -> str:  # "" where the passage does not answer
-    "The best legal span for a model of `transformers`."
-    if not question.strip():
-        raise ValueError(f"question {question!r}: ask something")
+    "The best legal span for a model of `transformers`, whose tokenizer cuts the windows."
+    require(question.strip(), f"question {question!r}: ask something")
     room = min(tokenizer.model_max_length, 384)
-    cut = dict(truncation="only_second", max_length=room, stride=room // 3, padding=True, return_tensors="pt")
     rows = tokenizer(
-        [question], [passage], return_overflowing_tokens=True, return_offsets_mapping=True, **cut
+        [question],
+        [passage],
+        truncation="only_second",
+        max_length=room,
+        stride=room // 3,
+        padding=True,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_tensors="pt",
     )
-    inside = torch.tensor(
-        [[part == 1 for part in rows.sequence_ids(i)] for i in range(len(rows["input_ids"]))]
-    )
+    n_windows = len(rows["input_ids"])
+    inside = torch.tensor([[part == 1 for part in rows.sequence_ids(k)] for k in range(n_windows)])
     with evaluating(model):
-        out = model(**{k: rows[k].to(device_of(model)) for k in tokenizer.model_input_names})
-    spans = best_spans(torch.stack([out.start_logits, out.end_logits], -1).float().cpu(), inside, longest)
-    if (best := best_window(spans, margin)) is None:
+        out = model(**{name: rows[name].to(device_of(model)) for name in tokenizer.model_input_names})
+    scores = torch.stack([out.start_logits, out.end_logits], -1).float().cpu()
+    spans = best_spans(scores, inside, longest)
+    best = best_window(spans, margin)
+    if best is None:
         return ""
-    places, span = rows["offset_mapping"][best], spans[best]
-    return passage[places[span.start, 0] : places[span.end, 1]].strip()
+    offsets, span = rows["offset_mapping"][best], spans[best]
+    return passage[offsets[span.start, 0] : offsets[span.end, 1]].strip()
