@@ -28,6 +28,8 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "Encoder": "transformer",
         "EncoderDecoder": "transformer",
         "count_parameters": "transformer",
+        "KVCache": "cache",
+        "make_cache": "cache",
         "RecurrentLM": "recurrent",
         "keras_lm": "recurrent",
         "with_experts": "horizons",
@@ -62,10 +64,10 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "speculative_generate": "generation",
     },
     "Pretrained models": {
-        "sentence_embeddings": "pretrained",
+        "sentence_embeddings": "embeddings",
         "hub_attentions": "pretrained",
-        "load_pretrained": "pretrained",
-        "save_pretrained": "pretrained",
+        "load_pretrained": "loading",
+        "save_pretrained": "exporting",
     },
     "Scores": {
         "Score": "metrics",
@@ -109,8 +111,8 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "decision_matrix": "choosing",
     },
     "Inside a model": {
-        "trace_activations": "interpretability",
-        "edit_activation": "interpretability",
+        "trace_activations": "activations",
+        "edit_activation": "activations",
         "logit_lens": "interpretability",
         "head_scores": "interpretability",
         "ablate_heads": "interpretability",

@@ -91,10 +91,26 @@ def rotary_table(
         raise ValueError(
             f"rotary positions turn pairs, so a head width of {dh} leaves one over: make it even"
         )
-    speed = base ** (-torch.arange(0, dh, 2, device=positions.device) / dh)
-    slow = ((4 - speed * 8192 / (2 * torch.pi)) / 3).clamp(0, 1)
-    angle = positions[..., None] * speed * (1 - slow * (1 - 1 / factor))
+    speed = base ** (-torch.arange(0, dh, 2, device=positions.device) / dh)  # radians a token
+    if factor != 1:
+        speed = slow_down(speed, factor)
+    angle = positions[..., None] * speed
     return torch.stack([angle.cos(), angle.sin()])
+
+
+TRAINED_CONTEXT = 8192  # tokens that Llama 3 read at most, before 3.1 stretched its positions
+SLOW_TURNS = 1  # a pair that turns less often than this within them is slowed down in full
+FAST_TURNS = 4  # and one that turns more often than this not at all
+
+
+def slow_down(
+    speed: Float[Tensor, " half"],  # radians a token
+    factor: float,  # how many times slower the slow pairs shall turn
+) -> Float[Tensor, " half"]:
+    "Slow pairs of rotary positions turn `factor` times slower, as in Llama 3.1, so that longer texts fit."
+    turns = speed * TRAINED_CONTEXT / (2 * torch.pi)
+    slow = ((FAST_TURNS - turns) / (FAST_TURNS - SLOW_TURNS)).clamp(0, 1)  # 1: slow, 0: fast
+    return speed * (1 - slow * (1 - 1 / factor))
 
 
 # %% ../nbs/05_attention.ipynb #e5b97b2c
@@ -103,7 +119,8 @@ def rotate(
     table: Float[Tensor, "2 *c t half"],  # from rotary_table; its axes broadcast to those of x
 ) -> Float[Tensor, "*b t dh"]:  # same lengths, turned
     "Coordinate i and coordinate i + dh/2 turned as one pair."
-    (cos, sin), (left, right) = table.to(x.dtype), x.chunk(2, dim=-1)
+    cos, sin = table.to(x.dtype)
+    left, right = x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
 
@@ -177,6 +194,7 @@ class Tape(dict):
         self.place: tuple | None = (
             None  # while a text is written: (who writes, row, column) of the new weights
         )
+        self.paused = False  # nothing is recorded for the moment
         self.joined: dict[tuple, str] = {}  # who writes, and a name -> the name on the tape
 
     def put(self, **tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,7 +216,9 @@ class Tape(dict):
         who, row, column = self.place
         names = {part: self.joined[who, name] for part, name in names.items()}
         w, width = tensors["weights"], self[names["weights"]].shape[-1]
-        if column is not None:  # None: the keys are those of a source, and stay
+        if "cross" in names["weights"].split("."):  # the keys are those of a source, and stay
+            column = None
+        if column is not None:
             w, width = F.pad(w, (column, 0)), column + w.shape[-1]
         before = self[names["weights"]][..., :row, :width]
         self[names["weights"]] = torch.cat([F.pad(before, (0, width - before.shape[-1])), w], -2)
@@ -258,22 +278,33 @@ def record(
 # %% ../nbs/05_attention.ipynb #426174a4
 @contextmanager
 def joining(
-    layer: nn.Module,  # whose attention runs inside
+    model: nn.Module,  # whose attention runs inside
     who: int,  # a number for the text or the batch that is written
     row: int,  # of the first new token, in the whole text
-    column: int | None,  # of the first key, in the whole text; None: the keys do not grow
+    column: int,  # of the first key, in the whole text
 ) -> Iterator[None]:
-    "While the block runs, each tape that knows the layer joins its attention to that of earlier steps."
-    tapes = [tape for tape in _tapes if id(layer) in tape.names]
+    "While the block runs, each tape that records the model joins new rows of attention to those of earlier steps."
+    tapes = tapes_of(model)
     for tape in tapes:
-        tape.running.append(tape.names[id(layer)])
         tape.place = who, row, column
     try:
         yield
     finally:
         for tape in tapes:
-            tape.running.pop()
             tape.place = None
+
+
+@contextmanager
+def pausing(model: nn.Module) -> Iterator[None]:
+    "While the block runs, no tape records the model."
+    tapes = tapes_of(model)
+    for tape in tapes:
+        tape.paused = True
+    try:
+        yield
+    finally:
+        for tape in tapes:
+            tape.paused = False
 
 
 # %% ../nbs/05_attention.ipynb #77c03398
@@ -594,7 +625,8 @@ def dot_product_attention(
     h, shape = q.shape[-3], (*q.shape[:-1], k.shape[-2])
     if isinstance(mask, Tensor):
         _check_mask(mask, q, k)
-    tapes = [tape for tape in _tapes if tape.running]
+    causal = causal and q.shape[-2] > 1  # a single query is the last token, and has no future
+    tapes = [tape for tape in _tapes if tape.running and not tape.paused]
     if not need_weights and not tapes and 0 not in shape:
         return _fused(q, k, v, mask, causal, bias, softcap, scale)
     if callable(mask) or causal:

@@ -141,7 +141,18 @@ def save_checkpoint(
     dtype: torch.dtype | None = None,  # store numbers as, say, torch.bfloat16; default: as they are
     **facts,  # whatever JSON can hold: step=400, corpus="stories"
 ) -> None:
-    "Weights as safetensors, with class, configuration, facts and a checksum in the file's header."
+    """Write a model's weights as safetensors, with class, configuration, facts and a checksum in the header.
+
+    The file is whole or absent: it is written beside its place, flushed to the disk and renamed.
+
+    Raises: ValueError if the file cannot be written, or if facts are nothing that JSON can hold.
+
+    >>> from tempfile import mkdtemp
+    >>> path = f"{mkdtemp()}/model.safetensors"
+    >>> save_checkpoint(Decoder(Config(100, context=8, layers=1, heads=2, d_model=8)), path, step=3)
+    >>> load_checkpoint(path)[1]
+    {'step': 3}
+    """
     floats = (None, torch.float64, torch.float32, torch.float16, torch.bfloat16)
     require(dtype in floats, f"dtype={dtype}: weights are stored as float64, float32, float16 or bfloat16")
     write_atomically(Path(path).expanduser(), serialize(model_tensors(model, dtype), describe(model, facts)))
@@ -221,7 +232,13 @@ def load_checkpoint(
 ) -> tuple[nn.Module, dict]:  # the model, and the facts given to save
     """Read a checkpoint; nothing in the file is executed, and nothing it claims is believed unchecked.
 
-    Raises ValueError where the file is damaged or does not fit the model, which then stays as it was.
+    Raises: ValueError if the file is damaged or does not fit the model, which then stays as it was.
+
+    >>> from tempfile import mkdtemp
+    >>> path = f"{mkdtemp()}/model.safetensors"
+    >>> save_checkpoint(Decoder(Config(100, context=8, layers=1, heads=2, d_model=8)), path, step=3)
+    >>> load_checkpoint(path)[1]
+    {'step': 3}
     """
     model = build(path) if model is None else model
     forms = {
@@ -242,7 +259,13 @@ def load_checkpoint(
 def shipped_path(
     name: str,  # a file or folder of llmlab/data, such as "reference-gpt.tokenizer.json"
 ) -> Path:
-    "Where a file or folder lies that comes with the package; ValueError, with what there is, for another."
+    """Where a file or folder that comes with the package lies.
+
+    Raises: ValueError, naming what there is, if there is no such file.
+
+    >>> shipped_path("reference-gpt.tokenizer.json").suffix
+    '.json'
+    """
     folder = Path(str(files("llmlab"))) / "data"
     if not (folder / name).exists():
         there = sorted(path.name for path in folder.iterdir())
@@ -256,7 +279,11 @@ def load_shipped(
 ) -> tuple[nn.Module, dict]:  # the model, and the facts that were saved with it
     """Read a checkpoint that comes with the package by its name.
 
-    Raises ValueError for a name that there is none of, naming those that there are.
+    Raises: ValueError, naming what there is, if there is none of that name.
+
+    >>> model, facts = load_shipped("reference-gpt")
+    >>> model.cfg.layers, facts["step"]
+    (4, 2000)
     """
     return load_checkpoint(shipped_path(f"{name}.safetensors"), model)
 

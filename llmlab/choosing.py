@@ -4,62 +4,17 @@
 __all__ = ["decision_matrix"]
 
 # %% ../nbs/29_choosing.ipynb #c1795160
-import csv
 import math
 from collections.abc import Callable
 from numbers import Real
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 # %% ../nbs/29_choosing.ipynb #f4dfb714
 from llmlab.checks import SEED, SIZE, check_arguments, check_sizes
-from llmlab.cost import gpus_needed, inference_memory, published_configs, quantities_of, read_table
-
-# %% ../nbs/29_choosing.ipynb #b1122a9b
-BENCHMARKS = ("knowledge", "maths", "code", "instructions")
-COLUMNS = ("name", "licence", "use", "languages", *BENCHMARKS, "source", "date")
-
-
-def parse_number(row: dict, column: str) -> float:
-    "A cell as a number."
-    try:
-        return float(row[column])
-    except ValueError:
-        raise ValueError(
-            f"{row['name']}, {column}: {row[column]!r} is no number; write one, or drop the row"
-        ) from None
-
-
-# %% ../nbs/29_choosing.ipynb #717d5287
-def parse_candidates(table: list[dict]) -> dict[str, dict]:
-    "{name: row} with numbers as numbers and languages as a set; every row has all columns."
-    if not table:
-        raise ValueError("the table has no rows: write one model a row under the header")
-    if missing := [c for c in COLUMNS if c not in table[0]]:
-        raise ValueError(
-            f"the table lacks the columns {', '.join(missing)}: a header names {', '.join(COLUMNS)}"
-        )
-    found = {}
-    for row in table:
-        if row["name"] in found:
-            raise ValueError(f"{row['name']} stands twice in the table: keep one row")
-        found[row["name"]] = {
-            **row,
-            **{c: parse_number(row, c) for c in BENCHMARKS},
-            "languages": set((row["languages"] or "").split()),
-        }
-    return found
-
-
-# %% ../nbs/29_choosing.ipynb #2765e139
-def read_candidates(path: str | Path | None = None) -> dict[str, dict]:
-    "The models to choose from: the shipped table, or the reader's own CSV."
-    if path is None:
-        return parse_candidates(read_table("model_choices.csv"))
-    with open(path, encoding="utf-8", newline="") as file:
-        return parse_candidates(list(csv.DictReader(file)))
+from llmlab.cost import gpus_needed, inference_memory
+from llmlab.tables import ApiModel, published_configs, quantities_of
 
 
 # %% ../nbs/29_choosing.ipynb #0b55edb9
@@ -78,15 +33,17 @@ class Requirements(NamedTuple):
 def unmet_requirements(name: str, row: dict, need: Requirements) -> list[str]:
     "Why a model is out; an empty list means it is in."
     found, shape = [], published_configs().get(name)
-    if lacking := set(need.languages) - row["languages"]:
-        found.append(f"does not list {', '.join(sorted(lacking))}")
+    missing = set(need.languages) - row["languages"]
+    if missing:
+        found.append(f"does not list {', '.join(sorted(missing))}")
     if row["use"] not in need.use:
         found.append(f"licence: {row['licence']}")
     if shape and shape.context < need.context:
         found.append(f"context ends at {shape.context:,} tokens")
     elif need.gpu and shape:
         count = gpus_needed(inference_memory(shape, need.context, dtype=need.dtype), need.gpu)
-        found += [f"needs {count} × {need.gpu}"] * (count > need.gpus)
+        if count > need.gpus:
+            found.append(f"needs {count} × {need.gpu}")
     elif need.gpu:
         found.append("its shape is unknown, so its memory is too")
     return found
@@ -94,16 +51,15 @@ def unmet_requirements(name: str, row: dict, need: Requirements) -> list[str]:
 
 # %% ../nbs/29_choosing.ipynb #cf4261bc
 def eligible_models(models: dict[str, dict], need: Requirements) -> dict[str, dict]:
-    "The models without an objection."
+    "The models that meet every requirement; ValueError with all reasons where none is left."
     check_sizes(gpus=(need.gpus, 10**6), context=(need.context, 10**9))
     if need.gpu:
         quantities_of("gpu", need.gpu)
-    found = {name: row for name, row in models.items() if not unmet_requirements(name, row, need)}
+    reasons = {name: unmet_requirements(name, row, need) for name, row in models.items()}
+    found = {name: models[name] for name, unmet in reasons.items() if not unmet}
     if not found:
-        reasons = "; ".join(
-            f"{name}: {', '.join(unmet_requirements(name, row, need))}" for name, row in models.items()
-        )
-        raise ValueError(f"no model is left. {reasons}. Drop a need, take a smaller dtype or more GPUs")
+        said = "; ".join(f"{name}: {', '.join(unmet)}" for name, unmet in reasons.items())
+        raise ValueError(f"no model is left. {said}. Drop a need, take a smaller dtype or more GPUs")
     return found
 
 
@@ -120,28 +76,36 @@ class DecisionMatrix(NamedTuple):
 def decision_matrix(
     table: dict[str, dict[str, Real]],  # {candidate: {criterion: number}}
     less: tuple[str, ...] = (),  # criteria of which less is better, such as memory
-) -> DecisionMatrix:
-    "Numbers on common scales."
+) -> DecisionMatrix:  # each criterion from 0 (worst) to 1 (best)
+    """Put candidates and criteria on common scales, from 0 for the worst candidate to 1 for the best.
+
+    Raises: ValueError for fewer than two candidates, for gaps, and for numbers that are not finite.
+
+    >>> table = {"small": {"score": 40, "memory": 2}, "large": {"score": 60, "memory": 14}}
+    >>> decision_matrix(table, less=("memory",)).values.tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
     names, criteria = list(table), list(next(iter(table.values()), ()))
-    if len(names) < 2 or not criteria or any(list(row) != criteria for row in table.values()):
-        raise ValueError(
-            f"{len(names)} candidates over {criteria}: give at least 2, each with the same criteria"
-        )
-    x = np.array([[table[name][c] for c in criteria] for name in names], float)
-    if not np.isfinite(x).all():
+    alike = all(list(row) == criteria for row in table.values())
+    if len(names) < 2 or not criteria or not alike:
+        given = f"{len(names)} candidates over {criteria}"
+        raise ValueError(f"{given}: give at least 2, each with the same criteria")
+    values = np.array([[row[criterion] for criterion in criteria] for row in table.values()], float)
+    if not np.isfinite(values).all():
         raise ValueError("a criterion is not a finite number: fill the gap or drop the candidate")
-    x = x * np.where([c in less for c in criteria], -1, 1)
-    low, high = x.min(0), x.max(0)
-    return DecisionMatrix(names, criteria, (x - low) / np.where(high > low, high - low, 1))
+    signs = np.array([-1 if criterion in less else 1 for criterion in criteria])
+    values = values * signs
+    low, high = values.min(0), values.max(0)
+    spread = np.where(high > low, high - low, 1)
+    return DecisionMatrix(names, criteria, (values - low) / spread)
 
 
 # %% ../nbs/29_choosing.ipynb #5b00eaa6
 def weight_vector(matrix: DecisionMatrix, weights: dict[str, Real]) -> np.ndarray:
     "The weights in the matrix's order; none below 0, not all 0."
     if set(weights) != set(matrix.criteria) or min(weights.values()) < 0 or not sum(weights.values()) > 0:
-        raise ValueError(
-            f"weights {weights}: give a number of at least 0 for each of {', '.join(matrix.criteria)}, not all 0"
-        )
+        todo = f"give a number of at least 0 for each of {', '.join(matrix.criteria)}, not all 0"
+        raise ValueError(f"weights {weights}: {todo}")
     return np.array([weights[c] for c in matrix.criteria], float)
 
 
@@ -163,32 +127,34 @@ class TippingPoint(NamedTuple):
 
 # %% ../nbs/29_choosing.ipynb #f96775e6
 def tipping_points(matrix: DecisionMatrix, weights: dict[str, Real]) -> dict[str, list[TippingPoint]]:
-    "For each criterion the tipping points below and above its weight, the others kept; an empty list: never."
+    "For each criterion the nearest tipping points below and above its weight; an empty list: it never tips."
     w, names = weight_vector(matrix, weights), matrix.names
-    a = names.index(next(iter(ranking(matrix, weights))))
-    ahead, lead = matrix.values[a] - matrix.values, (matrix.values[a] - matrix.values) @ w
+    winner = names.index(next(iter(ranking(matrix, weights))))
+    ahead = matrix.values[winner] - matrix.values  # [names, criteria]: by how much the winner is better
+    lead = ahead @ w
     found = {}
     for c, criterion in enumerate(matrix.criteria):
-        points = [
-            (w[c] - lead[b] / ahead[b, c], names[b]) for b in range(len(names)) if abs(ahead[b, c]) > 1e-12
-        ]
+        points = []  # (the weight at which this rival draws level, its name)
+        for rival, name in enumerate(names):
+            if abs(ahead[rival, c]) > 1e-12:
+                points.append((w[c] - lead[rival] / ahead[rival, c], name))
         below = max((p for p in points if -1e-12 <= p[0] < w[c]), default=None)
         above = min((p for p in points if p[0] > w[c]), default=None)
-        found[criterion] = [TippingPoint(max(0.0, float(p[0])), p[1]) for p in (below, above) if p]
+        nearest = [point for point in (below, above) if point]
+        found[criterion] = [TippingPoint(max(0.0, float(weight)), name) for weight, name in nearest]
     return found
 
 
 # %% ../nbs/29_choosing.ipynb #e76a66e9
 @check_arguments(draws=SIZE, seed=SEED)
 def win_shares(matrix: DecisionMatrix, draws: int = 10_000, seed: int = 0) -> dict[str, float]:
-    "Share of random weights under which each candidate wins."
-    w = np.random.default_rng(seed).dirichlet(np.ones(len(matrix.criteria)), draws)
-    wins = np.bincount((w @ matrix.values.T).argmax(1), minlength=len(matrix.names))
-    return {
-        name: float(n) / draws
-        for name, n in sorted(zip(matrix.names, wins, strict=True), key=lambda pair: -pair[1])
-        if n
-    }
+    "The share of random weights under which each candidate wins, the most frequent winner first."
+    generator = np.random.default_rng(seed)
+    w = generator.dirichlet(np.ones(len(matrix.criteria)), draws)  # [draws, criteria], each row sums to 1
+    winners = (w @ matrix.values.T).argmax(1)
+    wins = np.bincount(winners, minlength=len(matrix.names))
+    order = np.argsort(-wins, kind="stable")
+    return {matrix.names[i]: float(wins[i]) / draws for i in order if wins[i]}
 
 
 # %% ../nbs/29_choosing.ipynb #e1455acb
@@ -205,65 +171,38 @@ def evaluate_choices(
 
 # %% ../nbs/29_choosing.ipynb #c64f0e2f
 @check_arguments(n=SIZE)
-def wilson_interval(right: Real, n: int, z: float = 1.959964) -> tuple[float, float]:
-    "The interval of a share, `right` of n."
-    if not (n > 0 and 0 <= right <= n):
+def wilson_interval(
+    right: Real,  # items that were right
+    n: int,  # of so many
+    z: float = 1.959964,  # 95 %
+) -> tuple[float, float]:  # shares, (low, high)
+    "Wilson's interval of a share, `right` of n."
+    if not 0 <= right <= n:
         raise ValueError(f"{right} right of {n}: expected a number from 0 to n, and n above 0")
-    p, whole = float(right) / n, 1 + z * z / n
-    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - spread) / whole), min(1.0, (middle + spread) / whole)
+    p = float(right) / n
+    middle = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 # %% ../nbs/29_choosing.ipynb #707dd786
-def sign_test(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
-    "(items that only a gets, items that only b gets, probability of so uneven a split if both are equally good)."
+def sign_test(
+    a: np.ndarray,  # a number for each item
+    b: np.ndarray,  # of the same items
+) -> tuple[int, int, float]:  # items where a is better, items where b is better, p
+    "Sign test: p is the probability of so uneven a split if both are equally good."
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise ValueError(
-            f"answers of shape {list(a.shape)} and {list(b.shape)}: give one row for the same items"
-        )
+        given = f"answers of shape {list(a.shape)} and {list(b.shape)}"
+        raise ValueError(f"{given}: give one row for the same items")
     more, fewer = int((a > b).sum()), int((a < b).sum())
-    n, k = more + fewer, max(more, fewer)
-    tail = sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n
+    n, larger = more + fewer, max(more, fewer)
+    tail = sum(math.comb(n, i) for i in range(larger, n + 1)) / 2**n
     return more, fewer, min(1.0, 2 * tail)
 
 
-# %% ../nbs/29_choosing.ipynb #b0c47c09
-class ApiModel(NamedTuple):
-    "A model behind an API; what nobody in the table has measured is None."
-
-    thinks: str  # "no", "yes", or "at will"
-    price_in: float  # USD for a million tokens that it reads
-    price_out: float  # USD for a million tokens that it writes, thinking included
-    first: tuple[float, float] | None  # seconds to the first token, (lowest, highest) of the sources
-    speed: tuple[float, float] | None  # tokens a second after that, (lowest, highest)
-    source: str
-    date: str
-
-
-def parse_range(row: dict, name: str) -> tuple[float, float] | None:
-    "(low, high) of a row, None where the cells are empty."
-    ends = [row[f"{name}_{end}"] for end in ("low", "high")]
-    return tuple(map(float, ends)) if all(ends) else None
-
-
 # %% ../nbs/29_choosing.ipynb #36715b7f
-def read_api_models() -> dict[str, ApiModel]:
-    "Models behind an API, with prices and waiting times, from `api_choices.csv`."
-    found = {}
-    for row in read_table("api_choices.csv"):
-        prices = float(row["price_in"]), float(row["price_out"])
-        found[row["name"]] = ApiModel(
-            row["thinks"],
-            *prices,
-            parse_range(row, "first"),
-            parse_range(row, "speed"),
-            row["source"],
-            row["date"],
-        )
-    return found
-
-
 def answer_price(
     model: ApiModel,
     read: Real,  # tokens of the prompt
@@ -277,45 +216,13 @@ def answer_price(
     return (read * model.price_in + (written + thought) * model.price_out) / 1e6
 
 
-def answer_seconds(model: ApiModel, written: Real) -> tuple[float, float] | None:
-    "(low, high) of the seconds to a whole answer without thinking; None where the table lacks a measurement."
+def answer_seconds(
+    model: ApiModel,
+    written: Real,  # tokens of the answer
+) -> tuple[float, float] | None:  # seconds, (low, high)
+    "The time to a whole answer without thinking; None where the table lacks a measurement."
     check_sizes(written=(written, 1e9))
     if model.first is None or model.speed is None:
         return None
-    return model.first[0] + written / model.speed[1], model.first[1] + written / model.speed[0]
-
-
-# %% ../nbs/29_choosing.ipynb #aa7e2846
-def hardware_summary(name: str, need: Requirements, gpu: str = "H100 80GB") -> str:
-    "The GPUs of a need; where it names none, the memory that the model takes, and how many of a common GPU hold it."
-    if need.gpu:
-        return f"{need.gpus} × {need.gpu}"
-    if name not in published_configs():
-        return "GPU memory to fill in"
-    size = inference_memory(published_configs()[name], need.context, dtype=need.dtype)
-    return f"{size / 1e9:.0f} GB of GPU memory ({gpus_needed(size, gpu)} × {gpu})"
-
-
-def model_card(
-    name: str, row: dict, need: Requirements, weights: dict[str, Real], measured: dict[str, str]
-) -> str:
-    "A card in Markdown; what only the reader can know stands as 'to fill in'."
-    wanted = ", ".join(f"{c} {w:g}" for c, w in weights.items())
-    lines = [
-        f"**Model card: {name}**",
-        f"**Licence** {row['licence']}. **Languages** {' '.join(sorted(row['languages']))}.",
-    ]
-    lines += ["**Intended use** to fill in.", "**Not for** to fill in."]
-    lines += [
-        f"**Needs** {hardware_summary(name, need)}, {need.dtype}, {need.context:,} tokens, {' '.join(need.languages)}."
-    ]
-    lines += [
-        f"**Wishes** {wanted}.",
-        *(f"**Measured** {what}: {result}." for what, result in measured.items()),
-    ]
-    scores = ", ".join(f"{c} {row[c]:g}" for c in BENCHMARKS)
-    lines += [
-        f"**Published scores** {scores} ({row['source']}, {row['date']}).",
-        "**Who was not asked, who may be harmed** to fill in.",
-    ]
-    return "\n\n".join(lines)
+    (first_low, first_high), (slowest, fastest) = model.first, model.speed
+    return first_low + written / fastest, first_high + written / slowest

@@ -11,10 +11,8 @@ __all__ = [
 ]
 
 # %% ../nbs/30_cost.ipynb #3af62848
-import csv
 import math
-from functools import cache
-from importlib.resources import files
+from collections.abc import Sequence
 from numbers import Real
 from typing import NamedTuple
 
@@ -22,47 +20,8 @@ import numpy as np
 
 # %% ../nbs/30_cost.ipynb #2ccc5242
 from llmlab.checks import SEED, SIZE, check_arguments, check_sizes, optional
+from llmlab.tables import published_quantities, quantities_of
 from llmlab.transformer import Config
-
-
-# %% ../nbs/30_cost.ipynb #ce81b859
-class Quantity(NamedTuple):
-    "A number from outside, with its range and where it comes from."
-
-    low: float
-    high: float  # the same as low where there is no range
-    unit: str
-    source: str
-    date: str
-
-
-# %% ../nbs/30_cost.ipynb #1e5b2826
-def read_table(name: str) -> list[dict]:
-    "A table that is shipped with the course."
-    return list(csv.DictReader((files("llmlab") / "data" / name).read_text("utf-8").splitlines()))
-
-
-# %% ../nbs/30_cost.ipynb #92467712
-@cache
-def published_quantities(kind: str) -> dict[str, dict[str, Quantity]]:
-    "{name: {quantity: Fact}} of one kind, such as gpu, grid, law or run."
-    found = {}
-    for row in read_table("cost_facts.csv"):
-        if row["kind"] == kind:
-            fact = float(row["low"]), float(row["high"]), row["unit"], row["source"], row["date"]
-            found.setdefault(row["name"], {})[row["quantity"]] = Quantity(*fact)
-    return found
-
-
-# %% ../nbs/30_cost.ipynb #65b9c199
-@cache
-def published_configs() -> dict[str, Config]:
-    "The shapes of well-known models."
-    words, kept, shapes = {"true": True, "false": False}, Config.__dataclass_fields__, {}
-    for row in read_table("model_shapes.csv"):
-        fields = {k: words.get(v, int(v) if v.isdigit() else v) for k, v in row.items() if k in kept and v}
-        shapes[row["name"]] = Config(**fields)
-    return shapes
 
 
 # %% ../nbs/30_cost.ipynb #34cef019
@@ -76,51 +35,75 @@ def matrix_shapes(cfg: Config) -> dict[str, tuple[int, int]]:
 
 # %% ../nbs/30_cost.ipynb #079b3f3c
 def parameters_by_part(
-    cfg: Config,
+    cfg: Config,  # the shape of a model
     head: bool = True,  # a Decoder has an output matrix, an Encoder none
-) -> dict[str, int]:
-    "Numbers that training may change, by part, the layers added up."
+) -> dict[str, int]:  # {part: numbers}; their sum is the number of parameters
+    """Count the parameters of a shape by part, the layers added up, without building the model.
+
+    >>> parameters_by_part(Config.gpt2_small())["embed.tokens"]
+    38597376
+    >>> sum(parameters_by_part(Config.gpt2_small()).values())
+    124439808
+    """
     d, full = cfg.d_model, cfg.bias is True
-    scale = 1 + (cfg.norm == "layer" and full)
-    count = {
-        "embed.tokens": cfg.vocab_size * d,
-        "embed.positions": cfg.context * d * (cfg.position == "learned"),
-    }
-    count["relative"] = cfg.relative_buckets * cfg.heads * (cfg.position == "relative")
-    last = cfg.norm_place == "pre" or cfg.embed_norm
-    count |= {
-        "embed.segments": cfg.segments * d,
-        "norm": d * scale * last,
-        "head": cfg.vocab_size * d * (head and not cfg.tied),
-    }
+    norm_size = 2 if cfg.norm == "layer" and full else 1  # numbers a width: a gain, and perhaps a bias
+    count = {"embed.tokens": cfg.vocab_size * d, "embed.segments": cfg.segments * d}
+    if cfg.position == "learned":
+        count["embed.positions"] = cfg.context * d
+    if cfg.position == "relative":
+        count["relative"] = cfg.relative_buckets * cfg.heads
+    if cfg.norm_place == "pre" or cfg.embed_norm:
+        count["norm"] = d * norm_size
+    if head and not cfg.tied:
+        count["head"] = cfg.vocab_size * d
     for part, (rows, columns) in matrix_shapes(cfg).items():
         biased = full or (cfg.bias == "qkv" and part == "attention.qkv")
-        count[f"blocks.{part}"] = cfg.layers * columns * (rows + biased)
+        count[f"blocks.{part}"] = cfg.layers * columns * (rows + 1 if biased else rows)
     for part in ("norm1", "norm2"):
-        count[f"blocks.{part}"] = cfg.layers * d * scale
-    for part in ("q_norm", "k_norm"):
-        count[f"blocks.attention.{part}"] = cfg.layers * cfg.head_width * scale * cfg.qk_norm
+        count[f"blocks.{part}"] = cfg.layers * d * norm_size
+    if cfg.qk_norm:
+        for part in ("q_norm", "k_norm"):
+            count[f"blocks.attention.{part}"] = cfg.layers * cfg.head_width * norm_size
     return {part: n for part, n in count.items() if n}
 
 
 # %% ../nbs/30_cost.ipynb #1fe90669
 @check_arguments(t=SIZE)
-def forward_flops(cfg: Config, t: int, head: bool = True) -> dict[str, int]:
-    "FLOPs of the matrix products for one sequence of t tokens, by part, the layers added up; with a head also the logits."
+def forward_flops(
+    cfg: Config,  # the shape of a model
+    t: int,  # tokens of one sequence
+    head: bool = True,  # a Decoder computes logits, an Encoder none
+) -> dict[str, int]:  # {part: FLOPs}, the layers added up
+    """Count the FLOPs of the matrix products for one sequence, by part.
+
+    A multiplication and an addition are two FLOPs.
+
+    >>> sum(forward_flops(Config.gpt2_small(), 1024).values())
+    291648307200
+    """
     check_sizes(t=(t, cfg.context))
-    count = {part: 2 * t * m * n * cfg.layers for part, (m, n) in matrix_shapes(cfg).items()}
-    pairs = 2 * t * t * cfg.heads * cfg.head_width * cfg.layers
-    return count | {
-        "attention.scores": pairs,
-        "attention.mix": pairs,
-        "head": 2 * t * cfg.d_model * cfg.vocab_size * head,
+    count = {
+        part: 2 * t * rows * columns * cfg.layers for part, (rows, columns) in matrix_shapes(cfg).items()
     }
+    pairs = 2 * t * t * cfg.heads * cfg.head_width * cfg.layers
+    count["attention.scores"] = pairs
+    count["attention.mix"] = pairs
+    count["head"] = 2 * t * cfg.d_model * cfg.vocab_size if head else 0
+    return count
 
 
 # %% ../nbs/30_cost.ipynb #a33f050f
 @check_arguments(t=optional(SIZE))
-def training_flops(cfg: Config, tokens: Real, t: int | None = None) -> float:
-    "FLOPs to train on `tokens` tokens, forward and backward, in sequences of t; None: of the whole context."
+def training_flops(
+    cfg: Config,  # the shape of a model
+    tokens: Real,  # to train on, in all
+    t: int | None = None,  # tokens of one sequence; None: the whole context
+) -> float:  # FLOPs, forward and backward
+    """Count the FLOPs of a training: the backward pass costs twice the forward pass.
+
+    >>> round(training_flops(Config.gpt2_small(), 1e9) / 1e18, 2)
+    0.85
+    """
     check_sizes(tokens=(tokens, 1e18))
     t = t or cfg.context
     return 3 * sum(forward_flops(cfg, t).values()) * tokens / t
@@ -154,45 +137,70 @@ def bytes_per_number(dtype: str) -> float:
 # %% ../nbs/30_cost.ipynb #88e3e595
 def attention_activations(cfg: Config) -> int:
     "Numbers a token that one layer's attention keeps for the backward pass, the input of its norm left out."
-    k = cfg.kv_heads or cfg.heads
-    wide, pairs, turned = cfg.heads * cfg.head_width, (cfg.heads + k) * cfg.head_width, cfg.position == "rope"
-    copies = turned * pairs + (turned or cfg.qk_norm) * wide
+    kv_heads = cfg.kv_heads or cfg.heads
+    q_width, kv_width = cfg.heads * cfg.head_width, kv_heads * cfg.head_width
+    rope = cfg.position == "rope"
+    kept = cfg.d_model + q_width + 2 * kv_width  # the input, queries, keys and values
+    kept += cfg.heads + q_width  # the softmax's sums, what the heads hand over
+    if rope:
+        kept += q_width + kv_width  # queries and keys before they were rotated
+    if rope or cfg.qk_norm:
+        kept += q_width
     if cfg.qk_norm:
-        stats = (cfg.heads + k) * (2 if cfg.norm == "layer" else 1)
-        copies += stats + pairs * ((cfg.norm == "rms") + (not turned))
-    return cfg.d_model + pairs + k * cfg.head_width + copies + cfg.heads + wide
+        kept += (cfg.heads + kv_heads) * (2 if cfg.norm == "layer" else 1)  # means and scales
+        if cfg.norm == "rms":
+            kept += q_width + kv_width
+        if not rope:
+            kept += q_width + kv_width
+    return kept
 
 
 # %% ../nbs/30_cost.ipynb #1725a40d
 @check_arguments(batch=SIZE, t=SIZE)
-def count_activations(cfg: Config, batch: int, t: int) -> int:
-    "Numbers that the backward pass of `batch` sequences of t tokens needs: no dropout, no loss, PyTorch's CPU kernels."
+def count_activations(
+    cfg: Config,
+    batch: int,  # sequences held at once
+    t: int,  # tokens in each
+) -> int:
+    """How many numbers the backward pass of `batch` sequences of t tokens needs.
+
+    Counted without dropout and without the loss, for PyTorch's CPU kernels.
+    """
     check_sizes(batch=(batch, 10**9), t=(t, cfg.context))
     d, units = cfg.d_model, matrix_shapes(cfg)["mlp.down"][0]
-    normed = d + (2 if cfg.norm == "layer" else d + 1)
-    mlp = d + units * (4 if cfg.gated else 1 if cfg.feed_forward == "relu" else 2)
-    last = normed if cfg.norm_place == "pre" or cfg.embed_norm else 0
-    token = cfg.layers * (2 * normed + attention_activations(cfg) + mlp) + last + d
-    return batch * t * token + t * cfg.head_width * (cfg.position == "rope")
+    norm = d + (2 if cfg.norm == "layer" else d + 1)
+    kept_units = 2  # before and after the activation function
+    if cfg.gated:
+        kept_units = 4
+    elif cfg.feed_forward == "relu":
+        kept_units = 1
+    layer = 2 * norm + attention_activations(cfg) + d + units * kept_units
+    token = cfg.layers * layer + d
+    if cfg.norm_place == "pre" or cfg.embed_norm:
+        token += norm
+    angles = t * cfg.head_width if cfg.position == "rope" else 0
+    return batch * t * token + angles
 
 
 # %% ../nbs/30_cost.ipynb #b4558fa0
 @check_arguments(batch=SIZE, t=SIZE, chunk=SIZE)
 def training_memory(
-    cfg: Config,
+    cfg: Config,  # the shape of a model
     batch: int,  # sequences held at once
     t: int,  # tokens in each
-    dtype: str = "bf16",  # of weights, gradients and activations; below fp32 the optimizer keeps a master copy in fp32
+    dtype: str = "bf16",  # of weights, gradients, activations; below fp32 a master copy in fp32 comes on top
     chunk: int = 1024,  # rows of logits held at a time, in fp32
-) -> dict[str, float]:
-    "Bytes by what they are for, with Adam."
-    n, size, moments = (
-        sum(parameters_by_part(cfg).values()),
-        bytes_per_number(dtype),
-        8.0 if dtype == "fp32" else 12.0,
-    )
-    parts = {"weights": n * size, "gradients": n * size, "optimizer": n * moments}
-    return parts | {
+) -> dict[str, float]:  # bytes by what they are for
+    """Count the bytes of a training with Adam, by what they are for.
+
+    >>> {part: round(size / 1e9, 2) for part, size in training_memory(Config.gpt2_small(), 8, 1024).items()}
+    {'weights': 0.25, 'gradients': 0.25, 'optimizer': 1.49, 'activations': 2.44, 'logits': 0.21}
+    """
+    n, size = sum(parameters_by_part(cfg).values()), bytes_per_number(dtype)
+    return {
+        "weights": n * size,
+        "gradients": n * size,
+        "optimizer": n * (8.0 if dtype == "fp32" else 12.0),  # two moments, and the master copy
         "activations": size * count_activations(cfg, batch, t),
         "logits": 4.0 * min(batch * t, chunk) * cfg.vocab_size,
     }
@@ -208,21 +216,20 @@ def kv_cache_bytes(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> 
 
 # %% ../nbs/30_cost.ipynb #84191bf3
 @check_arguments(t=SIZE, batch=SIZE)
-def inference_memory(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
-    "Bytes of the weights, in dtype, and of the key-value cache, in at least 8 bits."
-    return sum(parameters_by_part(cfg).values()) * bytes_per_number(dtype) + kv_cache_bytes(
-        cfg, t, batch, dtype if bytes_per_number(dtype) >= 1 else "fp8"
-    )
+def inference_memory(
+    cfg: Config,  # the shape of a model
+    t: int,  # tokens of each sequence
+    batch: int = 1,  # sequences at once
+    dtype: str = "bf16",  # of the weights; the cache has at least 8 bits
+) -> float:  # bytes
+    """Count the bytes of the weights and of the KV cache.
 
-
-# %% ../nbs/30_cost.ipynb #fab42db7
-def quantities_of(kind: str, name: str) -> dict[str, Quantity]:
-    "The facts about one GPU or one grid."
-    if name not in published_quantities(kind):
-        raise ValueError(
-            f"no {kind} {name!r} in the table: choose one of {', '.join(published_quantities(kind))}"
-        )
-    return published_quantities(kind)[name]
+    >>> round(inference_memory(Config.gpt2_small(), 1024) / 1e6)
+    287
+    """
+    weights = sum(parameters_by_part(cfg).values()) * bytes_per_number(dtype)
+    cache_dtype = dtype if bytes_per_number(dtype) >= 1 else "fp8"
+    return weights + kv_cache_bytes(cfg, t, batch, cache_dtype)
 
 
 # %% ../nbs/30_cost.ipynb #fb781d64
@@ -234,14 +241,14 @@ def gpus_needed(need: Real, name: str, usable: Real = 0.9) -> int:
 
 # %% ../nbs/30_cost.ipynb #9078c5ef
 def smallest_gpu(need: Real, usable: Real = 0.9) -> str:
-    "The smallest listed GPU that holds `need` bytes alone."
+    "The smallest listed GPU that holds `need` bytes alone; ValueError where none does."
     by_size = sorted(published_quantities("gpu"), key=lambda name: quantities_of("gpu", name)["memory"].low)
-    if found := [name for name in by_size if gpus_needed(need, name, usable) == 1]:
-        return found[0]
+    for name in by_size:
+        if gpus_needed(need, name, usable) == 1:
+            return name
     there = f"{need / 1e9:.0f} GB fit no listed GPU, the largest is {by_size[-1]}"
-    raise ValueError(
-        f"{there}: split over {gpus_needed(need, by_size[-1], usable)} of it, take a smaller dtype, a shorter context or a smaller model"
-    )
+    split = f"split over {gpus_needed(need, by_size[-1], usable)} of it"
+    raise ValueError(f"{there}: {split}, take a smaller dtype, a shorter context or a smaller model")
 
 
 # %% ../nbs/30_cost.ipynb #0ef12731
@@ -252,46 +259,49 @@ def gpu_hours(flops: Real, name: str, utilisation: Real = 0.4) -> float:
 
 
 # %% ../nbs/30_cost.ipynb #f5099fc2
-def running_costs(hours: Real, name: str, grid: str = "world") -> dict[str, tuple[float, float]]:
-    "(low, high) of money in USD, energy in kWh with the building's overhead, and carbon in kg, for hours of one GPU."
+def running_costs(
+    hours: Real,  # of one GPU
+    name: str,  # of the GPU
+    grid: str = "world",  # whose electricity
+) -> dict[str, tuple[float, float]]:  # (low, high) of "USD", "kWh" and "kg CO2"
+    "Money, energy with the building's overhead, and carbon for hours of one GPU."
     check_sizes(hours=(hours, 1e12))
-    price, carbon, overhead = (
-        quantities_of("gpu", name)["price"],
-        quantities_of("grid", grid)["carbon"].low,
-        published_quantities("power")["data centre"]["overhead"],
-    )
-    energy = [
-        hours * quantities_of("gpu", name)["power"].low / 1000 * x for x in (overhead.low, overhead.high)
-    ]
+    gpu = quantities_of("gpu", name)
+    carbon = quantities_of("grid", grid)["carbon"].low  # grams a kWh
+    overhead = published_quantities("power")["data centre"]["overhead"]
+    kilowatts = gpu["power"].low / 1000
+    low, high = hours * kilowatts * overhead.low, hours * kilowatts * overhead.high
     return {
-        "USD": (hours * price.low, hours * price.high),
-        "kWh": tuple(energy),
-        "kg CO2": tuple(kwh * carbon / 1000 for kwh in energy),
+        "USD": (hours * gpu["price"].low, hours * gpu["price"].high),
+        "kWh": (low, high),
+        "kg CO2": (low * carbon / 1000, high * carbon / 1000),
     }
 
 
 # %% ../nbs/30_cost.ipynb #aab80f4a
 @check_arguments(rank=SIZE)
-def lora_parameters(cfg: Config, rank: int, targets: tuple[str, ...] = ("q", "v")) -> int:
-    "Numbers that LoRA trains on the targets, among q, k, v, out, up and down."
+def lora_parameters(
+    cfg: Config,
+    rank: int,  # of each pair of small matrices
+    targets: tuple[str, ...] = ("q", "v"),  # among q, k, v, out, up and down
+) -> int:
+    "How many numbers LoRA trains on these targets."
     check_sizes(rank=(rank, cfg.d_model))
-    d, (wide, _), kv = (
-        cfg.d_model,
-        matrix_shapes(cfg)["attention.out"],
-        (cfg.kv_heads or cfg.heads) * cfg.head_width,
-    )
-    units, gates = matrix_shapes(cfg)["mlp.down"][0], 1 + cfg.gated
-    ends = {
-        "q": d + wide,
-        "k": d + kv,
-        "v": d + kv,
-        "out": wide + d,
-        "up": gates * (d + units),
+    d, q_width = cfg.d_model, cfg.heads * cfg.head_width
+    kv_width = (cfg.kv_heads or cfg.heads) * cfg.head_width
+    units, _ = matrix_shapes(cfg)["mlp.down"]
+    sides = {  # numbers in and numbers out of each target
+        "q": d + q_width,
+        "k": d + kv_width,
+        "v": d + kv_width,
+        "out": q_width + d,
+        "up": (2 if cfg.gated else 1) * (d + units),
         "down": units + d,
     }
-    if unknown := [x for x in targets if x not in ends]:
-        raise ValueError(f"targets {unknown}: choose among {', '.join(ends)}")
-    return cfg.layers * rank * sum(ends[x] for x in targets)
+    unknown = [target for target in targets if target not in sides]
+    if unknown:
+        raise ValueError(f"targets {unknown}: choose among {', '.join(sides)}")
+    return cfg.layers * rank * sum(sides[target] for target in targets)
 
 
 # %% ../nbs/30_cost.ipynb #7b8b5c83
@@ -347,7 +357,7 @@ def published_scaling_laws() -> dict[str, ScalingLaw]:
 
 # %% ../nbs/30_cost.ipynb #b76b0ac8
 def isoflop_minimum(n, loss) -> tuple[float, float]:
-    "(parameters, loss) at the lowest point of a parabola through losses over log n, of runs with equal FLOPs."
+    "(parameters, loss) at the lowest point of a parabola through the losses of runs with equal FLOPs."
     if len({*map(float, n)}) < 3:
         raise ValueError(f"{len({*map(float, n)})} different sizes: a parabola needs at least 3")
     a, b, c = np.polyfit(np.log(n), loss, 2)
@@ -359,38 +369,55 @@ def isoflop_minimum(n, loss) -> tuple[float, float]:
 # %% ../nbs/30_cost.ipynb #385d256d
 def fit_on_grid(n, tokens, loss, alphas, betas) -> ScalingLaw:
     "The law with the smallest squared relative error, among these exponents and with E, A, B at least 0."
-    a, b = (x.ravel() for x in np.meshgrid(alphas, betas))
-    terms = np.stack(
-        [np.ones((len(a), len(n))), (n / n.min()) ** -a[:, None], (tokens / tokens.min()) ** -b[:, None]], -1
-    )
-    x = terms / loss[:, None]
-    found = np.linalg.solve(x.swapaxes(1, 2) @ x + 1e-12 * np.eye(3), x.sum(1)[..., None])[..., 0]
-    error = ((np.einsum("gij,gj->gi", x, found) - 1) ** 2).sum(1)
-    i = int(np.where((found < 0).any(1), np.inf, error).argmin())
-    return ScalingLaw(
-        *map(
-            float,
-            (found[i, 0], found[i, 1] * n.min() ** a[i], found[i, 2] * tokens.min() ** b[i], a[i], b[i]),
-        )
-    )
+    pairs = np.meshgrid(alphas, betas)
+    alpha, beta = pairs[0].ravel(), pairs[1].ravel()
+    n_terms = (n / n.min()) ** -alpha[:, None]
+    token_terms = (tokens / tokens.min()) ** -beta[:, None]
+    terms = np.stack([np.ones_like(n_terms), n_terms, token_terms], -1)  # [pairs, runs, 3]
+    x = terms / loss[:, None]  # least squares of prediction / loss = 1
+    normal = x.swapaxes(1, 2) @ x + 1e-12 * np.eye(3)
+    factors = np.linalg.solve(normal, x.sum(1)[..., None])[..., 0]  # E, A, B of each pair
+    error = ((np.einsum("grk,gk->gr", x, factors) - 1) ** 2).sum(1)
+    error = np.where((factors < 0).any(1), np.inf, error)
+    best = int(error.argmin())
+    E, A, B = factors[best]
+    A, B = A * n.min() ** alpha[best], B * tokens.min() ** beta[best]
+    return ScalingLaw(float(E), float(A), float(B), float(alpha[best]), float(beta[best]))
 
 
 # %% ../nbs/30_cost.ipynb #a6c98be9
-def fit_scaling_law(n, tokens, loss) -> ScalingLaw:
-    "The law of runs with n parameters, tokens and loss."
+def fit_scaling_law(
+    n: Sequence[Real] | np.ndarray,  # parameters of each run
+    tokens: Sequence[Real] | np.ndarray,  # that each run was trained on
+    loss: Sequence[Real] | np.ndarray,  # of each run, in nats a token
+) -> ScalingLaw:
+    """Fit L(N, D) = E + A / N^alpha + B / D^beta to runs with n parameters, tokens and loss.
+
+    Raises: ValueError for fewer than 6 runs, or fewer than 3 sizes or lengths among them.
+    Source: Hoffmann et al. 2022, approach 3 (arXiv:2203.15556).
+
+    >>> n, tokens = np.meshgrid([1e6, 1e7, 1e8], [1e8, 1e9, 1e10])
+    >>> law = fit_scaling_law(n.ravel(), tokens.ravel(), (1.7 + 400 / n**0.34 + 410 / tokens**0.28).ravel())
+    >>> round(law.alpha, 2), round(law.beta, 2)
+    (0.34, 0.28)
+    """
     n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))
-    if not len(n) == len(tokens) == len(loss) >= 6 or min(len({*n}), len({*tokens})) < 3:
-        sizes = f"{len(n)} runs, {len({*n})} sizes, {len({*tokens})} lengths"
+    sizes, lengths = len({*n}), len({*tokens})
+    if not len(n) == len(tokens) == len(loss) >= 6 or min(sizes, lengths) < 3:
+        given = f"{len(n)} runs, {sizes} sizes, {lengths} lengths"
         raise ValueError(
-            f"{sizes}: five unknowns need at least 6 runs, with 3 sizes and 3 lengths among them"
+            f"{given}: five unknowns need at least 6 runs, with 3 sizes and 3 lengths among them"
         )
     check_sizes(
-        smallest_loss=(loss.min(), 1e6), fewest_parameters=(n.min(), 1e15), fewest_tokens=(tokens.min(), 1e18)
+        smallest_loss=(loss.min(), 1e6),
+        fewest_parameters=(n.min(), 1e15),
+        fewest_tokens=(tokens.min(), 1e18),
     )
     alphas = betas = np.linspace(0.02, 3, 60)
-    for step in (0.04, 0.005, 0.0006, 0.00008):
+    for step in (0.04, 0.005, 0.0006, 0.00008):  # a finer grid around the best pair, four times
         law = fit_on_grid(n, tokens, loss, alphas, betas)
-        alphas, betas = (x + step * np.linspace(-1.5, 1.5, 25) for x in (law.alpha, law.beta))
+        near = step * np.linspace(-1.5, 1.5, 25)
+        alphas, betas = law.alpha + near, law.beta + near
         alphas, betas = alphas[alphas > 0], betas[betas > 0]
     return fit_on_grid(n, tokens, loss, alphas, betas)
 
@@ -398,57 +425,13 @@ def fit_scaling_law(n, tokens, loss) -> ScalingLaw:
 # %% ../nbs/30_cost.ipynb #cd8e9e81
 @check_arguments(repeats=SIZE, seed=SEED)
 def bootstrap_scaling_laws(n, tokens, loss, repeats: int = 100, seed: int = 0) -> list[ScalingLaw]:
-    "Laws of resampled runs; draws with too few different ones are drawn again."
+    "Laws of resampled runs; a draw with too few different runs is drawn again."
     n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))
-    fit_scaling_law(n, tokens, loss)
+    fit_scaling_law(n, tokens, loss)  # refuses what cannot be fitted
     generator, found = np.random.default_rng(seed), []
     while len(found) < repeats:
-        i = generator.integers(len(n), size=len(n))
-        if min(len({*n[i]}), len({*tokens[i]})) >= 3 and len({*i}) >= 5:
-            found.append(fit_scaling_law(n[i], tokens[i], loss[i]))
+        drawn = generator.integers(len(n), size=len(n))
+        enough = len({*n[drawn]}) >= 3 and len({*tokens[drawn]}) >= 3 and len({*drawn}) >= 5
+        if enough:
+            found.append(fit_scaling_law(n[drawn], tokens[drawn], loss[drawn]))
     return found
-
-
-# %% ../nbs/30_cost.ipynb #ff74bf1b
-def calculator_model(name: str, cfg: Config) -> dict:
-    "What the calculator needs to know about a model."
-    square = 4 * cfg.heads * cfg.head_width * cfg.layers
-    rest = {
-        "flops": sum(forward_flops(cfg, 1).values()) - square,
-        "cache": kv_cache_bytes(cfg, 1) / 2,
-        "kept": count_activations(cfg, 1, 1),
-    }
-    return {
-        "name": name,
-        "n": sum(parameters_by_part(cfg).values()),
-        "context": cfg.context,
-        "vocab": cfg.vocab_size,
-        "square": square,
-        **rest,
-    }
-
-
-# %% ../nbs/30_cost.ipynb #57110dad
-def calculator_data() -> dict:
-    "Models, GPUs, power, law and published runs, as plain numbers for `cost_view`."
-    gpus = [
-        {"name": name, **{key: [f.low, f.high] for key, f in row.items()}}
-        for name, row in published_quantities("gpu").items()
-    ]
-    runs = {
-        name: [row.get("active", row["parameters"]).low, row["tokens"].low]
-        for name, row in published_quantities("run").items()
-    }
-    overhead, carbon = (
-        published_quantities("power")["data centre"]["overhead"],
-        {name: row["carbon"].low for name, row in published_quantities("grid").items()},
-    )
-    models = [calculator_model(name, cfg) for name, cfg in published_configs().items()]
-    return dict(
-        models=models,
-        gpus=gpus,
-        overhead=[overhead.low, overhead.high],
-        grids=carbon,
-        law=published_scaling_laws()["Besiroglu"]._asdict(),
-        runs=runs,
-    )

@@ -229,10 +229,14 @@ def write_tokens(
     documents: Iterable[list[int]],  # the ids of each document
     vocab_size: int,  # ids are below it: at most 65,536 take two bytes each, more take four
 ) -> int:  # how many ids were written
-    """Write ids one after another in an .npy file, with never more than one document in memory.
+    """Write the ids of documents one after another in an .npy file, with never more than one in memory.
 
-    Raises ValueError, and leaves nothing behind, where the file exists or cannot be written, or where an id
-    is no whole number or outside the vocabulary: it would come back as another id.
+    Raises: ValueError, and leaves nothing behind, if the file exists or cannot be written, or if an id is no whole
+    number or outside the vocabulary: it would come back as another id.
+
+    >>> from tempfile import mkdtemp
+    >>> write_tokens(f"{mkdtemp()}/ids.npy", [[1, 2], [3]], vocab_size=10)
+    3
     """
     path, n = Path(path).expanduser(), 0
     if path.exists():

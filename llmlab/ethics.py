@@ -4,25 +4,22 @@
 __all__ = ["weat"]
 
 # %% ../nbs/32_ethics.ipynb #b5007ee2
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from itertools import combinations
 from math import comb
-from pathlib import Path
 
-# %% ../nbs/32_ethics.ipynb #fe26ad7b
 import numpy as np
 
 # %% ../nbs/32_ethics.ipynb #d43b4d22
 from llmlab.cache import pad
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, real_number
 from llmlab.choosing import sign_test
-from llmlab.cost import read_table
-from llmlab.masked import SPECIAL, pseudo_logprobs
+from llmlab.masked import pseudo_logprobs
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, paired_test, score_from_rows
 from llmlab.overlap import mean_score
 from llmlab.segmentation import names_pattern
+from llmlab.sentence_pairs import check_pairs, check_templates
 
 
 # %% ../nbs/32_ethics.ipynb #9c75c24b
@@ -34,43 +31,21 @@ def text_logprobs(
     batch_size: int = 256,  # texts a forward pass
 ) -> np.ndarray:  # nats, one number a text
     "log p of each whole text, from its start to its end."
-    rows, found = [[tokenizer.eot, *tokenizer.encode(t), tokenizer.eot] for t in texts], []
+    rows = [[tokenizer.eot, *tokenizer.encode(text), tokenizer.eot] for text in texts]
+    found = []
     with evaluating(model):
         for start in range(0, len(rows), batch_size):
-            ids, real = pad(rows[start : start + batch_size], left=False, device=device_of(model))
-            logp = model(ids[:, :-1]).float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-            found += (logp * real[:, 1:]).sum(-1).tolist()
+            batch = rows[start : start + batch_size]
+            ids, real = pad(batch, left=False, device=device_of(model))
+            logprobs = model(ids[:, :-1]).float().log_softmax(-1)
+            of_tokens = logprobs.gather(-1, ids[:, 1:, None])[..., 0]
+            found += (of_tokens * real[:, 1:]).sum(-1).tolist()
     return np.array(found)
-
-
-# %% ../nbs/32_ethics.ipynb #da317769
-def check_pairs(a: Sequence[str], b: Sequence[str], what: str = "groups") -> None:
-    "As many on each side, at least one, none on both."
-    if not len(a) or len(a) != len(b):
-        raise ValueError(
-            f"{what} of {len(a)} and {len(b)}: they are compared in pairs, so give as many on each side, one at least"
-        )
-    if both := sorted(set(a) & set(b)):
-        raise ValueError(
-            f"{', '.join(both)} on both sides of the {what}: swapping it changes nothing, so drop it"
-        )
-
-
-# %% ../nbs/32_ethics.ipynb #792972b3
-def check_templates(templates: Sequence[str]) -> None:
-    "Some, each with one slot for the group and one for the word."
-    if isinstance(templates, str) or not len(templates):
-        raise ValueError(
-            f"templates={templates!r}: give a list of at least one text, such as '{{group}} is a {{word}}.'"
-        )
-    for text in templates:
-        if wrong := [slot for slot in ("{group}", "{word}") if text.count(slot) != 1]:
-            raise ValueError(f"template {text!r}: write {' and '.join(wrong)} into it, exactly once")
 
 
 # %% ../nbs/32_ethics.ipynb #939825b5
 def counterfactual_bias(
-    score: Callable,  # texts -> one log-probability each
+    score: Callable[[list[str]], np.ndarray],  # texts -> one log-probability each
     templates: Sequence[str],  # with {group} and {word}
     groups: tuple[Sequence[str], Sequence[str]],  # equally long: members are compared in pairs
     words: tuple[Sequence[str], Sequence[str]],  # the two kinds between which a group may lean, equally long
@@ -79,49 +54,50 @@ def counterfactual_bias(
     check_templates(templates)
     check_pairs(*groups)
     check_pairs(*words, "words")
-    texts = [
-        t.format(group=g, word=w)
-        for t in templates
-        for g in (*groups[0], *groups[1])
-        for w in (*words[0], *words[1])
-    ]
-    found = (
-        np.asarray(score(texts), float).reshape(len(templates), 2, len(groups[0]), 2, len(words[0])).mean(-1)
-    )
-    each = (found[:, 0, :, 0] - found[:, 0, :, 1]) - (found[:, 1, :, 0] - found[:, 1, :, 1])
-    made = mean_score(each.ravel(), "log-odds difference", templates=len(templates), pairs=len(groups[0]))
-    made.unit, made.units = "nats", list(range(len(groups[0]))) * len(templates)
-    return made
+    texts = []
+    for template in templates:
+        for group in (*groups[0], *groups[1]):
+            for word in (*words[0], *words[1]):
+                texts.append(template.format(group=group, word=word))
+    shape = len(templates), 2, len(groups[0]), 2, len(words[0])
+    logprobs = np.asarray(score(texts), float).reshape(shape).mean(-1)
+    log_odds = logprobs[..., 0] - logprobs[..., 1]  # first words against second words
+    each = log_odds[:, 0] - log_odds[:, 1]  # first group against second group
+    found = mean_score(each.ravel(), "log-odds difference", templates=len(templates), pairs=len(groups[0]))
+    found.unit, found.units = "nats", list(range(len(groups[0]))) * len(templates)
+    return found
 
 
 # %% ../nbs/32_ethics.ipynb #38b63eb6
 @check_arguments(level=real_number(above=0, below=1), seed=SEED)
 def with_interval(found: Score, units=None, level: float = 0.95, seed: int = 0) -> Score:
-    "The score with interval (low, high) and with p, the chance of a value as far from 0 if each unit's sign were a coin's."
+    """The score with its interval (low, high) and with p.
+
+    p is the chance of a value as far from 0 if each unit's sign were a coin's.
+    """
     units = getattr(found, "units", None) if units is None else units
     nothing = mean_score(np.zeros(len(found.rows)), found.name)
-    made, p = (
-        bootstrap_interval(found, level, units=units, seed=seed),
-        paired_test(nothing, found, units=units, seed=seed),
-    )
-    made.recipe["p"] = float(p)
+    made = bootstrap_interval(found, level, units=units, seed=seed)
+    made.recipe["p"] = float(paired_test(nothing, found, units=units, seed=seed))
     labels = np.arange(len(found.rows)) if units is None else np.asarray(units)
-    made.points = [float(found.total(found.rows[labels == u].sum(0))) for u in np.unique(labels)]
+    made.points = []
+    for unit in np.unique(labels):
+        sums = found.rows[labels == unit].sum(0)
+        made.points.append(float(found.total(sums)))
     return made
 
 
-# %% ../nbs/32_ethics.ipynb #d7c4a111
+# %% ../nbs/32_ethics.ipynb #fefdf709
 def check_p_values(p) -> np.ndarray:
-    "Numbers from 0 to 1, one at least."
+    "The p-values as an array; ValueError unless there is at least one, and each is from 0 to 1."
     p = np.asarray(list(p), float)
     if not p.size or p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"p-values {p.tolist()}: give at least one, each from 0 to 1")
     return p
 
 
-# %% ../nbs/32_ethics.ipynb #fefdf709
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    "Adjusted p-values (Holm 1979): holm([0.01, 0.04, 0.03]) -> [0.03, 0.06, 0.06]"
+    "p-values adjusted for the number of tests (Holm 1979): [0.01, 0.04, 0.03] -> [0.03, 0.06, 0.06]"
     p = check_p_values(p)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -143,15 +119,13 @@ def unit_vectors(vectors: dict, words: Sequence[str]) -> np.ndarray:
     for word in words:
         if word not in vectors:
             near = ", ".join(get_close_matches(word, vectors, 3)) or "none is near"
-            raise ValueError(
-                f"no vector for {word!r}, of {len(vectors)} words ({near}): take a word of the vocabulary, or drop it"
-            )
+            todo = "take a word of the vocabulary, or drop it"
+            raise ValueError(f"no vector for {word!r}, of {len(vectors)} words ({near}): {todo}")
     found = np.array([vectors[w] for w in words], float)
     size = np.linalg.norm(found, axis=-1, keepdims=True)
     if not len(words) or not (size > 0).all():
-        raise ValueError(
-            f"{list(words)}: give at least one word, and none whose vector is all zeros, for it has no direction"
-        )
+        todo = "give at least one word, and none whose vector is all zeros, for it has no direction"
+        raise ValueError(f"{list(words)}: {todo}")
     return found / size
 
 
@@ -165,46 +139,64 @@ def effect_size(sums):
 
 # %% ../nbs/32_ethics.ipynb #8e572249
 def permutation_p_value(s: np.ndarray, draws: int, seed: int) -> tuple[float, bool]:
-    "Share of ways to choose half of s with a sum at least that of the first half; whether all ways were tried."
-    n, real = len(s) // 2, s[: len(s) // 2].sum()
+    """p of a permutation test, and whether all ways to halve were tried.
+
+    p is the share of ways to choose half of s with a sum at least that of the first half.
+    """
+    n = len(s) // 2
+    least = s[:n].sum() - 1e-12
     if comb(2 * n, n) <= draws:
-        return float(
-            np.mean([s[list(half)].sum() >= real - 1e-12 for half in combinations(range(2 * n), n)])
-        ), True
-    rng = np.random.default_rng(seed)
-    hits = sum(rng.permutation(s)[:n].sum() >= real - 1e-12 for _ in range(draws))
-    return (hits + 1) / (draws + 1), False
+        sums = [s[list(half)].sum() for half in combinations(range(2 * n), n)]
+        return float(np.mean(np.array(sums) >= least)), True
+    generator = np.random.default_rng(seed)
+    hits = 0
+    for _ in range(draws):
+        hits += generator.permutation(s)[:n].sum() >= least
+    return float((hits + 1) / (draws + 1)), False
 
 
 # %% ../nbs/32_ethics.ipynb #e45f6685
 @check_arguments(draws=SIZE, seed=SEED)
 def weat(
-    vectors: dict,  # word -> vector
+    vectors: dict[str, np.ndarray],  # word -> vector
     targets: tuple[Sequence[str], Sequence[str]],  # X and Y, equally long
     attributes: tuple[Sequence[str], Sequence[str]],  # A and B
     draws: int = 20_000,  # all ways to halve are tried if they are no more, else so many drawn
-    seed: int = 0,
+    seed: int = 0,  # of the draws
 ) -> Score:  # above 0: X is nearer to A than Y is; recipe: p (one-sided), exact
-    "Effect size of the word embedding association test."
+    """Effect size of the word embedding association test: are some words nearer to A than others are?
+
+    Raises: ValueError for targets of unequal length, for a word without a vector, and where nothing spreads.
+    Source: Caliskan et al. 2017 (arXiv:1608.07187).
+
+    >>> axes = {"a": [1, 0], "b": [0, 1], "x": [3, 1], "x2": [2, 1], "y": [1, 3], "y2": [1, 2]}
+    >>> round(float(weat(axes, (["x", "x2"], ["y", "y2"]), (["a"], ["b"]))), 2)
+    1.71
+    """
     check_pairs(*targets)
     a, b = (unit_vectors(vectors, words) for words in attributes)
-    x, y = (
-        ((w @ a.T).mean(1) - (w @ b.T).mean(1)) for w in (unit_vectors(vectors, words) for words in targets)
-    )
-    if np.ptp([*x, *y]) < 1e-12:
-        raise ValueError(
-            "all targets are equally near to the attributes, so there is no spread to divide by: give other words"
-        )
-    p, exact = permutation_p_value(np.array([*x, *y]), draws, seed)
+
+    def association(words):
+        w = unit_vectors(vectors, words)
+        return (w @ a.T).mean(1) - (w @ b.T).mean(1)
+
+    x, y = association(targets[0]), association(targets[1])
+    both = np.array([*x, *y])
+    if np.ptp(both) < 1e-12:
+        said = "all targets are equally near to the attributes, so there is no spread to divide by"
+        raise ValueError(f"{said}: give other words")
+    p, exact = permutation_p_value(both, draws, seed)
     each = np.stack([x, y, x**2 + y**2, np.ones(len(x))], 1)
     return score_from_rows(each, effect_size, "WEAT effect size", targets=len(x), p=p, exact=exact)
 
 
 # %% ../nbs/32_ethics.ipynb #72697938
 def shared_tokens(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
-    "Positions of the tokens that both texts share, in order: shared([5, 1, 7], [5, 2, 3, 7]) -> ([0, 2], [0, 3])"
-    blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
-    left, right = ([getattr(m, side) + i for m in blocks for i in range(m.size)] for side in "ab")
+    "Positions of the tokens that both texts share: shared_tokens([5, 1], [5, 2, 1]) -> ([0, 1], [0, 2])"
+    left, right = [], []
+    for match in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
+        left += range(match.a, match.a + match.size)
+        right += range(match.b, match.b + match.size)
     return left, right
 
 
@@ -215,10 +207,9 @@ def preference_margin(model, tokenizer, more: str, less: str) -> float:
     left, right = shared_tokens(a, b)
     if a == b or not left:
         raise ValueError(f"{more!r} and {less!r}: give two texts that differ, but share tokens")
-    return float(
-        pseudo_logprobs(model, tokenizer, more)[left].sum()
-        - pseudo_logprobs(model, tokenizer, less)[right].sum()
-    )
+    in_first = pseudo_logprobs(model, tokenizer, more)[left].sum()
+    in_second = pseudo_logprobs(model, tokenizer, less)[right].sum()
+    return float(in_first - in_second)
 
 
 # %% ../nbs/32_ethics.ipynb #4048b0c2
@@ -227,7 +218,8 @@ def crows_pairs_score(
     tokenizer,  # a MaskTokenizer or a HubTokenizer
     pairs: Sequence[tuple[str, str]],  # (the more stereotyped text, the less)
 ) -> Score:  # a share; 0.5: no preference
-    "Share of pairs in which the first text is preferred; recipe: p of the sign test, and the mean margin in nats."
+    "Share of pairs in which the first text is preferred; its recipe has p of the sign test, and the mean"
+    "margin."
     if not len(pairs):
         raise ValueError("no pairs: give at least one (more stereotyped text, less stereotyped text)")
     margins = np.array([preference_margin(model, tokenizer, *pair) for pair in pairs])
@@ -235,51 +227,6 @@ def crows_pairs_score(
     return mean_score(
         won, "CrowS-Pairs score", pairs=len(pairs), p=sign_test(won, 1 - won)[2], margin=float(margins.mean())
     )
-
-
-# %% ../nbs/32_ethics.ipynb #f46db55e
-def read_sentence_pairs(path: str | Path) -> dict[str, list[tuple[str, str]]]:
-    "{kind: pairs} from a CSV with columns sent_more, sent_less, bias_type."
-    with open(path, encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
-    wanted = ("sent_more", "sent_less", "bias_type")
-    if missing := [c for c in wanted if not table or c not in table[0]]:
-        raise ValueError(
-            f"{path}, {len(table)} rows, lacks the columns {', '.join(missing)}: write {','.join(wanted)} and a pair a line"
-        )
-    found = {}
-    for line, row in enumerate(table, 2):
-        if not all((row[c] or "").strip() for c in wanted):
-            raise ValueError(f"{path}, row {line}: an empty cell; fill it or drop the row")
-        found.setdefault(row["bias_type"], []).append((row["sent_more"], row["sent_less"]))
-    return found
-
-
-# %% ../nbs/32_ethics.ipynb #c1641118
-class HubTokenizer:
-    "A tokenizer of the `tokenizers` library, as `pretrained.load_pretrained` gives it, with the names of chapter 12."
-
-    def __init__(self, inner):
-        known = {name: inner.token_to_id(name) for name in SPECIAL}
-        if known["[MASK]"] is None:
-            raise ValueError(
-                "this tokenizer has no [MASK]: pseudo-log-likelihoods need a masked model, such as bert-base-uncased"
-            )
-        self.inner, self.mask = inner, known["[MASK]"]
-        self.special = tuple(i for i in known.values() if i is not None)
-
-    def encode(self, text: str) -> list[int]:
-        "[CLS] text [SEP]; a word that the vocabulary lacks is refused, for all such words look alike."
-        found = self.inner.encode(text)
-        if "[UNK]" in found.tokens:
-            raise ValueError(
-                f"{text!r} holds a word that the vocabulary lacks, read as [UNK]: take another word or model"
-            )
-        return found.ids
-
-    def strings(self, ids) -> list[str]:
-        "Each token as text."
-        return [self.inner.id_to_token(i) for i in ids]
 
 
 # %% ../nbs/32_ethics.ipynb #41c00807
@@ -291,22 +238,13 @@ def counterfactual_augmentation(
     "Every text, and after it its twin with the groups swapped where that changes something."
     check_pairs(a, b)
     other = dict(zip([*a, *b], [*b, *a], strict=True))
-    swap = names_pattern(other)
-    return [t for text in texts for t in dict.fromkeys((text, swap.sub(lambda m: other[m[0]], text)))]
-
-
-# %% ../nbs/32_ethics.ipynb #0986703e
-def bias_view_data(table: dict[str, dict[str, Score]]) -> dict[str, dict[str, dict]]:
-    "{model: {measure: Score from sure(...)}} -> the same as plain numbers for `bias_view`, p corrected by Holm in each model."
-    found = {}
-    for name, row in table.items():
-        if lacking := [what for what, s in row.items() if not {"low", "high", "p"} <= set(s.recipe)]:
-            raise ValueError(f"{lacking[0]} has no interval or no p: pass what sure(...) gives")
-        each = zip(row.items(), holm([s.recipe["p"] for s in row.values()]), strict=True)
-        found[name] = {
-            w: dict(at=float(s), low=s.recipe["low"], high=s.recipe["high"], p=float(p), points=s.points)
-            for (w, s), p in each
-        }
+    names = names_pattern(other)
+    found = []
+    for text in texts:
+        twin = names.sub(lambda match: other[match[0]], text)
+        found.append(text)
+        if twin != text:
+            found.append(twin)
     return found
 
 
@@ -318,57 +256,10 @@ def exposure(
 ) -> Score:  # bits, from 0 (the least likely of all) to log2 of their number (the likeliest)
     "log2 |R| - log2 rank: how many bits of guessing the model saves; ties count against it."
     logprobs = np.asarray(logprobs, float)
-    if logprobs.ndim != 1 or len(logprobs) < 2 or not 0 <= secret < len(logprobs) or np.isnan(logprobs).any():
-        raise ValueError(
-            f"secret {secret} among {logprobs.shape} log-probabilities: give at least 2 numbers, and the place of the true one"
-        )
+    numbers = logprobs.ndim == 1 and len(logprobs) >= 2 and not np.isnan(logprobs).any()
+    if not numbers or secret >= len(logprobs):
+        todo = "give at least 2 numbers, and the place of the true one"
+        raise ValueError(f"secret {secret} among {logprobs.shape} log-probabilities: {todo}")
     rank = int((logprobs >= logprobs[secret]).sum())
-    return Score(
-        np.log2(len(logprobs)) - np.log2(rank), "exposure", "bits", rank=rank, candidates=len(logprobs)
-    )
-
-
-# %% ../nbs/32_ethics.ipynb #e324087d
-def sheet_questions(sheet: str) -> dict[str, list[str]]:
-    "{part: questions} of the sheet 'datasheet' or 'model card'."
-    every = read_table("sheets.csv")
-    found = {
-        row["part"]: [r["question"] for r in every if (r["sheet"], r["part"]) == (sheet, row["part"])]
-        for row in every
-        if row["sheet"] == sheet
-    }
-    if not found:
-        raise ValueError(f"no sheet {sheet!r}: take one of {', '.join(sorted({r['sheet'] for r in every}))}")
-    return found
-
-
-# %% ../nbs/32_ethics.ipynb #257e5991
-def fill_sheet(
-    title: str,
-    asked: dict[str, Sequence[str]],  # {part: questions}, from questions(...) or your own
-    answers: dict[str, str],  # {question: answer}
-) -> str:
-    "A sheet in Markdown; what is not answered stands as 'to fill in', and the last line counts it."
-    every = [q for some in asked.values() for q in some]
-    if wrong := [q for q in answers if q not in every]:
-        near = get_close_matches(wrong[0], every, 1, 0) or ["none: the sheet is empty"]
-        raise ValueError(f"no question {wrong[0]!r} on this sheet; the nearest is {near[0]!r}")
-    lines, done = [f"# {title}"], [q for q in every if answers.get(q, "").strip()]
-    for part, some in asked.items():
-        lines += [
-            f"## {part}",
-            *(f"**{q}** {answers[q].strip() if q in done else 'to fill in'}" for q in some),
-        ]
-    return "\n\n".join([*lines, f"{len(done)} of {len(every)} questions answered."]) + "\n"
-
-
-# %% ../nbs/32_ethics.ipynb #080338b2
-def write_sheet(path: str | Path, text: str, overwrite: bool = False) -> Path:
-    "Writes a sheet; a file that is there is left alone unless you say overwrite=True."
-    path = Path(path).expanduser()
-    if path.exists() and not overwrite:
-        raise ValueError(
-            f"{path} exists already and may hold answers: choose another name or say overwrite=True"
-        )
-    path.write_text(text, encoding="utf-8")
-    return path
+    bits = np.log2(len(logprobs)) - np.log2(rank)
+    return Score(bits, "exposure", "bits", rank=rank, candidates=len(logprobs))

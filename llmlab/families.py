@@ -15,9 +15,107 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/workshop/families.ipynb #2f3a8b7e
-from llmlab.checks import SIZE, check_arguments, read_json, require
+from llmlab.checks import SETTINGS, SIZE, check_arguments, check_value, read_json, require
 from llmlab.generation import Sampling, generate
+from llmlab.hub import FOLDER_HOLDS
+from llmlab.pretrained import BERT_WEIGHT_NAMES, GPT2_WEIGHT_NAMES, LLAMA_WEIGHT_NAMES
 from llmlab.transformer import Config, Embed, Encoder, EncoderDecoder, init_weights, sinusoids
+
+# %% ../nbs/workshop/families.ipynb #1e976cee
+_usual = dict(
+    vocab_size="vocab_size",
+    context="max_position_embeddings",
+    layers="num_hidden_layers",
+    heads="num_attention_heads",
+    d_model="hidden_size",
+    d_ff="intermediate_size",
+)
+_llama = _usual | dict(
+    kv_heads="num_key_value_heads",
+    d_head="head_dim",
+    norm_eps="rms_norm_eps",
+    rope_base="rope_theta",
+    rope_factor="factor",
+    tied="tie_word_embeddings",
+)
+_gpt2 = dict(
+    vocab_size="vocab_size",
+    context="n_positions",
+    layers="n_layer",
+    heads="n_head",
+    d_model="n_embd",
+    d_ff="n_inner",
+    norm_eps="layer_norm_epsilon",
+    dropout="resid_pdrop",
+    tied="tie_word_embeddings",
+)
+_bert = _usual | dict(
+    norm_eps="layer_norm_eps",
+    dropout="hidden_dropout_prob",
+    segments="type_vocab_size",
+)
+CONFIG_NAMES = {  # family → {field of our Config: its name in config.json}
+    "gpt2": _gpt2,
+    "bert": _bert,
+    "llama": _llama,
+    "mistral": _llama,
+    "qwen2": _llama,
+    "qwen3": _llama,
+}
+
+# %% ../nbs/workshop/families.ipynb #113d7a3d
+_llama_like = dict(
+    norm="rms",
+    norm_eps=1e-6,
+    position="rope",
+    feed_forward="swiglu",
+    bias=False,
+    tied=False,
+)
+ARCHITECTURES = {  # family → values of Config that a short config.json may leave out
+    "gpt2": dict(dropout=0.1),
+    "bert": dict(norm_place="post", feed_forward="gelu_exact", norm_eps=1e-12, segments=2, dropout=0.1),
+    "llama": _llama_like,
+    "mistral": _llama_like,
+    "qwen2": _llama_like | dict(bias="qkv"),
+    "qwen3": _llama_like | dict(qk_norm=True, d_head=128),
+}
+
+# %% ../nbs/workshop/families.ipynb #8c79508d
+_silu = dict(
+    hidden_act="silu",
+    rope_type="default",
+    attention_bias=False,
+    mlp_bias=False,
+    use_sliding_window=False,
+)
+REQUIRED_SETTINGS = {  # family → values that config.json may not contradict
+    "gpt2": dict(
+        activation_function="gelu_new",
+        scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False,
+    ),
+    "bert": dict(
+        hidden_act="gelu",
+        position_embedding_type="absolute",
+        is_decoder=False,
+        tie_word_embeddings=True,
+    ),
+    "llama": _silu,
+    "mistral": _silu,
+    "qwen2": _silu,
+    "qwen3": _silu,
+}
+
+# %% ../nbs/workshop/families.ipynb #80ea7056
+WEIGHT_NAMES = {  # family → {tensor of ours: its name in the file}
+    "gpt2": GPT2_WEIGHT_NAMES,
+    "bert": BERT_WEIGHT_NAMES,
+    "llama": LLAMA_WEIGHT_NAMES,
+    "mistral": LLAMA_WEIGHT_NAMES,
+    "qwen2": LLAMA_WEIGHT_NAMES,
+    "qwen3": LLAMA_WEIGHT_NAMES,
+}
 
 
 # %% ../nbs/workshop/families.ipynb #f8edecb5
@@ -64,55 +162,62 @@ class TextClassifier(nn.Module):
 
 
 # %% ../nbs/workshop/families.ipynb #f91e8d42
-MORE_CONFIG_NAMES = {
-    "distilbert": dict(
-        vocab_size="vocab_size",
-        context="max_position_embeddings",
-        layers="n_layers",
-        heads="n_heads",
-        d_model="dim",
-        d_ff="hidden_dim",
-        dropout="dropout",
-    ),
-}
-MORE_ARCHITECTURES = {
-    "distilbert": dict(norm_place="post", feed_forward="gelu_exact", norm_eps=1e-12, dropout=0.1),
-}
-MORE_REQUIRED_SETTINGS = {
-    "distilbert": dict(activation="gelu", sinusoidal_pos_embds=False, tie_word_embeddings=True),
-}
-MORE_WEIGHT_NAMES = {
-    "distilbert": {
-        "*": "distilbert.transformer.layer",
-        "": "vocab_projector",
-        "encoder.embed.tokens": "distilbert.embeddings.word_embeddings",
-        "encoder.embed.positions": "distilbert.embeddings.position_embeddings",
-        "encoder.norm": "distilbert.embeddings.LayerNorm",
-        "*.attention.qkv": "*.attention.q_lin + *.attention.k_lin + *.attention.v_lin",
-        "*.attention.out": "*.attention.out_lin",
-        "*.norm1": "*.sa_layer_norm",
-        "*.mlp.up": "*.ffn.lin1",
-        "*.mlp.down": "*.ffn.lin2",
-        "*.norm2": "*.output_layer_norm",
-        "transform": "vocab_transform",
-        "norm": "vocab_layer_norm",
-    },
+CONFIG_NAMES["distilbert"] = dict(
+    vocab_size="vocab_size",
+    context="max_position_embeddings",
+    layers="n_layers",
+    heads="n_heads",
+    d_model="dim",
+    d_ff="hidden_dim",
+    dropout="dropout",
+)
+ARCHITECTURES["distilbert"] = dict(
+    norm_place="post",
+    feed_forward="gelu_exact",
+    norm_eps=1e-12,
+    dropout=0.1,
+)
+REQUIRED_SETTINGS["distilbert"] = dict(
+    activation="gelu",
+    sinusoidal_pos_embds=False,
+    tie_word_embeddings=True,
+)
+WEIGHT_NAMES["distilbert"] = {
+    "*": "distilbert.transformer.layer",
+    "": "vocab_projector",
+    "encoder.embed.tokens": "distilbert.embeddings.word_embeddings",
+    "encoder.embed.positions": "distilbert.embeddings.position_embeddings",
+    "encoder.norm": "distilbert.embeddings.LayerNorm",
+    "*.attention.qkv": "*.attention.q_lin + *.attention.k_lin + *.attention.v_lin",
+    "*.attention.out": "*.attention.out_lin",
+    "*.norm1": "*.sa_layer_norm",
+    "*.mlp.up": "*.ffn.lin1",
+    "*.mlp.down": "*.ffn.lin2",
+    "*.norm2": "*.output_layer_norm",
+    "transform": "vocab_transform",
+    "norm": "vocab_layer_norm",
 }
 
 # %% ../nbs/workshop/families.ipynb #eb1665f8
-UNUSED_POSITIONS = {
+UNUSED_POSITIONS = {  # rows of max_position_embeddings that no token uses
     "roberta": 2,
     "xlm-roberta": 2,
     "camembert": 2,
-}  # rows of max_position_embeddings that no token uses
+}
 
 
 def roberta_weight_names(bert: dict[str, str]) -> dict[str, str]:
-    "RoBERTa's table, made of BERT's."
+    "RoBERTa's table of weight names, made of BERT's."
     table = {ours: theirs.replace("bert.", "roberta.") for ours, theirs in bert.items()}
     table["encoder.embed.positions"] += " from row 2"
     return table | {"": "lm_head", "transform": "lm_head.dense", "norm": "lm_head.layer_norm"}
 
+
+for _family in UNUSED_POSITIONS:
+    CONFIG_NAMES[_family] = _bert
+    ARCHITECTURES[_family] = ARCHITECTURES["bert"]
+    REQUIRED_SETTINGS[_family] = REQUIRED_SETTINGS["bert"] | dict(pad_token_id=1)
+    WEIGHT_NAMES[_family] = roberta_weight_names(BERT_WEIGHT_NAMES)
 
 # %% ../nbs/workshop/families.ipynb #13566907
 _bart = dict(
@@ -125,39 +230,44 @@ _bart = dict(
     decoder_layers="decoder_layers",
     dropout="dropout",
 )
-MORE_CONFIG_NAMES |= {
-    "bart": _bart,
-    "marian": _bart,
-    "t5": dict(
-        vocab_size="vocab_size",
-        context="n_positions",
-        layers="num_layers",
-        heads="num_heads",
-        d_model="d_model",
-        d_head="d_kv",
-        d_ff="d_ff",
-        decoder_layers="num_decoder_layers",
-        norm_eps="layer_norm_epsilon",
-        relative_buckets="relative_attention_num_buckets",
-        relative_distance="relative_attention_max_distance",
-        dropout="dropout_rate",
-    ),
-}
-_post = dict(norm_place="post", dropout=0.1, shared_tokens=True, head_bias=True)
-_rms = dict(norm="rms", norm_eps=1e-6, bias=False, position="relative", attention_scale=1.0)
-MORE_ARCHITECTURES |= {
-    "bart": _post,
-    "marian": _post | dict(position="sinusoidal_halves", embed_norm=False),
-    "t5": _rms
-    | dict(dropout=0.1, shared_tokens=True, d_head=64, context=512),  # context: the length it learned on
-}
+CONFIG_NAMES["bart"] = _bart
+CONFIG_NAMES["marian"] = _bart
+CONFIG_NAMES["t5"] = dict(
+    vocab_size="vocab_size",
+    context="n_positions",
+    layers="num_layers",
+    heads="num_heads",
+    d_model="d_model",
+    d_head="d_kv",
+    d_ff="d_ff",
+    decoder_layers="num_decoder_layers",
+    norm_eps="layer_norm_epsilon",
+    relative_buckets="relative_attention_num_buckets",
+    relative_distance="relative_attention_max_distance",
+    dropout="dropout_rate",
+)
+_post_norm = dict(norm_place="post", dropout=0.1, shared_tokens=True, head_bias=True)
+ARCHITECTURES["bart"] = _post_norm
+ARCHITECTURES["marian"] = _post_norm | dict(position="sinusoidal_halves", embed_norm=False)
+ARCHITECTURES["t5"] = dict(
+    norm="rms",
+    norm_eps=1e-6,
+    bias=False,
+    position="relative",
+    attention_scale=1.0,
+    dropout=0.1,
+    shared_tokens=True,
+    d_head=64,
+    context=512,  # the length it learned on
+)
 _seq2seq = dict(is_encoder_decoder=True, normalize_before=False, add_final_layer_norm=False)
-MORE_REQUIRED_SETTINGS |= {
-    "bart": _seq2seq | dict(tie_word_embeddings=True, normalize_embedding=True),
-    "marian": _seq2seq
-    | dict(tie_word_embeddings=True, share_encoder_decoder_embeddings=True, normalize_embedding=False),
-    "t5": dict(is_encoder_decoder=True),
-}
+REQUIRED_SETTINGS["bart"] = _seq2seq | dict(tie_word_embeddings=True, normalize_embedding=True)
+REQUIRED_SETTINGS["marian"] = _seq2seq | dict(
+    tie_word_embeddings=True,
+    share_encoder_decoder_embeddings=True,
+    normalize_embedding=False,
+)
+REQUIRED_SETTINGS["t5"] = dict(is_encoder_decoder=True)
 SEQ2SEQ = ("bart", "marian", "t5")
 
 
@@ -213,7 +323,9 @@ def t5_weight_names(gated: bool) -> dict[str, str]:
     }
 
 
-MORE_WEIGHT_NAMES |= {"bart": _both | _bart_only, "marian": _both, "t5": t5_weight_names(gated=False)}
+WEIGHT_NAMES["bart"] = _both | _bart_only
+WEIGHT_NAMES["marian"] = _both
+WEIGHT_NAMES["t5"] = t5_weight_names(gated=False)
 
 # %% ../nbs/workshop/families.ipynb #7aabfe64
 ACTIVATION_NAMES = {"gelu": "gelu_exact", "gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
@@ -232,7 +344,7 @@ def activation_name(path: Path, name: str, theirs: dict, usual: str, known: dict
 
 
 def derived_settings(path: Path, family: str, theirs: dict) -> dict:
-    "Fields of Config that follow from a checked config.json by a rule, for an encoder–decoder; for other families none."
+    "Fields of Config that follow from an encoder–decoder's checked config.json by a rule; other families have none."
     if family not in SEQ2SEQ:
         return {}
     width = theirs["d_model"]
@@ -243,11 +355,11 @@ def derived_settings(path: Path, family: str, theirs: dict) -> dict:
         return dict(head_scale=width**-0.5 if scaled else 1.0, feed_forward=activation)
     for name in ("attention_heads", "ffn_dim"):
         one, other = theirs.get(f"encoder_{name}"), theirs.get(f"decoder_{name}")
-        said = f"{path} says encoder_{name}={one!r:.20} and decoder_{name}={other!r:.20}, but ours have one for both sides"
-        require(one == other, f"{said}: use transformers")
+        said = f"{path} says encoder_{name}={one!r:.20} and decoder_{name}={other!r:.20}"
+        require(one == other, f"{said}, but ours have one for both sides: use transformers")
     size, other = theirs["vocab_size"], theirs.get("decoder_vocab_size")
-    said = f"{path} says vocab_size={size!r:.20} and decoder_vocab_size={other!r:.20}, but ours share one token table"
-    require(other in (None, size), f"{said}: use transformers")
+    said = f"{path} says vocab_size={size!r:.20} and decoder_vocab_size={other!r:.20}"
+    require(other in (None, size), f"{said}, but ours share one token table: use transformers")
     activation = activation_name(path, "activation_function", theirs, "gelu", ACTIVATION_NAMES)
     return dict(feed_forward=activation, embed_scale=width**0.5 if theirs.get("scale_embedding") else 1.0)
 
@@ -267,7 +379,10 @@ def config_from_tensors(
     cfg: Config,
     files: dict,  # a tensor's name → (open file, name in that file)
 ) -> Config:
-    "The shape of an encoder–decoder, with what only the stored tensors tell: an output matrix of its own, a constant for each logit."
+    """The shape of an encoder–decoder, with what only the stored tensors tell.
+
+    They say whether it has an output matrix of its own, and a constant for each logit.
+    """
     if family not in SEQ2SEQ:
         return cfg
     own_head = (
@@ -394,7 +509,79 @@ def classifier_weight_names(table: dict[str, str], family: str) -> dict[str, str
 
 
 def label_names(theirs: dict, rows: int) -> list[str]:
-    "The labels of a classifier's config.json, in the order of its scores; LABEL_0 and so on where it names none."
+    "The labels of a classifier, in the order of its scores; LABEL_0 and so on where config.json names none."
     named = theirs.get("id2label")
     named = named if isinstance(named, dict) else {}
     return [str(named.get(str(i), f"LABEL_{i}")) for i in range(rows)]
+
+
+# %% ../nbs/workshop/families.ipynb #4732e6f9
+LLAMA3_ROPE = dict(
+    rope_type="llama3",
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=8192,
+)
+
+
+def flatten_rope_settings(theirs: dict) -> dict:
+    "config.json with the rotary settings, which old and new files write in different places, on one level."
+    rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
+    expected = "expected an object of names and numbers"
+    require(isinstance(rope, dict), f"config.json has rotary settings {rope!r:.60}, {expected}")
+    if LLAMA3_ROPE.items() <= rope.items():
+        rope_type = "default"
+    else:
+        rope_type = rope.get("rope_type", rope.get("type", "default"))
+    return {**theirs, **rope, "rope_type": rope_type}
+
+
+# %% ../nbs/workshop/families.ipynb #8b1d4b9e
+def check_required_settings(path: Path, family: str, theirs: dict) -> None:
+    "Raise ValueError for a setting that our model of this family does not have."
+    required = REQUIRED_SETTINGS[family] | dict(quantization_config=None)
+    for name, value in required.items():
+        found = theirs.get(name, value)
+        said = f"{path} says {name}={found!r:.80}, but our {family} has {value!r}"
+        require(found == value, f"{said}: use transformers")
+    if family == "mistral":
+        check_window(path, theirs.get("sliding_window"), theirs.get("max_position_embeddings"))
+
+
+def check_window(path: Path, window, context) -> None:
+    "Raise ValueError for a Mistral whose sliding window is smaller than its context."
+    if window is None:
+        return
+    said = f"{path} says sliding_window={window!r:.20}, but our mistral looks at all {context!r:.20} tokens"
+    fits = isinstance(window, int) and isinstance(context, int) and window >= context
+    require(fits, f"{said}: use transformers")
+
+
+# %% ../nbs/workshop/families.ipynb #709fd2df
+def read_config(folder: str | Path) -> tuple[str, Config]:
+    "Family and shape of the model in a folder; ValueError for what our models do not have."
+    path = Path(folder) / "config.json"
+    require(path.is_file(), f"{folder} lacks config.json: {FOLDER_HOLDS}")
+    theirs = flatten_rope_settings(read_json(path))
+    family = theirs.get("model_type")
+    known = isinstance(family, str) and family in CONFIG_NAMES
+    require(known, f"{path} says model_type={family!r:.60}: llmlab knows {', '.join(CONFIG_NAMES)}")
+    check_required_settings(path, family, theirs)
+    found = read_fields(path, family, theirs)
+    try:
+        cfg = Config(**ARCHITECTURES[family] | found | derived_settings(path, family, theirs))
+        return family, replace(cfg, context=cfg.context - UNUSED_POSITIONS.get(family, 0))
+    except ValueError as error:
+        raise ValueError(f"{path} describes no model: {error}") from None
+
+
+def read_fields(path: Path, family: str, theirs: dict) -> dict:
+    "The fields of Config that a config.json gives; ValueError where a size is missing or no number."
+    names = CONFIG_NAMES[family]
+    found = {ours: theirs[name] for ours, name in names.items() if theirs.get(name) is not None}
+    sizes = ("vocab_size", "context", "layers", "heads", "d_model")
+    missing = [names[ours] for ours in sizes if ours not in found | ARCHITECTURES[family]]
+    require(not missing, f"{path} lacks {', '.join(missing)}: copy it again")
+    for ours, value in found.items():
+        check_value(f"{path} describes no model: {names[ours]}", value, SETTINGS["Config"][ours])
+    return found

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # %% ../nbs/15_generation.ipynb #2cc0825f
-from llmlab.cache import Reader, open_reader
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings
+from llmlab.decoding import DecodingState, start_decoding
 from llmlab.metrics import device_of
 
 
@@ -219,27 +219,27 @@ def next_tokens(
     overflow: str = "forget",  # where the context is full: "forget" its older half | "stop" writing
 ) -> Iterator[Int[Tensor, " b"]]:  # the next id of each row; -1: its context is full, and overflow="stop"
     "The next id of each row, as soon as it is there; a row does not depend on its neighbours."
-    reader, ids, steps = open_reader(model, prompts, max_new_tokens, source, cache, overflow)
+    state, ids, steps = start_decoding(model, prompts, max_new_tokens, source, cache, overflow)
     noise = uniforms(seed, len(ids), steps).to(ids.device)
-    return decode(reader, ids, sampling, noise, processors)
+    return decode(state, ids, sampling, noise, processors)
 
 
 # %% ../nbs/15_generation.ipynb #67699d89
 def decode(
-    reader: Reader,
+    state: DecodingState,
     ids: Int[Tensor, "b t"],  # the prompts
     sampling: Sampling,
     noise: Float[Tensor, "b n"],  # in [0, 1): one number for each row and step
     processors: Sequence[Processor] = (),
 ) -> Iterator[Int[Tensor, " b"]]:
     "The decoding loop: read, adjust, choose, hand out, and read what was chosen."
-    history = History(ids, reader.pads, sampling, processors)
+    history = History(ids, state.pads, sampling, processors)
     peaks = []
     steps = noise.shape[1]
     every = 1 if ids.device.type == "cpu" else 16  # a GPU would wait for each look at its numbers
-    rooms = torch.tensor(reader.rooms or [steps] * len(ids), device=ids.device)
+    rooms = torch.tensor(state.rooms or [steps] * len(ids), device=ids.device)
     for step in range(steps):
-        logits = reader.read(ids)[:, -1]
+        logits = state.read(ids)[:, -1]
         logits = history.adjust(logits)
         peaks.append(logits.amax(-1))
         if (step + 1) % every == 0 or step + 1 == steps:
@@ -546,13 +546,13 @@ def beam_steps(
 ) -> Iterator[list[PromptSearch]]:
     "Beam search, one step after another: the search of each prompt; parameters as for `beam_search`."
     stop = check_stop(stop)
-    reader, ids, steps = open_reader(model, prompts, max_new_tokens, source, cache, overflow)
-    searches = [PromptSearch(beams, stop, room) for room in reader.rooms or [steps] * len(ids)]
-    history = History(ids, reader.pads, beams, processors)
-    logits = reader.read(ids)[:, -1]
+    state, ids, steps = start_decoding(model, prompts, max_new_tokens, source, cache, overflow)
+    searches = [PromptSearch(beams, stop, room) for room in state.rooms or [steps] * len(ids)]
+    history = History(ids, state.pads, beams, processors)
+    logits = state.read(ids)[:, -1]
     rows = torch.arange(len(ids), device=ids.device).repeat_interleave(beams.width)
     logits = logits[rows]  # each prompt `width` times
-    reader.reorder(rows)
+    state.reorder(rows)
     history.reorder(rows)
     for step in range(steps):
         logp = history.adjust(logits.float().log_softmax(-1))
@@ -562,10 +562,10 @@ def beam_steps(
         if all(search.done for search in searches):
             return
         rows, tokens = continued(searches, ids.device)
-        reader.reorder(rows)
+        state.reorder(rows)
         history.reorder(rows)
         history.add(tokens)
-        logits = reader.read(tokens[:, None])[:, -1]
+        logits = state.read(tokens[:, None])[:, -1]
 
 
 def extend_all(searches: list[PromptSearch], logp: Float[Tensor, "bw v"]) -> None:
@@ -613,7 +613,7 @@ def beam_search(
     >>> after = torch.tensor([[0, 0.6, 0.4, 0], [0, 0.4, 0.3, 0.3], [0, 0.05, 0.05, 0.9], [0, 0, 0, 1]])
     >>> texts = beam_search(lambda ids: after[ids].log(), [[0]], 4, Beams(2, length_penalty=0), stop=[[3]])
     >>> ids, score = texts[0][0]
-    >>> ids, round(math.exp(score), 2)
+    >>> ids, round(torch.tensor(score).exp().item(), 2)
     ([2, 3], 0.36)
     """
     steps = beam_steps(model, prompts, max_new_tokens, beams, stop, processors, source, cache, overflow)
@@ -648,37 +648,37 @@ def speculative_generate(
     """
     check_no_penalties(sampling)
     longest = max_new_tokens + draft_tokens
-    reader, _, room = open_reader(model, [prompt], longest, overflow="stop")
-    draft_reader, _, draft_room = open_reader(draft, [prompt], longest, overflow="stop")
+    state, _, room = start_decoding(model, [prompt], longest, overflow="stop")
+    draft_state, _, draft_room = start_decoding(draft, [prompt], longest, overflow="stop")
     numbers = uniforms(seed, 1, 2 * (max_new_tokens + 1) * (draft_tokens + 1))[0]
-    noise = iter(numbers.to(reader.ids.device))
+    noise = iter(numbers.to(state.ids.device))
     text, accepted = list(prompt), []
     end = len(prompt) + min(max_new_tokens, room)
     while len(text) < end:
         readable = len(prompt) + draft_room - len(text)
         count = min(draft_tokens, end - len(text) - 1, readable)
-        proposed, q = propose(draft_reader, text, sampling, count, noise)
-        logits = reader.read(unread(reader, text + proposed), len(proposed) + 1)[0]
+        proposed, q = propose(draft_state, text, sampling, count, noise)
+        logits = state.read(unread(state, text + proposed), len(proposed) + 1)[0]
         check_finite(list(logits.amax(-1)[:, None]), len(text) - len(prompt) + len(proposed))
         p = distribution(logits, sampling)
         check_vocabularies(p, q)
         kept, token = accept(p, q, proposed, noise)
         text += [*proposed[:kept], token]
         accepted.append(kept)
-        reader.rewind(len(text) - 1)
-        draft_reader.rewind(len(text) - 1)
+        state.rewind(len(text) - 1)
+        draft_state.rewind(len(text) - 1)
     return text[len(prompt) : end], accepted
 
 
 # %% ../nbs/15_generation.ipynb #e44334aa
-def unread(reader: Reader, text: list[int]) -> Int[Tensor, "1 t"]:
-    "The ids that the reader has not read yet."
-    return torch.tensor([text[reader.length :]], device=reader.ids.device)
+def unread(state: DecodingState, text: list[int]) -> Int[Tensor, "1 t"]:
+    "The ids that the state has not read yet."
+    return torch.tensor([text[state.length :]], device=state.ids.device)
 
 
 # %% ../nbs/15_generation.ipynb #553a0f18
 def propose(
-    reader: Reader,  # of the draft
+    state: DecodingState,  # of the draft
     text: list[int],
     sampling: Sampling,
     count: int,  # ids to propose; none if it is not above 0
@@ -687,7 +687,7 @@ def propose(
     "Ids of the draft that go on from the text, and the distributions from which they were drawn."
     proposed, q = [], []
     while len(proposed) < count:
-        logits = reader.read(unread(reader, text + proposed))[:, -1]
+        logits = state.read(unread(state, text + proposed))[:, -1]
         check_finite([logits.amax(-1)], len(text) + len(proposed))
         q.append(distribution(logits, sampling))
         proposed.append(int(pick(q[-1], next(noise)[None].to(q[-1].device))))

@@ -7,7 +7,6 @@ __all__ = ["with_experts", "Captioner"]
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import product
 from numbers import Real
 
 import torch
@@ -15,18 +14,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/33_horizons.ipynb #ece513b1
-from llmlab.checks import SEED, SIZE, check_arguments, check_sizes
+from llmlab.checks import SIZE, check_arguments, check_sizes
 from llmlab.cost import (
     approximate_training_flops,
     forward_flops,
     gpu_hours,
     gpus_needed,
     parameters_by_part,
-    published_quantities,
     running_costs,
 )
 from llmlab.generation import Sampling, generate
 from llmlab.metrics import device_of, evaluating
+from llmlab.pictures import IMAGE_SIDE
+from llmlab.tables import published_quantities
 from llmlab.transformer import Block, Config, Decoder, FeedForward, init_weights, norm
 
 
@@ -51,10 +51,10 @@ class MixtureOfExperts(nn.Module):
         check_experts(experts, top_k)
         self.router = nn.Linear(cfg.d_model, experts, bias=False)
         self.experts = nn.ModuleList(FeedForward(cfg) for _ in range(experts))
-        self.top_k, self.probs, self.chosen = top_k, None, None
-        self.idle = (experts - top_k) * sum(
-            m.weight.numel() for m in self.experts[0].modules() if isinstance(m, nn.Linear)
-        )
+        self.top_k = top_k
+        self.probs = self.chosen = None  # of what was read last
+        matrices = [module for module in self.experts[0].modules() if isinstance(module, nn.Linear)]
+        self.idle = (experts - top_k) * sum(matrix.weight.numel() for matrix in matrices)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         flat = x.flatten(0, 1)
@@ -72,7 +72,7 @@ class MixtureOfExperts(nn.Module):
 # %% ../nbs/33_horizons.ipynb #81be231f
 @check_arguments(experts=SIZE, top_k=SIZE)
 def check_experts(experts: int, top_k: int) -> None:
-    "At least one expert, and no more asked than there are."
+    "Raise ValueError unless there is at least one expert, and no more are asked than there are."
     if top_k > experts:
         raise ValueError(f"top_k={top_k!r} of {experts} experts: choose a whole number from 1 to {experts}")
 
@@ -80,17 +80,24 @@ def check_experts(experts: int, top_k: int) -> None:
 # %% ../nbs/33_horizons.ipynb #4288a532
 def with_experts(
     model: nn.Module,  # with blocks; changed in place
-    experts: int,  # feed-forwards in each block
+    experts: int,  # feed-forward networks in each block
     top_k: int,  # how many a token asks
     d_ff: int | None = None,  # hidden units of an expert; None: the model's, divided by top_k
-) -> nn.Module:
-    "Put a mixture in the place of each block's feed-forward, with new weights everywhere."
+) -> nn.Module:  # the same model
+    """Put a mixture of experts in the place of each block's feed-forward network, with new weights everywhere.
+
+    Raises: ValueError for more experts asked than there are, and for a top_k that does not divide the hidden units.
+    Source: Fedus et al. 2021 (arXiv:2101.03961); Jiang et al. 2024 (arXiv:2401.04088).
+
+    >>> model = with_experts(Decoder(Config(9, context=8, layers=1, heads=2, d_model=4)), experts=4, top_k=2)
+    >>> len(model.blocks[0].mlp.experts)
+    4
+    """
     check_experts(experts, top_k)
     units = model.blocks[0].mlp.down.in_features
     if d_ff is None and units % top_k:
-        raise ValueError(
-            f"top_k={top_k} does not divide {units} hidden units: choose a divisor, or give d_ff"
-        )
+        todo = "choose a divisor, or give d_ff"
+        raise ValueError(f"top_k={top_k} does not divide {units} hidden units: {todo}")
     cfg = replace(model.cfg, d_ff=d_ff or units // top_k)
     for block in model.blocks:
         block.mlp = MixtureOfExperts(cfg, experts, top_k)
@@ -122,9 +129,8 @@ def expert_layers(model: nn.Module) -> list[MixtureOfExperts]:
     "The mixtures of a model that has read something."
     found = [m for m in model.modules() if isinstance(m, MixtureOfExperts)]
     if not found or any(m.probs is None for m in found):
-        raise ValueError(
-            f"{len(found)} mixtures, or one that read nothing yet: use with_experts(model, …), then call the model"
-        )
+        todo = "use with_experts(model, …), then call the model"
+        raise ValueError(f"{len(found)} mixtures, or one that read nothing yet: {todo}")
     return found
 
 
@@ -141,97 +147,14 @@ def load_balancing_loss(model: nn.Module) -> Float[Tensor, ""]:
     return torch.stack(parts).mean()
 
 
-# %% ../nbs/33_horizons.ipynb #18e22b74
-COLOURS = {
-    "red": (0.85, 0.15, 0.15),
-    "green": (0.15, 0.65, 0.25),
-    "blue": (0.2, 0.35, 0.9),
-    "yellow": (0.95, 0.8, 0.1),
-}
-SHAPE_NAMES, RELATIONS = ("circle", "square", "triangle"), ("left of", "above")
-CAPTION_WORDS = ["<s>", "</s>", "a", "left", "of", "above", *COLOURS, *SHAPE_NAMES]
-OBJECTS = list(product(COLOURS, SHAPE_NAMES))
-HELD_OUT_COMBINATIONS = {
-    ("red", "circle", "left of"),
-    ("blue", "square", "left of"),
-    ("yellow", "circle", "above"),
-    ("green", "triangle", "above"),
-}
-IMAGE_SIDE = 24  # pixels
-
-
-# %% ../nbs/33_horizons.ipynb #3f397e06
-def caption_ids(first: int, second: int, place: int) -> list[int]:
-    "`<s> a red circle above a blue square </s>` as ids, filled up with `</s>`."
-    said = f"<s> a {' '.join(OBJECTS[first])} {RELATIONS[place]} a {' '.join(OBJECTS[second])} </s>".split()
-    return [CAPTION_WORDS.index(word) for word in said] + [1] * (10 - len(said))
-
-
-# %% ../nbs/33_horizons.ipynb #db347633
-def caption_text(ids: Iterable[int]) -> str:
-    "The sentence between `<s>` and `</s>`."
-    words = [CAPTION_WORDS[i] for i in ids][1:]
-    return " ".join(words[: words.index("</s>")] if "</s>" in words else words)
-
-
-# %% ../nbs/33_horizons.ipynb #4f564d8a
-def draw_objects(
-    images: Float[Tensor, "n s s 3"],
-    things: Int[Tensor, " n"],  # numbers of THINGS
-    at: Float[Tensor, "n 2"],  # centre: x, y
-    radius: Float[Tensor, " n"],  # pixels
-) -> Float[Tensor, "n s s 3"]:
-    "One thing on each picture."
-    y, x = torch.meshgrid(*2 * [torch.arange(images.shape[1]) + 0.5], indexing="ij")
-    dx, dy, r = x - at[:, 0, None, None], y - at[:, 1, None, None], radius[:, None, None]
-    square, triangle = (
-        torch.maximum(dx.abs(), dy.abs()) <= 0.9 * r,
-        (dy.abs() <= r) & (dx.abs() <= (dy + r) / 2),
-    )
-    inside = torch.stack([dx**2 + dy**2 <= r**2, square, triangle])[things % 3, torch.arange(len(images))]
-    return torch.where(inside[..., None], torch.tensor([*COLOURS.values()])[things // 3, None, None], images)
-
-
-# %% ../nbs/33_horizons.ipynb #65cbbc07
-@check_arguments(n=SIZE, seed=SEED)
-def generate_pictures(
-    n: int,  # how many
-    held_out: bool = False,  # combinations that training never sees
-    seed: int = 0,
-) -> tuple[Float[Tensor, "n s s 3"], Int[Tensor, "n 10"]]:
-    "Generated pictures, and their captions."
-    check_sizes(n=(n, 10**6))
-    g, (a, b, places) = (
-        torch.Generator().manual_seed(seed),
-        (range(len(OBJECTS)), range(len(OBJECTS)), range(2)),
-    )
-    allowed = [
-        c
-        for c in product(a, b, places)
-        if c[0] != c[1] and ((*OBJECTS[c[0]], RELATIONS[c[2]]) in HELD_OUT_COMBINATIONS) == held_out
-    ]
-    chosen = torch.tensor(allowed)[torch.randint(len(allowed), (n,), generator=g)]
-    images = (
-        0.75
-        + 0.25 * torch.rand(n, 1, 1, 1, generator=g)
-        + 0.03 * torch.randn(n, IMAGE_SIDE, IMAGE_SIDE, 3, generator=g)
-    )
-    apart = torch.tensor([[6.0, 0.0], [0.0, 6.0]])[chosen[:, 2]]
-    for sign, things in ((-1, chosen[:, 0]), (1, chosen[:, 1])):
-        shift, radius = 3 * (torch.rand(n, 2, generator=g) - 0.5), 4 + torch.rand(n, generator=g)
-        images = draw_objects(images, things, IMAGE_SIDE / 2 + sign * apart + shift, radius)
-    return images.clamp(0, 1), torch.tensor([caption_ids(*c) for c in chosen.tolist()])
-
-
 # %% ../nbs/33_horizons.ipynb #438183f8
 @check_arguments(side=SIZE)
 def image_patches(images: Float[Tensor, "b h w c"], side: int) -> Float[Tensor, "b t d"]:
     "Square patches row by row, each as one vector of side · side · channels numbers."
     b, high, wide, c = images.shape
     if high % side or wide % side or not b * high * wide:
-        raise ValueError(
-            f"patches of side {side!r} do not tile {b} pictures of {high} × {wide}: choose a side that divides both"
-        )
+        said = f"patches of side {side!r} do not tile {b} pictures of {high} × {wide}"
+        raise ValueError(f"{said}: choose a side that divides both")
     cut = images.unflatten(1, (-1, side)).unflatten(3, (-1, side))  # b rows side columns side c
     return cut.transpose(2, 3).flatten(3).flatten(1, 2)
 
@@ -240,19 +163,26 @@ def image_patches(images: Float[Tensor, "b h w c"], side: int) -> Float[Tensor, 
 class PatchEncoder(nn.Module):
     "Pictures to one vector a patch: our blocks, without a mask."
 
-    def __init__(self, cfg: Config, image: int, side: int):  # pixels of a picture's and of a patch's side
+    def __init__(
+        self,
+        cfg: Config,
+        image: int,  # pixels of a picture's side
+        side: int,  # pixels of a patch's side
+    ):
         super().__init__()
-        self.side, n = side, image_patches(torch.zeros(1, image, image, 3), side).shape[1]
-        self.patch, self.positions = nn.Linear(3 * side**2, cfg.d_model), nn.Embedding(n, cfg.d_model)
-        self.blocks, self.norm = nn.ModuleList(Block(cfg) for _ in range(cfg.layers)), norm(cfg)
+        self.side = side
+        patches = image_patches(torch.zeros(1, image, image, 3), side).shape[1]
+        self.patch = nn.Linear(3 * side**2, cfg.d_model)
+        self.positions = nn.Embedding(patches, cfg.d_model)
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.layers))
+        self.norm = norm(cfg)
         init_weights(self, cfg)
 
     def forward(self, images: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b t d"]:
         x = self.patch(image_patches(images, self.side) - 0.5)
         if x.shape[1] != self.positions.num_embeddings:
-            raise ValueError(
-                f"{x.shape[1]} patches, but {self.positions.num_embeddings} positions: give pictures of the size in training"
-            )
+            said = f"{x.shape[1]} patches, but {self.positions.num_embeddings} positions"
+            raise ValueError(f"{said}: give pictures of the size in training")
         x = x + self.positions.weight
         for block in self.blocks:
             x = block(x)
@@ -261,14 +191,30 @@ class PatchEncoder(nn.Module):
 
 # %% ../nbs/33_horizons.ipynb #d937676f
 class Captioner(nn.Module):
-    "A picture is read, a sentence is written."
+    """A model that reads a picture and writes a sentence about it: patches, an encoder, a decoder.
 
-    def __init__(self, cfg: Config, image: int = IMAGE_SIDE, side: int = 6):
+    Shapes: forward takes images [b, h, w, 3] with numbers from 0 to 1 and ids [b, t]; it gives logits [b, t, v].
+    Source: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the encoder.
+
+    >>> model = Captioner(Config(13, context=10, layers=1, heads=2, d_model=8), image=24, side=6)
+    >>> model(torch.rand(2, 24, 24, 3), torch.zeros(2, 4, dtype=torch.long)).shape
+    torch.Size([2, 4, 13])
+    """
+
+    def __init__(
+        self,
+        cfg: Config,  # of both sides
+        image: int = IMAGE_SIDE,  # pixels of a picture's side
+        side: int = 6,  # pixels of a patch's side
+    ):
         super().__init__()
-        self.cfg, self.encoder, self.decoder = cfg, PatchEncoder(cfg, image, side), Decoder(cfg, cross=True)
+        self.cfg = cfg
+        self.encoder = PatchEncoder(cfg, image, side)
+        self.decoder = Decoder(cfg, cross=True)
 
     def forward(self, images: Float[Tensor, "b h w 3"], ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        return self.decoder.logits(self.decoder.hidden(ids, None, self.encoder(images)))
+        memory = self.encoder(images)
+        return self.decoder.logits(self.decoder.hidden(ids, None, memory))
 
 
 # %% ../nbs/33_horizons.ipynb #03f264bd
@@ -296,21 +242,27 @@ def estimate_training(
     total: Real,  # parameters to hold
     active: Real,  # parameters that a token uses
     tokens: Real,  # to train on
-    utilisation: tuple[Real, Real]
-    | None = None,  # share of the peak, (low, high); None: as large dense runs report
+    utilisation: tuple[Real, Real] | None = None,  # share of the peak; None: as large dense runs report
     gpu: str = "H100 80GB",
 ) -> dict[str, tuple[float, float]]:
     "(low, high) of what a training takes: only the run that succeeds, at rented prices."
     check_sizes(total=(total, 1e15), active=(active, total))
     share = published_quantities("training")["large runs"]["utilisation"]
     low, high = utilisation or (share.low, share.high)
-    flops, holders = approximate_training_flops(active, tokens), gpus_needed(16 * total, gpu)
+    flops = approximate_training_flops(active, tokens)
+    holders = gpus_needed(16 * total, gpu)
     hours = gpu_hours(flops, gpu, high), gpu_hours(flops, gpu, low)
     least, most = (running_costs(h, gpu) for h in hours)
+    found = {
+        "FLOPs": (flops, flops),
+        "GPUs to hold it": (holders, holders),
+        "GPU-hours": hours,
+        "days on 16,384": (hours[0] / 16_384 / 24, hours[1] / 16_384 / 24),
+    }
     units = {"million USD": ("USD", 1e6), "GWh": ("kWh", 1e6), "t CO2": ("kg CO2", 1e3)}
-    money = {key: (least[of][0] / size, most[of][1] / size) for key, (of, size) in units.items()}
-    days = {"days on 16,384": tuple(h / 16_384 / 24 for h in hours)}
-    return {"FLOPs": (flops, flops), "GPUs to hold it": (holders, holders), "GPU-hours": hours} | days | money
+    for name, (quantity, size) in units.items():
+        found[name] = (least[quantity][0] / size, most[quantity][1] / size)
+    return found
 
 
 # %% ../nbs/33_horizons.ipynb #49771b76

@@ -5,17 +5,18 @@ __all__ = []
 
 # %% ../nbs/workshop/hub.ipynb #4217beef
 import re
+from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import safetensors
 import tokenizers
-import torch
-from torch import nn
+from torch import Tensor
 
 # %% ../nbs/workshop/hub.ipynb #c06a22b1
 from llmlab.checks import path_inside, read_json, read_small_file, require
-from llmlab.storage import FLOATS, open_weights, own_tensors
+from llmlab.progress import download_bars
+from llmlab.storage import open_weights
 
 # %% ../nbs/workshop/hub.ipynb #a71b6114
 PICKLE_SUFFIXES = (
@@ -47,7 +48,7 @@ def read_shard_index(
 def weight_files(
     folder: Path,  # with model.safetensors, or with shards and their index
 ) -> list[Path]:  # all of them are there
-    "The safetensors files of a model; a folder that has pickles only is refused, and nothing in them is read."
+    "The safetensors files of a model; a folder with pickles only is refused, and nothing in them is read."
     index = folder / "model.safetensors.index.json"
     files = sorted({*read_shard_index(index).values()}) if index.is_file() else [folder / "model.safetensors"]
     lacking = [str(file.relative_to(folder)) for file in files if not file.is_file()]
@@ -77,105 +78,35 @@ def open_tensors(folder: Path) -> dict[str, safetensors.safe_open]:
     return found
 
 
+class StoredTensors(Mapping):
+    "The tensors of open files by name, each read from the mapped file when it is asked for."
+
+    def __init__(self, files: OpenTensors):
+        self.files = files
+
+    def __getitem__(self, name: str) -> Tensor:
+        file, name_there = self.files[name]
+        return file.get_tensor(name_there)
+
+    def __iter__(self):
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
 def stored_shapes(files: OpenTensors) -> list[list[int]]:
     "The shapes of the tensors in open files; no tensor is read."
     return [file.get_slice(name).get_shape() for file, name in files.values()]
 
 
-# %% ../nbs/workshop/hub.ipynb #90fae2c4
-class WeightSource(NamedTuple):
-    "Where a tensor of ours comes from."
-
-    names: list[str]  # in the file; several are joined row under row
-    transposed: bool  # the file stores it turned
-    first_row: int  # the rows before are left out
-
-
-IGNORED_TENSORS = r"[.]attn[.](masked_)?bias$|inv_freq$|position_ids$|[.]pooler[.]|^cls[.]seq_relationship"
-IGNORED_TENSORS += (
-    r"|EncDecAttention[.]relative_attention_bias"  # old T5 files hold one, and nothing ever used it
-)
-TIED_TENSORS = {  # a tensor that a file may repeat → where the numbers come from
-    "lm_head.weight": (
-        "transformer.wte.weight",
-        "model.embed_tokens.weight",
-        "model.shared.weight",
-        "shared.weight",
-    ),
-    "model.encoder.embed_tokens.weight": ("model.shared.weight",),
-    "model.decoder.embed_tokens.weight": ("model.shared.weight",),
-    "encoder.embed_tokens.weight": ("shared.weight",),
-    "decoder.embed_tokens.weight": ("shared.weight",),
-    "cls.predictions.decoder.weight": ("bert.embeddings.word_embeddings.weight",),
-    "cls.predictions.decoder.bias": ("cls.predictions.bias",),
-    "lm_head.decoder.weight": ("roberta.embeddings.word_embeddings.weight",),
-    "lm_head.decoder.bias": ("lm_head.bias",),
-    "vocab_projector.weight": ("distilbert.embeddings.word_embeddings.weight",),
-}
-
-
-def tensor_shapes(model: nn.Module) -> dict[str, list[int]]:
-    "The shape of each tensor that a file of this model holds, also on the meta device; a tied one counts once."
-    return {name: list(tensor.shape) for name, tensor in own_tensors(model).items()}
-
-
-def check_tensor_names(folder: Path, found: set[str], wanted: set[str]) -> None:
-    "Raise ValueError unless every tensor has its place and every place its tensor."
-    kinds = {"missing": sorted(wanted - found), "unexpected": sorted(found - wanted)}
-    said = [f"{len(names)} {kind}: {', '.join(names[:6])}" for kind, names in kinds.items() if names]
-    require(not said, f"the weights in {folder} do not fit its config.json: {'; '.join(said)}")
-
-
-def check_concatenated_shape(shapes: list[list[int]], wanted: list[int], name: str) -> None:
-    "Raise ValueError unless tensors of these shapes, row under row, make one of the wanted shape."
-    fits = all(len(shape) == len(wanted) > 0 and shape[1:] == wanted[1:] for shape in shapes)
-    fits = fits and sum(shape[0] for shape in shapes) == wanted[0]
-    require(
-        fits,
-        f"{name} has shape {shapes}, but config.json asks for {wanted} in all: they do not belong together",
-    )
-
-
-def check_tied_tensors(folder: Path, files: OpenTensors, names: set[str], wanted: set[str]) -> None:
-    "Raise ValueError where a tensor that is stored twice has two values."
-    for name in names:
-        for twin in wanted.intersection(TIED_TENSORS[name]):
-            (one, here), (other, there) = files[name], files[twin]
-            same = torch.equal(one.get_tensor(here), other.get_tensor(there))
-            require(
-                same,
-                f"{name} and {twin} in {folder} are tied, but stored with other numbers: use transformers",
-            )
-
-
-def check_tensors(
-    folder: Path,
-    files: OpenTensors,
-    plan: dict[str, WeightSource],  # for each tensor of the model
-    shapes: dict[str, list[int]],  # of the model, from shapes_of
-) -> None:
-    "Raise ValueError unless the files hold exactly the model's tensors: names, floating-point numbers, shapes."
-    wanted = {name for source in plan.values() for name in source.names}
-    spare = {name for name in files if re.search(IGNORED_TENSORS, name) or name in TIED_TENSORS} - wanted
-    check_tensor_names(folder, files.keys() - spare, wanted)
-    for ours, (names, turned, first) in plan.items():
-        slices = [files[name][0].get_slice(files[name][1]) for name in names]
-        kinds = {part.get_dtype() for part in slices} - {*FLOATS}
-        todo = f"expected one of {', '.join(FLOATS)}: take weights that are not quantized"
-        require(not kinds, f"{' + '.join(names)} in {folder} is stored as {', '.join(kinds)}, {todo}")
-        found = [part.get_shape() for part in slices]
-        found = [shape[::-1] if turned else [*(n - first for n in shape[:1]), *shape[1:]] for shape in found]
-        check_concatenated_shape(found, shapes[ours], " + ".join(names))
-    check_tied_tensors(folder, files, spare & TIED_TENSORS.keys(), wanted)
-
-
 # %% ../nbs/workshop/hub.ipynb #8ed9926c
+FOLDER_HOLDS = "a model folder holds config.json, model.safetensors, tokenizer.json"
+
+
 def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     "The tokenizer in a tokenizer.json that nobody has checked."
-    require(
-        path.is_file(),
-        f"{path.parent} lacks {path.name}: a model folder holds config.json, model.safetensors, tokenizer.json",
-    )
+    require(path.is_file(), f"{path.parent} lacks {path.name}: {FOLDER_HOLDS}")
     text = read_small_file(path, 64_000_000)
     try:
         return tokenizers.Tokenizer.from_buffer(text)
@@ -185,96 +116,72 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
         raise ValueError(f"{path} is no tokenizer ({str(error)[:200]}): copy it again") from None
 
 
-# %% ../nbs/workshop/hub.ipynb #71fc5f39
-class Pooling(NamedTuple):
-    "How a folder wants the vector of a text to be made."
+# %% ../nbs/workshop/hub.ipynb #5ec0e4a9
+def without_truncation(
+    tokenizer: tokenizers.Tokenizer,  # changed in place
+) -> tokenizers.Tokenizer:  # the same one
+    """A tokenizer that encodes each text whole and always alike: no truncation, no padding, no BPE dropout.
 
-    mode: str = "mean"  # "mean": of all tokens | "cls": the first token's
-    normalize: bool = False  # whether each vector gets the length 1
-    max_length: int | None = None  # tokens of a text, at most; None: the model's context
-    lower: bool = False  # whether texts are written in lower case first
-    problem: str = ""  # what the folder asks for and we do not have
-
-
-# %% ../nbs/workshop/hub.ipynb #9cb5da44
-POOLING_MODES = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}  # their word → ours
-
-
-def pooling_modes(theirs: dict) -> list[str]:
-    "What a pooling's config.json asks for: one word in new files, a flag for each way in old ones."
-    if "pooling_mode" in theirs:
-        named = theirs["pooling_mode"]
-        return [str(mode) for mode in named] if isinstance(named, list) else [str(named)]
-    start = "pooling_mode_"
-    return [
-        name.removeprefix(start) for name, value in theirs.items() if name.startswith(start) and value is True
-    ]
-
-
-def read_modules(folder: Path) -> list[tuple[str, str]] | None:
-    "Kind and subfolder of each step in modules.json; None where the folder says nothing about vectors of texts."
-    path = folder / "modules.json"
-    if not path.is_file():
-        return (
-            [("Transformer", ""), ("Pooling", "1_Pooling")]
-            if (folder / "1_Pooling" / "config.json").is_file()
-            else None
-        )
-    steps = read_json(path, list)
-    for step in steps:
-        fits = (
-            isinstance(step, dict) and isinstance(step.get("type"), str) and isinstance(step.get("path"), str)
-        )
-        require(
-            fits, f"{path} has the step {step!r:.80}, expected an object with type and path: copy it again"
-        )
-    return [(step["type"].rpartition(".")[2], step["path"]) for step in steps]
-
-
-# %% ../nbs/workshop/hub.ipynb #fdad0664
-def read_pooling(
-    folder: str | Path,
-    width: int | None = None,  # of the model's vectors; None: not compared
-) -> Pooling | None:  # None: the folder says nothing about vectors of texts
-    """How the folder of a `sentence-transformers` model makes one vector of a text.
-
-    Raises ValueError for files that are broken. What is well said but not among ours stands in `problem`.
+    Texts are cut and padded by who makes a batch, and `transformers` does so, too: it applies the settings that a
+    `tokenizer.json` keeps only where a call asks for them.
     """
-    folder = Path(folder).expanduser()
-    steps = read_modules(folder)
-    if steps is None:
-        return None
-    kinds = [kind for kind, _ in steps]
-    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
-        ours = "Transformer, Pooling and perhaps Normalize"
-        return Pooling(problem=f"{folder} makes vectors by {', '.join(kinds)}, expected {ours}")
-    path = path_inside(folder, steps[1][1]) / "config.json"
-    theirs = read_json(path)
-    modes = pooling_modes(theirs)
-    size = theirs.get("word_embedding_dimension", theirs.get("embedding_dimension", width))
-    require(
-        width is None or size == width,
-        f"{path} pools vectors of {size!r:.20} numbers, but the model's have {width}: copy it again",
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None
+    return tokenizer
+
+
+# %% ../nbs/workshop/hub.ipynb #12c0002f
+def hub_unreachable(name: str) -> bool:
+    "Ask the hub once, for five seconds. True: no answer, the cache has to do."
+    from huggingface_hub import HfApi, errors
+
+    try:
+        return not HfApi().model_info(name, timeout=5)
+    except errors.RepositoryNotFoundError as error:  # a gated one too
+        raise ValueError(
+            f"the hub shows you no model {name!r}: check the id, or log in with `hf auth login`"
+        ) from error
+    except Exception:
+        return True
+
+
+# %% ../nbs/workshop/hub.ipynb #12c00030
+def pretrained_folder(name: str | Path, progress: bool | None = None) -> Path:
+    "The folder itself, or the one in the hub's cache, fetched where it is missing."
+    if str(name) and Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(name)):
+        expected = "an id on the hub looks like gpt2 or Qwen/Qwen3-0.6B"
+        raise ValueError(f"there is no folder {name}, and {expected}: check the path")
+    from huggingface_hub import snapshot_download
+
+    wanted = dict(
+        allow_patterns=["*.json", "model*.safetensors"], local_files_only=hub_unreachable(str(name))
     )
-    if len(modes) != 1 or modes[0] not in POOLING_MODES:
-        return Pooling(problem=f"{path} pools by {' and '.join(modes) or 'nothing'}, expected mean or cls")
-    about, prompts = (
-        read_optional_json(folder / f"{name}.json")
-        for name in ("sentence_bert_config", "config_sentence_transformers")
-    )
-    if prompt := prompts.get("default_prompt_name"):
-        return Pooling(
-            problem=f"{folder} writes its prompt {prompt!r:.40} before each text, which ours does not"
+    try:
+        with download_bars(progress):
+            return Path(snapshot_download(str(name), **wanted))
+    except Exception as error:
+        help = (
+            "give a local folder instead, or set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror"
         )
-    longest = about.get("max_seq_length")
-    fits = longest is None or type(longest) is int and longest > 0
-    require(
-        fits,
-        f"{folder}/sentence_bert_config.json says max_seq_length={longest!r:.40}, expected a whole number above 0",
-    )
-    return Pooling(POOLING_MODES[modes[0]], "Normalize" in kinds, longest, about.get("do_lower_case") is True)
+        raise ConnectionError(
+            f"cannot fetch {name!r} from the hub ({type(error).__name__}): {help}"
+        ) from error
 
 
-def read_optional_json(path: Path) -> dict:
-    "The object in a file that may be missing."
-    return read_json(path) if path.is_file() else {}
+# %% ../nbs/workshop/hub.ipynb #12c00047
+@contextmanager
+def eager_attention(model):
+    "Let a model of `transformers`, and each stack inside it with a configuration of its own, compute weights."
+    parts = [part for part in model.modules() if hasattr(part, "set_attn_implementation")]
+    before = [part.config._attn_implementation for part in parts]
+    try:
+        for part in parts:
+            part.set_attn_implementation("eager")
+        yield
+    finally:
+        for part, kind in zip(parts, before, strict=True):
+            part.set_attn_implementation(kind)

@@ -41,7 +41,14 @@ def cut(text: str) -> list[str]:
 
 # %% ../nbs/12_masked.ipynb #bc11a29d
 class MaskTokenizer:
-    "A tokenizer with four more ids at its end: [PAD] [CLS] [SEP] [MASK]."
+    """A tokenizer with four more ids at its end, as masked models need them: [PAD] [CLS] [SEP] [MASK].
+
+    Source: Devlin et al. 2019, section 3 (arXiv:1810.04805)
+
+    >>> tokenizer = MaskTokenizer(Tokenizer.train("the cat sat on the mat", 260))
+    >>> tokenizer.strings(tokenizer.encode("[MASK]"))
+    ['[CLS]', '[MASK]', '[SEP]']
+    """
 
     def __init__(self, base: Tokenizer):
         self.base, self.vocab_size = base, base.vocab_size + 4
@@ -121,7 +128,14 @@ def padded_rows(
 # %% ../nbs/12_masked.ipynb #3225a03d
 @dataclass(frozen=True)
 class Masking:
-    "Which tokens are targets, and what the model reads in their place."
+    """Which tokens of a text are targets, and what the model reads in their place.
+
+    Raises: ValueError if a share is not between 0 and 1, or if mask and random are more than 1 together.
+    Source: Devlin et al. 2019, section 3.1 (arXiv:1810.04805)
+
+    >>> Masking(rate=0.3).mask
+    0.8
+    """
 
     rate: float = 0.15  # share of the tokens that are targets
     mask: float = 0.8  # share of the targets that become [MASK]
@@ -218,9 +232,20 @@ class MaskCollator:
 
 # %% ../nbs/12_masked.ipynb #bde2e1a7
 class MaskedLM(nn.Module):
-    "An encoder that says which token was hidden."
+    """A masked language model: an encoder with a head that says which token was hidden.
 
-    def __init__(self, cfg: Config):
+    Shapes: ids [b t] to logits [b t vocab_size].
+    Source: Devlin et al. 2019, section 3.1 (arXiv:1810.04805)
+
+    >>> model = MaskedLM(Config(100, context=8, layers=1, heads=2, d_model=8))
+    >>> model(torch.arange(8)[None]).shape
+    torch.Size([1, 8, 100])
+    """
+
+    def __init__(
+        self,
+        cfg: Config,  # of the encoder; its embedding table is the head's matrix, too
+    ):
         super().__init__()
         self.cfg, self.encoder = cfg, Encoder(cfg)
         self.transform, self.norm = nn.Linear(cfg.d_model, cfg.d_model), norm(cfg)
@@ -269,8 +294,19 @@ def at_targets(model, batch) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
 
 # %% ../nbs/12_masked.ipynb #46b8567b
 @mean_over(lambda batch: (batch[:, 1] != -100).sum(-1))
-def masked_loss(model: nn.Module, batch: Int[Tensor, "b 3 t"]) -> Float[Tensor, ""]:
-    "Mean surprise at the targets, in nats."
+def masked_loss(
+    model: nn.Module,  # a MaskedLM
+    batch: Int[Tensor, "b 3 t"],  # inputs, labels (-100: no target), 1 for a token and 0 for padding
+) -> Float[Tensor, ""]:
+    """The mean negative log-likelihood of the hidden tokens, in nats.
+
+    Raises: ValueError if no token of the batch is a target.
+    Source: Devlin et al. 2019, section 3.1 (arXiv:1810.04805)
+
+    >>> model = MaskedLM(Config(9, context=4, layers=1, heads=1, d_model=4))
+    >>> masked_loss(model, torch.tensor([[[8, 2], [1, -100], [1, 1]]])).shape
+    torch.Size([])
+    """
     if (batch[:, 1] == -100).all():
         raise ValueError(
             "no target in this batch, and a mean of nothing is no loss: make it with corrupt or a "
@@ -329,16 +365,21 @@ def with_gaps(model, tokenizer, text) -> Int[Tensor, "1 t"]:
 @check_arguments(k=SIZE)
 def fill_mask(
     model: nn.Module,  # a MaskedLM
-    tokenizer,  # a MaskTokenizer, or one that pretrained.load_pretrained gave
+    tokenizer,  # a MaskTokenizer, or one that load_pretrained gave
     text: str,  # with [MASK] in the place of one token, or of several
     k: int = 5,  # candidates
-) -> (
-    list[tuple[str, float]] | list[list[tuple[str, float]]]
-):  # of several gaps: a list for each, in their order
-    """What may stand in a gap: (token in visible form, probability), the likeliest first.
+) -> list:  # of (token, probability); of several gaps: a list for each, in their order
+    """What may stand in a gap of a text: (token in visible form, probability), the likeliest first.
 
     Several gaps are filled each by itself, as if the others stayed hidden: the likeliest tokens of two gaps
-    need not go together. Raises ValueError where the text has no [MASK].
+    need not go together.
+
+    Raises: ValueError if the text has no [MASK], or is longer than the model's context.
+
+    >>> tokenizer = MaskTokenizer(Tokenizer.train("the cat sat on the mat", 260))
+    >>> model = MaskedLM(Config(tokenizer.vocab_size, context=16, layers=1, heads=2, d_model=8))
+    >>> len(fill_mask(model, tokenizer, "the [MASK] sat", k=3))
+    3
     """
     tokenizer = as_tokenizer(tokenizer, "mask")
     ids = with_gaps(model, tokenizer, text)
@@ -366,7 +407,7 @@ def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], In
 @check_arguments(batch_size=SIZE)
 def gap_logprobs(
     model: nn.Module,  # a MaskedLM
-    tokenizer,  # a MaskTokenizer, or one that pretrained.load_pretrained gave
+    tokenizer,  # a MaskTokenizer, or one that load_pretrained gave
     text: str,
     batch_size: int = 64,  # copies a forward pass
 ) -> tuple[

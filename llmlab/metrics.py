@@ -14,8 +14,9 @@ __all__ = [
 
 # %% ../nbs/07_metrics.ipynb #53794e1e
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 
 import numpy as np
 import torch
@@ -329,6 +330,26 @@ def bootstrap_interval(
     low, high = np.quantile(score.total(bootstrap_sums(rows, n, seed)), [outside, 1 - outside])
     drawn = {"level": level, "draws": n, "units": len(rows), "seed": seed}
     return Score(score, score.name, score.unit, **score.recipe, low=float(low), high=float(high), **drawn)
+
+
+# %% ../nbs/07_metrics.ipynb #efbd24a2
+# the 97.5 % quantiles of Student's t with 1 to 9 degrees of freedom
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def t_interval(
+    values: Sequence[Real] | np.ndarray | Tensor,  # one for each training, 2 to 5 of them
+    other: Sequence[Real] | np.ndarray | Tensor | None = None,  # as many, of another kind
+) -> tuple[float, float, float]:  # mean, low, high
+    "The 95 % interval of a mean over few trainings, or of the difference of two such means, by Student's t."
+    samples = [np.asarray(x, float) for x in ([values] if other is None else [values, other])]
+    n = len(samples[0])
+    fits = 2 <= n <= 5 and all(len(sample) == n for sample in samples)
+    require(fits, f"{[len(sample) for sample in samples]} values: expected 2 to 5, as many of each kind")
+    mean = samples[0].mean() - (samples[1].mean() if other is not None else 0.0)
+    variance = sum(sample.var(ddof=1) for sample in samples)
+    half = T_QUANTILES[len(samples) * (n - 1) - 1] * (variance / n) ** 0.5
+    return float(mean), float(mean - half), float(mean + half)
 
 
 # %% ../nbs/07_metrics.ipynb #28da533a

@@ -4,11 +4,7 @@
 __all__ = ["keras_lm", "RecurrentLM"]
 
 # %% ../nbs/13_recurrent.ipynb #2fcef4b9
-import os
-import sys
-from contextlib import suppress
 from functools import partial
-from importlib.util import find_spec
 from time import perf_counter
 
 # %% ../nbs/13_recurrent.ipynb #18ad58c1
@@ -20,68 +16,24 @@ from torch import Tensor, nn
 # %% ../nbs/13_recurrent.ipynb #ae0bec9e
 from llmlab.causal import check_targets
 from llmlab.checks import SEED, SIZE, check_arguments, integer_ids
+from llmlab.keras_backend import check_shapes, load_keras
 from llmlab.metrics import device_of, evaluating
 from llmlab.training import Recipe
 from llmlab.transformer import Config
-
-
-# %% ../nbs/13_recurrent.ipynb #725fed9d
-def choose_backend():
-    "Let Keras run on TensorFlow where it is installed, else on PyTorch, unless KERAS_BACKEND says which."
-    quiet = dict(TF_CPP_MIN_LOG_LEVEL="3", TF_ENABLE_ONEDNN_OPTS="0")
-    backend = "tensorflow" if find_spec("tensorflow") else "torch"
-    for name, value in dict(quiet, KERAS_BACKEND=backend).items():
-        os.environ.setdefault(name, value)
-
-
-# %% ../nbs/13_recurrent.ipynb #f8dccec8
-def check_backend(name):
-    "One of the two that this chapter is tested on, and installed."
-    if name not in ("tensorflow", "torch"):
-        todo = "set KERAS_BACKEND to one of these before Keras is first imported, and restart Python"
-        raise ValueError(f'Keras runs on "{name}", but here it must run on "tensorflow" or "torch": {todo}')
-    if not find_spec(name):
-        todo = (
-            'pip install "llmlab-course[tensorflow]", or set KERAS_BACKEND=torch before Keras is first '
-            "imported"
-        )
-        raise ImportError(f"KERAS_BACKEND asks for {name}, which is not installed: {todo}")
-
-
-# %% ../nbs/13_recurrent.ipynb #0cf67fc7
-def load_keras():
-    "The module `keras`, on a backend of our choice."
-    if not find_spec("keras"):
-        raise ImportError(
-            'Keras is not installed: pip install "llmlab-course[course]", or "llmlab-course[tensorflow]" '
-            "with TensorFlow"
-        )
-    if "keras" not in sys.modules:
-        choose_backend()
-        check_backend(os.environ["KERAS_BACKEND"])
-    import keras
-
-    check_backend(keras.backend.backend())
-    if keras.backend.backend() == "tensorflow":
-        grow_gpu_memory()
-    return keras
-
-
-# %% ../nbs/13_recurrent.ipynb #adca5146
-def grow_gpu_memory():
-    "TensorFlow takes GPU memory as it needs it; a GPU that is already in use stays as it is."
-    import tensorflow as tf
-
-    for gpu in tf.config.list_physical_devices("GPU"):
-        with suppress(RuntimeError):
-            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 # %% ../nbs/13_recurrent.ipynb #f93761d1
 def keras_lm(
     cfg: Config,  # vocab_size, d_model and layers are used
 ):
-    "Embedding → LSTM → Dense in Keras: ids [b t] to logits [b t v]."
+    """The classical recurrent language model in Keras: embedding, LSTM, dense.
+
+    Shapes: ids [b t] to logits [b t vocab_size].
+    Raises: ImportError if Keras or its backend is not installed.
+
+    >>> keras_lm(Config(100, context=8, layers=1, heads=1, d_model=8)).output_shape  # doctest: +SKIP
+    (None, None, 100)
+    """
     keras = load_keras()
     lstms = [keras.layers.LSTM(cfg.d_model, return_sequences=True) for _ in range(cfg.layers)]
     return keras.Sequential(
@@ -96,9 +48,20 @@ def keras_lm(
 
 # %% ../nbs/13_recurrent.ipynb #72b33a1c
 class RecurrentLM(nn.Module):
-    "Embedding → LSTM → Dense in PyTorch; of the Config it reads vocab_size, d_model and layers."
+    """A recurrent language model in PyTorch: embedding, LSTM, linear; its weights are drawn as Keras draws them.
 
-    def __init__(self, cfg: Config):
+    Shapes: ids [b t] to logits [b t vocab_size].
+    Source: Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735
+
+    >>> model = RecurrentLM(Config(100, context=8, layers=1, heads=1, d_model=8))
+    >>> model(torch.arange(8)[None]).shape
+    torch.Size([1, 8, 100])
+    """
+
+    def __init__(
+        self,
+        cfg: Config,  # vocab_size, d_model and layers are used
+    ):
         super().__init__()
         self.cfg, d = cfg, cfg.d_model
         self.embed, self.lstm = nn.Embedding(cfg.vocab_size, d), nn.LSTM(d, d, cfg.layers, batch_first=True)
@@ -120,7 +83,7 @@ class RecurrentLM(nn.Module):
 
 # %% ../nbs/13_recurrent.ipynb #2619b1ce
 def check_vocabulary(ids, vocab_size):
-    "Ids that the embedding has a row for."
+    "Raise ValueError for ids that the embedding has no row for."
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         there = f"ids from {ids.min()} to {ids.max()}, but the vocabulary ends at {vocab_size - 1}"
         raise ValueError(f"{there}: use the model's tokenizer")
@@ -151,7 +114,7 @@ def lstm_step(
     recurrent: Float[Tensor, "u gates"],  # U, likewise
     bias: Float[Tensor, " gates"],  # b, likewise; gates = 4 · u
 ) -> tuple[Float[Tensor, "b u"], Float[Tensor, "b u"]]:  # output and memory after
-    "One token further."
+    "One step of an LSTM: gates i, f and o, candidate g, then the new memory and the new output."
     i, f, g, o = (x @ kernel + h @ recurrent + bias).chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
@@ -183,15 +146,6 @@ def to_keras(
     check_shapes([a.shape for a in arrays], [w.shape for w in other.get_weights()])
     other.set_weights(arrays)
     return other
-
-
-# %% ../nbs/13_recurrent.ipynb #f955a456
-def check_shapes(given, wanted):
-    "The same tensors in the same order."
-    if (given := [*map(list, given)]) != (wanted := [*map(list, wanted)]):
-        raise ValueError(
-            f"weights of shapes {given}, but the model has {wanted}: build both models from one Config"
-        )
 
 
 # %% ../nbs/13_recurrent.ipynb #6abc4207
@@ -288,13 +242,13 @@ def adamw(recipe: Recipe):
 
 # %% ../nbs/13_recurrent.ipynb #1d7fe146
 @check_arguments(every=SIZE)
-def diary(
+def training_log(
     eval_fn=None,  # model -> number, the smaller the better
     every: int = 50,  # steps between validations
 ):
     "A callback for Keras' fit; its `rows` are those of chapter 10: step, loss, seconds, and valid."
 
-    class Diary(load_keras().callbacks.Callback):
+    class TrainingLog(load_keras().callbacks.Callback):
         def on_train_begin(self, logs=None):
             self.rows, self.seconds, self.clock = [], 0.0, perf_counter()
 
@@ -309,7 +263,7 @@ def diary(
                 self.rows[-1]["valid"] = float(eval_fn(self.model))
             self.total, self.clock = total, perf_counter()
 
-    return Diary()
+    return TrainingLog()
 
 
 # %% ../nbs/13_recurrent.ipynb #ed4561f6

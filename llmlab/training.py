@@ -50,7 +50,13 @@ from llmlab.transformer import Block
 # %% ../nbs/10_training.ipynb #ee53ec27
 @dataclass(frozen=True)
 class Recipe:
-    "What decides how a model is trained, apart from the model and the data."
+    """What decides how a model is trained, apart from the model and the data.
+
+    Raises: ValueError if a setting is impossible, or if min_lr is above lr or would have no effect.
+
+    >>> Recipe(steps=200, lr=3e-3).schedule
+    'cosine'
+    """
 
     steps: int = 1000  # updates of the weights
     batch_size: int = 32  # windows a step, over all devices
@@ -109,7 +115,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Windows:
     """The windows of a long text, as rows for Batches: `length` tokens from each position on, or from some.
 
-    Raises ValueError for ids that are no flat list of whole numbers, and where no window fits.
+    Shapes: ids [n] give rows [length].
+    Raises: ValueError if ids are no flat list of whole numbers, or if no window fits.
 
     >>> Windows(torch.arange(100), length=5)[7]
     tensor([ 7,  8,  9, 10, 11])
@@ -172,7 +179,7 @@ class Batches:
     as many rows are drawn and sorted by their length, and the batch is one slice of them: rows of a batch are
     then about equally long, so little of it is padding.
 
-    Raises ValueError where there are no rows.
+    Raises: ValueError if there are no rows.
 
     >>> Batches(Windows(torch.arange(100), length=5), batch_size=2, seed=1)(7).shape
     torch.Size([2, 5])

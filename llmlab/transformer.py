@@ -5,7 +5,7 @@ __all__ = ["Config", "count_parameters", "Encoder", "Decoder", "EncoderDecoder"]
 
 # %% ../nbs/06_transformer.ipynb #277b7719
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,7 @@ from llmlab.attention import (
     rotate,
     split_heads,
 )
+from llmlab.cache import KVCache
 from llmlab.checks import check_settings, require
 
 
@@ -94,6 +95,18 @@ class Config:
         return self.feed_forward in ("swiglu", "geglu")
 
     @property
+    def key_value_heads(self) -> int:
+        "Heads of keys and values, spelled out."
+        return self.kv_heads or self.heads
+
+    @property
+    def feed_forward_width(self) -> int:
+        "Hidden units of the feed-forward, spelled out; three matrices of 8/3 cost what two of 4 do."
+        if self.d_ff is not None:
+            return self.d_ff
+        return 8 * math.ceil(self.d_model / 3) if self.gated else 4 * self.d_model
+
+    @property
     def waves(self) -> bool:
         "Whether the positions are fixed waves, added at the start."
         return self.position in ("sinusoidal", "sinusoidal_halves")
@@ -114,7 +127,7 @@ class Config:
 # %% ../nbs/06_transformer.ipynb #29dedd1b
 def check_config(cfg: Config) -> None:
     "Raise ValueError for fields that do not fit together."
-    d, h, kv = cfg.d_model, cfg.heads, cfg.kv_heads or cfg.heads
+    d, h, kv = cfg.d_model, cfg.heads, cfg.key_value_heads
     divides = d % h == 0 or cfg.d_head is not None
     require(
         divides, f"{h} heads do not divide the width {d}: choose d_model a multiple of heads, or give d_head"
@@ -156,49 +169,64 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-# %% ../nbs/06_transformer.ipynb #88488421
-def project(
-    qkv: nn.Linear, wide: int, x: Float[Tensor, "b tq d"], memory: Float[Tensor, "b tk d"] | None
-) -> tuple[Float[Tensor, "b tq q"], Float[Tensor, "b tk kv"], Float[Tensor, "b tk kv"]]:
-    "Queries, `wide` numbers for all heads, from x, keys and values from memory; one product where the two are the same."
-    kv = (qkv.out_features - wide) // 2
-    if memory is None:
-        return qkv(x).split([wide, kv, kv], -1)
-    bq, bkv = (None, None) if qkv.bias is None else qkv.bias.split([wide, 2 * kv])
-    return F.linear(x, qkv.weight[:wide], bq), *F.linear(memory, qkv.weight[wide:], bkv).split(kv, -1)
-
-
 # %% ../nbs/06_transformer.ipynb #eddbb738
 class Attention(nn.Module):
     "Multi-head attention with its projections, from x to a memory or to itself."
 
     def __init__(self, cfg: Config):
         super().__init__()
-        self.heads, self.kv_heads, self.wide = (
-            cfg.heads,
-            cfg.kv_heads or cfg.heads,
-            cfg.heads * cfg.head_width,
-        )
-        self.qkv = nn.Linear(cfg.d_model, self.wide + 2 * self.kv_heads * cfg.head_width, bool(cfg.bias))
-        self.out = nn.Linear(self.wide, cfg.d_model, cfg.bias is True)
-        self.q_norm, self.k_norm = (norm(cfg, cfg.head_width) if cfg.qk_norm else nn.Identity() for _ in "qk")
+        self.heads = cfg.heads
+        self.kv_heads = cfg.key_value_heads
+        self.width = cfg.heads * cfg.head_width  # of all queries of a token
+        self.kv_width = cfg.key_value_heads * cfg.head_width  # of all its keys, or values
+        self.qkv = nn.Linear(cfg.d_model, self.width + 2 * self.kv_width, bool(cfg.bias))
+        self.out = nn.Linear(self.width, cfg.d_model, cfg.bias is True)
+        self.q_norm = norm(cfg, cfg.head_width) if cfg.qk_norm else nn.Identity()
+        self.k_norm = norm(cfg, cfg.head_width) if cfg.qk_norm else nn.Identity()
         self.scaling = {"softcap": cfg.softcap, "scale": cfg.attention_scale}
+
+    def queries(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b h t dh"]:
+        "What each token of x looks for, by the first rows of the stacked matrix."
+        bias = None if self.qkv.bias is None else self.qkv.bias[: self.width]
+        q = F.linear(x, self.qkv.weight[: self.width], bias)
+        return self.q_norm(split_heads(q, self.heads))
+
+    def keys_values(
+        self, x: Float[Tensor, "b t d"]
+    ) -> tuple[Float[Tensor, "b hk t dh"], Float[Tensor, "b hk t dh"]]:
+        "What each token of x can be found by, and what it then gives, by the other rows."
+        bias = None if self.qkv.bias is None else self.qkv.bias[self.width :]
+        k, v = F.linear(x, self.qkv.weight[self.width :], bias).split(self.kv_width, -1)
+        return self.k_norm(split_heads(k, self.kv_heads)), split_heads(v, self.kv_heads)
 
     def forward(
         self,
-        x: Float[Tensor, "b tq d"],  # asks
-        memory: Float[Tensor, "b tk d"] | None = None,  # answers; None: x itself
+        x: Float[Tensor, "b tq d"],  # the tokens whose queries look
+        memory: Float[Tensor, "b tk d"] | None = None,  # the tokens they look at; None: x itself
         mask: Bool[Tensor, "..."] | Rule | None = None,  # True: may look
         causal: bool = False,  # hide the future
         table: Float[Tensor, "2 *b tq half"] | None = None,  # rotary cosines and sines
         bias: Float[Tensor, "*b h tq tk"] | None = None,  # added to the scores
+        cache: KVCache | None = None,  # keys and values of earlier tokens, or of the whole memory
     ) -> Float[Tensor, "b tq d"]:
-        q, k, v = map(
-            split_heads, project(self.qkv, self.wide, x, memory), (self.heads, self.kv_heads, self.kv_heads)
-        )
-        q, k = self.q_norm(q), self.k_norm(k)
-        q, k = (q, k) if table is None else (rotate(q, table), rotate(k, table))
-        return self.out(merge_heads(dot_product_attention(q, k, v, mask, causal, bias=bias, **self.scaling)))
+        if memory is not None:
+            q = self.queries(x)
+            if cache is not None and cache.length:  # a memory does not change, so it is read once
+                k, v = cache.keys, cache.values
+            else:
+                k, v = self.keys_values(memory)
+                k, v = (k, v) if cache is None else cache.append(k, v)
+        else:
+            q, k, v = self.qkv(x).split([self.width, self.kv_width, self.kv_width], -1)  # one product
+            q = self.q_norm(split_heads(q, self.heads))
+            k = self.k_norm(split_heads(k, self.kv_heads))
+            v = split_heads(v, self.kv_heads)
+            if table is not None:
+                q, k = rotate(q, table), rotate(k, table)
+            if cache is not None:
+                k, v = cache.append(k, v)
+        heads = dot_product_attention(q, k, v, mask, causal, bias=bias, **self.scaling)
+        return self.out(merge_heads(heads))
 
 
 # %% ../nbs/06_transformer.ipynb #792145c6
@@ -226,13 +254,16 @@ class FeedForward(nn.Module):
 
     def __init__(self, cfg: Config):
         super().__init__()
-        units = cfg.d_ff or (8 * math.ceil(cfg.d_model / 3) if cfg.gated else 4 * cfg.d_model)
-        self.up = nn.Linear(cfg.d_model, units * (1 + cfg.gated), cfg.bias is True)
+        width = cfg.feed_forward_width
+        gates = 2 if cfg.gated else 1  # a gated activation takes two wide vectors and gives one
+        self.up = nn.Linear(cfg.d_model, gates * width, cfg.bias is True)
         self.activation = activation(cfg.feed_forward)
-        self.down = nn.Linear(units, cfg.d_model, cfg.bias is True)
+        self.down = nn.Linear(width, cfg.d_model, cfg.bias is True)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        return self.down(self.activation(self.up(x)))
+        x = self.up(x)
+        x = self.activation(x)
+        return self.down(x)
 
 
 # %% ../nbs/06_transformer.ipynb #26122ac4
@@ -241,14 +272,21 @@ class Block(nn.Module):
 
     def __init__(self, cfg: Config, causal: bool = False, cross: bool = False):
         super().__init__()
-        self.causal, self.post, self.drop = causal, cfg.norm_place == "post", nn.Dropout(cfg.dropout)
-        self.norm1, self.attention = norm(cfg), Attention(cfg)
-        self.norm_cross, self.cross = (norm(cfg), Attention(cfg)) if cross else (None, None)
-        self.norm2, self.mlp = norm(cfg), FeedForward(cfg)
+        self.causal = causal
+        self.post = cfg.norm_place == "post"
+        self.drop = nn.Dropout(cfg.dropout)
+        self.norm1 = norm(cfg)
+        self.attention = Attention(cfg)
+        self.norm_cross = norm(cfg) if cross else None
+        self.cross = Attention(cfg) if cross else None
+        self.norm2 = norm(cfg)
+        self.mlp = FeedForward(cfg)
 
     def add(self, x, norm, part, *args):
-        "The stream plus a part's answer: norm what the part reads, or the sum."
-        return norm(x + self.drop(part(x, *args))) if self.post else x + self.drop(part(norm(x), *args))
+        "The stream plus what a part makes of it, a residual connection: norm what the part reads, or the sum."
+        if self.post:
+            return norm(x + self.drop(part(x, *args)))
+        return x + self.drop(part(norm(x), *args))
 
     def forward(
         self,
@@ -257,11 +295,13 @@ class Block(nn.Module):
         table: Float[Tensor, "2 *b t half"] | None = None,  # rotary cosines and sines
         memory: Float[Tensor, "b ts d"] | None = None,  # what the encoder read
         memory_mask: Bool[Tensor, "..."] | None = None,  # True: x may look at this memory
-        bias: Float[Tensor, "*b h t t"] | None = None,  # added to the scores of x with itself
+        bias: Float[Tensor, "*b h t tk"] | None = None,  # added to the scores of x with itself
+        cache: KVCache | None = None,  # keys and values of earlier tokens
+        memory_cache: KVCache | None = None,  # keys and values of the memory
     ) -> Float[Tensor, "b t d"]:
-        x = self.add(x, self.norm1, self.attention, None, mask, self.causal, table, bias)
+        x = self.add(x, self.norm1, self.attention, None, mask, self.causal, table, bias, cache)
         if memory is not None:
-            x = self.add(x, self.norm_cross, self.cross, memory, memory_mask)
+            x = self.add(x, self.norm_cross, self.cross, memory, memory_mask, False, None, None, memory_cache)
         return self.add(x, self.norm2, self.mlp)
 
 
@@ -365,9 +405,9 @@ def positions_of(mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"] | None:
 
 
 # %% ../nbs/06_transformer.ipynb #90ec2cc6
-def positions_for(ids: Tensor, mask, positions: Tensor | None, cfg: Config) -> Tensor | None:
+def positions_for(ids: Tensor, mask, positions: Tensor | None, cfg: Config, cache=None) -> Tensor | None:
     "The positions that were given, or those that a padding mask tells; None: 0, 1, 2, …"
-    if isinstance(mask, Tensor):
+    if isinstance(mask, Tensor) and cache is None:
         t = ids.shape[-1]
         fits = mask.dtype == torch.bool and mask.shape in (ids.shape, (*ids.shape, t))
         given = f"the mask {[*mask.shape]} of {mask.dtype}"
@@ -378,7 +418,14 @@ def positions_for(ids: Tensor, mask, positions: Tensor | None, cfg: Config) -> T
     if positions is not None:
         check_positions(positions, ids, cfg)
         return positions
-    return positions_of(mask) if isinstance(mask, Tensor) and mask.ndim == 2 and mask.numel() else None
+    padded = isinstance(mask, Tensor) and mask.ndim == 2 and mask.numel()
+    positions = positions_of(mask) if padded else None
+    if cache is None or not cache[0].length:
+        return positions
+    seen = cache[0].length
+    if positions is None:
+        return torch.arange(seen, seen + ids.shape[1], device=ids.device)
+    return positions[:, seen:]
 
 
 # %% ../nbs/06_transformer.ipynb #cf594b5d
@@ -416,24 +463,26 @@ class Stack(nn.Module):
     def hidden(
         self,
         ids: Int[Tensor, "b t"],  # tokens
-        mask: Bool[Tensor, "b t"]
-        | Bool[Tensor, "b t t"]
-        | Rule
-        | None = None,  # True: a token, False: padding; or who may look at whom
+        # True: a token, False: padding; or who may look at whom; with a cache, of all tokens so far
+        mask: Bool[Tensor, "b all"] | Bool[Tensor, "b t all"] | Rule | None = None,
         memory: Float[Tensor, "b ts d"] | None = None,  # what the encoder read
         memory_mask: Bool[Tensor, "b ts"] | None = None,  # True: a token, False: padding
         segments: Int[Tensor, "b t"] | None = None,  # which text a token belongs to; None: all to text 0
         positions: Int[Tensor, "b t"]
         | Int[Tensor, " t"]
         | None = None,  # where each token stands; None: from each text's first token
+        cache: Sequence[KVCache] | None = None,  # keys and values of earlier tokens, one for each block
+        memory_cache: Sequence[KVCache] | None = None,  # keys and values of the memory, likewise
     ) -> Float[Tensor, "b t d"]:
         """The residual stream after the last block, normed.
+
+        With a cache, `ids` go on from the tokens that it holds, and the mask tells of all of them.
 
         Without `positions`, a text counts from its first token that is no padding, so padding at the left or at the
         right changes nothing for the tokens. Raises ValueError for ids, masks and positions that do not fit.
         """
         cfg, table = self.cfg, None
-        positions = positions_for(ids, mask, positions, cfg)
+        positions = positions_for(ids, mask, positions, cfg, cache)
         first, last = (self.norm, nn.Identity()) if cfg.norm_place == "post" else (nn.Identity(), self.norm)
         x = self.drop(first(self.embed(ids, segments, positions)))
         at = torch.arange(x.shape[1], device=x.device) if positions is None else positions
@@ -441,9 +490,12 @@ class Stack(nn.Module):
             one_for_all_heads = at if at.ndim == 1 else at[:, None]
             table = rotary_table(one_for_all_heads, cfg.head_width, cfg.rope_base, cfg.rope_factor)
         mask, memory_mask = with_heads(mask), with_heads(memory_mask)
-        bias = self.bias(at, at)
-        for block in self.blocks:
-            x = block(x, mask, table, memory, memory_mask, bias)
+        queries, keys = (at, at) if cache is None else cache[0].places(x.shape[1])
+        bias = self.bias(queries, keys)
+        own = cache or [None] * cfg.layers
+        source = memory_cache or [None] * cfg.layers
+        for block, one, other in zip(self.blocks, own, source, strict=True):
+            x = block(x, mask, table, memory, memory_mask, bias, one, other)
         return last(x)
 
 
@@ -516,15 +568,14 @@ class Decoder(Stack):
     def forward(
         self,
         ids: Int[Tensor, "b t"],  # tokens
-        mask: Bool[Tensor, "b t"]
-        | Bool[Tensor, "b t t"]
-        | Rule
-        | None = None,  # True: a token, False: padding; or who may look at whom
+        # True: a token, False: padding; or who may look at whom; with a cache, of all tokens so far
+        mask: Bool[Tensor, "b all"] | Bool[Tensor, "b t all"] | Rule | None = None,
         positions: Int[Tensor, "b t"]
         | Int[Tensor, " t"]
         | None = None,  # where each token stands; None: from each text's first token
+        cache: Sequence[KVCache] | None = None,  # of chapter 14's make_cache: ids go on from what it holds
     ) -> Float[Tensor, "b t v"]:
-        return self.logits(self.hidden(ids, mask, positions=positions))
+        return self.logits(self.hidden(ids, mask, positions=positions, cache=cache))
 
 
 # %% ../nbs/06_transformer.ipynb #466b5088

@@ -55,6 +55,22 @@ def browser():
         found.close()
 
 
+@pytest.fixture(scope="module")
+def saved(request, tmp_path_factory):
+    "Name → (model of transformers, the folder it was saved to), made once by the file's own peer_of and words."
+    made = {}
+
+    def get(name):
+        if name not in made:
+            peer, folder = request.module.peer_of(name), tmp_path_factory.mktemp(name)
+            peer.save_pretrained(folder)
+            request.module.words().save(str(folder / "tokenizer.json"))
+            made[name] = peer, folder
+        return made[name]
+
+    return get
+
+
 @pytest.fixture
 def unchecked():
     "Our own errors, not those of the shape checks, which would speak first."

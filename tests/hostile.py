@@ -67,7 +67,7 @@ class Opener:
         return json.loads(answer)
 
     def refused(self, what: str, path, match: str = "", name: str = "") -> str:
-        "The file is refused in words and in little memory -> these words. Seconds are told only: a test has no clock."
+        "The words in which the file is refused, in little memory. Seconds are told only: a test has no clock."
         answer = self.ask(what, path)
         milliseconds, megabytes = 1e3 * answer["seconds"], answer["bytes"] / 1e6
         TABLE.append((name or Path(path).name, answer["text"], milliseconds, megabytes))
@@ -94,17 +94,18 @@ if __name__ == "__main__":
 
     import torch
 
-    from llmlab import checkpoints, pretrained
+    from llmlab import checkpoints
+    from llmlab.loading import load_pretrained
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     checkpoints.load_shipped()  # what the first file needs once: code from the disk, caches
-    pretrained.load_pretrained(checkpoints.shipped_path("stories-bert"))
+    load_pretrained(checkpoints.shipped_path("stories-bert"))
     serve(
         {
             "checkpoint": checkpoints.load_checkpoint,
             "header": checkpoints.read_checkpoint,
-            "folder": pretrained.load_pretrained,
+            "folder": load_pretrained,
             "greedy": lambda _: bytearray(10**8),  # this measure can fail: 100 MB of addresses,
             "resident": lambda _: [bytearray(10**5) for _ in range(400)],  # and 40 MB of memory
         }

@@ -6,10 +6,10 @@ import torch
 from tokenizers import models, pre_tokenizers, processors
 
 from llmlab.adapters import FastTokenizer, as_fast_tokenizer, as_tokenizer
+from llmlab.exporting import save_pretrained
 from llmlab.generation import write
 from llmlab.masked import MaskedLM, MaskTokenizer, corrupt, fill_mask, pseudo_logprobs
 from llmlab.metrics import token_logprobs
-from llmlab.pretrained import save_pretrained
 from llmlab.scoring import context_of, logits_of
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder

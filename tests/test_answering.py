@@ -1,4 +1,4 @@
-"Rows against the text, spans against brute force, windows, a trained reader, a rival that writes, transformers."
+"Windows against the text, spans against brute force, a trained reader, a rival that writes."
 
 import itertools
 import math
@@ -59,7 +59,7 @@ def text(row, s, e):
     return TOKENIZER.base.decode(row.ids[s : e + 1]).strip()
 
 
-# --- rows -----------------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("item", [*ITEMS[:30], ACCENTS], ids=lambda item: item.kind)
@@ -149,7 +149,7 @@ def test_batches_need_questions_that_fit(kind):
             kind(items, TOKENIZER, context)
 
 
-# --- spans ----------------------------------------------------------------------------------------------------------
+# --- spans --------------------------------------------------------------------------------------------------
 
 
 def brute(scores, inside, longest):
@@ -191,7 +191,7 @@ def test_choose_holds_the_best_span_against_the_weakest_none():
     assert best_window([empty], margin=-1e9) is None, "no legal span is no answer, whatever the margin"
 
 
-# --- the head and its loss ------------------------------------------------------------------------------------------
+# --- the head and its loss ----------------------------------------------------------------------------------
 
 
 def test_no_answer_may_start_in_the_question_or_the_padding():
@@ -234,7 +234,7 @@ def test_a_loss_needs_rows():
         span_loss(model(), batch[:0])
 
 
-# --- answers --------------------------------------------------------------------------------------------------------
+# --- answers ------------------------------------------------------------------------------------------------
 
 
 class Finds(torch.nn.Module):
@@ -301,7 +301,7 @@ def test_fit_learns_two_questions():
     assert answer_question(net, TOKENIZER, [(i.question, i.passage) for i in items]) == ["Dover", "Corby", ""]
 
 
-# --- the rival that writes ------------------------------------------------------------------------------------------
+# --- the rival that writes ----------------------------------------------------------------------------------
 
 
 CFG = Config(TOKENIZER.vocab_size, context=128, layers=2, heads=2, d_model=32, position="rope", segments=4)
@@ -379,7 +379,7 @@ def test_fates_pencil():
     assert classify_answer(item._replace(answer=""), "") == "right"
 
 
-# --- the figure -----------------------------------------------------------------------------------------------------
+# --- the figure ---------------------------------------------------------------------------------------------
 
 
 def test_the_view_starts_at_the_best_span():
@@ -395,7 +395,7 @@ def test_the_view_needs_a_score_a_token_and_a_passage(unchecked, n, inside):
         spans_view(list("abc"), torch.zeros(n, 2), torch.tensor(inside))
 
 
-# --- transformers ---------------------------------------------------------------------------------------------------
+# --- transformers -------------------------------------------------------------------------------------------
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] where does mia tom live ? lives in dover corby old .".split()
 
@@ -468,7 +468,7 @@ def test_a_trained_model_of_theirs_answers(theirs):
     assert [answer_with_transformers(model, tokenizer, q, p) for q, p, _ in pairs] == [a for *_, a in pairs]
 
 
-# --- a GPU ----------------------------------------------------------------------------------------------------------
+# --- a GPU --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -557,7 +557,7 @@ def test_a_window_shows_at_least_the_token():
         sliding_window(0)
 
 
-# --- additive bias, softcap, scale ----------------------------------------------------------------------------------
+# --- additive bias, softcap, scale ------------------------------------------------------------------------
 
 
 def by_hand(q, k, v, mask, bias, softcap, scale):
@@ -673,7 +673,7 @@ def test_buckets_are_those_of_t5(causal, buckets, furthest):
     assert torch.equal(ours[seen], theirs[seen])
 
 
-# --- what is hidden stays hidden, in every precision ----------------------------------------------------------------
+# --- what is hidden stays hidden, in every precision ------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -722,7 +722,7 @@ def test_what_is_hidden_does_not_leak_even_if_it_is_no_number(bad, where, way, o
             assert all(x.isfinite().all() for x in gradients)
 
 
-# --- masks of any number of axes, and nothing to look at ------------------------------------------------------------
+# --- masks of any number of axes, and nothing to look at --------------------------------------------------
 
 
 @pytest.mark.parametrize("need", [False, True])

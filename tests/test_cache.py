@@ -7,7 +7,9 @@ import sys
 import pytest
 import torch
 
-from llmlab.cache import CachedReader, Reader, open_reader, pad
+from llmlab import decoding
+from llmlab.cache import KVCache, make_cache, pad
+from llmlab.decoding import CachedDecodingState, DecodingState, start_decoding
 from llmlab.transformer import Config, Decoder, EncoderDecoder
 
 STRETCHED = dict(d_head=32, rope_base=500_000.0, rope_factor=8.0)  # Llama 3.1
@@ -21,6 +23,9 @@ KINDS = {
     "llama": dict(norm="rms", position="rope", feed_forward="swiglu", bias=False, tied=False, kv_heads=2)
     | STRETCHED,
     "qwen": dict(norm="rms", position="rope", feed_forward="swiglu", bias="qkv", qk_norm=True, kv_heads=2),
+    "alibi": dict(position="alibi"),
+    "relative": dict(position="relative", relative_buckets=8, relative_distance=16, attention_scale=1.0),
+    "softcap": dict(softcap=5.0, position="rope"),
     "segments": dict(segments=2, feed_forward="gelu_exact"),
 }
 every = pytest.mark.parametrize("kind", KINDS)
@@ -65,24 +70,24 @@ def close(a, b):
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
-# --- equal logits ---------------------------------------------------------------------------------------------------
+# --- equal logits -----------------------------------------------------------------------------------------
 
 
 @every
 @pytest.mark.parametrize("pieces", [(20,), (1,) * 20, (7, 1, 1, 5, 1, 5)])
 def test_a_decoder_read_in_pieces(kind, pieces):
     model, (row,) = decoder(kind), random_rows(20)
-    reader, ids, _ = open_reader(model, [row], 0)
-    assert isinstance(reader, CachedReader)
+    state, ids, _ = start_decoding(model, [row], 0)
+    assert isinstance(state, CachedDecodingState)
     cuts = itertools.pairwise([0, *itertools.accumulate(pieces)])
-    close(torch.cat([reader.read(ids[:, a:b], b - a) for a, b in cuts], 1)[0], whole(model, row))
+    close(torch.cat([state.read(ids[:, a:b], b - a) for a, b in cuts], 1)[0], whole(model, row))
 
 
 @every
 def test_ragged_prompts_read_on(kind):
     model, rows, more = decoder(kind), random_rows(9, 1, 4), random_rows(6, 6, 6, seed=1)
-    reader, ids, _ = open_reader(model, rows, 6)
-    found = [reader.read(ids)] + [reader.read(new[:, None]) for new in torch.tensor(more).T]
+    state, ids, _ = start_decoding(model, rows, 6)
+    found = [state.read(ids)] + [state.read(new[:, None]) for new in torch.tensor(more).T]
     for i, (row, rest) in enumerate(zip(rows, more, strict=True)):
         close(torch.cat(found, 1)[i], whole(model, row + rest)[len(row) - 1 :])
 
@@ -92,91 +97,125 @@ def test_an_encoder_decoder_with_ragged_sources_and_targets(kind):
     if kind == "segments":
         pytest.skip("segments belong to encoders")
     model, sources, rows, more = two(kind), random_rows(11, 3), random_rows(1, 3), random_rows(5, 5, seed=1)
-    reader, ids, _ = open_reader(model, rows, 5, source=sources)
-    found = [reader.read(ids)] + [reader.read(new[:, None]) for new in torch.tensor(more).T]
+    state, ids, _ = start_decoding(model, rows, 5, source=sources)
+    found = [state.read(ids)] + [state.read(new[:, None]) for new in torch.tensor(more).T]
     for i, (row, rest) in enumerate(zip(rows, more, strict=True)):
         close(torch.cat(found, 1)[i], whole(model, row + rest, sources[i])[len(row) - 1 :])
+
+
+@every
+@pytest.mark.parametrize("pieces", [(20,), (1,) * 20, (7, 1, 1, 5, 1, 5)])
+def test_the_cache_is_an_argument_of_the_model(kind, pieces):
+    model, (row,) = decoder(kind), random_rows(20)
+    cache, ids, found = make_cache(model, batch=1, size=20), torch.tensor([row]), []
+    with torch.no_grad():
+        for a, b in itertools.pairwise([0, *itertools.accumulate(pieces)]):
+            found.append(model(ids[:, a:b], cache=cache))
+    close(torch.cat(found, 1)[0], whole(model, row))
+    assert [layer.length for layer in cache] == [20] * 3 and isinstance(cache[0], KVCache)
+
+
+@every
+def test_a_padding_mask_with_a_cache_tells_of_all_tokens(kind):
+    model, rows, more = decoder(kind), random_rows(9, 1, 4), random_rows(3, 3, 3, seed=1)
+    ids, real = pad(rows)
+    cache, new = make_cache(model, batch=3, size=12), torch.tensor(more)
+    with torch.no_grad():
+        first = model(ids, real, cache=cache)[:, -1:]
+        rest = model(new, torch.cat([real, torch.ones_like(new, dtype=torch.bool)], 1), cache=cache)
+    for i, row in enumerate(rows):
+        close(torch.cat([first, rest], 1)[i], whole(model, row + more[i])[len(row) - 1 :])
+
+
+@every
+@pytest.mark.parametrize("compiled", [False, True])
+def test_fixed_shapes_change_nothing(kind, compiled, monkeypatch):
+    monkeypatch.setattr(decoding, "compiled_step", lambda: decoding.hidden_step)
+    model, rows, more = decoder(kind), random_rows(9, 1, 4), random_rows(6, 6, 6, seed=1)
+    state, ids, _ = start_decoding(model, rows, 6, cache="compiled" if compiled else True)
+    found = [state.read(ids)] + [state.read(new[:, None]) for new in torch.tensor(more).T]
+    for i, (row, rest) in enumerate(zip(rows, more, strict=True)):
+        close(torch.cat(found, 1)[i], whole(model, row + rest)[len(row) - 1 :])
 
 
 def test_the_source_is_read_once():
     model, calls = two(), []
     model.encoder.register_forward_hook(lambda *_: calls.append(1))
-    reader, ids, _ = open_reader(model, [[1]], 9, source=[[3, 4]])
+    state, ids, _ = start_decoding(model, [[1]], 9, source=[[3, 4]])
     for _ in range(5):
-        reader.read(ids)
+        state.read(ids)
     assert len(calls) == 1
 
 
 def test_rows_are_kept_repeated_and_reordered():
     model, rows = decoder("rope"), random_rows(6, 3)
     for cache in (True, False):
-        reader, ids, _ = open_reader(model, rows, 2, cache=cache)
-        reader.read(ids)
-        reader.reorder(torch.tensor([1, 0, 1]))
-        found = reader.read(torch.tensor([[5], [6], [7]]))[:, 0]
+        state, ids, _ = start_decoding(model, rows, 2, cache=cache)
+        state.read(ids)
+        state.reorder(torch.tensor([1, 0, 1]))
+        found = state.read(torch.tensor([[5], [6], [7]]))[:, 0]
         for i, row in enumerate([rows[1] + [5], rows[0] + [6], rows[1] + [7]]):
             close(found[i], whole(model, row)[-1])
 
 
 def test_a_step_back_forgets_what_came_after():
     model, (row,) = decoder(), random_rows(8)
-    reader, ids, _ = open_reader(model, [row], 4)
-    reader.read(ids)
-    reader.length = 5
-    close(reader.read(torch.tensor([[7, 9]]), 2)[0], whole(model, [*row[:5], 7, 9])[-2:])
+    state, ids, _ = start_decoding(model, [row], 4)
+    state.read(ids)
+    state.rewind(5)
+    close(state.read(torch.tensor([[7, 9]]), 2)[0], whole(model, [*row[:5], 7, 9])[-2:])
 
 
 def test_half_precision_stays_half():
     model = decoder("rope").bfloat16()
-    reader, ids, _ = open_reader(model, [[1, 2]], 3)
-    assert reader.read(ids).dtype == reader.cache.keys.dtype == torch.bfloat16
+    state, ids, _ = start_decoding(model, [[1, 2]], 3)
+    assert state.read(ids).dtype == state.cache[0].keys.dtype == torch.bfloat16
 
 
 def test_the_mode_of_the_model_is_left_as_it_was():
     model = Decoder(Config(vocab_size=9, context=8, layers=1, heads=1, d_model=8, dropout=0.5)).train()
-    reader, ids, _ = open_reader(model, [[1, 2]], 3)
-    logits = reader.read(ids)
+    state, ids, _ = start_decoding(model, [[1, 2]], 3)
+    logits = state.read(ids)
     assert model.training and not logits.requires_grad
     close(logits[0, 0], whole(model.eval(), [1, 2])[-1])
 
 
 def test_any_function_and_no_cache():
     model, rows = decoder(), random_rows(5, 2)
-    plain, ids, _ = open_reader(lambda ids: model(ids), rows, 1)
-    off, _, _ = open_reader(model, rows, 1, cache=False)
-    assert type(plain) is type(off) is Reader
-    cached, _, _ = open_reader(model, rows, 1)
-    for reader in (plain, off):
-        close(reader.read(ids), cached.read(ids) if reader is plain else plain.logits(ids, 1))
+    plain, ids, _ = start_decoding(lambda ids: model(ids), rows, 1)
+    off, _, _ = start_decoding(model, rows, 1, cache=False)
+    assert type(plain) is type(off) is DecodingState
+    cached, _, _ = start_decoding(model, rows, 1)
+    for state in (plain, off):
+        close(state.read(ids), cached.read(ids) if state is plain else plain.logits(ids, 1))
 
 
-# --- memory and shapes ----------------------------------------------------------------------------------------------
+# --- memory and shapes ------------------------------------------------------------------------------------
 
 
 def test_memory_is_taken_once_and_only_as_much_as_is_needed():
     model = decoder("kv heads")
-    reader, ids, _ = open_reader(model, random_rows(6, 4), 5)
-    address = reader.cache.keys.data_ptr()
-    assert reader.cache.keys.shape == (3, 2, 2, 11, 8), "layers, rows, kv heads, slots, head width"
-    reader.read(ids)
+    state, ids, _ = start_decoding(model, random_rows(6, 4), 5)
+    addresses = [layer.keys.data_ptr() for layer in state.cache]
+    assert [layer.keys.shape for layer in state.cache] == 3 * [(2, 2, 11, 8)], "rows, kv heads, slots, width"
+    state.read(ids)
     for _ in range(5):
-        reader.read(ids[:, :1])
-    assert reader.cache.keys.data_ptr() == address
+        state.read(ids[:, :1])
+    assert [layer.keys.data_ptr() for layer in state.cache] == addresses
 
 
 STATIC = """
 import torch
 from torch._dynamo.testing import CompileCounter
-from llmlab import cache, transformer
+from llmlab import decoding, transformer
 
 torch.manual_seed(0)
 cfg = transformer.Config(vocab_size=40, context=16, layers=2, heads=4, d_model=16, position="rope", kv_heads=2)
 model, counter = transformer.Decoder(cfg).eval(), CompileCounter()
-(fast, ids, _), (plain, _, _) = (cache.open_reader(model, [[1, 2, 3], [4]], 8) for _ in "ab")
-if BACKEND:
-    fast.compiled, fast.advance = True, cache.compiled_advance()
-else:
-    fast.compiled, fast.advance = True, torch.compile(cache.advance, backend=counter, fullgraph=True)
+fast, ids, _ = decoding.start_decoding(model, [[1, 2, 3], [4]], 8, cache="compiled")
+plain, _, _ = decoding.start_decoding(model, [[1, 2, 3], [4]], 8)
+if not BACKEND:
+    fast.step = torch.compile(decoding.hidden_step, backend=counter, fullgraph=True)
 for new in [ids, *torch.randint(40, (6, 2, 1))]:
     torch.testing.assert_close(fast.read(new), plain.read(new), atol=1e-5, rtol=0)
 assert BACKEND or counter.frame_count == 1, counter.frame_count
@@ -190,19 +229,19 @@ def test_one_step_has_the_same_shapes_at_every_length(backend):
     subprocess.run([sys.executable, "-c", STATIC.replace("BACKEND", str(backend))], check=True)
 
 
-# --- overflow -------------------------------------------------------------------------------------------------------
+# --- overflow ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_full_context_forgets_its_older_half(cache):
     model, (row,) = decoder(context=8), random_rows(20)
-    reader, ids, room = open_reader(model, [row[:6]], 14, cache=cache)
+    state, ids, room = start_decoding(model, [row[:6]], 14, cache=cache)
     assert room == 14
     text, seen = [], []
     for new in [row[:6], *([x] for x in row[6:])]:
         text = text + new if len(text + new) <= 8 else (text + new)[-4:]
         seen.append(len(text))
-        close(reader.read(torch.tensor([new]))[0, 0], whole(model, text)[-1])
+        close(state.read(torch.tensor([new]))[0, 0], whole(model, text)[-1])
     assert seen == [6, 7, 8, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 4, 5]
 
 
@@ -212,7 +251,7 @@ def test_each_row_overflows_by_itself(kind, cache):
     "Rows of all widths around the context, read on for three contexts: each row's logits are those of its text alone."
     model, rows = decoder(kind, context=8), random_rows(7, 3, 8, 1, 5)
     more = torch.tensor(random_rows(*[24] * 5, seed=1))
-    together, ids, _ = open_reader(model, rows, 24, cache=cache)
+    together, ids, _ = start_decoding(model, rows, 24, cache=cache)
     found = torch.cat([together.read(ids), *(together.read(new[:, None]) for new in more.T)], 1)
     for i, row in enumerate(rows):
         text, seen = list(row), [whole(model, row)[-1]]
@@ -224,20 +263,20 @@ def test_each_row_overflows_by_itself(kind, cache):
 
 def test_a_prompt_longer_than_the_context_loses_its_beginning_or_is_refused():
     model, (row,) = decoder(context=8), random_rows(11)
-    reader, ids, _ = open_reader(model, [row], 3)
-    close(reader.read(ids)[0, 0], whole(model, row[-8:])[-1])
+    state, ids, _ = start_decoding(model, [row], 3)
+    close(state.read(ids)[0, 0], whole(model, row[-8:])[-1])
     with pytest.raises(
         ValueError, match=r"11 tokens, but the context is 8: crop the ids or raise Config.context"
     ):
-        open_reader(model, [row], 3, overflow="stop")
+        start_decoding(model, [row], 3, overflow="stop")
 
 
 def test_stop_leaves_the_room_that_is_there():
-    reader, _, n = open_reader(decoder(context=8), random_rows(6, 2), 10, overflow="stop")
-    assert n == 6 and reader.rooms == [2, 6], "each text has its own room"
+    state, _, n = start_decoding(decoder(context=8), random_rows(6, 2), 10, overflow="stop")
+    assert n == 6 and state.rooms == [2, 6], "each text has its own room"
 
 
-# --- padding --------------------------------------------------------------------------------------------------------
+# --- padding ----------------------------------------------------------------------------------------------
 
 
 def test_padding_by_pencil():
@@ -247,7 +286,7 @@ def test_padding_by_pencil():
     assert ids.tolist() == [[7, 8], [9, 0]] and real.tolist() == [[True, True], [True, False]]
 
 
-# --- bad input ------------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -273,7 +312,7 @@ def test_padding_by_pencil():
 )
 def test_what_a_decoder_cannot_read_is_refused(prompts, options, words):
     with pytest.raises(ValueError, match=words):
-        open_reader(decoder(), prompts, **{"max_new_tokens": 3, **options})
+        start_decoding(decoder(), prompts, **{"max_new_tokens": 3, **options})
 
 
 @pytest.mark.parametrize(
@@ -287,4 +326,4 @@ def test_what_a_decoder_cannot_read_is_refused(prompts, options, words):
 )
 def test_what_an_encoder_cannot_read_is_refused(source, words):
     with pytest.raises(ValueError, match=words):
-        open_reader(two(), [[1], [2]], 3, source=source)
+        start_decoding(two(), [[1], [2]], 3, source=source)

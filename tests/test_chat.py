@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.chat import CHAT_TEMPLATE, Chat, apply_chat_template, split_at_special_tokens
-from llmlab.pretrained import load_pretrained, save_pretrained
+from llmlab.exporting import save_pretrained
+from llmlab.loading import load_pretrained
 from llmlab.text import load_corpus
 from llmlab.tokens import END_OF_TEXT, Tokenizer
 from llmlab.transformer import Config, Decoder

@@ -11,7 +11,7 @@ import torch
 
 from llmlab import checkpoints
 from llmlab.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
-from llmlab.ethics import write_sheet
+from llmlab.sheets import write_sheet
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 

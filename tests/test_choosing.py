@@ -9,7 +9,7 @@ from conftest import ROOT
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmlab import choosing
+from llmlab import choosing, sheets, tables
 from llmlab.choosing import (
     Requirements,
     decision_matrix,
@@ -20,13 +20,14 @@ from llmlab.choosing import (
     wilson_interval,
     win_shares,
 )
-from llmlab.cost import parameters_by_part, published_configs
+from llmlab.cost import parameters_by_part
+from llmlab.tables import published_configs
 
-MODELS = choosing.read_candidates()
+MODELS = tables.read_candidates()
 HAND = decision_matrix({"a": {"x": 0, "y": 3}, "b": {"x": 10, "y": 1}, "c": {"x": 5, "y": 1}})
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------------------
 
 
 def test_every_candidate_has_a_shape_a_source_and_a_date():
@@ -36,7 +37,7 @@ def test_every_candidate_has_a_shape_a_source_and_a_date():
             and row["source"]
             and row["date"] == "2024-12"
         )
-        assert {"en"} <= row["languages"] and all(0 < row[c] < 100 for c in choosing.BENCHMARKS)
+        assert {"en"} <= row["languages"] and all(0 < row[c] < 100 for c in tables.BENCHMARKS)
 
 
 def test_the_readers_own_table_is_read(tmp_path):
@@ -44,15 +45,18 @@ def test_the_readers_own_table_is_read(tmp_path):
     path.write_text(
         (ROOT / "llmlab/data/model_choices.csv").read_text() + "Mine,MIT,free,en,1,2,3,4,me,2026\n"
     )
-    assert choosing.read_candidates(path)["Mine"]["maths"] == 2.0
+    assert tables.read_candidates(path)["Mine"]["maths"] == 2.0
 
 
-# --- needs ------------------------------------------------------------------------------------------------------------
+# --- needs --------------------------------------------------------------------------------------------------
 
 
 def test_needs_by_hand():
     assert list(eligible_models(MODELS, Requirements(gpu="T4 16GB", context=8192, use=("free",)))) == [
-        "Qwen2.5 0.5B", "Qwen2.5 1.5B", "Phi-3.5 mini"]  # fmt: skip
+        "Qwen2.5 0.5B",
+        "Qwen2.5 1.5B",
+        "Phi-3.5 mini",
+    ]
     assert "Qwen2.5 3B" in eligible_models(MODELS, Requirements(use=("research", "free")))
     assert "Llama 3.1 405B" in eligible_models(MODELS, Requirements(gpu="H100 80GB", gpus=12, context=8192))
     llama = MODELS["Llama 3.1 8B"]
@@ -79,7 +83,7 @@ def test_an_unknown_shape_is_an_objection_only_where_memory_matters():
     assert "its shape is unknown" in choosing.unmet_requirements("other", row, Requirements(gpu="T4 16GB"))[0]
 
 
-# --- wishes -----------------------------------------------------------------------------------------------------------
+# --- wishes -------------------------------------------------------------------------------------------------
 
 
 def test_a_matrix_by_hand():
@@ -121,7 +125,7 @@ def test_win_shares_are_shares_and_find_a_dominant():
     assert win_shares(HAND)["a"] == pytest.approx(0.5, abs=0.02) and "c" not in win_shares(HAND)
 
 
-# --- items ------------------------------------------------------------------------------------------------------------
+# --- items --------------------------------------------------------------------------------------------------
 
 
 def test_items_are_scored():
@@ -161,7 +165,7 @@ def test_sign_test_by_hand():
 
 def test_a_card_says_all_and_asks_for_the_rest():
     row = MODELS["Qwen2.5 7B"]
-    card = choosing.model_card(
+    card = sheets.model_card(
         "Qwen2.5 7B", row, Requirements(gpu="T4 16GB"), {"code": 2}, {"own items": "24 of 30"}
     )
     for part in ("Apache-2.0", "T4 16GB", "code 2", "own items: 24 of 30", "arXiv:2412.15115", "2024-12"):
@@ -171,18 +175,18 @@ def test_a_card_says_all_and_asks_for_the_rest():
 
 def test_a_card_without_a_gpu_says_how_much_memory():
     row = MODELS["Qwen2.5 72B"]
-    card = choosing.model_card("Qwen2.5 72B", row, Requirements(context=8192), {"code": 2}, {})
+    card = sheets.model_card("Qwen2.5 72B", row, Requirements(context=8192), {"code": 2}, {})
     size = 2 * 72_706_203_648 + 2 * 2 * 80 * 8 * 128 * 8192  # weights, then keys and values
     assert f"{size / 1e9:.0f} GB of GPU memory (3 × H100 80GB), bf16, 8,192 tokens" in card
-    unknown = choosing.model_card("Mine", row, Requirements(), {"code": 2}, {})
+    unknown = sheets.model_card("Mine", row, Requirements(), {"code": 2}, {})
     assert "any GPU" not in card and "GPU memory to fill in" in unknown
-    assert choosing.hardware_summary("Qwen2.5 7B", Requirements()) == "15 GB of GPU memory (1 × H100 80GB)"
-    assert choosing.hardware_summary("Qwen2.5 7B", Requirements(gpu="T4 16GB", gpus=2)) == "2 × T4 16GB"
+    assert sheets.hardware_summary("Qwen2.5 7B", Requirements()) == "15 GB of GPU memory (1 × H100 80GB)"
+    assert sheets.hardware_summary("Qwen2.5 7B", Requirements(gpu="T4 16GB", gpus=2)) == "2 × T4 16GB"
 
 
-# --- rented models ----------------------------------------------------------------------------------------------------
+# --- rented models ------------------------------------------------------------------------------------------
 
-BY_HAND = choosing.ApiModel("at will", 3, 15, (0.5, 2.0), (50.0, 100.0), "me", "2026")
+BY_HAND = tables.ApiModel("at will", 3, 15, (0.5, 2.0), (50.0, 100.0), "me", "2026")
 
 
 def test_an_answer_by_hand():
@@ -193,27 +197,42 @@ def test_an_answer_by_hand():
 
 
 def test_rented_models_have_prices_and_ranges():
-    for name, model in choosing.read_api_models().items():
+    for name, model in tables.read_api_models().items():
         assert model.thinks in ("no", "yes", "at will") and 0 < model.price_in < model.price_out, name
         assert all(low <= high for low, high in filter(None, (model.first, model.speed)))
-    assert choosing.read_api_models()["Claude Opus 5.5"].first is None
+    assert tables.read_api_models()["Claude Opus 5.5"].first is None
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
-ROW = {c: "1" for c in choosing.COLUMNS}
+ROW = {c: "1" for c in tables.COLUMNS}
 
 
 @pytest.mark.parametrize(
     "call, text",
     [
-        (lambda: choosing.parse_candidates([]), "the table has no rows"),
-        (lambda: choosing.parse_candidates([{"name": "x"}]), "lacks the columns licence, use, languages, knowledge"),
-        (lambda: choosing.parse_candidates([ROW | {"code": "good"}]), "1, code: 'good' is no number; write one, or drop"),
-        (lambda: choosing.parse_candidates([ROW, ROW]), "1 stands twice in the table"),
-        (lambda: eligible_models(MODELS, Requirements(languages=("tlh",))), "no model is left. .*does not list tlh.* Drop a need"),
-        (lambda: eligible_models(MODELS, Requirements(gpu="T4 16GB", context=10**8)), "no model is left. .*context ends at 32,768"),
-        (lambda: eligible_models(MODELS, Requirements(gpu="T5")), "no gpu 'T5' in the table: choose one of T4 16GB"),
+        (lambda: tables.parse_candidates([]), "the table has no rows"),
+        (
+            lambda: tables.parse_candidates([{"name": "x"}]),
+            "lacks the columns licence, use, languages, knowledge",
+        ),
+        (
+            lambda: tables.parse_candidates([ROW | {"code": "good"}]),
+            "1, code: 'good' is no number; write one, or drop",
+        ),
+        (lambda: tables.parse_candidates([ROW, ROW]), "1 stands twice in the table"),
+        (
+            lambda: eligible_models(MODELS, Requirements(languages=("tlh",))),
+            "no model is left. .*does not list tlh.* Drop a need",
+        ),
+        (
+            lambda: eligible_models(MODELS, Requirements(gpu="T4 16GB", context=10**8)),
+            "no model is left. .*context ends at 32,768",
+        ),
+        (
+            lambda: eligible_models(MODELS, Requirements(gpu="T5")),
+            "no gpu 'T5' in the table: choose one of T4 16GB",
+        ),
         (lambda: eligible_models(MODELS, Requirements(gpus=-1)), "gpus=-1: expected a number above 0"),
         (lambda: decision_matrix({"a": {"x": 1}}), "1 candidates over .* give at least 2"),
         (lambda: decision_matrix({"a": {"x": 1}, "b": {"y": 1}}), "each with the same criteria"),
@@ -228,7 +247,7 @@ ROW = {c: "1" for c in choosing.COLUMNS}
         (lambda: wilson_interval(4, 3), "4 right of 3: expected a number from 0 to n"),
         (lambda: sign_test(np.ones(2), np.ones(3)), r"answers of shape \[2\] and \[3\]"),
     ],
-)  # fmt: skip
+)
 def test_errors_say_what_to_do(call, text):
     with pytest.raises(ValueError, match=text):
         call()

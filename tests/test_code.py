@@ -17,7 +17,7 @@ from llmlab.tasks.code_tasks import (
     make_code_tasks,
 )
 
-# --- tasks ------------------------------------------------------------------------------------------------------------
+# --- tasks --------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)
@@ -52,18 +52,22 @@ def test_no_held_out_combination_is_in_the_training_tasks():
     assert not {task.kind for task in learn} & {task.kind for task in held}
 
 
-# --- programs that flatter --------------------------------------------------------------------------------------------
+# --- programs that flatter ----------------------------------------------------------------------------------
 
 FLATTERERS = {
     "equal to all": "class A:\n    def __eq__(self, other):\n        return True\n"
     + "    def __repr__(self):\n        return '10'\ndef f(x):\n    return A()\n",
     "a list that is equal to all": "class A(list):\n    def __eq__(self, other):\n        return True\n"
     + "def f(x):\n    return A()\n",
-    "inside a list": "class A(int):\n    def __eq__(self, other):\n        return True\ndef f(x):\n    return [A()]\n",
+    "inside a list": (
+        "class A(int):\n    def __eq__(self, other):\n        return True\ndef f(x):\n    return [A()]\n"
+    ),
     "another repr": "import builtins\nbuiltins.repr = lambda x: '10'\ndef f(x):\n    return 3\n",
     "all asserts pass": "import builtins\nbuiltins.AssertionError = Warning\ndef f(x):\n    return 3\n",
     "ends first": "import os, sys\nsys.exit(0)\n",
-    "says that it passed": "import os, sys\nfor n in range(1, 5):\n    try:\n        frame = sys._getframe(n)\n"
+    "says that it passed": (
+        "import os, sys\nfor n in range(1, 5):\n    try:\n        frame = sys._getframe(n)\n"
+    )
     + "        os.write(frame.f_globals['pipe'], (frame.f_globals['nonce'] + ' passed ').encode())\n"
     + "    except (KeyError, ValueError):\n        pass\n",
 }

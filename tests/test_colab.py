@@ -50,7 +50,7 @@ def brought() -> dict[str, list[str]]:
     return new
 
 
-# --- versions, without a network --------------------------------------------------------------------------------------
+# --- versions, without a network ----------------------------------------------------------------------------
 
 
 def test_the_image_meets_every_bound_of_ours():
@@ -75,7 +75,7 @@ def test_a_bound_that_the_image_does_not_meet_is_found():
 
 
 def test_chapters_import_only_what_is_there():
-    "jupyterlab is the front end, which Colab replaces; all else that the course installs a chapter may import."
+    "Colab replaces jupyterlab, the front end; all else that the course installs a chapter may import."
     there = set(IMAGE) | set(brought())
     assert requirement_names("course_requirements") - there == {"jupyterlab"}
     for path in colab_line.notebooks():
@@ -100,7 +100,7 @@ def imported(path) -> set[str]:
     return found - set(sys.stdlib_module_names)
 
 
-# --- versions, by the resolver ----------------------------------------------------------------------------------------
+# --- versions, by the resolver ------------------------------------------------------------------------------
 
 
 def answer(ask):
@@ -143,7 +143,7 @@ def test_the_notebooks_line_installs_and_some_chapters_run_with_the_image_s_vers
     assert ran.stdout.count(".ipynb ") == len(SMOKE)
 
 
-# --- the list itself --------------------------------------------------------------------------------------------------
+# --- the list itself ----------------------------------------------------------------------------------------
 
 
 def test_a_list_is_read_by_normalized_names_without_builds():
@@ -164,7 +164,7 @@ def test_the_list_holds_what_matters_and_little_more():
     assert not {"bertviz", "jaxtyping", "sacrebleu", "jupyterlab"} & set(IMAGE) and len(IMAGE) < 250
 
 
-# --- make colab -------------------------------------------------------------------------------------------------------
+# --- make colab ---------------------------------------------------------------------------------------------
 
 
 def test_a_changed_version_is_a_fault_and_an_added_one_is_not():
@@ -174,7 +174,7 @@ def test_a_changed_version_is_a_fault_and_an_added_one_is_not():
 
 
 def test_a_widget_without_a_manager_is_a_fault_unless_it_is_colabs_own():
-    "Colab draws ipywidgets by itself; a figure of ours needs the custom widget manager, and so does a box around it."
+    "Colab draws ipywidgets by itself; a figure of ours needs the custom widget manager, in a box, too."
     states = {
         "figure": {"model_module": "anywidget", "state": {}},
         "bar": {"model_module": "@jupyter-widgets/controls", "state": {"layout": "IPY_MODEL_layout"}},

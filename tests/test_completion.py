@@ -54,7 +54,7 @@ def tiny(**change):
     )
 
 
-# --- cutting ----------------------------------------------------------------------------------------------------------
+# --- cutting ------------------------------------------------------------------------------------------------
 
 
 def test_functions_stand_at_the_left_edge_and_parse():
@@ -97,7 +97,7 @@ def test_a_text_without_words_has_no_gap():
     assert cut_gap("", random.Random(0)) is None and cut_gap("\n \n", random.Random(0)) is None
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------
 
 
 def parts(row):
@@ -153,7 +153,7 @@ def test_batches_need_code_and_a_share(texts, share):
         Batches(code_rows(texts), CodeCollator(TOKENIZER, 64, share))
 
 
-# --- loss -------------------------------------------------------------------------------------------------------------
+# --- loss ---------------------------------------------------------------------------------------------------
 
 
 def test_the_loss_is_that_of_chapter_8_where_nothing_is_filled_up():
@@ -176,7 +176,7 @@ def test_a_loss_needs_a_second_token():
         code_loss(tiny(), torch.tensor([[5, -1], [7, -1]]))
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def test_a_line_ends_at_its_end_and_long_texts_are_read_from_their_end():
@@ -225,7 +225,7 @@ def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
         torch.testing.assert_close(middle_nll(model, TOKENIZER, [each]), wanted[None].detach())
 
 
-# --- the shipped model ------------------------------------------------------------------------------------------------
+# --- the shipped model --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

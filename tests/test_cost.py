@@ -1,4 +1,4 @@
-"Counts against built models, PyTorch's counter and measured memory; published figures; the law against known laws."
+"Counts against built models, PyTorch's counter and measured memory; published figures; known laws."
 
 import csv
 import hashlib
@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import cost, cost_view
-from llmlab.cost import ScalingLaw, published_configs, published_quantities, published_scaling_laws
+from llmlab import cost, cost_view, figure_data
+from llmlab.cost import ScalingLaw, published_scaling_laws
+from llmlab.tables import published_configs, published_quantities
 from llmlab.transformer import Config, Decoder, Encoder, parameters
 
 SMALL = Config(vocab_size=50, context=32, layers=2, heads=4, d_model=32)
@@ -48,7 +49,7 @@ def parameter_count(cfg):
     return sum(cost.parameters_by_part(cfg).values())
 
 
-# --- parameters -------------------------------------------------------------------------------------------------------
+# --- parameters ---------------------------------------------------------------------------------------------
 
 
 @each
@@ -60,9 +61,14 @@ def test_parameters_are_those_of_the_built_model_part_by_part(change):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.integers(1, 3), st.sampled_from([1, 2, 4]), st.sampled_from([8, 24, 64]), st.sampled_from([None, 1]),
-    st.sampled_from(["gelu", "relu", "swiglu", "geglu"]), st.sampled_from([True, False, "qkv"]), st.booleans(),
-)  # fmt: skip
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([8, 24, 64]),
+    st.sampled_from([None, 1]),
+    st.sampled_from(["gelu", "relu", "swiglu", "geglu"]),
+    st.sampled_from([True, False, "qkv"]),
+    st.booleans(),
+)
 def test_any_shape_is_counted(layers, heads, d, kv, feed_forward, bias, tied):
     cfg = Config(99, 16, layers, heads, d, kv, feed_forward=feed_forward, bias=bias, tied=tied)
     assert parameter_count(cfg) == sum(p.numel() for p in meta(cfg).parameters())
@@ -80,7 +86,7 @@ def test_a_published_shape_can_be_built(name):
     assert parameters(meta(published_configs()[name])) == cost.parameters_by_part(published_configs()[name])
 
 
-# --- FLOPs ------------------------------------------------------------------------------------------------------------
+# --- FLOPs --------------------------------------------------------------------------------------------------
 
 
 @each
@@ -112,7 +118,7 @@ def test_gpt3_is_3_14e23():
     assert 1 < cost.training_flops(published_configs()["GPT-3"], 3e11) / 3.14e23 < 1.05
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 def kept_bytes(model, ids):
@@ -175,7 +181,7 @@ def test_llama_caches():
     )
 
 
-# --- devices, hours, money --------------------------------------------------------------------------------------------
+# --- devices, hours, money ----------------------------------------------------------------------------------
 
 
 def test_devices_and_the_smallest_gpu():
@@ -202,7 +208,7 @@ def test_reported_runs_fall_into_the_ranges():
         assert 1000 * run["carbon"].low < cost.running_costs(run["hours"].low, card, "India")["kg CO2"][1]
 
 
-# --- LoRA, quantisation -----------------------------------------------------------------------------------------------
+# --- LoRA, quantisation -------------------------------------------------------------------------------------
 
 
 def test_lora_as_published_and_as_built():
@@ -230,7 +236,7 @@ def test_quantised_bits_as_published():
     assert cost.quantised_bits() == 4.5 and round(cost.quantised_bits(double=True), 3) == 4.127
 
 
-# --- the law ----------------------------------------------------------------------------------------------------------
+# --- the law ------------------------------------------------------------------------------------------------
 
 
 def test_chinchilla_by_hand():
@@ -306,41 +312,71 @@ def test_isoflop_finds_the_laws_optimum():
     assert lowest == pytest.approx(law.loss(best, flops / 6 / best), rel=1e-4)
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "call, text",
     [
-        (lambda: cost.forward_flops(SMALL, 33), "t=33: expected a number above 0 and at most 32; crop the sequence"),
+        (
+            lambda: cost.forward_flops(SMALL, 33),
+            "t=33: expected a number above 0 and at most 32; crop the sequence",
+        ),
         (lambda: cost.forward_flops(SMALL, -1), "t=-1: expected a whole number of at least 1"),
         (lambda: cost.kv_cache_bytes(SMALL, 8, batch=0), "batch=0: expected a whole number of at least 1"),
         (lambda: cost.training_flops(SMALL, -5), "tokens=-5: expected a number above 0"),
-        (lambda: cost.approximate_training_flops(1e9, 1e30), "tokens=1e+30: expected .* at most 1e+18; look for a wrong unit"),
+        (
+            lambda: cost.approximate_training_flops(1e9, 1e30),
+            "tokens=1e+30: expected .* at most 1e+18; look for a wrong unit",
+        ),
         (lambda: cost.approximate_training_flops(float("nan"), 1e9), "n=nan: expected a number"),
-        (lambda: cost.gpu_hours(1e20, "H100 80GB", 40), "utilisation=40: expected a number above 0 and at most 1"),
+        (
+            lambda: cost.gpu_hours(1e20, "H100 80GB", 40),
+            "utilisation=40: expected a number above 0 and at most 1",
+        ),
         (lambda: cost.running_costs(-1, "H100 80GB"), "hours=-1: expected"),
         (lambda: cost.running_costs(1, "H1000"), "no gpu 'H1000' in the table: choose one of T4 16GB, "),
-        (lambda: cost.running_costs(1, "H100 80GB", "Mars"), "no grid 'Mars' in the table: choose one of Norway, France"),
-        (lambda: cost.smallest_gpu(144e9), "144 GB fit no listed GPU, the largest is H100 80GB: split over 2 of it"),
+        (
+            lambda: cost.running_costs(1, "H100 80GB", "Mars"),
+            "no grid 'Mars' in the table: choose one of Norway, France",
+        ),
+        (
+            lambda: cost.smallest_gpu(144e9),
+            "144 GB fit no listed GPU, the largest is H100 80GB: split over 2 of it",
+        ),
         (lambda: cost.kv_cache_bytes(SMALL, 8, dtype="int7"), "dtype='int7': choose one of fp32, bf16"),
         (lambda: cost.lora_parameters(SMALL, 0), "rank=0: expected a whole number of at least 1"),
         (lambda: cost.lora_parameters(SMALL, 1, ("q", "w")), r"targets \['w'\]: choose among q, k, v"),
         (lambda: cost.quantised_bits(-4), "bits=-4: expected"),
-        (lambda: cost.isoflop_minimum([1, 2, 2], [3, 2, 2]), "2 different sizes: a parabola needs at least 3"),
-        (lambda: cost.isoflop_minimum([1, 2, 4], [3, 4, 3]), "no lowest point: add smaller and larger models"),
-        (lambda: cost.fit_scaling_law([1, 2, 3], [1, 2, 3], [1, 2, 3]), "3 runs, 3 sizes, 3 lengths: five unknowns need"),
-        (lambda: cost.fit_scaling_law([1, 2, 3] * 2, [1, 2, 3] * 2, [-1] * 6), "smallest_loss=-1.0: expected"),
+        (
+            lambda: cost.isoflop_minimum([1, 2, 2], [3, 2, 2]),
+            "2 different sizes: a parabola needs at least 3",
+        ),
+        (
+            lambda: cost.isoflop_minimum([1, 2, 4], [3, 4, 3]),
+            "no lowest point: add smaller and larger models",
+        ),
+        (
+            lambda: cost.fit_scaling_law([1, 2, 3], [1, 2, 3], [1, 2, 3]),
+            "3 runs, 3 sizes, 3 lengths: five unknowns need",
+        ),
+        (
+            lambda: cost.fit_scaling_law([1, 2, 3] * 2, [1, 2, 3] * 2, [-1] * 6),
+            "smallest_loss=-1.0: expected",
+        ),
         (lambda: cost_view([], [], [1, 2], {}, {}, {}), "0 models, 0 GPUs, 0 grids: give one of each"),
-        (lambda: cost_view([{"name": "x"}], [{}], [1, 2], {"a": 1}, {}, {}), "x lacks cache, context, flops, kept"),
+        (
+            lambda: cost_view([{"name": "x"}], [{}], [1, 2], {"a": 1}, {}, {}),
+            "x lacks cache, context, flops, kept",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_say_what_to_do(call, text):
     with pytest.raises(ValueError, match=text.replace("+", r"\+")):
         call()
 
 
-# --- tables and figure ------------------------------------------------------------------------------------------------
+# --- tables and figure --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -356,11 +392,11 @@ def test_every_row_has_a_source_and_a_date(name):
 
 
 def test_the_calculator_gets_the_same_numbers():
-    card = {c["name"]: c for c in cost.calculator_data()["models"]}["Llama 3.1 8B"]
+    card = {c["name"]: c for c in figure_data.calculator_data()["models"]}["Llama 3.1 8B"]
     cfg, t = published_configs()["Llama 3.1 8B"], 4096
     assert card["n"] == 8_030_261_248
     assert 3 * (card["flops"] + card["square"] * t) == cost.training_flops(cfg, 1, t)
     assert 2 * card["cache"] * t == cost.kv_cache_bytes(cfg, t)
     assert 2 * card["kept"] * t == cost.training_memory(cfg, 1, t)["activations"]
-    view = cost_view(**cost.calculator_data())
+    view = cost_view(**figure_data.calculator_data())
     assert view.data["runs"]["DeepSeek-V3"] == [37e9, 14.8e12] and "GPT-2 small" in view.alt

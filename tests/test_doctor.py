@@ -1,4 +1,4 @@
-"The doctor on set-ups that are really broken: each is made, found, and answered by a sentence that says what to do."
+"The doctor on set-ups that are really broken: each is found, and answered by what to do."
 
 import json
 import os
@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from llmlab.course import doctor
 
-# --- packages ---------------------------------------------------------------------------------------------------------
+# --- packages -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_device_is_told_where_all_is_well(site):
     assert [f.state for f in found] == ["ok"] and found[0].what.startswith("device: ")
 
 
-# --- the hub's cache --------------------------------------------------------------------------------------------------
+# --- the hub's cache ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_the_hub_s_own_variables_say_where_the_cache_is(tmp_path, monkeypatch):
     assert doctor.cache_folder() == tmp_path / "cache"
 
 
-# --- the network ------------------------------------------------------------------------------------------------------
+# --- the network --------------------------------------------------------------------------------------------
 
 QUIET = [n for name in doctor.PROXIES for n in (name, name.upper())] + [*doctor.CERTIFICATES]
 QUIET += ["HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
@@ -234,7 +234,7 @@ def test_socks_needs_a_package(monkeypatch):
     assert doctor.check_proxy("all_proxy", "socks5://proxy:1080").todo == "pip install socksio"
 
 
-# --- the front end ----------------------------------------------------------------------------------------------------
+# --- the front end ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_no_browser(monkeypatch):
     assert [f.state for f in found] == ["note"] and "open it in a browser" in found[0].todo
 
 
-# --- the whole --------------------------------------------------------------------------------------------------------
+# --- the whole ----------------------------------------------------------------------------------------------
 
 
 def test_a_check_that_fails_does_not_hide_the_others(monkeypatch, capsys):
@@ -303,6 +303,9 @@ def test_whatever_is_amiss_says_what_to_do():
 
 def test_the_doctor_s_own_process_imports_nothing_that_may_be_broken():
     heavy = "{'torch', 'numpy', 'anywidget'}"
-    code = f"import sys; from llmlab.course.doctor import diagnose; diagnose(); print(*{heavy} & set(sys.modules))"
+    code = (
+        f"import sys; from llmlab.course.doctor import diagnose; diagnose(); print(*{heavy} & "
+        f"set(sys.modules))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""

@@ -1,4 +1,4 @@
-"Sentence embeddings: pooling by hand and against `transformers`, what a folder says about it, and what is refused."
+"Sentence embeddings: pooling by hand and against `transformers`, what a folder says, what is refused."
 
 import json
 
@@ -9,9 +9,10 @@ from tokenizers import processors
 
 from llmlab.adapters import check_texts, encode_texts
 from llmlab.checkpoints import shipped_path
-from llmlab.hub import Pooling, read_pooling
+from llmlab.embeddings import Pooling, read_pooling, sentence_embeddings
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM, MaskTokenizer
-from llmlab.pretrained import load_pretrained, pool_tokens, sentence_embeddings
+from llmlab.pretrained import pool_tokens
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 

@@ -14,27 +14,24 @@ from hypothesis import strategies as st
 from llmlab import ethics
 from llmlab.checkpoints import shipped_path
 from llmlab.ethics import (
-    HubTokenizer,
     benjamini_hochberg,
-    bias_view_data,
     counterfactual_augmentation,
     counterfactual_bias,
     crows_pairs_score,
     exposure,
-    fill_sheet,
     holm,
     preference_margin,
-    read_sentence_pairs,
     shared_tokens,
-    sheet_questions,
     text_logprobs,
     weat,
     with_interval,
-    write_sheet,
 )
+from llmlab.figure_data import bias_view_data
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM, MaskTokenizer, gap_logprobs, pseudo_logprobs
 from llmlab.metrics import token_logprobs
-from llmlab.pretrained import load_pretrained
+from llmlab.sentence_pairs import HubTokenizer, read_sentence_pairs
+from llmlab.sheets import fill_sheet, sheet_questions, write_sheet
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 
@@ -68,7 +65,7 @@ def bert(seed=0):
     return MaskedLM(Config(tokenizer.vocab_size, context=40, layers=1, heads=2, d_model=16)).eval(), tokenizer
 
 
-# --- templates --------------------------------------------------------------------------------------------------------
+# --- templates ----------------------------------------------------------------------------------------------
 
 
 def test_counterfactual_pencil():
@@ -146,16 +143,18 @@ def test_what_cannot_be_swapped(templates, groups, words, said):
         counterfactual_bias(leaning(1.0), templates, groups, words)
 
 
-# --- how sure ---------------------------------------------------------------------------------------------------------
+# --- how sure -----------------------------------------------------------------------------------------------
 
 
 def many(values):
     "A score whose pairs differ by these numbers."
     each = iter(values)
     return counterfactual_bias(
-        lambda texts: [v for _ in values for v in (next(each), 0)] + [0] * (2 * len(values)), ["{group}{word}"],
-        ([f"a{i}" for i in range(len(values))], [f"b{i}" for i in range(len(values))]), (["x"], ["y"]),
-    )  # fmt: skip
+        lambda texts: [v for _ in values for v in (next(each), 0)] + [0] * (2 * len(values)),
+        ["{group}{word}"],
+        ([f"a{i}" for i in range(len(values))], [f"b{i}" for i in range(len(values))]),
+        (["x"], ["y"]),
+    )
 
 
 def test_p_is_that_of_all_signs():
@@ -188,7 +187,7 @@ def test_a_control_inside_one_group_can_fail():
     assert counterfactual_bias(leaning(3.0), TEMPLATES, (first, other), (P, Q)) == pytest.approx(3.0)
 
 
-# --- many tests -------------------------------------------------------------------------------------------------------
+# --- many tests ---------------------------------------------------------------------------------------------
 
 # Benjamini and Hochberg 1995: 15 comparisons of a trial of thrombolysis (Neuhaus et al. 1992)
 TRIAL = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
@@ -237,7 +236,7 @@ def test_what_is_no_p_value(method, p):
         method(p)
 
 
-# --- WEAT -------------------------------------------------------------------------------------------------------------
+# --- WEAT ---------------------------------------------------------------------------------------------------
 
 PENCIL = {"a": [1, 0], "b": [0, 1], "x1": [4, 3], "x2": [2, 0], "y1": [3, 4], "y2": [0, 5]}
 
@@ -313,7 +312,7 @@ def test_what_weat_refuses(targets, attributes, said):
         weat(PENCIL | {"none": [0, 0]}, targets, attributes)
 
 
-# --- pairs of sentences -----------------------------------------------------------------------------------------------
+# --- pairs of sentences -------------------------------------------------------------------------------------
 
 
 def test_shared_pencil():
@@ -420,7 +419,7 @@ def test_unknown_words_and_models_without_a_mask_are_refused():
         HubTokenizer(Inner(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")))
 
 
-# --- whole texts ------------------------------------------------------------------------------------------------------
+# --- whole texts --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
@@ -434,12 +433,13 @@ def test_texts_of_any_length_score_as_alone(batch_size):
     assert len(text_logprobs(model, TOKENIZER, [])) == 0
 
 
-# --- augmentation -----------------------------------------------------------------------------------------------------
+# --- augmentation -------------------------------------------------------------------------------------------
 
 
 def test_twins_pencil():
-    assert counterfactual_augmentation(["Ada met Jon.", "It rains.", "阿甲是厨师。"], ["Ada", "Bea", "阿甲"], ["Ida", "Jon", "阿戊"]) == [
-        "Ada met Jon.", "Ida met Bea.", "It rains.", "阿甲是厨师。", "阿戊是厨师。"]  # fmt: skip
+    assert counterfactual_augmentation(
+        ["Ada met Jon.", "It rains.", "阿甲是厨师。"], ["Ada", "Bea", "阿甲"], ["Ida", "Jon", "阿戊"]
+    ) == ["Ada met Jon.", "Ida met Bea.", "It rains.", "阿甲是厨师。", "阿戊是厨师。"]
     assert counterfactual_augmentation(["Adas, McAda"], ["Ada"], ["Ida"]) == ["Adas, McAda"], (
         "whole words alone"
     )
@@ -468,7 +468,7 @@ def test_groups_that_cannot_be_swapped():
         counterfactual_augmentation(["a"], ["Ada"], ["Ada"])
 
 
-# --- exposure ---------------------------------------------------------------------------------------------------------
+# --- exposure -----------------------------------------------------------------------------------------------
 
 
 def test_exposure_pencil():
@@ -497,15 +497,30 @@ def test_what_has_no_exposure(logprobs, secret):
         exposure(logprobs, secret)
 
 
-# --- sheets -----------------------------------------------------------------------------------------------------------
+# --- sheets -------------------------------------------------------------------------------------------------
 
 
 def test_sheets_have_the_sections_of_their_papers():
     assert list(sheet_questions("datasheet")) == [
-        "Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance"]  # fmt: skip
+        "Motivation",
+        "Composition",
+        "Collection",
+        "Preprocessing",
+        "Uses",
+        "Distribution",
+        "Maintenance",
+    ]
     assert list(sheet_questions("model card")) == [
-        "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data",
-        "Quantitative analyses", "Ethical considerations", "Caveats and recommendations"]  # fmt: skip
+        "Model details",
+        "Intended use",
+        "Factors",
+        "Metrics",
+        "Evaluation data",
+        "Training data",
+        "Quantitative analyses",
+        "Ethical considerations",
+        "Caveats and recommendations",
+    ]
     with pytest.raises(ValueError, match="no sheet 'sheet': take one of datasheet, model card"):
         sheet_questions("sheet")
 
@@ -540,7 +555,7 @@ def test_the_questions_are_listed_with_their_fingerprint():
     assert listed["sha256"] == hashlib.sha256((ROOT / "llmlab/data/sheets.csv").read_bytes()).hexdigest()
 
 
-# --- the figure's numbers ---------------------------------------------------------------------------------------------
+# --- the figure's numbers -----------------------------------------------------------------------------------
 
 
 def test_marks_correct_p_within_each_model():
@@ -556,5 +571,5 @@ def test_marks_correct_p_within_each_model():
 
 
 def test_marks_need_intervals():
-    with pytest.raises(ValueError, match=r"x has no interval or no p: pass what sure\(...\) gives"):
+    with pytest.raises(ValueError, match=r"x has no interval or no p: pass what with_interval\(...\) gives"):
         bias_view_data({"one": {"x": many([1.0, 2.0])}})

@@ -1,4 +1,4 @@
-"BART, Marian and T5 in our EncoderDecoder against `transformers`: numbers, greedy writing, and what is refused."
+"BART, Marian and T5 in our EncoderDecoder against `transformers`: numbers, greedy writing, refusals."
 
 import json
 import shutil
@@ -9,9 +9,17 @@ import tokenizers
 import torch
 from torch import nn
 
-from llmlab.families import TargetIds, activation_name, forced_ids_processor, read_ids, write_targets
+from llmlab.exporting import save_pretrained
+from llmlab.families import (
+    TargetIds,
+    activation_name,
+    forced_ids_processor,
+    read_config,
+    read_ids,
+    write_targets,
+)
 from llmlab.generation import Sampling
-from llmlab.pretrained import load_pretrained, read_config, save_pretrained
+from llmlab.loading import load_pretrained
 from llmlab.storage import own_tensors
 from llmlab.transformer import EncoderDecoder
 
@@ -72,26 +80,17 @@ def peer_of(name):
     return peer
 
 
+def words():
+    "A tokenizer of 61 words."
+    vocab = {f"w{i}": i for i in range(61)}
+    return tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, "w5"))
+
+
 def save(peer, folder):
     "A folder as `transformers` writes it, with a toy tokenizer."
     peer.save_pretrained(folder)
-    vocab = {f"w{i}": i for i in range(61)}
-    tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, "w5")).save(str(folder / "tokenizer.json"))
+    words().save(str(folder / "tokenizer.json"))
     return folder
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    "Name → (model of transformers, the folder it was saved to), made once."
-    made = {}
-
-    def get(name):
-        if name not in made:
-            peer = peer_of(name)
-            made[name] = peer, save(peer, tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return get
 
 
 @pytest.fixture
@@ -143,7 +142,7 @@ def test_encoder_states_and_logits_equal(saved, name, lengths):
 
 
 def test_left_padding_of_t5(saved):
-    "BART and Marian count places from the padding on, ours from the first token: only relative places are the same."
+    "BART and Marian count places from the padding on, ours from the first token: relative places agree."
     peer, folder = saved("t5")
     source, real = padded([17, 5])
     source, real = source.flip(1), real.flip(1)
@@ -411,7 +410,7 @@ def test_other_heads_are_refused(saved, tmp_path):
 def test_an_encoder_decoder_is_read_only(saved, tmp_path):
     model, _ = load_pretrained(saved("bart")[1])
     assert type(model) is EncoderDecoder
-    with pytest.raises(ValueError, match="EncoderDecoder as any family: export knows"):
+    with pytest.raises(ValueError, match="EncoderDecoder as any family: save_pretrained knows"):
         save_pretrained(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

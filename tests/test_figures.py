@@ -459,7 +459,7 @@ def test_patches_answer(page, home):
 
 
 def test_cost_answers(page, home):
-    from llmlab.cost import calculator_data
+    from llmlab.figure_data import calculator_data
 
     page.goto(home(llmlab.cost_view(**calculator_data())))
     assert say(page).startswith("GPT-2 small on 10 billion tokens (80 a parameter)")

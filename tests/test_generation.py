@@ -63,7 +63,7 @@ def same(a, b):
     torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
-# --- the processors of transformers ---------------------------------------------------------------------------------
+# --- the processors of transformers -----------------------------------------------------------------------
 
 
 @settings(max_examples=30, deadline=None)
@@ -106,7 +106,7 @@ def test_every_cut_keeps_the_likeliest(seed, p):
         assert (probs.argmax(-1) == best).all() and torch.allclose(probs.sum(-1), torch.ones(2))
 
 
-# --- draws ----------------------------------------------------------------------------------------------------------
+# --- draws ------------------------------------------------------------------------------------------------
 
 
 def chi_square(counts, probs):
@@ -151,7 +151,7 @@ def test_seeds():
     assert rows[0] == list(stream(model, [1, 2], 20, seed=4)), "one decoding loop, one scheme of randomness"
 
 
-# --- generate, with and without a cache -----------------------------------------------------------------------------
+# --- generate, with and without a cache -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_temperature_zero_takes_the_likeliest():
         seen.append(i)
 
 
-# --- stops ----------------------------------------------------------------------------------------------------------
+# --- stops ------------------------------------------------------------------------------------------------
 
 
 def counter(v=10):
@@ -251,7 +251,7 @@ def test_a_stream_hands_out_each_token_before_the_next_is_computed():
     assert [(next(tokens), len(calls)) for _ in range(3)] == [(1, 1), (2, 2), (3, 3)]
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------------------
 
 
 TEXT = "the cat sat on the mat. the dög ran.\n\nthe end 你好 "
@@ -287,7 +287,7 @@ def test_write_says_what_generate_says():
     assert write(model, bpe, "the", 12, seed=3) == bpe.decode([i for i in new if i != bpe.eot])
 
 
-# --- beams ----------------------------------------------------------------------------------------------------------
+# --- beams ------------------------------------------------------------------------------------------------
 
 
 def all_texts(model, prompt, n, v, stop, penalty):
@@ -370,7 +370,7 @@ def test_the_length_penalty_by_pencil():
     assert len(best[1][0]) == 2 and math.isclose(best[1][1], math.log(0.3) / 4, rel_tol=1e-5)
 
 
-# --- speculation ----------------------------------------------------------------------------------------------------
+# --- speculation ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
@@ -409,7 +409,7 @@ def test_speculation_stops_where_the_context_is_full():
             assert speculative_generate(model, draft, [1, 2], 3, Sampling(0), k)[0] == right[:3]
 
 
-# --- bad input ------------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,7 @@ def test_bad_input_is_said_in_words(unchecked, call, words):
         call(decoder())
 
 
-# --- each row by itself ---------------------------------------------------------------------------------------------
+# --- each row by itself -----------------------------------------------------------------------------------
 
 POLICIES = {
     "greedy": lambda m, rows, **o: generate(m, rows, 20, Sampling(0), **o),
@@ -531,7 +531,7 @@ def test_a_stream_says_where_a_row_has_no_room_left():
     assert (steps[0] >= 0).tolist() == [True, True] and (steps[1] >= 0).tolist() == [True, False]
 
 
-# --- penalties, pieces that repeat, processors ----------------------------------------------------------------------
+# --- penalties, pieces that repeat, processors ------------------------------------------------------------
 
 
 def test_frequency_and_presence_penalty_by_their_formula():
@@ -615,7 +615,7 @@ def test_a_processor_must_give_logits_of_the_same_shape():
             generate(decoder(), [[1]], 3, processors=[wrong])
 
 
-# --- logits that are no numbers -------------------------------------------------------------------------------------
+# --- logits that are no numbers ---------------------------------------------------------------------------
 
 
 def spoiled_at(step, row, value, v=7):
@@ -677,7 +677,7 @@ def test_top_p_at_an_exact_sum(p, kept):
     assert int((peer.TopPLogitsWarper(p)(None, logits) > -math.inf).sum()) == kept
 
 
-# --- models and tokenizers of others --------------------------------------------------------------------------------
+# --- models and tokenizers of others ----------------------------------------------------------------------
 
 
 def test_a_model_of_transformers_is_taken_as_it_is():
@@ -725,7 +725,7 @@ def test_a_loaded_tokenizer_writes_the_same_text():
         assert new[0] == new[1]
 
 
-# --- attention on a tape while a text is written --------------------------------------------------------------------
+# --- attention on a tape while a text is written ----------------------------------------------------------
 
 
 def test_the_tape_joins_the_steps_of_a_text():
@@ -804,7 +804,7 @@ def test_no_tape_nothing_is_kept():
     assert tape.running == [] and tape.place is None and module._tapes == []
 
 
-# --- devices --------------------------------------------------------------------------------------------------------
+# --- devices ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

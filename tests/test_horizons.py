@@ -1,4 +1,4 @@
-"The mixture against a loop and against Mixtral, counts against PyTorch's counter, patches against a convolution."
+"Mixture against a loop and Mixtral, counts against PyTorch's counter, patches against a convolution."
 
 import re
 from dataclasses import replace
@@ -10,24 +10,17 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmlab import horizons, patches_view
+from llmlab import patches_view, pictures
 from llmlab.attention import record
-from llmlab.cost import forward_flops, published_quantities
+from llmlab.cost import forward_flops
 from llmlab.devices import flops_per_token
 from llmlab.generation import Sampling
 from llmlab.horizons import (
-    CAPTION_WORDS,
-    COLOURS,
-    HELD_OUT_COMBINATIONS,
-    IMAGE_SIDE,
     Captioner,
     MixtureOfExperts,
     PatchEncoder,
-    caption_ids,
-    caption_text,
     estimate_training,
     expert_load,
-    generate_pictures,
     image_patches,
     load_balancing_loss,
     majority_vote,
@@ -37,6 +30,16 @@ from llmlab.horizons import (
     with_experts,
     write_captions,
 )
+from llmlab.pictures import (
+    CAPTION_WORDS,
+    COLOURS,
+    HELD_OUT_COMBINATIONS,
+    IMAGE_SIDE,
+    caption_ids,
+    caption_text,
+    generate_pictures,
+)
+from llmlab.tables import published_quantities
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, Decoder, Encoder, count_parameters
 
@@ -59,7 +62,7 @@ def ids(b=3, t=9, seed=0):
     return torch.randint(40, (b, t), generator=torch.Generator().manual_seed(seed))
 
 
-# --- the mixture ------------------------------------------------------------------------------------------------------
+# --- the mixture --------------------------------------------------------------------------------------------
 
 
 def by_token(m, x):
@@ -160,7 +163,7 @@ def test_the_experts_go_where_the_model_is():
     assert {p.device.type for p in with_experts(Decoder(CFG).to("meta"), 4, 2).parameters()} == {"meta"}
 
 
-# --- balance ----------------------------------------------------------------------------------------------------------
+# --- balance ------------------------------------------------------------------------------------------------
 
 
 def pretend(probs, chosen):
@@ -212,7 +215,7 @@ def test_balance_is_what_the_balance_loss_brings():
     assert without > 0.3 > 0.25 > with_it
 
 
-# --- counts -----------------------------------------------------------------------------------------------------------
+# --- counts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("change", KINDS)
@@ -247,8 +250,20 @@ def test_a_token_works_as_in_the_dense_model_but_for_the_router():
 
 def test_a_trillion_as_published():
     "Kimi K2: 1T parameters, 32B active, without its shared expert and with plain grouped attention."
-    cfg = Config(vocab_size=163_840, context=131_072, layers=61, heads=64, kv_heads=8, d_model=7168, d_ff=2048,
-                 norm="rms", position="rope", feed_forward="swiglu", tied=False, bias=False)  # fmt: skip
+    cfg = Config(
+        vocab_size=163_840,
+        context=131_072,
+        layers=61,
+        heads=64,
+        kv_heads=8,
+        d_model=7168,
+        d_ff=2048,
+        norm="rms",
+        position="rope",
+        feed_forward="swiglu",
+        tied=False,
+        bias=False,
+    )
     total, active = mixture_parameters(cfg, 384, 8)
     assert total == pytest.approx(1.04e12, rel=0.02) and active == pytest.approx(32e9, rel=0.07)
 
@@ -268,7 +283,7 @@ def test_a_plan_by_hand_and_beside_a_published_run():
     assert low < high < took < 1.3 * high, "the published hours hold more than the run alone"
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def test_patches_are_those_of_a_convolution():
@@ -304,7 +319,7 @@ def test_a_caption_says_what_the_pixels_show(held_out):
 def test_shapes_have_their_areas():
     "Radius 4: a circle of 16π, a square of side 7.2, a triangle of half of 8 · 8."
     blank, middle = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE, 3), torch.full((3, 2), 12.0)
-    areas = (horizons.draw_objects(blank, torch.arange(3), middle, torch.full((3,), 4.0))[..., 0] > 0).sum(
+    areas = (pictures.draw_objects(blank, torch.arange(3), middle, torch.full((3,), 4.0))[..., 0] > 0).sum(
         (1, 2)
     )
     assert areas.tolist() == pytest.approx([50, 52, 32], abs=13) and areas[2] < 0.8 * areas[0] < areas[1]
@@ -313,7 +328,7 @@ def test_shapes_have_their_areas():
 def test_shapes_stand_where_they_were_put_and_a_triangle_on_its_base():
     blank, at = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE, 3), torch.tensor([[10.0, 14.0]] * 3)
     circle, square, triangle = (
-        horizons.draw_objects(blank, torch.arange(3), at, torch.full((3,), 4.0))[..., 0] > 0
+        pictures.draw_objects(blank, torch.arange(3), at, torch.full((3,), 4.0))[..., 0] > 0
     )
     for inside in (circle, square):
         (top, left), (bottom, right) = inside.nonzero().amin(0).tolist(), inside.nonzero().amax(0).tolist()
@@ -445,7 +460,7 @@ def test_the_view_holds_pixels_and_weights():
     assert view.data["weights"] == [[0.25, 0.75], [1.0, 0.0]] and "4 × 2 pixels in 2 patches: a b" in view.alt
 
 
-# --- the vote ---------------------------------------------------------------------------------------------------------
+# --- the vote -----------------------------------------------------------------------------------------------
 
 
 def test_a_vote_takes_the_most_frequent_and_then_the_first():
@@ -456,7 +471,7 @@ def test_a_vote_takes_the_most_frequent_and_then_the_first():
     )
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

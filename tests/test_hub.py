@@ -10,7 +10,8 @@ import tokenizers
 import torch
 from hostile import Opener, table
 
-from llmlab.pretrained import load_pretrained, save_pretrained
+from llmlab.exporting import save_pretrained
+from llmlab.loading import load_pretrained
 from llmlab.storage import claims
 from llmlab.transformer import Config, Decoder
 
@@ -62,7 +63,7 @@ def rewrite(folder, change):
     safetensors.torch.save_file(change(safetensors.torch.load_file(path)), path, {"format": "pt"})
 
 
-# --- config.json ------------------------------------------------------------------------------------------------------
+# --- config.json --------------------------------------------------------------------------------------------
 
 HUGE = ["vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size", "head_dim"]
 
@@ -128,7 +129,7 @@ def test_a_config_of_many_megabytes_is_not_read(refused, folder):
     refused(folder, "has 8,0.* bytes, expected at most")
 
 
-# --- the index --------------------------------------------------------------------------------------------------------
+# --- the index ----------------------------------------------------------------------------------------------
 
 
 def index(folder, value):
@@ -183,7 +184,7 @@ def test_a_tensor_in_two_shards(refused, folder):
     refused(folder, "a second time")
 
 
-# --- the weights ------------------------------------------------------------------------------------------------------
+# --- the weights --------------------------------------------------------------------------------------------
 
 
 def test_more_tensors_than_a_file_has_are_not_parsed(refused, folder):
@@ -255,7 +256,7 @@ def test_a_model_is_asked_for_in_floats(made, dtype):
         load_pretrained(made / "llama", dtype=dtype)
 
 
-# --- tokenizer.json ---------------------------------------------------------------------------------------------------
+# --- tokenizer.json -----------------------------------------------------------------------------------------
 
 TOKENIZER = dict(
     version="1.0", truncation=None, padding=None, added_tokens=[], normalizer=None, pre_tokenizer=None

@@ -15,17 +15,15 @@ from hypothesis import strategies as st
 from transformer_lens_reference import weight
 
 from llmlab import attention as attention_module
-from llmlab import pretrained
+from llmlab.activations import activation_names, edit_activation, trace_activations
 from llmlab.attention import record
 from llmlab.interpretability import (
     ablate_head,
     ablate_heads,
-    activation_names,
     alternative_attention,
     attention_at_distance,
     control_labels,
     direct_logit_attribution,
-    edit_activation,
     gradient_x_input,
     head_scores,
     integrated_gradients,
@@ -38,8 +36,8 @@ from llmlab.interpretability import (
     repeated_sequences,
     residual_stream_names,
     token_embedding,
-    trace_activations,
 )
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
@@ -71,7 +69,7 @@ def traced(model, ids=IDS):
     return out, tape
 
 
-# --- trace ----------------------------------------------------------------------------------------------------------
+# --- trace --------------------------------------------------------------------------------------------------
 
 
 @each_kind
@@ -114,7 +112,7 @@ def test_an_attention_alone_is_a_model_too_and_only_its_z_is_its_heads():
     assert "1" not in activation_names(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout()))
 
 
-# --- edit -----------------------------------------------------------------------------------------------------------
+# --- edit ---------------------------------------------------------------------------------------------------
 
 MODEL = decoder()
 NAMES = [n for n in activation_names(MODEL) if n != "embed.positions"]
@@ -203,11 +201,11 @@ def test_five_near_names_are_told_or_the_first_five():
         edit_activation(MODEL, "blocks.1.attentoin.out", torch.zeros_like),
     ):
         pass
-    near = str(told.value).split("near it: ")[1].split(". tensor")[0].split(", ")
+    near = str(told.value).split("near it: ")[1].split(". activation_names")[0].split(", ")
     assert near[0] == "blocks.1.attention.out" and len(near) == 5 and set(near) <= set(NAMES)
     first = ", ".join(activation_names(MODEL)[:5])
     with (
-        pytest.raises(ValueError, match=f"near it: {first}. tensor_names"),
+        pytest.raises(ValueError, match=f"near it: {first}. activation_names"),
         edit_activation(MODEL, "q" * 40, torch.zeros_like),
     ):
         pass
@@ -246,11 +244,11 @@ def test_an_edit_without_a_run_is_an_error_but_does_not_hide_another():
         raise Boom
 
 
-# --- nothing is left changed ------------------------------------------------------------------------------------------
+# --- nothing is left changed --------------------------------------------------------------------------------
 
 
 def everything(model):
-    "All that a visit could leave changed: hooks, modes, weights, gradients, which weights learn, the open tapes."
+    "What a visit could leave changed: hooks, modes, weights, gradients, which weights learn, open tapes."
     weights = [(n, p.requires_grad, p.grad, p.detach().clone()) for n, p in model.named_parameters()]
     hooks = [(*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks) for m in model.modules()]
     return (
@@ -269,7 +267,7 @@ def untouched(before, after):
 
 
 def half_frozen():
-    "In training, with dropout, a block that stays in eval mode, a weight that does not learn, a hook of its own."
+    "In training, with dropout, one block in eval mode, a weight that does not learn, a hook of its own."
     model = decoder(dropout=0.5).train()
     model.blocks[1].eval().norm1.weight.requires_grad_(False)
     model.blocks[2].register_forward_hook(lambda *_: None)
@@ -380,12 +378,12 @@ def test_a_part_that_gives_no_tensor_is_refused():
     assert hooks(lstm) == 0
 
 
-# --- compiled models --------------------------------------------------------------------------------------------------
+# --- compiled models ----------------------------------------------------------------------------------------
 
 COMPILED = """
 import torch
 from llmlab import attention
-from llmlab.interpretability import edit_activation, trace_activations
+from llmlab.activations import edit_activation, trace_activations
 from llmlab.transformer import Config, Decoder
 
 def in_place(model):
@@ -422,7 +420,9 @@ for way, name, early in CASES:  # early: compiled before the edit
         except Exception as error:
             assert "missing" in str(error), error
         assert torch.allclose(run(ids), plain, atol=1e-5), (name, early)
-        assert not attention._tapes and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        assert not attention._tapes
+        for module in model.modules():
+            assert not module._forward_hooks and not module._forward_pre_hooks
     with trace_activations(model) as tape:
         assert torch.allclose(run(ids), plain, atol=1e-5)
     assert name in tape
@@ -438,7 +438,7 @@ def test_a_compiled_model_is_edited_or_the_edit_is_refused_and_it_is_itself_agai
     assert {"edited", "refused"} == set(done.stdout.split())
 
 
-# --- lens -----------------------------------------------------------------------------------------------------------
+# --- lens ---------------------------------------------------------------------------------------------------
 
 
 @each_kind
@@ -468,11 +468,11 @@ def test_only_a_single_stream_with_logits_can_be_read(unchecked):
             logit_lens(model, IDS)
 
 
-# --- heads ----------------------------------------------------------------------------------------------------------
+# --- heads --------------------------------------------------------------------------------------------------
 
 
 def test_scores_are_the_diagonals_of_transformerlens():
-    "Its induction stripe is diagonal(dim1=-2, dim2=-1, offset=1 - seq_len), its previous-token stripe offset=-1."
+    "Its stripes are diagonals of the last two axes: induction offset=1 - seq_len, previous token offset=-1."
     w = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).softmax(-1)
     for distance in (1, 3):  # seq_len 4 → 3
         for h in range(3):
@@ -552,7 +552,7 @@ def test_all_ablations_are_differences():
             ablate_head(model, layer, head)
 
 
-# --- patching -------------------------------------------------------------------------------------------------------
+# --- patching -----------------------------------------------------------------------------------------------
 
 
 def answer(logits):
@@ -593,7 +593,7 @@ def test_patching_refuses(unchecked, corrupted, words):
         patch_activations(MODEL, IDS, corrupted, answer)
 
 
-# --- logit parts ----------------------------------------------------------------------------------------------------
+# --- logit parts --------------------------------------------------------------------------------------------
 
 
 @each_kind
@@ -622,7 +622,7 @@ def test_a_stream_that_is_normed_on_the_way_has_no_parts(unchecked):
             direct_logit_attribution(model, IDS, 1, 1)
 
 
-# --- attribution ----------------------------------------------------------------------------------------------------
+# --- attribution --------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=10, deadline=None)
@@ -685,7 +685,7 @@ def test_a_masked_model_is_attributed_too():
     assert total.item() == pytest.approx((answer(model(IDS)) - start).item(), abs=1e-3)
 
 
-# --- probe ----------------------------------------------------------------------------------------------------------
+# --- probe --------------------------------------------------------------------------------------------------
 
 
 def test_a_probe_finds_a_plane_and_not_noise(unchecked):
@@ -718,7 +718,7 @@ def test_control_gives_one_class_to_each_word():
     assert torch.equal(labels, control_labels(kinds, 4, seed=0))
 
 
-# --- two maps -------------------------------------------------------------------------------------------------------
+# --- two maps -----------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=20, deadline=None)
@@ -738,7 +738,7 @@ def test_another_map_is_a_map_with_the_same_output(t, dh, seed, sharp):
     assert alternative_attention(w.float(), v.float()).dtype == torch.float32
 
 
-# --- TransformerLens -------------------------------------------------------------------------------------------------
+# --- TransformerLens ----------------------------------------------------------------------------------------
 # its numbers, written by tools/transformer_lens_reference.py, which also makes the weights, by a formula
 
 PEER = json.loads((ROOT / "tests" / "data" / "transformer_lens.json").read_text())
@@ -882,7 +882,7 @@ def test_its_usual_loading_moves_constants_between_parts(same):
             close(moved, adds.tolist())
 
 
-# --- a loaded model -------------------------------------------------------------------------------------------------
+# --- a loaded model -----------------------------------------------------------------------------------------
 
 
 def test_a_gpt2_of_transformers_is_read_and_split(tmp_path):
@@ -896,7 +896,7 @@ def test_a_gpt2_of_transformers_is_read_and_split(tmp_path):
     theirs = transformers.GPT2LMHeadModel(cfg).eval()
     theirs.save_pretrained(tmp_path)
     Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
-    model, _ = pretrained.load_pretrained(tmp_path)
+    model, _ = load_pretrained(tmp_path)
     with torch.no_grad():
         out = theirs(IDS, output_hidden_states=True)
     _, tape = traced(model)

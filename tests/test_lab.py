@@ -82,7 +82,7 @@ while True:
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_jupyterlab_takes_the_commands_place_signals_and_status_included(tmp_path, number):
-    "A stand-in for JupyterLab gets the signal once, in the very process; no traceback; its exit status is ours."
+    "A stand-in for JupyterLab gets the signal once, in our process; its exit status is ours."
     (tmp_path / "jupyterlab.py").write_text(STAND_IN)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     command = [sys.executable, "-m", "llmlab", "lab", str(tmp_path / "mine"), "--", "--port=9000"]
@@ -153,7 +153,7 @@ def test_the_last_measurements_are_at_hand():
         lab.load_results("speed")
 
 
-# --- JupyterLab itself ------------------------------------------------------------------------------------------------
+# --- JupyterLab itself --------------------------------------------------------------------------------------
 
 OURS = ["-m", "llmlab", "lab", "mine", "--"]
 ALONE = ["-m", "jupyterlab", "--allow-root"]

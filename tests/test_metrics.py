@@ -26,6 +26,7 @@ from llmlab.metrics import (
     ratio_of_sums,
     score_from_rows,
     scoring_windows,
+    t_interval,
     token_logprobs,
 )
 from llmlab.transformer import Config, Decoder
@@ -223,6 +224,16 @@ def test_interval_of_a_mean_is_the_textbooks():
     assert found.recipe["high"] == pytest.approx(values.mean() + side, abs=0.1 * side)
     narrow = bootstrap_interval(mean_of(values), level=0.5)
     assert found.recipe["low"] < narrow.recipe["low"] < narrow.recipe["high"] < found.recipe["high"]
+
+
+def test_few_trainings_have_students_interval():
+    "By hand: 1, 2, 3 have the standard error 1 / sqrt(3), and t is 4.303 at two degrees of freedom."
+    assert t_interval([1, 2, 3]) == pytest.approx((2, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
+    apart = 2.776 * (2 / 3) ** 0.5  # two kinds, three of each, both with variance 1
+    assert t_interval([1, 2, 3], [3, 4, 5]) == pytest.approx((-2, -2 - apart, -2 + apart))
+    for values, other in (([1.0], None), ([1.0] * 6, None), ([1.0, 2.0], [1.0, 2.0, 3.0])):
+        with pytest.raises(ValueError, match="expected 2 to 5, as many of each kind"):
+            t_interval(values, other)
 
 
 def test_units_are_drawn_together():

@@ -1,4 +1,4 @@
-"Weights of Hugging Face in our Transformer against `transformers`, the way back, and what may be wrong with a folder."
+"Weights of Hugging Face in our Transformer against `transformers`, the way back, and broken folders."
 
 import json
 import os
@@ -21,21 +21,19 @@ from torch import nn
 from llmlab import attention_view
 from llmlab.attention import record
 from llmlab.checkpoints import shipped_path
-from llmlab.families import TextClassifier
+from llmlab.exporting import hub_config, save_pretrained
+from llmlab.families import WEIGHT_NAMES, TextClassifier, read_config
 from llmlab.horizons import with_experts
+from llmlab.hub import pretrained_folder
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
 from llmlab.pretrained import (
     BERT_WEIGHT_NAMES,
     GPT2_WEIGHT_NAMES,
     LLAMA_WEIGHT_NAMES,
-    WEIGHT_NAMES,
+    copy_weights,
     hub_attentions,
-    hub_config,
-    load_pretrained,
-    pretrained_folder,
-    read_config,
-    save_pretrained,
-    their_names,
+    weight_source,
 )
 from llmlab.storage import own_tensors
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, count_parameters
@@ -101,22 +99,6 @@ def peer_of(name):
     torch.manual_seed(0)
     model, config, shape = PEERS[name]
     return roused(getattr(transformers, model)(getattr(transformers, config)(**shape)))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    "Name → (model of transformers, the folder it was saved to), made once."
-    made = {}
-
-    def get(name):
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            made[name] = peer_of(name), folder
-            made[name][0].save_pretrained(folder)
-            words().save(str(folder / "tokenizer.json"))
-        return made[name]
-
-    return get
 
 
 @pytest.fixture
@@ -227,13 +209,34 @@ def test_bert_base_with_its_head_has_109_514_298(tmp_path):
 
 REAL = {
     "llama": ("Llama", 6_738_415_616, {}),  # Llama 2 7B
-    "qwen2": ("Qwen2", 494_032_768, dict(  # Qwen2 0.5B
-        vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
-        num_key_value_heads=2, tie_word_embeddings=True)),
-    "qwen3": ("Qwen3", 596_049_920, dict(  # Qwen3 0.6B
-        vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-        num_key_value_heads=8, head_dim=128, tie_word_embeddings=True)),
-}  # fmt: skip
+    "qwen2": (
+        "Qwen2",
+        494_032_768,
+        dict(  # Qwen2 0.5B
+            vocab_size=151936,
+            hidden_size=896,
+            intermediate_size=4864,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "qwen3": (
+        "Qwen3",
+        596_049_920,
+        dict(  # Qwen3 0.6B
+            vocab_size=151936,
+            hidden_size=1024,
+            intermediate_size=3072,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=128,
+            tie_word_embeddings=True,
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("family", REAL)
@@ -302,8 +305,10 @@ def test_bert_with_its_old_names_and_second_head(saved, tmp_path):
     folder = shutil.copytree(source, tmp_path / "bert")
 
     def as_on_the_hub(tensors):
-        old = {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
-               for n, x in tensors.items()}  # fmt: skip
+        old = {
+            n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+            for n, x in tensors.items()
+        }
         old |= {"bert.pooler.dense.weight": torch.ones(32, 32), "cls.seq_relationship.bias": torch.ones(2)}
         return old | {"bert.embeddings.position_ids": torch.arange(40)[None]}
 
@@ -321,24 +326,41 @@ def test_a_tied_model_may_store_its_output_matrix_too(saved, tmp_path):
 # names
 
 
-def test_their_names_pencil():
-    assert their_names("norm.weight", GPT2_WEIGHT_NAMES) == (["transformer.ln_f.weight"], False)
-    assert their_names("blocks.11.mlp.down.weight", GPT2_WEIGHT_NAMES) == (
-        ["transformer.h.11.mlp.c_proj.weight"],
-        True,
-    )
-    assert their_names("bias", BERT_WEIGHT_NAMES) == (["cls.predictions.bias"], False)
+def test_where_a_tensor_stands_pencil():
+    down = ["transformer.h.11.mlp.c_proj.weight"]
+    assert weight_source("norm.weight", GPT2_WEIGHT_NAMES) == (["transformer.ln_f.weight"], False, 0)
+    assert weight_source("blocks.11.mlp.down.weight", GPT2_WEIGHT_NAMES) == (down, True, 0)
+    assert weight_source("bias", BERT_WEIGHT_NAMES) == (["cls.predictions.bias"], False, 0)
     gate, up = "model.layers.3.mlp.gate_proj.weight", "model.layers.3.mlp.up_proj.weight"
-    assert their_names("blocks.3.mlp.up.weight", LLAMA_WEIGHT_NAMES) == ([gate, up], False)
+    assert weight_source("blocks.3.mlp.up.weight", LLAMA_WEIGHT_NAMES) == ([gate, up], False, 0)
+    with pytest.raises(
+        ValueError, match="our blocks.0.gate.weight has no line in the table of names: write one"
+    ):
+        weight_source("blocks.0.gate.weight", GPT2_WEIGHT_NAMES)
 
 
 @every
 def test_tables_name_exactly_the_tensors_of_transformers(saved, name):
     model, _ = load_pretrained(saved(name)[1])
-    ours = [
-        n for name_ in own_tensors(model) for n in their_names(name_, WEIGHT_NAMES[name.partition("-")[0]])[0]
-    ]
+    table = WEIGHT_NAMES[name.partition("-")[0]]
+    ours = []
+    for tensor_name in own_tensors(model):
+        ours += weight_source(tensor_name, table).names
     assert sorted(ours) == sorted(safetensors.torch.load_file(saved(name)[1] / "model.safetensors"))
+
+
+@every
+def test_the_copy_of_the_lesson_is_that_of_the_library(saved, name):
+    folder = saved(name)[1]
+    model, _ = load_pretrained(folder)
+    with torch.device("meta"):
+        empty = type(model)(model.cfg)
+    table = WEIGHT_NAMES[name.partition("-")[0]]
+    copied = copy_weights(
+        empty.to_empty(device="cpu"), safetensors.torch.load_file(folder / "model.safetensors"), table
+    )
+    for tensor_name, tensor in own_tensors(copied).items():
+        assert torch.equal(tensor, own_tensors(model)[tensor_name]), tensor_name
 
 
 # back out
@@ -564,7 +586,8 @@ def shape(**more):
 def test_export_writes_what_the_model_is_or_refuses_it_by_name(kind, tmp_path):
     "An encoder of GPT-2's shape is no GPT-2: that one would hide the future."
     with pytest.raises(
-        ValueError, match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: export knows"
+        ValueError,
+        match=f"{kind.__name__}.* is none of |{kind.__name__} as any family: save_pretrained knows",
     ):
         save_pretrained(kind(shape()), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -582,7 +605,7 @@ def test_export_refuses_models_that_compute_something_else(tmp_path):
         nn.Linear(2, 2),
         with_experts(Decoder(shape()), 4, 2),
     ):
-        with pytest.raises(ValueError, match="export knows|has no line in the table|has a Mixture"):
+        with pytest.raises(ValueError, match="save_pretrained knows|has no line in the table|has a Mixture"):
             save_pretrained(model, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
@@ -593,7 +616,7 @@ def test_export_as_a_family_of_the_readers_choice(tmp_path, saved):
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "mistral").eval()
     assert theirs.config.model_type == "mistral" and theirs.config.sliding_window is None
     close(theirs(ids(1, 9)).logits, llama(ids(1, 9)))
-    with pytest.raises(ValueError, match="Decoder as bert: export knows Decoder as gpt2"):
+    with pytest.raises(ValueError, match="Decoder as bert: save_pretrained knows Decoder as gpt2"):
         save_pretrained(llama, tmp_path / "bert", family="bert")
     with pytest.raises(ValueError, match="is none of gpt2: transformers has no class for it"):
         save_pretrained(llama, tmp_path / "gpt2", family="gpt2")
@@ -670,7 +693,8 @@ def test_a_config_that_is_no_object(folder, text):
 def test_an_unknown_family_names_the_known_ones(folder):
     edit(folder, model_type="mamba")
     with pytest.raises(
-        ValueError, match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, roberta"
+        ValueError,
+        match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, distilbert, roberta",
     ):
         load_pretrained(folder)
 
@@ -744,7 +768,7 @@ def alone(code, home, **env):
 
 
 ASK = """
-from llmlab.pretrained import pretrained_folder
+from llmlab.hub import pretrained_folder
 try:
     pretrained_folder("gpt2")
 except ConnectionError as error:
@@ -782,9 +806,7 @@ def test_the_cache_serves_without_a_network(saved, tmp_path):
     shutil.copytree(saved("gpt2")[1], cache / "snapshots" / "abc")
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("abc")
-    code = (
-        "from llmlab.pretrained import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
-    )
+    code = "from llmlab import load_pretrained; print(type(load_pretrained('me/tiny')[0]).__name__)"
     assert alone(code, tmp_path, HF_HUB_OFFLINE="1") == "Decoder"
 
 
@@ -797,7 +819,10 @@ def test_a_folder_that_is_not_there(name):
 
 
 def test_reading_weights_needs_no_transformers(saved):
-    code = "import sys; from llmlab.pretrained import load_pretrained; load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
+    code = (
+        "import sys; from llmlab import load_pretrained; "
+        "load_pretrained(sys.argv[1]); print('transformers' in sys.modules)"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", code, saved("llama")[1]], capture_output=True, text=True, check=True
     )
@@ -805,8 +830,11 @@ def test_reading_weights_needs_no_transformers(saved):
 
 
 def test_nothing_asks_for_remote_code():
-    source = (shipped_path("manifest.json").parents[1] / "pretrained.py").read_text()
-    assert "trust_remote_code" not in source and "torch.load" not in source and "pickle.load" not in source
+    package = shipped_path("manifest.json").parents[1]
+    for module in ("hub", "pretrained", "families", "loading", "embeddings", "exporting"):
+        source = (package / f"{module}.py").read_text()
+        for call in ("trust_remote_code", "torch.load", "pickle.load"):
+            assert call not in source, (module, call)
 
 
 # attention of any model
@@ -842,7 +870,7 @@ def test_attentions_of_an_encoder_decoder(n):
 
 
 def test_stacks_with_a_configuration_of_their_own_are_switched_and_back(monkeypatch):
-    "As in transformers 5.15, which Colab has: there a switch of the whole model leaves T5's stacks as they are."
+    "As in transformers 5.15, which Colab has: a switch of the whole model leaves T5's stacks as they are."
     model = both()[1].eval()
     stacks = model.encoder, model.decoder
     assert len({id(part.config) for part in (model, *stacks)}) == 3

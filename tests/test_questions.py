@@ -1,4 +1,4 @@
-"Questions: what is held out is held out, answers follow from the passage, scores against an independent computation."
+"What is held out is held out, answers follow from the passage, scores are computed a second time."
 
 import random
 import re
@@ -183,7 +183,7 @@ def test_a_teller_uses_no_town_twice():
         assert {writer.add_fact("home", "a"), writer.add_fact("birth", "b")} == {"x", "y"}
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------
+# --- scores -------------------------------------------------------------------------------------------------
 
 
 def official(said, right):

@@ -17,27 +17,25 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import attention_view, next_token_view, recurrent
+from llmlab import attention_view, keras_backend, next_token_view
 from llmlab.generation import Sampling, generate
+from llmlab.keras_backend import check_backend, choose_backend, load_keras
 from llmlab.metrics import perplexity, token_logprobs
 from llmlab.recurrent import (
     IGNORE,
     FromKeras,
     RecurrentLM,
     adamw,
-    check_backend,
-    choose_backend,
-    diary,
     edit_reach,
     from_keras,
     keras_arrays,
     keras_lm,
-    load_keras,
     lstm_step,
     next_token_loss,
     pad,
     pairs,
     to_keras,
+    training_log,
 )
 from llmlab.training import Batches, Recipe, Windows, fit, learning_rate, make_optimizer, train_step
 from llmlab.transformer import Config
@@ -99,7 +97,7 @@ def test_without_keras_the_module_imports_and_one_sentence_says_what_is_missing(
 
 @pytest.mark.parametrize("absent, backend", [(True, "torch"), (False, "tensorflow")])
 def test_tensorflow_where_it_is_installed_else_pytorch(monkeypatch, absent, backend):
-    monkeypatch.setattr(recurrent, "find_spec", lambda name: None if absent else types)
+    monkeypatch.setattr(keras_backend, "find_spec", lambda name: None if absent else types)
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     choose_backend()
     assert os.environ["KERAS_BACKEND"] == backend
@@ -112,7 +110,7 @@ def test_the_readers_choice_of_backend_stays(monkeypatch):
 
 
 def test_tensorflow_asked_for_but_absent(monkeypatch):
-    monkeypatch.setattr(recurrent, "find_spec", lambda name: None)
+    monkeypatch.setattr(keras_backend, "find_spec", lambda name: None)
     with pytest.raises(
         ImportError, match=r'tensorflow, which is not installed: pip install "llmlab-course\[tens'
     ):
@@ -127,7 +125,7 @@ def test_another_backend():
 
 
 def test_another_backend_in_a_process_of_its_own():
-    code = "import llmlab.recurrent as r\ntry: r.load_keras()\nexcept ValueError as e: print(e)"
+    code = "import llmlab.keras_backend as r\ntry: r.load_keras()\nexcept ValueError as e: print(e)"
     assert fresh(code, KERAS_BACKEND="jax").stdout.startswith('Keras runs on "jax"')
 
 
@@ -144,7 +142,7 @@ def test_a_gpu_is_shared(monkeypatch):
         experimental=types.SimpleNamespace(set_memory_growth=grow),
     )
     monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
-    recurrent.grow_gpu_memory()
+    keras_backend.grow_gpu_memory()
     assert grown == [("busy", True), ("free", True)]
 
 
@@ -296,7 +294,7 @@ def test_keras_and_chapter_7_train_alike(twins, ids, clip):
     model, other = twins
     recipe = Recipe(steps=4, batch_size=3, lr=1e-2, clip=clip, weight_decay=0.5)
     other.compile(optimizer=adamw(recipe), loss=next_token_loss())
-    book = diary()
+    book = training_log()
     stack = torch.cat([(ids + step) % 11 for step in range(4)])
     other.fit(*pairs(stack, 11), batch_size=3, shuffle=False, verbose=0, callbacks=[book])
     opt = make_optimizer(model, recipe)
@@ -312,7 +310,7 @@ def test_keras_and_chapter_7_train_alike(twins, ids, clip):
 def test_the_diary_keeps_steps_seconds_and_validations(ids):
     model = keras_lm(CFG)
     model.compile(optimizer=adamw(Recipe(steps=6)), loss=next_token_loss())
-    book = diary(eval_fn=lambda m: 7 if m is model else 0, every=2)
+    book = training_log(eval_fn=lambda m: 7 if m is model else 0, every=2)
     model.fit(*pairs(ids, 11), batch_size=1, epochs=2, verbose=0, callbacks=[book])
     assert [row["step"] for row in book.rows] == [1, 2, 3, 4, 5, 6]
     assert [row.get("valid") for row in book.rows] == [None, 7, None, 7, None, 7]

@@ -21,7 +21,7 @@ def test_what_a_model_writes_brings_no_warnings():
         assert parses("x is 3") and not heard
 
 
-# --- the sandbox ------------------------------------------------------------------------------------------------------
+# --- the sandbox --------------------------------------------------------------------------------------------
 
 
 @posix
@@ -73,7 +73,10 @@ def test_how_a_program_ends(program, status):
         ("import ctypes", "foreign code"),
         ("import mmap", "foreign code"),
         (
-            "import _posixsubprocess as p; p.fork_exec([b'touch', b'{place}'], [b'/bin/touch'], *[None] * 20)",
+            (
+                "import _posixsubprocess as p; p.fork_exec([b'touch', b'{place}'], [b'/bin/touch'], "
+                "*[None] * 20)"
+            ),
             "process",
         ),
         ("import sys; del sys.modules['_posixsubprocess']; import _posixsubprocess", "process"),
@@ -159,23 +162,33 @@ def test_parses(source, good):
     assert parses(source) == good
 
 
-# --- the program is the main module -----------------------------------------------------------------------------------
+# --- the program is the main module -------------------------------------------------------------------------
 
 LATER = "from __future__ import annotations\n"
 RIGHT = {
     "pickle": "import pickle\nclass A:\n    x = 1\nassert pickle.loads(pickle.dumps(A())).x == 1\n",
-    "enum": "import enum, pickle\nclass C(enum.Enum):\n    A = 1\nassert pickle.loads(pickle.dumps(C.A)) is C.A\n",
+    "enum": (
+        "import enum, pickle\nclass C(enum.Enum):\n    A = 1\nassert pickle.loads(pickle.dumps(C.A)) is C.A\n"
+    ),
     "deep copy": "import copy\nclass A:\n    pass\nassert type(copy.deepcopy([A()])[0]) is A\n",
-    "named tuple": "from collections import namedtuple\nP = namedtuple('P', 'x')\nassert P.__module__ == '__main__'\n",
+    "named tuple": (
+        "from collections import namedtuple\nP = namedtuple('P', 'x')\nassert P.__module__ == '__main__'\n"
+    ),
     "type hints": LATER + "import typing\nclass N:\n    n: N\nassert typing.get_type_hints(N)['n'] is N\n",
     "keyword only": LATER
     + "from dataclasses import dataclass, fields, KW_ONLY\n"
     + "@dataclass\nclass A:\n    x: int\n    _: KW_ONLY\n    y: int = 2\n"
     + "assert [f.name for f in fields(A)] == ['x', 'y']\n",
     "init variable": LATER
-    + "from dataclasses import dataclass, InitVar\n@dataclass\nclass A:\n    x: int\n    k: InitVar[int] = 3\n"
+    + (
+        "from dataclasses import dataclass, InitVar\n"
+        "@dataclass\nclass A:\n    x: int\n    k: InitVar[int] = 3\n"
+    )
     + "    def __post_init__(self, k):\n        self.x += k\nassert A(1).x == 4\n",
-    "unittest": "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(1, 1)\n"
+    "unittest": (
+        "import unittest\nclass T(unittest.TestCase):\n"
+        "    def test_a(self):\n        self.assertEqual(1, 1)\n"
+    )
     + "assert unittest.main(exit=False).result.testsRun == 1\n",
     "arguments": "import sys, argparse\nassert len(sys.argv) == 1\nargparse.ArgumentParser().parse_args()\n",
     "itself": "import __main__\nx = 3\nassert __main__.x == 3 and __name__ == '__main__'\n",
@@ -219,7 +232,7 @@ def test_time_zones_are_readable():
     assert run_program(program + "assert then.utcoffset().seconds == 7200") == Outcome("passed", "")
 
 
-# --- the values that a program is asked for ---------------------------------------------------------------------------
+# --- the values that a program is asked for -----------------------------------------------------------------
 
 VALUES = [
     0,
@@ -284,7 +297,7 @@ def test_an_answer_is_read_and_not_run(text):
         parse_answer(text)
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is asked for --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("calls", ["f()", ("f(",), ("x = (",), [["f()"]], {"f()": 1}, None])

@@ -54,7 +54,10 @@ from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
 
-NEWS = "Mia went to the barn. The barn was old and cold. It rained. Mia lost a red cup in the old barn. All slept."
+NEWS = (
+    "Mia went to the barn. The barn was old and cold. It rained. "
+    "Mia lost a red cup in the old barn. All slept."
+)
 LEARN, HELD = make_story_pairs(400, 60)
 TOKENIZER = Tokenizer.train("\n".join(" ".join(pair) for pair in LEARN), 400)
 
@@ -65,7 +68,7 @@ def model(**change):
     return EncoderDecoder(Config(**cfg)).eval()
 
 
-# --- choosing sentences ---------------------------------------------------------------------------------------------
+# --- choosing sentences -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,13 +139,15 @@ def test_textrank_takes_the_sentence_that_others_are_like():
     assert textrank("One. Two. Three.") == "One.", "of equals the first"
 
 
-# --- stories --------------------------------------------------------------------------------------------------------
+# --- stories ------------------------------------------------------------------------------------------------
 
 
 def test_the_summary_tells_the_facts():
-    story = ("One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
-             "Mia put the red cup "
-             'under the mat. The goat hid it. It was hot. "I like the barn," said Mia to the goat.')  # fmt: skip
+    story = (
+        "One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
+        "Mia put the red cup under the mat. The goat hid it. It was hot. "
+        '"I like the barn," said Mia to the goat.'
+    )
     assert template_summary(story) == "Mia left a red cup under the mat in the barn, and the goat hid it."
 
 
@@ -184,7 +189,7 @@ def test_story_pairs_need_both_sides(n, tests):
         make_story_pairs(n, tests)
 
 
-# --- docstrings -----------------------------------------------------------------------------------------------------
+# --- docstrings ---------------------------------------------------------------------------------------------
 
 SOURCE = '''
 def f():
@@ -220,8 +225,14 @@ def test_the_standard_library_split_leaks_nothing():
     assert not set().union(*map(leakage_keys, learn)) & set().union(*map(leakage_keys, held))
 
 
-@pytest.mark.parametrize("copied", [Pair("alpha beta", "Same  HEAD here"), Pair("Some long DOCUMENT of six words", "z"),
-                                    Pair("Other. This long sentence stands in both.", "y")])  # fmt: skip
+@pytest.mark.parametrize(
+    "copied",
+    [
+        Pair("alpha beta", "Same  HEAD here"),
+        Pair("Some long DOCUMENT of six words", "z"),
+        Pair("Other. This long sentence stands in both.", "y"),
+    ],
+)
 def test_what_is_copied_leaves_the_training_side(copied):
     from llmlab.text import is_held_out
 
@@ -246,7 +257,7 @@ def test_a_side_is_not_left_empty():
         split_pairs([Pair("a", "b")])
 
 
-# --- the model ------------------------------------------------------------------------------------------------------
+# --- the model ----------------------------------------------------------------------------------------------
 
 
 def test_batches_hold_document_and_summary():
@@ -334,7 +345,7 @@ def test_the_shipped_model_summarizes_stories_with_things_it_never_saw():
     assert sum(a == pair.summary for a, pair in zip(written, held, strict=True)) >= 0.95 * len(held)
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------
+# --- scores -------------------------------------------------------------------------------------------------
 
 
 def test_rouge_is_that_of_rouge_score():
@@ -372,7 +383,7 @@ def test_detection_needs_one_of_each(flags, truth):
         detection_scores(flags, truth)
 
 
-# --- what is copied -------------------------------------------------------------------------------------------------
+# --- what is copied -----------------------------------------------------------------------------------------
 
 
 def by_pencil(source, summary):
@@ -446,7 +457,7 @@ def test_the_view_needs_words_and_a_summary(document, summaries):
         phrases_view(**copied_phrases(document, summaries))
 
 
-# --- what is not supported ------------------------------------------------------------------------------------------
+# --- what is not supported ----------------------------------------------------------------------------------
 
 
 def test_glue_is_what_references_use_without_having_read_it():

@@ -44,7 +44,7 @@ def net(seed=0, **options):
     return Translator(replace(CFG, **options)).eval()
 
 
-# --- tokens and batches -----------------------------------------------------------------------------------------------
+# --- tokens and batches -------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -101,7 +101,7 @@ def test_split_batch_pencil():
     assert target.tolist() == [[1, 2, -1], [3, 4, 5]]
 
 
-# --- the loss ---------------------------------------------------------------------------------------------------------
+# --- the loss -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
@@ -141,7 +141,7 @@ def test_padding_changes_nothing(step, more):
     )
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def by_hand(model, text, language):
@@ -213,7 +213,7 @@ def test_training_and_writing_repeat_bit_for_bit():
     assert translate(learned(), TOKENIZER, TEXTS, "zh") == translate(learned(), TOKENIZER, TEXTS, "zh")
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------
+# --- scores -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("language", ALL)
@@ -252,7 +252,7 @@ def test_what_cannot_be_scored():
         score_translations(["a", "b"], zh)
 
 
-# --- the shipped model ------------------------------------------------------------------------------------------------
+# --- the shipped model --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_the_shipped_model_is_small_enough():
     assert shipped_path("translation.safetensors").stat().st_size <= 2_000_000
 
 
-# --- a GPU ------------------------------------------------------------------------------------------------------------
+# --- a GPU --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -24,12 +24,12 @@ from tokenizers import AddedToken, decoders, processors
 from llmlab import __version__
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
+from llmlab.exporting import save_pretrained
 from llmlab.fast_tokens import fast_tokenizer
+from llmlab.loading import load_pretrained as load_folder
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngrams import NGram
-from llmlab.pretrained import load_pretrained as load_folder
-from llmlab.pretrained import save_pretrained
 from llmlab.tasks.answering import (
     AnswerWriter,
     SpanReader,

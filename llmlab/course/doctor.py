@@ -38,7 +38,7 @@ def distribution_name() -> str | None:
 
 # %% ../../nbs/workshop/doctor.ipynb #d0c70009
 def check_packages() -> Iterator[Finding]:
-    "Each requirement of the library, and of a laptop that runs the chapters: is it there, in a version that fits?"
+    "Is each requirement of the library and of the chapters there, in a version that fits?"
     name = distribution_name()
     if name is None:
         yield Finding(
@@ -77,21 +77,25 @@ def check_requirement(need, bad: str) -> Finding:
 
 
 # %% ../../nbs/workshop/doctor.ipynb #d0c70011
-IMPORTED = "numpy tokenizers safetensors babel sacrebleu jaxtyping anywidget ipywidgets jupyterlab ipykernel torch".split()
+IMPORTED = (
+    "numpy tokenizers safetensors babel sacrebleu jaxtyping anywidget ipywidgets jupyterlab ipykernel torch"
+).split()
 PROBE = """
 import importlib, json, sys
 for name in sys.argv[1:]:
     try:
         module, wrong = importlib.import_module(name), None
     except ModuleNotFoundError as error:
-        wrong = None if error.name == name else f"ModuleNotFoundError: {error}"  # of one not there we know already
+        there = error.name != name  # of one that is not there we know already
+        wrong = f"ModuleNotFoundError: {error}" if there else None
     except BaseException as error:
         said = [line for line in str(error).splitlines() if line.strip()]
         wrong = f"{type(error).__name__}: {said[-1] if said else name}"
     print(json.dumps([name, wrong]), flush=True)
 torch = sys.modules.get("torch")
 if torch and hasattr(torch, "get_num_threads"):
-    gpu = "a GPU (CUDA)" if torch.cuda.is_available() else "Apple's GPU" if torch.backends.mps.is_available() else "CPU"
+    mps = torch.backends.mps.is_available()
+    gpu = "a GPU (CUDA)" if torch.cuda.is_available() else "Apple's GPU" if mps else "CPU"
     print(json.dumps(["device", f"{gpu}, {torch.get_num_threads()} threads"]))
 """
 

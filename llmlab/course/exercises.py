@@ -13,7 +13,10 @@ from functools import partial
 from typing import NamedTuple
 
 # %% ../../nbs/workshop/exercises.ipynb #3b770b57
-FRAME = "border:1px solid #8886;border-left:4px solid {};border-radius:6px;padding:.6em 1em;margin:1em 0;max-width:46em"
+FRAME = (
+    "border:1px solid #8886;border-left:4px solid {};border-radius:6px;padding:.6em 1em;margin:1em "
+    "0;max-width:46em"
+)
 INSIDE = "padding:.3em 0 .3em 1.2em"
 
 
@@ -70,7 +73,8 @@ def predict(
 
     Raises: ValueError if the answer is none of the choices.
 
-    >>> predict("How many weights has a table of 10 x 4?", {"14": "Not a sum.", "40": "10 rows of 4."}, answer="40")
+    >>> choices = {"14": "It is no sum.", "40": "10 rows of 4."}
+    >>> predict("How many weights has a table of 10 x 4?", choices, answer="40")
     Predict: How many weights has a table of 10 x 4?
       ( ) 14
       ( ) 40
@@ -142,13 +146,14 @@ def run_solution(
 # %% ../../nbs/workshop/exercises.ipynb #857a8af0
 @dataclass(repr=False)
 class Exercise:
-    """A task comes with hints in stages, a check that says what to look at, and a solution that provably passes.
+    """A task comes with hints in stages, a check that says what to look at, and a solution that passes.
 
     Raises: ValueError if the difficulty is not 1, 2 or 3, or if the minutes are not positive.
 
     >>> def check_double(double):
     ...     assert double(4) == 8, "Twice 4 is 8."
-    >>> exercise = Exercise("Twice", 1, 1, "Write `double(x)`.", check_double, ["Add it."], "double = lambda x: 2 * x")
+    >>> solution = "double = lambda x: 2 * x"
+    >>> exercise = Exercise("Twice", 1, 1, "Write `double(x)`.", check_double, ["Add it."], solution)
     >>> exercise.check(lambda x: x)
     ✗ Twice 4 is 8.
     >>> exercise.check(lambda x: x + x)

@@ -43,7 +43,7 @@ def chapters() -> dict[str, bytes]:  # file name, of some as `workshop/name.ipyn
 def load_results(
     name: str,  # of a benchmark or of a table of claims, such as "attention"
 ) -> dict:  # where and when it ran, and its tables
-    """The last result of a benchmark, or of the claims of a chapter, is read from what comes with the chapters.
+    """The last result of a benchmark, or of a chapter's claims, is read from what comes with llmlab.
 
     Raises: ValueError if nothing of this name was measured; it says what was.
 
@@ -138,7 +138,7 @@ def _copy(folder: Path, name: str, content: bytes, manifest: dict[str, str]) -> 
     ours = _sha256(content)
     if there not in (None, ours, manifest.get(name)):
         return "kept"
-    # killed between file and manifest, the next copy of this release finds its own bytes ("same") and notes them
+    # killed between file and manifest, the next copy of this release finds its own bytes and notes them
     if there == ours:
         manifest[name] = ours
         return "same"
@@ -208,7 +208,9 @@ def _report(folder: str, outcomes: dict[str, str]) -> None:
             print(f"{counts[outcome]} chapters {outcome} in {folder}")
     sayings = {
         "kept": "kept yours; rename it and run again to get the new one",
-        "dropped": "this release has no such chapter (renamed or dropped); yours stays, delete it if you like",
+        "dropped": (
+            "this release has no such chapter (renamed or dropped); yours stays, delete it if you like"
+        ),
     }
     for outcome, saying in sayings.items():
         for name in outcomes:
@@ -258,7 +260,7 @@ def _open_lab(folder: str, options: list[str] = ()) -> int:
     folder = Path(folder).expanduser()
     if os.name == "nt":
         return subprocess.call(command, cwd=folder)
-    # JupyterLab takes our place: our process is JupyterLab's, so it gets each signal, once, and its status is ours
+    # our process becomes JupyterLab's, so it gets each signal, once, and its status is ours
     os.chdir(folder)
     sys.stdout.flush()
     sys.stderr.flush()

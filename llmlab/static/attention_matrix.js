@@ -87,7 +87,6 @@ export function headMatrix(fig) {
   function update(words) {
     const s = fig.state();
     const { field, other } = fig;
-    const [q0, q1, k0, k1] = field.window;
     top = scaleEnd(field.w);
     paint(tile, field, other ? fig.colours.minus : fig.colours.map, top, !!other);
     rest = title(fig.name(s), field, other, !!fig.get("window"));

@@ -1,6 +1,6 @@
 // The cost figure: a calculator for training and running a model, and the plane of sizes and tokens
 // that a scaling law colours.
-import { chooser, h, held, tools, within } from "./dom.js";
+import { chooser, h, held, svg, tint, tools, within } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
 
@@ -111,314 +111,287 @@ export function summary(r) {
   return `${r.m.name} on ${tokens}: ${time}, ${price}. ${memory}.`;
 }
 
-// ---- drawing
+// ---- drawing: `figure` = { data, state, set, … } is what the parts of the figure share
 
-function s(tag, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-const X = [7, 12.5];
-const Y = [8, 14];
+const X = [7, 12.5]; // powers of ten of the parameters
+const Y = [8, 14]; // powers of ten of the training tokens
 const STATE = ["chosen", "gpu", "grid", "tokens", "context", "utilisation"];
+const LEVELS = [4, 3, 2.6, 2.3, 2.1, 2, 1.9]; // losses that have a line
+const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
-function render({ model, el }) {
-  const data = model.get("data");
-  const limits = {
+// the state, with what a link or Python set out of range put at its nearest end
+function readState(model, data) {
+  const lengths = {
     chosen: data.models.length,
     gpu: data.gpus.length,
     grid: Object.keys(data.grids).length,
   };
   const ranges = { tokens: Y, context: [7, 17], utilisation: [0.05, 0.6] };
-  const state = () =>
-    Object.fromEntries(
-      STATE.map((name) => [
-        name,
-        name in limits
-          ? within(model.get(name), limits[name])
-          : held(model.get(name), ...ranges[name]),
-      ]),
-    );
-  const set = chooser(model);
-  const pick = (label, name, options) =>
-    h(
-      "label",
-      {},
-      label,
-      h(
-        "select",
-        { "aria-label": label, onchange: (event) => set({ [name]: event.target.selectedIndex }) },
-        ...options.map((x) => h("option", {}, x)),
-      ),
-    );
-  const slide = (label, name, min, max, step) => {
-    const input = h("input", {
-      type: "range",
-      min,
-      max,
-      step,
-      "aria-label": label,
-      oninput: () => set({ [name]: input.valueAsNumber }),
-    });
-    return h("label", {}, label, input, h("output"));
+  const state = {};
+  for (const [name, n] of Object.entries(lengths)) state[name] = within(model.get(name), n);
+  for (const [name, range] of Object.entries(ranges)) state[name] = held(model.get(name), ...range);
+  return state;
+}
+
+function choice({ set }, label, name, options) {
+  const select = h("select", { "aria-label": label }, ...options.map((x) => h("option", {}, x)));
+  select.onchange = () => set({ [name]: select.selectedIndex });
+  return h("label", {}, label, select);
+}
+
+function slider({ set }, label, name, [min, max], step) {
+  const input = h("input", { type: "range", min, max, step, "aria-label": label });
+  input.oninput = () => set({ [name]: input.valueAsNumber });
+  return h("label", {}, label, input, h("output"));
+}
+
+// one bar of memory, its parts side by side, and a mark at the GPU's end; `top` bytes fill it
+function memoryBar(title, parts, top, gpu, cards) {
+  const percentOf = (bytes) => `${(100 * bytes) / top}%`;
+  const track = h("div", { className: "track" });
+  const key = h("div", { className: "parts" });
+  let from = 0;
+  Object.entries(parts).forEach(([name, bytes], i) => {
+    const colour = `var(--c${i})`;
+    const part = h("i", { title: `${name}: ${gb(bytes)}` });
+    const place = `left:${percentOf(from)};width:${percentOf(bytes)};right:auto`;
+    part.style.cssText = `${place};border-radius:0;background:${colour}`;
+    track.append(part);
+    const dot = h("i");
+    dot.style.background = colour;
+    key.append(h("span", {}, dot, `${name} ${gb(bytes)}`));
+    from += bytes;
+  });
+  const capacity = 1e9 * gpu.memory[0];
+  if (capacity <= top) {
+    const end = h("b", { className: "edge", title: `the end of one ${gpu.name}` });
+    end.style.left = percentOf(capacity);
+    track.append(end);
+  }
+  const total = gb(sum(Object.values(parts)));
+  const heading = h("div", { className: "title" }, `${title}: ${total}, ${cards} × ${gpu.name}`);
+  return h("div", {}, heading, track, key);
+}
+
+// where parameters and tokens stand on a plane of this width, and back
+function planeScale(width) {
+  const height = Math.min(360, 140 + width * 0.32);
+  const box = { left: 64, right: width - 12, top: 10, bottom: height - 38 };
+  const across = (box.right - box.left) / (X[1] - X[0]); // pixels a power of ten
+  const upward = (box.bottom - box.top) / (Y[1] - Y[0]);
+  return {
+    width,
+    height,
+    box,
+    x: (n) => box.left + (Math.log10(n) - X[0]) * across,
+    y: (d) => box.bottom - (Math.log10(d) - Y[0]) * upward,
+    powers: (px, py) => [X[0] + (px - box.left) / across, Y[0] + (box.bottom - py) / upward],
   };
-  const picks = {
-    chosen: pick(
-      "model",
-      "chosen",
-      data.models.map((m) => m.name),
-    ),
-    gpu: pick(
-      "GPU",
-      "gpu",
-      data.gpus.map((g) => g.name),
-    ),
-    grid: pick("electricity of", "grid", Object.keys(data.grids)),
-  };
-  const slides = {
-    tokens: slide("training tokens", "tokens", Y[0], Y[1], 0.1),
-    context: slide("tokens in a sequence", "context", 7, 17, 1),
-    utilisation: slide("utilisation", "utilisation", 0.05, 0.6, 0.05),
-  };
-  const bars = h("div", { className: "memory" });
-  const found = h("div", { className: "found-cost" });
+}
+
+// the ground of the plane: the lower the loss, the stronger the colour
+function lossCells(law, { box, powers }) {
+  const columns = 36;
+  const rows = 24;
+  const width = (box.right - box.left) / columns;
+  const height = (box.bottom - box.top) / rows;
+  const worst = loss(law, 10 ** X[0], 10 ** Y[0]) - law.E;
+  const cells = [];
+  for (let i = 0; i < columns; i++) {
+    for (let j = 0; j < rows; j++) {
+      const x = box.left + i * width;
+      const y = box.top + j * height;
+      const [n, d] = powers(x + width / 2, y + height / 2).map((power) => 10 ** power);
+      const excess = (loss(law, n, d) - law.E) / worst;
+      const share = 0.7 * (1 - Math.log(1 + 30 * excess) / Math.log(31));
+      const style = `fill:${tint("--chip", share)}`;
+      // a little larger than its place, so that no seam shows
+      cells.push(svg("rect", { x, y, width: width + 0.6, height: height + 0.6, style }));
+    }
+  }
+  return cells;
+}
+
+// the numbers and names on both axes
+function axisLabels({ width, height, box, x, y }) {
+  const labels = [];
+  for (let power = X[0]; power <= X[1]; power += width > 500 ? 1 : 2) {
+    const place = { x: x(10 ** power), y: box.bottom + 16, "text-anchor": "middle" };
+    labels.push(svg("text", place, `10^${power}`));
+  }
+  for (let power = Y[0]; power <= Y[1]; power++) {
+    const place = { x: box.left - 7, y: y(10 ** power) + 4, "text-anchor": "end" };
+    labels.push(svg("text", place, `10^${power}`));
+  }
+  const middle = height / 2;
+  const below = { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" };
+  const beside = { class: "axis", x: 13, y: middle, "text-anchor": "middle" };
+  labels.push(svg("text", below, "parameters"));
+  labels.push(svg("text", { ...beside, transform: `rotate(-90 13 ${middle})` }, "training tokens"));
+  return labels;
+}
+
+const onPlane = ([n, d]) =>
+  n >= 10 ** X[0] && n <= 10 ** X[1] && d >= 10 ** Y[0] && d <= 10 ** Y[1];
+
+// a line through those of the points [n, d] that lie on the plane; none where there is only one
+function planeLine(points, kind, { x, y }) {
+  const kept = points.filter(onPlane);
+  if (kept.length < 2) return [];
+  const corners = kept.map(([n, d]) => `${x(n).toFixed(1)} ${y(d).toFixed(1)}`);
+  return [svg("path", { class: kind, d: `M${corners.join("L")}` })];
+}
+
+// lines of equal loss with their numbers, the line of this budget, and the best sizes
+function planeLines(law, budget, scale) {
+  const { width, x, y } = scale;
+  const sizes = Array.from({ length: 111 }, (_, i) => 10 ** (X[0] + (i / 110) * (X[1] - X[0])));
+  const nodes = [];
+  for (const level of LEVELS) {
+    const points = sizes.map((n) => [n, contour(law, n, level)]);
+    const line = planeLine(points, "level", scale);
+    nodes.push(...line);
+    if (line.length && width > 500) {
+      const [n, d] = points.find(onPlane);
+      const place = { class: "quiet", x: x(n) + 3, y: Math.max(y(d) + 11, 22) };
+      nodes.push(svg("text", place, String(level)));
+    }
+  }
+  const equalBudget = sizes.map((n) => [n, budget / n]);
+  const flops = Array.from({ length: 60 }, (_, i) => 10 ** (15 + i * 0.25));
+  const bestSizes = flops.map((x) => optimum(law, x));
+  nodes.push(...planeLine(equalBudget, "budget", scale));
+  nodes.push(...planeLine(bestSizes, "best", scale));
+  return nodes;
+}
+
+// the published models as points, with their names where there is room
+function publishedRuns({ runs, law }, { width, x, y }) {
+  const points = Object.entries(runs).map(([name, [n, d]]) => [name, x(n), y(d), n, d]);
+  points.sort((a, b) => a[1] - b[1]);
+  const taken = points.map(([, px, py]) => [px - 4, py - 4, px + 4, py + 4]);
+  const spots = place(points, width - 8, taken);
+  const nodes = [];
+  points.forEach(([name, px, py, n, d], i) => {
+    const size = `${brief(n)} parameters, ${brief(d)} tokens`;
+    const told = `${name}: ${size}, loss ${loss(law, n, d).toFixed(2)}`;
+    nodes.push(svg("circle", { class: "run", cx: px, cy: py, r: 3.5 }, svg("title", {}, told)));
+    const spot = spots[i];
+    if (spot) {
+      const at = { x: px + spot.dx, y: py + spot.dy, "text-anchor": spot.anchor };
+      nodes.push(svg("text", { class: "name", ...at }, name));
+    }
+  });
+  return nodes;
+}
+
+// the plane of parameters and training tokens; a click chooses the nearest model and its tokens
+function drawPlane({ data, set, chart, say }, r) {
+  const scale = planeScale(Math.max(280, chart.clientWidth || 600));
+  const { width, height } = scale;
+  const drawing = svg("svg", {
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": `The plane of parameters and training tokens. ${say.textContent}`,
+  });
+  drawing.append(
+    ...lossCells(data.law, scale),
+    ...axisLabels(scale),
+    ...planeLines(data.law, r.m.n * r.tokens, scale),
+    ...publishedRuns(data, scale),
+    svg("circle", { class: "here", cx: scale.x(r.m.n), cy: scale.y(r.tokens), r: 7 }),
+  );
+  drawing.addEventListener("click", (event) => {
+    const at = drawing.getBoundingClientRect();
+    const [x, y] = scale.powers(event.clientX - at.left, event.clientY - at.top);
+    const far = data.models.map((m) => Math.abs(Math.log10(m.n) - x));
+    const tokens = held(Math.round(10 * y) / 10, ...Y);
+    set({ chosen: far.indexOf(Math.min(...far)), tokens });
+  });
+  chart.replaceChildren(drawing);
+}
+
+// what was computed, as [name, value]
+function facts(r) {
+  return [
+    ["parameters", brief(r.m.n)],
+    ["tokens a parameter", brief(r.ratio)],
+    ["FLOPs", brief(r.flops)],
+    ["against 6ND", `× ${r.rule.toFixed(2)}`],
+    ["loss by the law", `${r.loss.toFixed(2)} nats`],
+    ["GPU hours", brief(r.hours)],
+    ["USD", between(r.usd)],
+    ["kWh", between(r.kwh)],
+    ["kg CO₂", between(r.kg)],
+  ];
+}
+
+function showSlider(node, value, text) {
+  const [input, output] = node.children;
+  input.value = value;
+  input.setAttribute("aria-valuetext", text);
+  output.textContent = text;
+}
+
+function render({ model, el }) {
+  const data = model.get("data");
   const chart = h("div", { className: "chart" });
   const say = h("p", { className: "say", "aria-live": "polite" });
+  const figure = { data, set: chooser(model), chart, say };
+  const names = (rows) => rows.map(({ name }) => name);
+  const choices = {
+    chosen: choice(figure, "model", "chosen", names(data.models)),
+    gpu: choice(figure, "GPU", "gpu", names(data.gpus)),
+    grid: choice(figure, "electricity of", "grid", Object.keys(data.grids)),
+  };
+  const sliders = {
+    tokens: slider(figure, "training tokens", "tokens", Y, 0.1),
+    context: slider(figure, "tokens in a sequence", "context", [7, 17], 1),
+    utilisation: slider(figure, "utilisation", "utilisation", [0.05, 0.6], 0.05),
+  };
+  const found = h("div", { className: "found-cost" });
+  const memory = h("div", { className: "memory" });
+  const lines = "the best size for each budget (full), this budget (dashed)";
+  const caption = `loss by the law; ${lines}, published models (points)`;
   el.classList.add("llmlab");
   el.append(
-    h("div", { className: "bar" }, ...Object.values(picks)),
-    h("div", { className: "bar slides" }, ...Object.values(slides)),
+    h("div", { className: "bar" }, ...Object.values(choices)),
+    h("div", { className: "bar slides" }, ...Object.values(sliders)),
     found,
-    bars,
-    h(
-      "div",
-      { className: "title" },
-      "loss by the law; the best size for each budget (full), this budget (dashed), published models (points)",
-    ),
+    memory,
+    h("div", { className: "title" }, caption),
     chart,
     say,
   );
 
-  // one bar of memory, its parts side by side, and a mark at each GPU's end
-  function bar(title, parts, top, r, cards) {
-    const total = Object.values(parts).reduce((a, b) => a + b);
-    const track = h("div", { className: "track" });
-    let from = 0;
-    Object.entries(parts).forEach(([name, bytes], i) => {
-      const part = h("i", { title: `${name}: ${gb(bytes)}` });
-      const place = `left:${(100 * from) / top}%;width:${(100 * bytes) / top}%;right:auto`;
-      part.style.cssText = `${place};border-radius:0;background:var(--c${i})`;
-      from += bytes;
-      track.append(part);
-    });
-    const mark = h("b", { className: "edge", title: `the end of one ${r.g.name}` });
-    mark.style.left = `${Math.min(100, (1e11 * r.g.memory[0]) / top)}%`;
-    if (1e9 * r.g.memory[0] <= top) track.append(mark);
-    const key = h(
-      "div",
-      { className: "parts" },
-      ...Object.entries(parts).map(([name, bytes], i) => {
-        const dot = h("i");
-        dot.style.background = `var(--c${i})`;
-        return h("span", {}, dot, `${name} ${gb(bytes)}`);
-      }),
-    );
-    return h(
-      "div",
-      {},
-      h("div", { className: "title" }, `${title}: ${gb(total)}, ${cards} × ${r.g.name}`),
-      track,
-      key,
-    );
-  }
-
-  function plane(r) {
-    const width = Math.max(280, chart.clientWidth || 600);
-    const height = Math.min(360, 140 + width * 0.32);
-    const box = { left: 64, right: width - 12, top: 10, bottom: height - 38 };
-    const sx = (n) => box.left + ((Math.log10(n) - X[0]) / (X[1] - X[0])) * (box.right - box.left);
-    const sy = (d) =>
-      box.bottom - ((Math.log10(d) - Y[0]) / (Y[1] - Y[0])) * (box.bottom - box.top);
-    const svg = s("svg", {
-      width,
-      height,
-      viewBox: `0 0 ${width} ${height}`,
-      role: "img",
-      "aria-label": `The plane of parameters and training tokens. ${say.textContent}`,
-    });
-    const [columns, rows] = [36, 24];
-    const w = (box.right - box.left) / columns;
-    const tall = (box.bottom - box.top) / rows;
-    const worst = loss(data.law, 10 ** X[0], 10 ** Y[0]) - data.law.E;
-    for (let i = 0; i < columns; i++) {
-      for (let j = 0; j < rows; j++) {
-        const l = loss(
-          data.law,
-          10 ** (X[0] + ((i + 0.5) / columns) * (X[1] - X[0])),
-          10 ** (Y[1] - ((j + 0.5) / rows) * (Y[1] - Y[0])),
-        );
-        const share = Math.round(
-          70 * (1 - Math.log(1 + (30 * (l - data.law.E)) / worst) / Math.log(31)),
-        );
-        svg.append(
-          s("rect", {
-            x: box.left + i * w,
-            y: box.top + j * tall,
-            width: w + 0.6,
-            height: tall + 0.6,
-            style: `fill:color-mix(in srgb, var(--chip) ${share}%, var(--paper))`,
-          }),
-        );
-      }
-    }
-    for (let e = X[0]; e <= X[1]; e += width > 500 ? 1 : 2) {
-      svg.append(
-        s("text", { x: sx(10 ** e), y: box.bottom + 16, "text-anchor": "middle" }, `10^${e}`),
-      );
-    }
-    for (let e = Y[0]; e <= Y[1]; e++) {
-      svg.append(
-        s("text", { x: box.left - 7, y: sy(10 ** e) + 4, "text-anchor": "end" }, `10^${e}`),
-      );
-    }
-    svg.append(
-      s("text", { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" }, "parameters"),
-      s(
-        "text",
-        {
-          class: "axis",
-          x: 13,
-          y: height / 2,
-          "text-anchor": "middle",
-          transform: `rotate(-90 13 ${height / 2})`,
-        },
-        "training tokens",
-      ),
-    );
-    const inside = ([n, d]) =>
-      n >= 10 ** X[0] && n <= 10 ** X[1] && d >= 10 ** Y[0] && d <= 10 ** Y[1];
-    const trace = (points, kind) => {
-      const kept = points.filter(inside);
-      if (kept.length > 1) {
-        svg.append(
-          s("path", {
-            class: kind,
-            d: "M" + kept.map(([n, d]) => `${sx(n).toFixed(1)} ${sy(d).toFixed(1)}`).join("L"),
-          }),
-        );
-      }
-      return kept;
-    };
-    const along = Array.from({ length: 111 }, (_, i) => 10 ** (X[0] + (i / 110) * (X[1] - X[0])));
-    const taken = [];
-    for (const level of [4, 3, 2.6, 2.3, 2.1, 2, 1.9]) {
-      const kept = trace(
-        along.map((n) => [n, contour(data.law, n, level)]),
-        "level",
-      );
-      const [n, d] = kept[0] ?? [];
-      if (kept.length > 1 && width > 500) {
-        svg.append(
-          s("text", { class: "quiet", x: sx(n) + 3, y: Math.max(sy(d) + 11, 22) }, String(level)),
-        );
-      }
-    }
-    trace(
-      along.map((n) => [n, (r.m.n * r.tokens) / n]),
-      "budget",
-    );
-    trace(
-      Array.from({ length: 60 }, (_, i) => optimum(data.law, 10 ** (15 + i * 0.25))),
-      "best",
-    );
-    const runs = Object.entries(data.runs)
-      .map(([name, [n, d]]) => [name, sx(n), sy(d), n, d])
-      .sort((a, b) => a[1] - b[1]);
-    runs.forEach(([, x, y]) => taken.push([x - 4, y - 4, x + 4, y + 4]));
-    place(runs, width - 8, taken).forEach((spot, i) => {
-      const [name, x, y, n, d] = runs[i];
-      svg.append(
-        s(
-          "circle",
-          { class: "run", cx: x, cy: y, r: 3.5 },
-          s(
-            "title",
-            {},
-            `${name}: ${brief(n)} parameters, ${brief(d)} tokens, loss ${loss(data.law, n, d).toFixed(2)}`,
-          ),
-        ),
-      );
-      if (spot) {
-        svg.append(
-          s(
-            "text",
-            { class: "name", x: x + spot.dx, y: y + spot.dy, "text-anchor": spot.anchor },
-            name,
-          ),
-        );
-      }
-    });
-    svg.append(s("circle", { class: "here", cx: sx(r.m.n), cy: sy(r.tokens), r: 7 }));
-    svg.addEventListener("click", (event) => {
-      const at = svg.getBoundingClientRect();
-      const x =
-        X[0] + ((event.clientX - at.left - box.left) / (box.right - box.left)) * (X[1] - X[0]);
-      const y =
-        Y[0] + ((box.bottom - event.clientY + at.top) / (box.bottom - box.top)) * (Y[1] - Y[0]);
-      const far = data.models.map((m) => Math.abs(Math.log10(m.n) - x));
-      set({
-        chosen: far.indexOf(Math.min(...far)),
-        tokens: Math.min(Y[1], Math.max(Y[0], Math.round(10 * y) / 10)),
-      });
-    });
-    chart.replaceChildren(svg);
-  }
-
   function update() {
-    const now = state();
-    const r = compute(data, now);
-    const top = Math.max(
-      ...[r.training, r.running].map((x) => Object.values(x).reduce((a, b) => a + b)),
+    const state = readState(model, data);
+    const r = compute(data, state);
+    for (const [name, node] of Object.entries(choices)) node.lastChild.selectedIndex = state[name];
+    showSlider(sliders.tokens, state.tokens, brief(r.tokens));
+    showSlider(sliders.context, state.context, String(r.t));
+    showSlider(sliders.utilisation, state.utilisation, `${Math.round(100 * state.utilisation)} %`);
+    const rows = facts(r).map(([name, value]) =>
+      h("div", {}, h("span", {}, name), h("b", {}, value)),
     );
-    for (const [name, node] of Object.entries(picks)) node.lastChild.selectedIndex = now[name];
-    for (const [name, node] of Object.entries(slides)) {
-      const text = {
-        tokens: brief(r.tokens),
-        context: String(r.t),
-        utilisation: `${Math.round(100 * now.utilisation)} %`,
-      }[name];
-      node.children[0].value = now[name];
-      node.children[0].setAttribute("aria-valuetext", text);
-      node.lastChild.textContent = text;
-    }
-    const facts = {
-      parameters: brief(r.m.n),
-      "tokens a parameter": brief(r.ratio),
-      FLOPs: brief(r.flops),
-      "against 6ND": `× ${r.rule.toFixed(2)}`,
-      "loss by the law": `${r.loss.toFixed(2)} nats`,
-      "GPU hours": brief(r.hours),
-      USD: between(r.usd),
-      kWh: between(r.kwh),
-      "kg CO₂": between(r.kg),
-    };
-    found.replaceChildren(
-      ...Object.entries(facts).map(([name, value]) =>
-        h("div", {}, h("span", {}, name), h("b", {}, value)),
-      ),
-    );
-    bars.replaceChildren(
-      bar("to train, one sequence", r.training, top, r, r.cards[0]),
-      bar("to run, one sequence", r.running, top, r, r.cards[1]),
+    found.replaceChildren(...rows);
+    const totals = [r.training, r.running].map((parts) => sum(Object.values(parts)));
+    const top = Math.max(...totals);
+    memory.replaceChildren(
+      memoryBar("to train, one sequence", r.training, top, r.g, r.cards[0]),
+      memoryBar("to run, one sequence", r.running, top, r.g, r.cards[1]),
     );
     say.textContent = summary(r);
-    plane(r);
+    drawPlane(figure, r);
   }
   tools(el, model, "cost");
   STATE.forEach((name) => model.on(`change:${name}`, update));
   update();
-  const resized = new ResizeObserver(() => plane(compute(data, state())));
+  const resized = new ResizeObserver(() =>
+    drawPlane(figure, compute(data, readState(model, data))),
+  );
   resized.observe(el);
   return () => resized.disconnect();
 }

@@ -1,5 +1,5 @@
 // The curves figure: lines on common axes, with a legend, a scrubber and snapshots.
-import { h, svg, tint, tools } from "./dom.js";
+import { chooser, h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/curves.test.js
 
@@ -78,67 +78,199 @@ export function summary(series, at, x, y) {
 // ---- drawing
 
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 2"];
+const COLOURS = 6; // of the style sheet: --c0 to --c5
+
+const colourOf = (i) => `var(--c${i % COLOURS})`;
+const axisName = (name, logarithmic) => `${name}${logarithmic ? " (logarithmic)" : ""}`;
+
+// how the i-th curve is drawn: colour is not its only sign
+function stroke(i) {
+  return {
+    style: `stroke:${colourOf(i)}`,
+    "stroke-width": 2.2,
+    "stroke-dasharray": DASHES[i % DASHES.length],
+    fill: "none",
+  };
+}
+
+// every x that a curve or a snapshot has, in order, each once
+function places(series, snapshots) {
+  const points = [...Object.values(series).flat(), ...snapshots];
+  const xs = new Set(points.map(([x]) => x));
+  return [...xs].sort((a, b) => a - b);
+}
+
+const nearest = (xs, distance) => xs.reduce((best, x) => (distance(x) < distance(best) ? x : best));
+
+// the numbers of the axes and the lines across the chart, at these places
+function gridLines({ box, sx, sy, xTicks, yTicks }) {
+  const { left, right, top, bottom } = box;
+  const nodes = [];
+  for (const value of xTicks) {
+    const x = sx(value);
+    nodes.push(svg("line", { class: "gridline", x1: x, x2: x, y1: top, y2: bottom }));
+    nodes.push(svg("text", { x, y: bottom + 16, "text-anchor": "middle" }, tick(value)));
+  }
+  for (const value of yTicks) {
+    const y = sy(value);
+    nodes.push(svg("line", { class: "gridline", x1: left, x2: right, y1: y, y2: y }));
+    nodes.push(svg("text", { x: left - 7, y: y + 4, "text-anchor": "end" }, tick(value)));
+  }
+  return nodes;
+}
+
+function axisNames({ box, height }, { x, y, log_x, log_y }) {
+  const middle = (box.top + box.bottom) / 2;
+  const below = { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" };
+  const beside = { class: "axis", x: 13, y: middle, "text-anchor": "middle" };
+  const turned = { ...beside, transform: `rotate(-90 13 ${middle})` };
+  return [svg("text", below, axisName(x, log_x)), svg("text", turned, axisName(y, log_y))];
+}
+
+// where the chart lies in a figure of this width, and the scales of the curves that are shown
+function chartLayout(width, xs, points, { log_x, log_y }) {
+  const height = Math.min(330, 120 + width * 0.33);
+  const ys = points.map(([, y]) => y).filter((y) => y !== null);
+  const [lowX, highX] = range(xs);
+  const [lowY, highY] = ys.length ? range(ys, log_y ? 0 : 0.06) : [0, 1];
+  const xTicks = ticks(lowX, highX, log_x, width / 90);
+  const yTicks = ticks(lowY, highY, log_y, height / 55);
+  const longest = Math.max(...yTicks.map((value) => tick(value).length), 0);
+  const left = Math.max(52, 31 + 6.5 * longest);
+  const box = { left, right: width - 12, top: 10, bottom: height - 38 };
+  const sx = scale(lowX, highX, box.left, box.right, log_x);
+  const sy = scale(lowY, highY, box.bottom, box.top, log_y);
+  return { width, height, box, sx, sy, xTicks, yTicks };
+}
+
+// the curves, their snapshots on the axis, and a rule with a point on each curve at `at`
+function drawCurves({ series, snapshots }, shownNames, at, { box, sx, sy }) {
+  const names = Object.keys(series);
+  const nodes = [];
+  for (const [x] of snapshots) {
+    nodes.push(svg("circle", { class: "taken", cx: sx(x), cy: box.bottom, r: 3.5 }));
+  }
+  for (const name of shownNames) {
+    nodes.push(svg("path", { d: path(series[name], sx, sy), ...stroke(names.indexOf(name)) }));
+  }
+  const x = sx(at);
+  nodes.push(svg("line", { class: "rule", x1: x, x2: x, y1: box.top, y2: box.bottom }));
+  for (const name of shownNames) {
+    const [a, b] = pointAt(series[name], at);
+    if (b === null) continue;
+    const style = `fill:${colourOf(names.indexOf(name))}`;
+    nodes.push(svg("circle", { cx: sx(a), cy: sy(b), r: 4.5, style }));
+  }
+  return nodes;
+}
+
+// a small matrix of a snapshot as tiles
+function matrixTiles(rows) {
+  const columns = rows[0].length;
+  const top = Math.max(...rows.flat(), 1e-9);
+  const tiles = rows.flat().map((w) => {
+    if (w === null) return h("i", { title: "no number", className: "none" });
+    const tile = h("i", { title: format(w), className: "" });
+    tile.style.background = tint("--map2", Math.max(0, w) / top, "--map0");
+    return tile;
+  });
+  const table = h(
+    "div",
+    { className: "tiles", role: "img", "aria-label": `a matrix, ${rows.length} by ${columns}` },
+    ...tiles,
+  );
+  table.style.gridTemplateColumns = `repeat(${columns}, minmax(4px, 18px))`;
+  return table;
+}
+
+function snapshotNodes(x, [at, content]) {
+  const parts = content.map((part) =>
+    typeof part === "string" ? h("p", { className: "tok" }, part) : matrixTiles(part),
+  );
+  return [h("div", { className: "title" }, `at ${x} ${format(at)}`), ...parts];
+}
+
+// a button of the legend: a sample of the line, the name, the reading
+function legendKey(name, i, toggle) {
+  const line = svg("line", { x1: 0, x2: 26, y1: 5, y2: 5, ...stroke(i) });
+  const sample = svg("svg", { width: 26, height: 10, "aria-hidden": "true" }, line);
+  const props = { "aria-pressed": "true", onclick: () => toggle(name) };
+  return h("button", props, sample, h("span", {}, name), h("b"));
+}
 
 function render({ model, el }) {
-  const { series, x, y, log_x, log_y, snapshots } = model.get("data");
+  const data = model.get("data");
+  const { series, snapshots, x, y } = data;
   const names = Object.keys(series);
-  const off = new Set();
-  const xs = [
-    ...new Set(
-      Object.values(series)
-        .flat()
-        .map(([a]) => a)
-        .concat(snapshots.map(([a]) => a)),
-    ),
-  ].sort((a, b) => a - b);
-  const at = () =>
-    xs.reduce((best, a) =>
-      Math.abs(a - model.get("at")) < Math.abs(best - model.get("at")) ? a : best,
-    );
-  const go = (value) => {
-    model.set("at", value);
-    model.save_changes();
-  };
+  const xs = places(series, snapshots);
+  const off = new Set(); // the curves that the reader took away
+  const shownNames = () => names.filter((name) => !off.has(name));
+  const at = () => nearest(xs, (a) => Math.abs(a - model.get("at")));
+  const choose = chooser(model);
+
   const chart = h("div", { className: "chart" });
   const say = h("p", { className: "say", "aria-live": "polite" });
   const shot = h("div", { className: "shot" });
+  const where = h("output");
   const slider = h("input", {
     type: "range",
     min: 0,
     max: xs.length - 1,
     step: 1,
     "aria-label": x,
-    oninput: () => go(xs[slider.valueAsNumber]),
   });
-  const where = h("output");
-  const keys = names.map((name, i) => {
-    const sample = svg(
-      "svg",
-      { width: 26, height: 10, "aria-hidden": "true" },
-      svg("line", { x1: 0, x2: 26, y1: 5, y2: 5, ...stroke(i) }),
-    );
-    return h(
-      "button",
-      {
-        "aria-pressed": "true",
-        onclick: () => {
-          off.has(name) ? off.delete(name) : off.size < names.length - 1 && off.add(name);
-          update();
-        },
-      },
-      sample,
-      h("span", {}, name),
-      h("b"),
-    );
-  });
-  function stroke(i) {
-    return {
-      style: `stroke:var(--c${i % 6})`,
-      "stroke-width": 2.2,
-      "stroke-dasharray": DASHES[i % 6],
-      fill: "none",
-    };
+  slider.oninput = () => choose({ at: xs[slider.valueAsNumber] });
+  const keys = names.map((name, i) => legendKey(name, i, toggle));
+
+  function toggle(name) {
+    if (off.has(name)) off.delete(name);
+    else if (off.size < names.length - 1) off.add(name);
+    update();
   }
+
+  function draw() {
+    const width = Math.max(260, chart.clientWidth || 600);
+    const points = shownNames().flatMap((name) => series[name]);
+    const layout = chartLayout(width, xs, points, data);
+    const { height, sx } = layout;
+    const drawing = svg("svg", {
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      "aria-label": say.textContent,
+    });
+    drawing.append(
+      ...gridLines(layout),
+      ...axisNames(layout, data),
+      ...drawCurves(data, shownNames(), at(), layout),
+    );
+    const follow = (event) => {
+      const px = event.clientX - drawing.getBoundingClientRect().left;
+      choose({ at: nearest(xs, (a) => Math.abs(sx(a) - px)) });
+    };
+    drawing.addEventListener("pointermove", follow);
+    drawing.addEventListener("pointerdown", follow);
+    chart.replaceChildren(drawing);
+  }
+
+  function update() {
+    const now = at();
+    const seen = Object.fromEntries(shownNames().map((name) => [name, series[name]]));
+    const part = `${names.length - off.size} of ${names.length} curves that are shown`;
+    const fitted = off.size ? ` The vertical axis fits the ${part}.` : "";
+    say.textContent = `${summary(seen, now, x, y)}${fitted}`;
+    slider.value = xs.indexOf(now);
+    slider.setAttribute("aria-valuetext", format(now));
+    where.textContent = format(now);
+    keys.forEach((key, i) => {
+      key.setAttribute("aria-pressed", !off.has(names[i]));
+      key.lastChild.textContent = format(pointAt(series[names[i]], now)[1]);
+    });
+    if (snapshots.length) shot.replaceChildren(...snapshotNodes(x, pointAt(snapshots, now)));
+    draw();
+  }
+
   el.classList.add("llmlab");
   el.append(
     h("div", { className: "bar keys" }, ...keys),
@@ -147,152 +279,6 @@ function render({ model, el }) {
     ...(snapshots.length ? [shot] : []),
     say,
   );
-  let sx;
-
-  function draw() {
-    const width = Math.max(260, chart.clientWidth || 600);
-    const height = Math.min(330, 120 + width * 0.33);
-    const seen = names.filter((name) => !off.has(name));
-    const points = seen.flatMap((name) => series[name]).filter(([, b]) => b !== null);
-    const [lowX, highX] = range(xs);
-    const [lowY, highY] = points.length
-      ? range(
-          points.map(([, b]) => b),
-          log_y ? 0 : 0.06,
-        )
-      : [0, 1];
-    const marks = ticks(lowY, highY, log_y, height / 55);
-    const wide = Math.max(...marks.map((v) => tick(v).length), 0);
-    const box = {
-      left: Math.max(52, 31 + 6.5 * wide),
-      right: width - 12,
-      top: 10,
-      bottom: height - 38,
-    };
-    sx = scale(lowX, highX, box.left, box.right, log_x);
-    const sy = scale(lowY, highY, box.bottom, box.top, log_y);
-    const picture = svg("svg", {
-      width,
-      height,
-      viewBox: `0 0 ${width} ${height}`,
-      role: "img",
-      "aria-label": say.textContent,
-    });
-    for (const v of ticks(lowX, highX, log_x, width / 90)) {
-      picture.append(
-        svg("line", { class: "gridline", x1: sx(v), x2: sx(v), y1: box.top, y2: box.bottom }),
-        svg("text", { x: sx(v), y: box.bottom + 16, "text-anchor": "middle" }, tick(v)),
-      );
-    }
-    for (const v of marks) {
-      picture.append(
-        svg("line", { class: "gridline", x1: box.left, x2: box.right, y1: sy(v), y2: sy(v) }),
-        svg("text", { x: box.left - 7, y: sy(v) + 4, "text-anchor": "end" }, tick(v)),
-      );
-    }
-    picture.append(
-      svg(
-        "text",
-        { class: "axis", x: box.right, y: height - 5, "text-anchor": "end" },
-        x + (log_x ? " (logarithmic)" : ""),
-      ),
-      svg(
-        "text",
-        {
-          class: "axis",
-          x: 13,
-          y: (box.top + box.bottom) / 2,
-          "text-anchor": "middle",
-          transform: `rotate(-90 13 ${(box.top + box.bottom) / 2})`,
-        },
-        y + (log_y ? " (logarithmic)" : ""),
-      ),
-    );
-    for (const [a] of snapshots) {
-      picture.append(svg("circle", { class: "taken", cx: sx(a), cy: box.bottom, r: 3.5 }));
-    }
-    for (const name of seen) {
-      picture.append(
-        svg("path", { d: path(series[name], sx, sy), ...stroke(names.indexOf(name)) }),
-      );
-    }
-    picture.append(
-      svg("line", { class: "rule", x1: sx(at()), x2: sx(at()), y1: box.top, y2: box.bottom }),
-    );
-    for (const name of seen) {
-      const [a, b] = pointAt(series[name], at());
-      if (b !== null) {
-        picture.append(
-          svg("circle", {
-            cx: sx(a),
-            cy: sy(b),
-            r: 4.5,
-            style: `fill:var(--c${names.indexOf(name) % 6})`,
-          }),
-        );
-      }
-    }
-    const follow = (event) => {
-      const px = event.clientX - picture.getBoundingClientRect().left;
-      go(xs.reduce((best, a) => (Math.abs(sx(a) - px) < Math.abs(sx(best) - px) ? a : best)));
-    };
-    picture.addEventListener("pointermove", follow);
-    picture.addEventListener("pointerdown", follow);
-    chart.replaceChildren(picture);
-  }
-  function update() {
-    say.textContent =
-      summary(
-        Object.fromEntries(
-          names.filter((name) => !off.has(name)).map((name) => [name, series[name]]),
-        ),
-        at(),
-        x,
-        y,
-      ) +
-      (off.size
-        ? ` The vertical axis fits the ${names.length - off.size} of ${names.length} curves that are shown.`
-        : "");
-    slider.value = xs.indexOf(at());
-    slider.setAttribute("aria-valuetext", format(at()));
-    where.textContent = format(at());
-    keys.forEach((key, i) => {
-      key.setAttribute("aria-pressed", !off.has(names[i]));
-      key.lastChild.textContent = format(pointAt(series[names[i]], at())[1]);
-    });
-    if (snapshots.length) {
-      const [a, content] = pointAt(snapshots, at());
-      shot.replaceChildren(
-        h("div", { className: "title" }, `at ${x} ${format(a)}`),
-        ...content.map((part) =>
-          typeof part === "string" ? h("p", { className: "tok" }, part) : grid(part),
-        ),
-      );
-    }
-    draw();
-  }
-  function grid(rows) {
-    const top = Math.max(...rows.flat(), 1e-9);
-    const table = h("div", {
-      className: "tiles",
-      role: "img",
-      "aria-label": `a matrix, ${rows.length} by ${rows[0].length}`,
-    });
-    table.style.gridTemplateColumns = `repeat(${rows[0].length}, minmax(4px, 18px))`;
-    table.append(
-      ...rows.flat().map((w) => {
-        const tile = h("i", {
-          title: w === null ? "no number" : format(w),
-          className: w === null ? "none" : "",
-        });
-        if (w !== null) {
-          tile.style.background = tint("--map2", Math.max(0, w) / top, "--map0");
-        }
-        return tile;
-      }),
-    );
-    return table;
-  }
   tools(el, model, "curves");
   model.on("change:at", update);
   update();

@@ -157,7 +157,7 @@ function render({ model, el }) {
 
   function update() {
     const at = { start: within(model.get("start"), n), end: within(model.get("end"), n) };
-    for (const { name, scores, buttons } of rows) {
+    for (const { name, buttons } of rows) {
       buttons.forEach((button, i) => {
         const chosen = i === at[name];
         const covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);

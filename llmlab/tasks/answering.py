@@ -117,7 +117,7 @@ def span_rows(
     tokenizer: MaskTokenizer,
     context: int,  # longest row, in tokens
 ) -> Int[Tensor, "n 4 t"]:
-    "For each question: ids, parts, a 1 at the first and a 1 at the last token of the answer: rows for Batches."
+    "For each question: ids, parts, a 1 at the first and a 1 at the last token of the answer."
     rows = single_windows(items, tokenizer, context)
     inputs = pad_windows(rows, tokenizer.pad)
     edges = torch.zeros(len(rows), 2, inputs.shape[-1], dtype=torch.long)

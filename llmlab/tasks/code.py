@@ -16,7 +16,7 @@ def count_passing(
     completions: Sequence[str],  # each goes on after task.prompt
     run: Callable[..., Outcome] = run_program,
 ) -> int:
-    "How many of the completions give the wanted value in every test; 1, 1.0 and True are one value, as `==` says."
+    "How many completions give the wanted value in every test; 1, 1.0 and True are one value, by `==`."
     calls, wanted = zip(*task.tests, strict=True)
     count = 0
     for completion in completions:

@@ -88,7 +88,7 @@ def complete_lines(
 
 # %% ../../nbs/21_completion.ipynb #f1110024
 def code_rows(texts: Sequence[str]) -> list[tuple[list[str], int]]:
-    "Each place where a piece of code may begin, as the lines of its text and the number of one of them: rows for Batches."
+    "Each place where a piece of code may begin, as the lines of its text and the number of one of them."
     rows = []
     for text in texts:
         if text.strip():
@@ -122,7 +122,7 @@ class CodeCollator:
         return torch.tensor([ids + [-1] * (longest - len(ids)) for ids in found])
 
     def encode(self, lines: list[str], size: int, rng: random.Random) -> list[int]:
-        "The ids of a piece of at most `size` characters, with a gap if one is drawn and leaves it short enough."
+        "The ids of a piece of at most `size` characters, with a gap if one is drawn and it fits."
         tokenizer, longest = self.tokenizer, self.context + 1
         with_gap = rng.random() < self.share
         for _ in range(20):

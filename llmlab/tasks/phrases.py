@@ -70,20 +70,29 @@ def number_phrase(language: str, template: str, n: float | int) -> str:
 
 
 # %% ../../nbs/workshop/phrases.ipynb #1b25d7a7
-UNITS = """duration-year duration-month duration-week duration-day duration-hour duration-minute duration-second
-length-kilometer length-meter length-centimeter length-mile length-foot length-light-year area-square-kilometer
-area-square-meter area-hectare mass-kilogram mass-gram mass-tonne volume-liter volume-cubic-meter volume-tablespoon
-speed-kilometer-per-hour speed-meter-per-second speed-mile-per-hour temperature-celsius temperature-fahrenheit
-energy-kilowatt-hour power-kilowatt power-horsepower electric-volt electric-ampere digital-gigabyte digital-megabyte
-angle-degree concentr-percent""".split()
-CURRENCIES = """USD EUR GBP CNY AUD CAD CHF SEK NOK DKK NZD MXN SGD HKD TRY INR RUB BRL ZAR PLN THB IDR HUF CZK ILS
-PHP EGP""".split()
-SPOKEN_LANGUAGES = """en zh de fr es it pt ru ja ko ar hi tr nl sv da fi pl cs el he th vi id hu ro uk
-fa""".split()
-COUNTRIES = """US GB CA AU NZ IE IN CN TW SG DE AT CH FR BE ES MX AR CL PE IT PT BR RU JP KR EG MA SA TR NL SE DK NO
-FI PL CZ GR IL TH VN ID HU RO UA IR""".split()
-UNSEEN_COUNTRIES = """IS LT LV EE BG HR RS AL GE AM MN NP LK MM LA KH MY PH PK AF IQ SY JO LB YE LY TN DZ NG GH SN ML
-AO MZ UG ET CU JM HT""".split()
+UNITS = """
+duration-year duration-month duration-week duration-day duration-hour duration-minute duration-second
+length-kilometer length-meter length-centimeter length-mile length-foot length-light-year
+area-square-kilometer area-square-meter area-hectare mass-kilogram mass-gram mass-tonne volume-liter
+volume-cubic-meter volume-tablespoon speed-kilometer-per-hour speed-meter-per-second speed-mile-per-hour
+temperature-celsius temperature-fahrenheit energy-kilowatt-hour power-kilowatt power-horsepower
+electric-volt electric-ampere digital-gigabyte digital-megabyte angle-degree concentr-percent
+""".split()
+CURRENCIES = """
+USD EUR GBP CNY AUD CAD CHF SEK NOK DKK NZD MXN SGD HKD TRY INR RUB BRL ZAR PLN THB IDR HUF CZK ILS PHP
+EGP
+""".split()
+SPOKEN_LANGUAGES = """
+en zh de fr es it pt ru ja ko ar hi tr nl sv da fi pl cs el he th vi id hu ro uk fa
+""".split()
+COUNTRIES = """
+US GB CA AU NZ IE IN CN TW SG DE AT CH FR BE ES MX AR CL PE IT PT BR RU JP KR EG MA SA TR NL SE DK NO FI
+PL CZ GR IL TH VN ID HU RO UA IR
+""".split()
+UNSEEN_COUNTRIES = """
+IS LT LV EE BG HR RS AL GE AM MN NP LK MM LA KH MY PH PK AF IQ SY JO LB YE LY TN DZ NG GH SN ML AO MZ UG
+ET CU JM HT
+""".split()
 
 
 # %% ../../nbs/workshop/phrases.ipynb #013acbb0

@@ -4,12 +4,13 @@
 __all__ = []
 
 # %% ../../nbs/workshop/questions.ipynb #9cbf2f69
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 # %% ../../nbs/workshop/questions.ipynb #d952e706
-from llmlab.checks import SEED, SIZE, check_arguments
+from llmlab.checks import SEED, SIZE, check_arguments, require
 from llmlab.metrics import Score, bootstrap_interval
 from llmlab.overlap import exact_match, squad_words
 from llmlab.segmentation import names_pattern, split_sentences
@@ -64,17 +65,20 @@ def entities(test: bool) -> dict[str, list[str]]:
         "towns": (TOWN_PREFIXES, TOWN_NAMES),
         "things": (ADJECTIVES, OBJECTS),
     }
-    every = {name: [f"{x} {y}" for x in a.split() for y in b.split()] for name, (a, b) in parts.items()}
-    mixed = {name: random.Random(1).sample(pairs, len(pairs)) for name, pairs in every.items()}
-    return {
-        name: pairs[: len(pairs) // 4] if test else pairs[len(pairs) // 4 :] for name, pairs in mixed.items()
-    }
+    found = {}
+    for name, (first, second) in parts.items():
+        pairs = [" ".join(pair) for pair in itertools.product(first.split(), second.split())]
+        pairs = random.Random(1).sample(pairs, len(pairs))
+        quarter = len(pairs) // 4
+        found[name] = pairs[:quarter] if test else pairs[quarter:]
+    return found
 
 
 # %% ../../nbs/workshop/questions.ipynb #6699c91a
 def allowed_templates(wording: int, test: bool) -> list[int]:
-    "Frames, or leads, that go with a wording on this side: allowed_templates(0, True) -> [0, 3]"
-    return [i for i in range(len(QUESTION_FRAMES)) if ((i + wording) % 3 == 0) == test]
+    "The numbers of the frames, or openings, that go with a wording on this side."
+    templates = range(len(QUESTION_FRAMES))
+    return [i for i in templates if ((i + wording) % 3 == 0) == test]
 
 
 # %% ../../nbs/workshop/questions.ipynb #8bfb81c0
@@ -94,19 +98,23 @@ class PassageWriter:
     "Writes the sentences of one passage, and remembers what it used."
 
     def __init__(self, rng: random.Random, world: dict, test: bool):
-        self.rng, self.world, self.test = rng, world, test
+        self.rng = rng
+        self.world = world  # people, towns and things of this side
+        self.test = test
         self.people = rng.sample(world["people"], 4)
-        self.used, self.templates, self.sentences = [], [], []
+        self.used = []  # towns and things
+        self.templates = []
+        self.sentences = []
 
     def add_sentence(self, statement: str, wording: int, **names) -> None:
-        "A sentence more, behind a lead of this side."
-        lead = SENTENCE_OPENINGS[self.rng.choice(allowed_templates(wording, self.test))]
-        self.templates.append(lead.format(statement))
-        text = lead.format(statement.format(**names))
+        "Add a sentence behind an opening of this side."
+        opening = SENTENCE_OPENINGS[self.rng.choice(allowed_templates(wording, self.test))]
+        self.templates.append(opening.format(statement))
+        text = opening.format(statement.format(**names))
         self.sentences.append(text[0].upper() + text[1:])
 
     def add_fact(self, relation: str, who: str, wording: int | None = None) -> str:
-        "State a fact; returns the town or the thing."
+        "State a fact about somebody, and give back the town or the thing."
         pool = self.world["towns" if relation in ("home", "birth") else "things"]
         what = self.rng.choice([x for x in pool if x not in self.used])
         wording = self.rng.randrange(3) if wording is None else wording
@@ -124,9 +132,13 @@ class PassageWriter:
         self.templates.append(frame.format(*WORDINGS[relation][wording][1:]))
         text = self.templates[-1].format(a=subject)
         self.rng.shuffle(self.sentences)
-        used = (*self.people, *self.used)
         return Item(
-            kind, " ".join(self.sentences), text[0].upper() + text[1:], answer, used, tuple(self.templates)
+            kind=kind,
+            passage=" ".join(self.sentences),
+            question=text[0].upper() + text[1:],
+            answer=answer,
+            entities=(*self.people, *self.used),
+            templates=tuple(self.templates),
         )
 
 
@@ -136,32 +148,49 @@ QUESTION_KINDS = ["simple", "distractors", "paraphrase", "two-hop", "no answer"]
 
 def make_question(kind: str, writer: PassageWriter) -> Item:
     "A passage and a question of this kind."
-    rng, (a, b, c, d) = writer.rng, writer.people
-    relation, q = rng.choice(list(WORDINGS)), rng.randrange(3)
+    rng = writer.rng
+    a, b, c, d = writer.people
+    relation = rng.choice(list(WORDINGS))
+    asked = rng.randrange(3)  # the wording of the question
     other = rng.sample([r for r in WORDINGS if r != relation], 3)
-    said = q if kind == "simple" or writer.test else rng.choice([q, (q + 1) % 3])
-    said = {False: (q + 1) % 3, True: (q - 1) % 3}[writer.test] if kind == "paraphrase" else said
+    told = told_wording(kind, asked, writer)
     if kind == "two-hop":
-        return make_two_hop_question(writer, relation, q, said)
+        return make_two_hop_question(writer, relation, asked, told)
     if kind == "no answer":
-        for r, who in ((relation, b), (relation, c), (other[0], a), (other[1], c)):
-            writer.add_fact(r, who)
-        return writer.ask(kind, relation, q, rng.choice([a, d]), "")
-    answer = writer.add_fact(relation, a, said)
-    rest = zip(other, (a, b, c)) if kind == "simple" else ((relation, b), (relation, c), (other[0], a))  # noqa: B905
-    for r, who in rest:
-        writer.add_fact(r, who)
-    return writer.ask(kind, relation, q, a, answer)
+        for some_relation, who in ((relation, b), (relation, c), (other[0], a), (other[1], c)):
+            writer.add_fact(some_relation, who)
+        return writer.ask(kind, relation, asked, rng.choice([a, d]), "")
+    answer = writer.add_fact(relation, a, told)
+    if kind == "simple":
+        rest = [(other[0], a), (other[1], b), (other[2], c)]
+    else:
+        rest = [(relation, b), (relation, c), (other[0], a)]
+    for some_relation, who in rest:
+        writer.add_fact(some_relation, who)
+    return writer.ask(kind, relation, asked, a, answer)
+
+
+def told_wording(kind: str, asked: int, writer: PassageWriter) -> int:
+    "The wording of the statement that answers: that of the question, or another one of its side."
+    told = asked
+    if kind != "simple" and not writer.test:
+        told = writer.rng.choice([asked, (asked + 1) % 3])
+    if kind == "paraphrase":
+        told = (asked - 1) % 3 if writer.test else (asked + 1) % 3
+    return told
 
 
 # %% ../../nbs/workshop/questions.ipynb #db618d64
-def make_two_hop_question(writer: PassageWriter, relation: str, q: int, said: int) -> Item:
+def make_two_hop_question(writer: PassageWriter, relation: str, asked: int, told: int) -> Item:
     "Where does the sister of a live? First find her, then her town; a lives somewhere too."
-    (a, b, c, _), (kind, other) = writer.people, writer.rng.sample(RELATIONSHIPS, 2)
-    answer = writer.add_fact(relation, b, said)
-    writer.add_fact(relation, a), writer.add_fact(relation, c)
-    writer.add_relationship(b, kind, a), writer.add_relationship(c, other, a)
-    return writer.ask("two-hop", relation, q, f"the {kind} of {a}", answer)
+    a, b, c, _ = writer.people
+    kind, other = writer.rng.sample(RELATIONSHIPS, 2)
+    answer = writer.add_fact(relation, b, told)
+    writer.add_fact(relation, a)
+    writer.add_fact(relation, c)
+    writer.add_relationship(b, kind, a)
+    writer.add_relationship(c, other, a)
+    return writer.ask("two-hop", relation, asked, f"the {kind} of {a}", answer)
 
 
 # %% ../../nbs/workshop/questions.ipynb #4f4c197b
@@ -173,10 +202,9 @@ def make_questions(
     kinds: Sequence[str] = tuple(QUESTION_KINDS),
 ) -> list[Item]:
     "Passages with a question each; the two sides share no entity and no sentence pattern."
-    if n < 1 or not kinds or set(kinds) - set(QUESTION_KINDS):
-        raise ValueError(
-            f"n={n}, kinds={list(kinds)}: give at least one question, and kinds among {QUESTION_KINDS}"
-        )
+    known = set(kinds) <= set(QUESTION_KINDS)
+    given = f"n={n}, kinds={list(kinds)}"
+    require(kinds and known, f"{given}: give at least one question, and kinds among {QUESTION_KINDS}")
     rng, world = random.Random(seed), entities(test)
     return [make_question(kinds[i % len(kinds)], PassageWriter(rng, world, test)) for i in range(n)]
 
@@ -185,25 +213,33 @@ def make_questions(
 def nearest_entity(item: Item) -> str:
     "The entity, not in the question, of the sentence with the largest overlap with the question."
     asked = set(squad_words(item.question))
-    best = max(
-        split_sentences(item.passage),
-        key=lambda sentence: len(asked & set(squad_words(sentence))),
-        default="",
-    )
-    others = [x for x in item.entities if not names_pattern([x]).search(item.question)]
-    return next((x for x in others if names_pattern([x]).search(best)), "")
+    best, best_overlap = "", -1
+    for sentence in split_sentences(item.passage):
+        overlap = len(asked & set(squad_words(sentence)))
+        if overlap > best_overlap:
+            best, best_overlap = sentence, overlap
+    for entity in item.entities:
+        pattern = names_pattern([entity])
+        if pattern.search(best) and not pattern.search(item.question):
+            return entity
+    return ""
 
 
 # %% ../../nbs/workshop/questions.ipynb #5e4ca80f
 def typed_entity(item: Item) -> str:
-    'The first town (or thing, as the question word asks) in a sentence that names the asked person; "" if there is none.'
+    "The first town or thing, as the question asks, in a sentence that names the asked person; else nothing."
     asked = squad_words(item.question)
     wants_town = "where" in asked or "birthplace" in asked
-    towns = TOWN_NAMES.split()
-    fitting = [x for x in item.entities[4:] if (x.split()[-1] in towns) == wants_town]
-    people = [x for x in item.entities[:4] if x in item.question]
-    told = [sentence for sentence in item.passage.split(".") if any(x in sentence for x in people)]
-    return next((x for sentence in told for x in fitting if x in sentence), "")
+    people, others = item.entities[:4], item.entities[4:]
+    fitting = [x for x in others if (x.split()[-1] in TOWN_NAMES.split()) == wants_town]
+    asked_people = [x for x in people if x in item.question]
+    for sentence in item.passage.split("."):
+        if not any(x in sentence for x in asked_people):
+            continue
+        for entity in fitting:
+            if entity in sentence:
+                return entity
+    return ""
 
 
 # %% ../../nbs/workshop/questions.ipynb #f7eb3aa0
@@ -213,10 +249,11 @@ def score_by_kind(
     score: Callable = exact_match,  # or f1; partial(f1, rule="1.1") scores as the older SQuAD
 ) -> dict[str, Score]:  # with recipe["low"] and recipe["high"]
     "The score of each kind of question, with its interval."
-    if len(answers) != len(items):
-        raise ValueError(
-            f"{len(answers)} answers to {len(items)} questions: give one for each, '' for no answer"
-        )
-    kinds = list(dict.fromkeys(item.kind for item in items))
-    pairs = {k: [(a, i.answer) for i, a in zip(items, answers, strict=True) if i.kind == k] for k in kinds}
-    return {k: bootstrap_interval(score(*zip(*some, strict=True))) for k, some in pairs.items()}
+    given = f"{len(answers)} answers to {len(items)} questions"
+    require(len(answers) == len(items), f"{given}: give one for each, '' for no answer")
+    pairs = {}  # of each kind: answers, and what they should be
+    for item, answer in zip(items, answers, strict=True):
+        said, wanted = pairs.setdefault(item.kind, ([], []))
+        said.append(answer)
+        wanted.append(item.answer)
+    return {kind: bootstrap_interval(score(said, wanted)) for kind, (said, wanted) in pairs.items()}

@@ -64,7 +64,8 @@ import _posixsubprocess
 readable = tuple(realpath(folder) + os.sep for folder in (os.path.dirname(os.__file__), *time_zones))
 harmless = {"os.putenv", "os.unsetenv"}
 foreign = dict.fromkeys(("ctypes", "_ctypes", "mmap"), "foreign code") | {"_posixsubprocess": "process"}
-process = {"os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg"}
+process = {"os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn"}
+process |= {"os.system", "os.kill", "os.killpg"}
 families = {"socket": "network", "ctypes": "foreign code"}
 families |= dict.fromkeys(("subprocess", "pty", "signal"), "process")
 families |= dict.fromkeys(("os", "shutil", "fcntl", "sqlite3"), "file")
@@ -162,7 +163,7 @@ class Outcome(NamedTuple):
 
 # %% ../../nbs/workshop/sandbox.ipynb #6ef364fd
 def parse_answer(answer: str):
-    "The value that the text of an answer stands for, of which nothing is run; ValueError where it is no plain value."
+    "The plain value that a text stands for, of which nothing is run; ValueError where it stands for none."
     try:
         return literal_value(ast.parse(answer, mode="eval").body)
     except (
@@ -178,7 +179,7 @@ def parse_answer(answer: str):
 
 
 def literal_value(node: ast.expr):
-    "The value of a literal, of float('…'), or of list([…]), tuple([…]), set([…]) of them, as the child writes them."
+    "The value of a literal, of float('…'), or of a list([…]), tuple([…]) or set([…]) of them."
     if isinstance(node, ast.Call):
         (argument,) = node.args
         if node.func.id == "float":
@@ -258,7 +259,7 @@ def start_child(pipe: int, nonce: str, folder: str, seconds: int, megabytes: int
 
 
 def wait_for(child: subprocess.Popen, message: bytes, seconds: int) -> int | None:
-    "Hand over the program and wait for the exit status, None where the time ran out; nothing of the child lives on."
+    "Hand over the program and wait for the exit status, None where the time ran out; then end the child."
     try:
         child.communicate(message, timeout=seconds)
         return child.returncode
@@ -296,11 +297,11 @@ def run_program(
 ) -> Outcome:  # status, detail, values
     """Code that nobody has read is run in a process with limits on time, memory, files and network.
 
-    Without `calls`, "passed" says that the program reached its end: it is the program's own word, for its tests run
-    inside it. With `calls`, the values come back as plain Python and are compared out here, where it cannot reach.
+    Without `calls`, "passed" says that the program reached its end: it is the program's own word, for its
+    tests run inside it. With `calls`, the values come back as plain Python, to be compared out of its reach.
     Equal programs are run once. The sandbox guards against accidents, not against an attacker.
 
-    Raises: ValueError if a limit is too small, if a call is no expression, or on a system without POSIX limits.
+    Raises: ValueError if a limit is too small, if a call is no expression, or without POSIX limits.
     Source: the audit hook is that of PEP 578
 
     >>> run_program("def f(x): return 2 * x", calls=["f(21)"]).values

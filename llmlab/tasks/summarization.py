@@ -91,7 +91,7 @@ def summary_rows(
     tokenizer: Tokenizer,
     context: int,  # longest document, and longest summary, in tokens
 ) -> list[tuple[list[int], list[int]]]:
-    "For each pair the ids of its document, and those of its summary between two ends of text: rows for Batches."
+    "For each pair the ids of its document, and those of its summary between two ends of text."
     sources = [encode_document(tokenizer, pair.document, context) for pair in pairs]
     targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
     if not pairs or max(map(len, targets)) > context + 1:
@@ -134,8 +134,8 @@ def summarize(
     Raises: ValueError if a document is empty or too long for the encoder.
 
     >>> from llmlab import Tokenizer, load_shipped, shipped_path
-    >>> story = "One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. A bird sang. "
-    >>> story += "Mia put the red cup under the mat. The goat hid it. It was hot."
+    >>> story = "One day Mia went to the barn with a goat and a red cup. The goat sat on the mat. "
+    >>> story += "A bird sang. Mia put the red cup under the mat. The goat hid it. It was hot."
     >>> tokenizer = Tokenizer.load(shipped_path("summarization.tokenizer.json"))
     >>> summarize(load_shipped("summarization")[0], tokenizer, [story])
     ['Mia left a red cup under the mat in the barn, and the goat hid it.']
@@ -185,7 +185,7 @@ def shared_length(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def copied_fragments(source: Sequence[str], summary: Sequence[str]) -> list[Fragment]:
-    "The longest runs of words that a summary copied, from left to right: of 'b c x a' from 'a b c d', b c and a."
+    "The longest runs of words that a summary copied, from left to right; others are skipped."
     found = []
     at = 0
     while at < len(summary):
@@ -218,9 +218,10 @@ def copied_phrases(
     document: str,  # the source
     summaries: dict[str, str],  # {who wrote it: summary}
 ) -> dict:  # what `phrases_view` takes
-    """Which phrases of each summary stand in the document: `phrases_view(**copied_phrases(document, summaries))`.
+    """Which phrases of each summary stand in the document, as `phrases_view` takes them by `**`.
 
-    Texts become pieces (gap, word, gap, …, gap), and a fragment is (word of the summary, word of the document, words).
+    Texts become pieces: gap, word, gap, …, gap. A fragment has its first word in the summary, its first word
+    in the document, and its number of words.
 
     Source: Grusky et al. 2018, section 4.1 (arXiv:1804.11283)
 

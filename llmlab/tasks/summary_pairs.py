@@ -100,7 +100,7 @@ def corrupt_summary(
     rng: random.Random,
     inside: bool = False,  # True: the wrong word is a noun of the document
 ) -> str:
-    "The summary with one wrong noun, which is not in the document or, with `inside`, another noun of the document."
+    "The summary with one wrong noun: not in the document or, with `inside`, another one of the document."
     there = set(pair.document.replace(".", " ").replace(",", " ").split())
     nouns_inside = []
     for kind in NOUNS[1:]:
@@ -132,7 +132,7 @@ def docstring_pairs(
 
 
 def leakage_keys(pair: Pair) -> set[str]:
-    "What must not stand on both sides: document, summary, and each sentence of five words or more, in lower case."
+    "What must not stand on both sides: document, summary, and each sentence of five words or more."
     sentences = split_sentences(pair.document) + split_sentences(pair.summary)
     long = [sentence for sentence in sentences if count_words(sentence) >= 5]
     return {normalized_paragraph(text).lower() for text in (*pair, *long)}

@@ -76,7 +76,7 @@ class PhraseTokenizer:
 def translation_rows(
     phrases: Sequence[Phrase], tokenizer: PhraseTokenizer
 ) -> list[tuple[list[int], list[int]]]:
-    "For each phrase the ids of its source, and those of its target after the id of its language: rows for Batches."
+    "For each phrase the ids of its source, and those of its target after the id of its language."
     require(len(phrases), "no phrases: a batch needs at least one, so draw some with make_phrases(n)")
     rows = []
     for phrase in phrases:
@@ -135,7 +135,7 @@ def translation_loss(
 
 # %% ../../nbs/17_translation.ipynb #fb1af89a
 class Translator(EncoderDecoder):
-    """An encoder–decoder whose two sides share one token table, so that a digit has one vector wherever it stands.
+    """An encoder–decoder shares one token table between its two sides, so a digit has one vector everywhere.
 
     Shapes: ids [b s] and [b t] to logits [b t vocab_size]
     Source: Vaswani et al. 2017, section 3.4 (arXiv:1706.03762)
@@ -160,11 +160,12 @@ def translate(
 ) -> list[str]:  # a translation of each text
     """Each text is translated by an encoder-decoder, greedily or by beam search.
 
-    Raises: ValueError if a text is empty or too long for the encoder, or if the tokenizer has no such language.
+    Raises: ValueError if a text is empty or too long, or if the tokenizer has no such language.
 
     >>> from llmlab import Config, PhraseTokenizer, Tokenizer, Translator, load_shipped, shipped_path
     >>> from llmlab.checkpoints import read_checkpoint
-    >>> tokenizer = PhraseTokenizer(Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"])
+    >>> words = Tokenizer.load(shipped_path("translation.tokenizer.json"))
+    >>> tokenizer = PhraseTokenizer(words, ["de", "fr", "zh"])
     >>> facts, _ = read_checkpoint(shipped_path("translation.safetensors"))
     >>> model, _ = load_shipped("translation", Translator(Config(**facts["config"])))
     >>> translate(model, tokenizer, ["Sunday, September 5, 1999"], "de")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from on_device import CPU, DEVICE, GPU, decoder, only_gpu
 
-from llmlab import cache as module
+from llmlab import decoding as module
 from llmlab.generation import Beams, Sampling, beam_search, generate, speculative_generate
 from llmlab.transformer import EncoderDecoder
 
@@ -22,7 +22,7 @@ def fixed_shapes(monkeypatch):
     if GPU:
         torch.compiler.reset()
     else:
-        monkeypatch.setattr(module, "compiled_advance", lambda: module.advance)
+        monkeypatch.setattr(module, "compiled_step", lambda: module.hidden_step)
 
 
 def margin(model, prompts, written) -> float:
@@ -84,14 +84,14 @@ def test_bf16_writes_what_it_reads_anew():
     "In bf16, too, the cache changes nothing: logits of the cached and the compiled way, one step after another."
     model = decoder().to(DEVICE, torch.bfloat16)
     plain, *others = (
-        module.open_reader(model, [[1, 2, 3]], 20, cache=cache)[0] for cache in (False, True, "compiled")
+        module.start_decoding(model, [[1, 2, 3]], 20, cache=cache)[0] for cache in (False, True, "compiled")
     )
     for new in ([1, 2, 3], [4], [5], [6], [7]):
         ids = torch.tensor([new], device=DEVICE)
         wanted = plain.read(ids).float()
-        for reader in others:
+        for state in others:
             torch.testing.assert_close(
-                reader.read(ids).float(), wanted, atol=0.05 * float(wanted.std()), rtol=0.05
+                state.read(ids).float(), wanted, atol=0.05 * float(wanted.std()), rtol=0.05
             )
 
 

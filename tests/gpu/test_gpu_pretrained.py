@@ -5,8 +5,9 @@ import tokenizers
 import torch
 from on_device import CPU, DEVICE, decoder, relative_error
 
+from llmlab.exporting import save_pretrained
+from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
-from llmlab.pretrained import load_pretrained, save_pretrained
 
 IDS = torch.tensor([[5, 7, 9, 3, 11, 2, 60], [1, 2, 3, 4, 5, 6, 7]])
 
