@@ -138,8 +138,8 @@ def edit_activation(
 ) -> Iterator[None]:
     """Let fn(tensor) take the place of one tensor while the with block runs; the model is never left changed.
 
-    Raises: ValueError for a name that the model does not have, for a replacement that does not fit, and for a tensor
-    that the block never computed.
+    Raises: ValueError for a name that the model does not have, for a replacement that does not fit, and for a
+    tensor that the block never computed.
 
     >>> import torch
     >>> from llmlab import Config, Decoder

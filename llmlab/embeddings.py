@@ -169,10 +169,11 @@ def sentence_embeddings(
 ) -> Float[Tensor, "n d"]:  # one row for each text, in their order, on the model's device
     """One vector for each text, whatever texts stand beside it: a sentence embedding.
 
-    The tokens that the tokenizer adds, such as [CLS] and [SEP], count in the mean, as they do in sentence-transformers.
+    The tokens that the tokenizer adds, such as [CLS] and [SEP], count in the mean, as in
+    sentence-transformers.
 
     Shapes: n texts give [n, d_model].
-    Raises: ValueError for a text that is empty or too long, and for a model or a folder that pools in another way.
+    Raises: ValueError for a text that is empty or too long, and for a model or a folder that pools otherwise.
     Source: Reimers and Gurevych 2019, section 3 (arXiv:1908.10084).
 
     >>> from llmlab import load_pretrained

@@ -177,7 +177,7 @@ def save_pretrained(
 ) -> Path:  # the folder
     """Write a folder that `transformers` loads, with equal outputs; no file is written before all can be.
 
-    An Encoder is written as the family's base model; its pooler, which ours does not have, starts random there.
+    An Encoder is written as the family's base model; its pooler, which ours does not have, starts at random.
 
     Raises: ValueError for a model that no family describes, and for files that are there already.
 

@@ -344,7 +344,7 @@ def activation_name(path: Path, name: str, theirs: dict, usual: str, known: dict
 
 
 def derived_settings(path: Path, family: str, theirs: dict) -> dict:
-    "Fields of Config that follow from an encoder–decoder's checked config.json by a rule; other families have none."
+    "Fields of Config that follow from an encoder–decoder's config.json by a rule; other families have none."
     if family not in SEQ2SEQ:
         return {}
     width = theirs["d_model"]
@@ -472,8 +472,8 @@ def write_targets(
 ) -> list[list[int]]:  # what was written for each, the stop included, the start left out
     """What an encoder–decoder writes for each source, begun and ended as its folder says.
 
-    Greedy writing gives the ids of `model.generate(..., num_beams=1)` of transformers. Raises ValueError for a model
-    that does not say how its texts begin, and for sources that do not fit.
+    Greedy writing gives the ids of `model.generate(..., num_beams=1)` of transformers. Raises ValueError for
+    a model that does not say how its texts begin, and for sources that do not fit.
     """
     ids = getattr(model, "target_ids", TargetIds(None))
     todo = "load one from a folder, or set model.target_ids = TargetIds(start=…, stop=(…,))"

@@ -84,9 +84,9 @@ def with_experts(
     top_k: int,  # how many a token asks
     d_ff: int | None = None,  # hidden units of an expert; None: the model's, divided by top_k
 ) -> nn.Module:  # the same model
-    """Put a mixture of experts in the place of each block's feed-forward network, with new weights everywhere.
+    """Replace each block's feed-forward network by a mixture of experts, with new weights everywhere.
 
-    Raises: ValueError for more experts asked than there are, and for a top_k that does not divide the hidden units.
+    Raises: ValueError for a top_k above the number of experts, or that does not divide the hidden units.
     Source: Fedus et al. 2021 (arXiv:2101.03961); Jiang et al. 2024 (arXiv:2401.04088).
 
     >>> model = with_experts(Decoder(Config(9, context=8, layers=1, heads=2, d_model=4)), experts=4, top_k=2)
@@ -193,7 +193,7 @@ class PatchEncoder(nn.Module):
 class Captioner(nn.Module):
     """A model that reads a picture and writes a sentence about it: patches, an encoder, a decoder.
 
-    Shapes: forward takes images [b, h, w, 3] with numbers from 0 to 1 and ids [b, t]; it gives logits [b, t, v].
+    Shapes: forward takes images [b, h, w, 3], numbers from 0 to 1, and ids [b, t]; it gives logits [b, t, v].
     Source: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the encoder.
 
     >>> model = Captioner(Config(13, context=10, layers=1, heads=2, d_model=8), image=24, side=6)

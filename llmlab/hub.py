@@ -122,8 +122,8 @@ def without_truncation(
 ) -> tokenizers.Tokenizer:  # the same one
     """A tokenizer that encodes each text whole and always alike: no truncation, no padding, no BPE dropout.
 
-    Texts are cut and padded by who makes a batch, and `transformers` does so, too: it applies the settings that a
-    `tokenizer.json` keeps only where a call asks for them.
+    Texts are cut and padded by who makes a batch. `transformers` does so, too: it applies the settings that
+    a `tokenizer.json` keeps only where a call asks for them.
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -175,7 +175,7 @@ def pretrained_folder(name: str | Path, progress: bool | None = None) -> Path:
 # %% ../nbs/workshop/hub.ipynb #12c00047
 @contextmanager
 def eager_attention(model):
-    "Let a model of `transformers`, and each stack inside it with a configuration of its own, compute weights."
+    "Let a model of `transformers` compute attention weights, with each stack that has a configuration."
     parts = [part for part in model.modules() if hasattr(part, "set_attn_implementation")]
     before = [part.config._attn_implementation for part in parts]
     try:

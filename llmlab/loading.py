@@ -69,7 +69,7 @@ TIED_TENSORS = {  # a tensor that a file may repeat → where the numbers come f
 
 # %% ../nbs/workshop/loading.ipynb #95168f0f
 def tensor_shapes(model: nn.Module) -> dict[str, list[int]]:
-    "The shape of each tensor that a file of this model holds; tied ones count once. Works on the meta device."
+    "The shape of each tensor that a file of this model holds; tied ones count once; the meta device will do."
     return {name: list(tensor.shape) for name, tensor in own_tensors(model).items()}
 
 
@@ -221,15 +221,15 @@ def load_pretrained(
     dtype: torch.dtype = torch.float32,  # of the weights in memory, whatever the file has
     progress: bool | None = None,  # a bar while files are fetched; None: where somebody can see it
 ) -> tuple[nn.Module, tokenizers.Tokenizer]:  # the model, and what cuts text for it
-    """Model and tokenizer of a folder; nothing in it is executed, and nothing it claims is believed unchecked.
+    """Load the model and the tokenizer of a folder; nothing in it is executed or believed unchecked.
 
-    The model is a Decoder, a MaskedLM, an Encoder (no head), a TextClassifier (a head with labels), or an EncoderDecoder,
-    whose `target_ids` say how its texts begin and end. Its `family` says which one it came from, so that
-    `save_pretrained` writes the same again (an EncoderDecoder is read only); its `pooling` says how a folder of
-    `sentence-transformers` makes one vector of a text, and is None for others.
+    The model is a Decoder, a MaskedLM, an Encoder (no head), a TextClassifier (a head with labels), or an
+    EncoderDecoder, whose `target_ids` say how its texts begin and end. Its `family` says which one it came
+    from, so that `save_pretrained` writes the same again (an EncoderDecoder is read only); its `pooling` says
+    how a folder of `sentence-transformers` makes one vector of a text, and is None for others.
 
-    Raises: ValueError for a folder that is broken, lies, or holds a family or a setting that our models do not have;
-    ConnectionError where the hub does not answer.
+    Raises: ValueError for a folder that is broken, lies, or holds a family or a setting that our models do
+    not have; ConnectionError where the hub does not answer.
 
     >>> from llmlab.checkpoints import shipped_path
     >>> model, tokenizer = load_pretrained(shipped_path("stories-bert"))

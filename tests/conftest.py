@@ -57,7 +57,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def saved(request, tmp_path_factory):
-    "Name → (model of transformers, the folder it was saved to), made once by the file's own peer_of and words."
+    "Name → (model of transformers, its folder), made once, by the peer_of and the words of the test file."
     made = {}
 
     def get(name):

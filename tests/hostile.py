@@ -1,9 +1,10 @@
 """A process of its own that opens files of strangers, one after another, and says what each of them took.
 
-`Opener` starts it. For each file it answers with the error, its seconds of CPU, and two measures of memory: how far
-the resident set rose above what it was before this file (VmHWM, which Linux resets on request), and whether the file
-was refused although the process could not get more than LIMIT of addresses beyond what it had. Both are of this file
-alone: the peak of a process's whole life, which getrusage tells, would hide a rise below an earlier peak.
+`Opener` starts it. For each file it answers with the error, its seconds of CPU, and two measures of
+memory: how far the resident set rose above what it was before this file (VmHWM, which Linux resets on
+request), and whether the file was refused although the process could not get more than LIMIT of
+addresses beyond what it had. Both are of this file alone: the peak of a process's whole life, which
+getrusage tells, would hide a rise below an earlier peak.
 """
 
 import ctypes
@@ -67,7 +68,7 @@ class Opener:
         return json.loads(answer)
 
     def refused(self, what: str, path, match: str = "", name: str = "") -> str:
-        "The words in which the file is refused, in little memory. Seconds are told only: a test has no clock."
+        "The words in which the file is refused, in little memory. Seconds are told: a test has no clock."
         answer = self.ask(what, path)
         milliseconds, megabytes = 1e3 * answer["seconds"], answer["bytes"] / 1e6
         TABLE.append((name or Path(path).name, answer["text"], milliseconds, megabytes))

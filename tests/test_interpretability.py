@@ -278,11 +278,13 @@ OTHER = IDS.flip(1)
 VISITS = {
     "logit_lens": lambda model, metric: logit_lens(model, IDS),
     "head_scores": lambda model, metric: head_scores(model, IDS, 1),
-    "head_means": lambda model, metric: mean_head_outputs(model, IDS),
-    "ablations": lambda model, metric: ablate_heads(model, IDS, metric),
-    "mean ablations": lambda model, metric: ablate_heads(model, IDS, metric, mean_head_outputs(model, IDS)),
+    "mean_head_outputs": lambda model, metric: mean_head_outputs(model, IDS),
+    "ablate_heads": lambda model, metric: ablate_heads(model, IDS, metric),
+    "ablations by the mean": lambda model, metric: ablate_heads(
+        model, IDS, metric, mean_head_outputs(model, IDS)
+    ),
     "patching": lambda model, metric: patch_activations(model, IDS, OTHER, metric),
-    "logit_parts": lambda model, metric: direct_logit_attribution(model, IDS, 8, 3),
+    "direct_logit_attribution": lambda model, metric: direct_logit_attribution(model, IDS, 8, 3),
     "gradient_x_input": lambda model, metric: gradient_x_input(model, IDS, metric),
     "integrated_gradients": lambda model, metric: integrated_gradients(model, IDS, metric, steps=3),
 }

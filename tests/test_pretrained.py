@@ -694,7 +694,7 @@ def test_an_unknown_family_names_the_known_ones(folder):
     edit(folder, model_type="mamba")
     with pytest.raises(
         ValueError,
-        match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, distilbert, roberta",
+        match="model_type='mamba': llmlab knows gpt2, bert, llama, mistral, qwen2, qwen3, distilbert",
     ):
         load_pretrained(folder)
 
