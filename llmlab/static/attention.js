@@ -1,5 +1,5 @@
 // The attention figure: small maps of all heads, one head as a matrix or as lines, one token's weights as text.
-import { chooser, h, onTheme, tools, within } from "./dom.js";
+import { chooser, clampIndex, h, onTheme, tools } from "./dom.js";
 import { coarse, crop, headName, readWindow } from "./attention_layout.js";
 import { line, store } from "./attention_data.js";
 import { palette } from "./attention_draw.js";
@@ -27,11 +27,11 @@ async function render({ model, el }) {
     name: ({ at, layer, head }) =>
       (parts.length > 1 ? `${parts[at].name}, ` : "") + headName(layer, head),
     state() {
-      const at = within(model.get("part"), parts.length);
+      const at = clampIndex(model.get("part"), parts.length);
       const part = parts[at];
       const { queries, keys } = part;
       const back = model.get("back");
-      const layer = within(model.get("layer"), part.heads.length);
+      const layer = clampIndex(model.get("layer"), part.heads.length);
       const head = fig.stores[at].index(layer, model.get("head")) < 0 ? 0 : model.get("head");
       const same = queries.length === keys.length && queries.every((x, i) => x === keys[i]);
       return {
@@ -43,7 +43,7 @@ async function render({ model, el }) {
         keys,
         same,
         back,
-        token: within(model.get("token"), (back ? keys : queries).length),
+        token: clampIndex(model.get("token"), (back ? keys : queries).length),
         window: readWindow(model.get("window"), queries.length, keys.length),
       };
     },

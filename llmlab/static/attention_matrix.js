@@ -1,5 +1,5 @@
 // The attention figure's right side: one head as a matrix or as lines; mouse, keys and zoom.
-import { h, short, within } from "./dom.js";
+import { clampIndex, h, short } from "./dom.js";
 import { cellAt, scaleEnd, windowText, zoom } from "./attention_layout.js";
 import { drawLines, drawMatrix, paint } from "./attention_draw.js";
 
@@ -215,8 +215,8 @@ export function headMatrix(fig) {
     else if (event.key === "Enter" && over) fig.choose(read());
     else if (step) {
       over = over
-        ? { q: within(over.q + step[0], rows), k: within(over.k + step[1], cols) }
-        : { q: within(Math.floor(((token - q0) * rows) / (q1 - q0)), rows), k: 0 };
+        ? { q: clampIndex(over.q + step[0], rows), k: clampIndex(over.k + step[1], cols) }
+        : { q: clampIndex(Math.floor(((token - q0) * rows) / (q1 - q0)), rows), k: 0 };
       read();
       draw();
     } else return;

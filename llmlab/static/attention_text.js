@@ -1,6 +1,6 @@
 // The attention figure's lower part: the tokens as text, one token's weights on them, the search,
 // and all of it in words.
-import { h, more, rove, short, shown, tint, unseen } from "./dom.js";
+import { h, rove, scrollHint, short, shown, tint, unseen } from "./dom.js";
 import { found, number, rowOf, signed, summary } from "./attention_layout.js";
 
 const MOST = 400; // tokens shown at a time
@@ -139,7 +139,7 @@ export function tokenText(fig) {
     const all = found(queries, search.value);
     if (all.length) fig.choose({ token: all[turn++ % all.length], back: same && back });
   }
-  const cuts = strips.map(more);
+  const cuts = strips.map((strip) => scrollHint(strip));
   return {
     node: h(
       "div",

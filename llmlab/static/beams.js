@@ -1,5 +1,5 @@
 // The beams figure: which beginnings a beam search followed, step by step, and which of them died.
-import { chooser, h, shown, tools, unseen, within } from "./dom.js";
+import { chooser, clampIndex, h, shown, tools, unseen } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/beams.test.js
 
@@ -40,7 +40,7 @@ export function line(nodes, id) {
 }
 
 // what became of a beginning
-function fate(nodes, alive, id) {
+function outcome(nodes, alive, id) {
   if (alive.has(id)) return "goes on";
   const grew = nodes.some((other) => other.parent === id);
   return grew ? "became part of longer ones" : "was dropped here";
@@ -56,7 +56,7 @@ export function summary(context, { nodes, alive }, id) {
     .map(({ token }) => shown(token))
     .join(" ");
   const score = `log-probability ${node.p.toFixed(2)}, ${(node.p / n).toFixed(2)} a token`;
-  return `“${context}” + “${text}”: ${score}; ${fate(nodes, alive, id)}.`;
+  return `“${context}” + “${text}”: ${score}; ${outcome(nodes, alive, id)}.`;
 }
 
 // ---- drawing
@@ -66,7 +66,7 @@ const ROW = 30;
 function render({ model, el }) {
   const { context, widths, searches } = model.get("data");
   const choose = chooser(model);
-  const at = () => within(model.get("at"), widths.length);
+  const at = () => clampIndex(model.get("at"), widths.length);
   const tabs = widths.map((width, i) =>
     h("button", { onclick: () => choose({ at: i, node: "" }) }, `width ${width}`),
   );

@@ -1,5 +1,5 @@
 // The bias figure: for one model at a time, each measure with its interval and its single pairs, beside zero.
-import { chooser, counted, h, press, rove, svg, tools, within } from "./dom.js";
+import { chooser, clampIndex, counted, h, press, rove, svg, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/bias.test.js
 
@@ -63,8 +63,8 @@ function render({ model, el }) {
   el.append(chosen.row, asked.row, chart, say);
 
   function draw() {
-    const at = within(model.get("model"), models.length);
-    const here = within(model.get("row"), measures.length);
+    const at = clampIndex(model.get("model"), models.length);
+    const here = clampIndex(model.get("row"), measures.length);
     const width = Math.max(280, chart.clientWidth || 640);
     const tall = 46;
     const height = tall * measures.length + 44;

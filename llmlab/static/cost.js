@@ -1,6 +1,6 @@
 // The cost figure: a calculator for training and running a model, and the plane of sizes and tokens
 // that a scaling law colours.
-import { chooser, h, held, svg, tint, tools, within } from "./dom.js";
+import { chooser, clamp, clampIndex, h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
 
@@ -128,8 +128,9 @@ function readState(model, data) {
   };
   const ranges = { tokens: Y, context: [7, 17], utilisation: [0.05, 0.6] };
   const state = {};
-  for (const [name, n] of Object.entries(lengths)) state[name] = within(model.get(name), n);
-  for (const [name, range] of Object.entries(ranges)) state[name] = held(model.get(name), ...range);
+  for (const [name, n] of Object.entries(lengths)) state[name] = clampIndex(model.get(name), n);
+  for (const [name, range] of Object.entries(ranges))
+    state[name] = clamp(model.get(name), ...range);
   return state;
 }
 
@@ -307,7 +308,7 @@ function drawPlane({ data, set, chart, say }, r) {
     const at = drawing.getBoundingClientRect();
     const [x, y] = scale.powers(event.clientX - at.left, event.clientY - at.top);
     const far = data.models.map((m) => Math.abs(Math.log10(m.n) - x));
-    const tokens = held(Math.round(10 * y) / 10, ...Y);
+    const tokens = clamp(Math.round(10 * y) / 10, ...Y);
     set({ chosen: far.indexOf(Math.min(...far)), tokens });
   });
   chart.replaceChildren(drawing);

@@ -1,5 +1,5 @@
 // The decoding figure: one distribution, four ways to reshape and cut it, what stays and what goes.
-import { h, held, percent, shown, tools, within } from "./dom.js";
+import { clamp, clampIndex, h, percent, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/decoding.test.js
 
@@ -65,7 +65,7 @@ function render({ model, el }) {
     model.set(name, value);
     model.save_changes();
   };
-  const at = () => within(model.get("step"), contexts.length);
+  const at = () => clampIndex(model.get("step"), contexts.length);
   const n = () => candidates[at()].length;
   const tabs = contexts.map((context, i) =>
     h("button", { className: "tok", onclick: () => choose("step", i) }, shown(context.slice(-24))),
@@ -126,10 +126,10 @@ function render({ model, el }) {
     const now = candidates[step];
     const tokens = now.map(([token]) => token);
     const [heat, most, mass, least] = [
-      held(model.get("temperature"), 0.125, 4),
-      within(model.get("k") - 1, now.length) + 1,
-      held(model.get("p"), 0.05, 1),
-      held(model.get("min_p"), 0, 0.5),
+      clamp(model.get("temperature"), 0.125, 4),
+      clampIndex(model.get("k") - 1, now.length) + 1,
+      clamp(model.get("p"), 0.05, 1),
+      clamp(model.get("min_p"), 0, 0.5),
     ];
     const found = decode(
       now.map(([, x]) => x),

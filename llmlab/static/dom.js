@@ -62,8 +62,8 @@ export const reveal = (part, box) =>
   });
 // a state may come from a link or from Python, so it may be any number:
 // the nearest place of n, the nearest number of a range
-export const within = (value, n) => Math.max(0, Math.min(n - 1, Math.round(value) || 0));
-export const held = (value, low, high) =>
+export const clampIndex = (value, n) => Math.max(0, Math.min(n - 1, Math.round(value) || 0));
+export const clamp = (value, low, high) =>
   Number.isNaN(value) ? low : Math.max(low, Math.min(high, value));
 
 // words that only a screen reader says, after what is seen: a label that differs from the text
@@ -79,7 +79,7 @@ function hiddenPart(wide, moreOnTheRight, moreBelow) {
 
 // a box that scrolls, with a line under it that says so while something is cut;
 // gives back the line and what ends it
-export function more(box) {
+export function scrollHint(box) {
   const line = h("div", { className: "quiet more", hidden: true });
   const look = () => {
     const wide = box.scrollWidth - box.clientWidth > 4;

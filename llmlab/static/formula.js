@@ -1,5 +1,5 @@
 // The formula figure: softmax(QKᵀ/√d)V on a few tokens, every number on the page and open to change.
-import { chooser, h, svg, tint, tools, within } from "./dom.js";
+import { chooser, clampIndex, h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/formula.test.js
 
@@ -329,8 +329,8 @@ function render({ model, el }) {
     state: () => ({
       scaled: model.get("scaled"),
       causal: model.get("causal"),
-      query: within(model.get("query"), givenTokens.length),
-      key: within(model.get("key"), givenTokens.length),
+      query: clampIndex(model.get("query"), givenTokens.length),
+      key: clampIndex(model.get("key"), givenTokens.length),
     }),
     update,
     warn: (text) => say.prepend(h("p", { className: "warning" }, text)),

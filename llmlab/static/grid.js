@@ -1,17 +1,17 @@
 // A grid of cells: a number's colour, a short text, and on a click what stands behind it.
 import {
   chooser,
+  clampIndex,
   h,
-  more,
   press,
   reveal,
   rove,
+  scrollHint,
   short,
   shown,
   tint,
   tools,
   unseen,
-  within,
 } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/grid.test.js
@@ -76,12 +76,12 @@ function render({ model, el }) {
   rove(grid, () => columns.length);
   el.classList.add("llmlab");
   const box = h("div", { className: "scroll", tabIndex: -1 }, grid);
-  const cut = more(box);
+  const cut = scrollHint(box);
   el.append(h("div", { className: "title" }, title), box, cut.line, say);
 
   function update() {
-    const row = within(model.get("row"), rows.length);
-    const column = within(model.get("column"), columns.length);
+    const row = clampIndex(model.get("row"), rows.length);
+    const column = clampIndex(model.get("column"), columns.length);
     cells.forEach((line, r) => line.forEach((cell, c) => press(cell, r === row && c === column)));
     say.textContent = summary(data, row, column);
     reveal(cells[row][column], box);

@@ -1,16 +1,16 @@
 // The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
 import {
   chooser,
+  clampIndex,
   counted,
   h,
-  more,
   percent,
   press,
   rove,
+  scrollHint,
   shown,
   tools,
   unseen,
-  within,
 } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/mask.test.js
@@ -74,7 +74,7 @@ function render({ model, el }) {
     );
     const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
     rove(row, () => 1);
-    const cut = more(row);
+    const cut = scrollHint(row);
     return {
       chips,
       list,
@@ -93,7 +93,7 @@ function render({ model, el }) {
   el.append(h("div", { className: "maskpanels" }, ...panels.map((panel) => panel.node)), say);
 
   function update() {
-    const at = within(model.get("at"), tokens.length);
+    const at = clampIndex(model.get("at"), tokens.length);
     models.forEach(({ visible, predictions }, r) => {
       const row = visibleFrom(visible[at]);
       const { chips, list } = panels[r];

@@ -1,5 +1,5 @@
 // The neuron figure: the products that make one score. Query times key, number by number, then their sum.
-import { chooser, h, onTheme, rove, short, shown, themeColours, tools, within } from "./dom.js";
+import { chooser, clampIndex, h, onTheme, rove, short, shown, themeColours, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/neuron.test.js
 
@@ -43,9 +43,9 @@ function render({ model, el }) {
   const heads = q.length;
   const d = q[0][0].length;
   const state = () => ({
-    head: within(model.get("head"), heads),
-    query: within(model.get("query"), tokens.length),
-    key: within(model.get("key"), tokens.length),
+    head: clampIndex(model.get("head"), heads),
+    query: clampIndex(model.get("query"), tokens.length),
+    key: clampIndex(model.get("key"), tokens.length),
   });
   const choose = chooser(model);
   const pick = (label, names, name) =>

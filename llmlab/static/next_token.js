@@ -1,5 +1,5 @@
 // The next-token figure: context after context, a bar a token, and a temperature.
-import { h, held, percent, shown, tools, within } from "./dom.js";
+import { clamp, clampIndex, h, percent, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/next_token.test.js
 
@@ -132,10 +132,10 @@ function render({ model, el }) {
   );
 
   function update() {
-    const step = within(model.get("step"), contexts.length);
-    const temperature = held(model.get("temperature"), 0.125, 4);
+    const step = clampIndex(model.get("step"), contexts.length);
+    const temperature = clamp(model.get("temperature"), 0.125, 4);
     const now = candidates[step];
-    const [k, p] = [within(model.get("k"), most + 1), held(model.get("p"), 0.05, 1)];
+    const [k, p] = [clampIndex(model.get("k"), most + 1), clamp(model.get("p"), 0.05, 1)];
     const reshaped = cut(reshape(now, temperature), k, p);
     const plain = reshape(now, 1);
     const changed = temperature !== 1 || k || p < 1;

@@ -1,5 +1,5 @@
 // The patches figure: choose a word, and see which patches of the picture its position looked at.
-import { chooser, h, press, rove, shown, svg, tools, within } from "./dom.js";
+import { chooser, clampIndex, h, press, rove, shown, svg, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/patches.test.js
 
@@ -64,7 +64,7 @@ function render({ model, el }) {
   el.append(row, h("div", { className: "patches" }, image), say);
 
   function update() {
-    const i = within(model.get("at"), words.length);
+    const i = clampIndex(model.get("at"), words.length);
     const dark = veil(weights[i]);
     chips.forEach((chip, j) => press(chip, j === i));
     veils.forEach((rect, j) => rect.setAttribute("fill-opacity", dark[j].toFixed(3)));

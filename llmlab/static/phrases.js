@@ -1,5 +1,5 @@
 // The phrases figure: click a phrase of a summary, and its place in the source lights up.
-import { chooser, h, press, rove, tools, within } from "./dom.js";
+import { chooser, clampIndex, h, press, rove, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/phrases.test.js
 
@@ -32,7 +32,7 @@ export function parts(pieces, fragments) {
 }
 
 // the source as [before, phrase, after]
-export function lit(pieces, fragment) {
+export function splitAtPhrase(pieces, fragment) {
   if (!fragment) return [pieces.join(""), "", ""];
   const [, start, length] = fragment;
   const from = 2 * start + 1;
@@ -57,7 +57,7 @@ export function summary(source, row, at) {
   const copied = `${Math.round(100 * coverage)} % of ${words} words are copied`;
   const told = `${row.name}: ${copied}, density ${density.toFixed(1)}.`;
   if (!fragment) return `${told} No phrase stands in the source.`;
-  return `${told} “${lit(source, fragment)[1]}” stands in the source from word ${fragment[1] + 1} on.`;
+  return `${told} “${splitAtPhrase(source, fragment)[1]}” stands in the source from word ${fragment[1] + 1} on.`;
 }
 
 // ---- drawing
@@ -103,10 +103,10 @@ function render({ model, el }) {
   );
 
   function update() {
-    const who = within(model.get("who"), summaries.length);
+    const who = clampIndex(model.get("who"), summaries.length);
     const row = summaries[who];
-    const at = within(model.get("at"), row.fragments.length);
-    const [before, phrase, after] = lit(source, row.fragments[at]);
+    const at = clampIndex(model.get("at"), row.fragments.length);
+    const [before, phrase, after] = splitAtPhrase(source, row.fragments[at]);
     buttons.forEach((some, w) =>
       some.forEach((button, i) => press(button, w === who && i === at, i === (w === who ? at : 0))),
     );

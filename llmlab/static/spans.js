@@ -1,5 +1,16 @@
 // The span figure: start and end scores over a passage, the grid of all spans, which are legal, which is best.
-import { chooser, h, more, press, rove, shown, svg, tools, unseen, within } from "./dom.js";
+import {
+  chooser,
+  clampIndex,
+  h,
+  press,
+  rove,
+  scrollHint,
+  shown,
+  svg,
+  tools,
+  unseen,
+} from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/spans.test.js
 
@@ -90,7 +101,7 @@ function render({ model, el }) {
       ...buttons,
     );
     rove(group, () => 1);
-    const cut = more(group);
+    const cut = scrollHint(group);
     return {
       name,
       scores,
@@ -127,7 +138,7 @@ function render({ model, el }) {
   );
   grid.addEventListener("click", (event) => {
     const box = grid.getBoundingClientRect();
-    const at = (x, size) => within(Math.floor((x / size) * n), n);
+    const at = (x, size) => clampIndex(Math.floor((x / size) * n), n);
     choose({
       start: at(event.clientY - box.top, box.height),
       end: at(event.clientX - box.left, box.width),
@@ -156,7 +167,7 @@ function render({ model, el }) {
   );
 
   function update() {
-    const at = { start: within(model.get("start"), n), end: within(model.get("end"), n) };
+    const at = { start: clampIndex(model.get("start"), n), end: clampIndex(model.get("end"), n) };
     for (const { name, buttons } of rows) {
       buttons.forEach((button, i) => {
         const chosen = i === at[name];

@@ -1,5 +1,5 @@
 // The tokens figure: one text cut into tokens, step after step.
-import { h, shown, tools, within } from "./dom.js";
+import { clampIndex, h, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/tokens.test.js
 
@@ -64,7 +64,7 @@ function render({ model, el }) {
   const colour = colours(steps, 6);
 
   function update() {
-    const step = within(model.get("step"), steps.length);
+    const step = clampIndex(model.get("step"), steps.length);
     const now = steps[step];
     const added = fresh(steps[step - 1], now);
     slider.value = step;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { chooser, percent, press, short, shown, within } from "../../llmlab/static/dom.js";
+import { chooser, clampIndex, percent, press, short, shown } from "../../llmlab/static/dom.js";
 
 test("whitespace, nothing and control characters are visible", () => {
   assert.equal(shown(" a\n\t"), "·a↵⇥");
@@ -27,7 +27,7 @@ test("a long token is cut between characters, not inside one", () => {
 
 test("a place stays inside its list", () =>
   assert.deepEqual(
-    [-1, 0, 2, 3].map((x) => within(x, 3)),
+    [-1, 0, 2, 3].map((x) => clampIndex(x, 3)),
     [0, 0, 2, 2],
   ));
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { lit, measures, parts, summary } from "../../llmlab/static/phrases.js";
+import { splitAtPhrase, measures, parts, summary } from "../../llmlab/static/phrases.js";
 
 const source = ["", "One", " ", "day", " ", "Mia", " ", "saw", "."];
 const row = {
@@ -42,9 +42,9 @@ test("no text is lost or doubled", () => {
 });
 
 test("the source is cut around the phrase", () => {
-  assert.deepEqual(lit(source, [0, 2, 2]), ["One day ", "Mia saw", "."]);
-  assert.deepEqual(lit(source, [3, 0, 1]), ["", "One", " day Mia saw."]);
-  assert.deepEqual(lit(source, undefined), ["One day Mia saw.", "", ""]);
+  assert.deepEqual(splitAtPhrase(source, [0, 2, 2]), ["One day ", "Mia saw", "."]);
+  assert.deepEqual(splitAtPhrase(source, [3, 0, 1]), ["", "One", " day Mia saw."]);
+  assert.deepEqual(splitAtPhrase(source, undefined), ["One day Mia saw.", "", ""]);
 });
 
 test("coverage and density of Grusky et al. 2018", () => {
