@@ -30,13 +30,15 @@ SPECIAL = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
 MASK = SPECIAL[-1]
 
 
-def cut(text: str) -> list[str]:
-    "cut('The [MASK] sat') -> ['The', '[MASK]', ' sat']"
-    return [
-        p
-        for i, part in enumerate(re.split(r" ?(\[MASK\])", text))
-        for p in ([part] if i % 2 else pre_tokenize(part))
-    ]
+def split_at_masks(text: str) -> list[str]:
+    "Words and masks of a text: split_at_masks('The [MASK] sat') -> ['The', '[MASK]', ' sat']."
+    pieces = []
+    for part in re.split(r" ?(\[MASK\])", text):
+        if part == MASK:
+            pieces.append(part)
+        else:
+            pieces += pre_tokenize(part)
+    return pieces
 
 
 # %% ../nbs/12_masked.ipynb #bc11a29d
@@ -50,21 +52,20 @@ class MaskTokenizer:
     ['[CLS]', '[MASK]', '[SEP]']
     """
 
-    def __init__(self, base: Tokenizer):
-        self.base, self.vocab_size = base, base.vocab_size + 4
+    def __init__(
+        self,
+        base: Tokenizer,  # of ordinary text
+    ):
+        self.base = base
+        self.vocab_size = base.vocab_size + 4
         self.pad, self.cls, self.sep, self.mask = range(base.vocab_size, self.vocab_size)
-        self.special = (
-            *base.special_tokens.values(),
-            self.pad,
-            self.cls,
-            self.sep,
-            self.mask,
-        )  # never hidden, never scored
+        # ids that are never hidden and never scored
+        self.special = (*base.special_tokens.values(), self.pad, self.cls, self.sep, self.mask)
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
         "(id, number of its word) for each token; a character of a script without spaces counts as a word."
         found, n = [], 0
-        for piece in cut(text):
+        for piece in split_at_masks(text):
             if piece == MASK:
                 found.append((self.mask, n))
                 n += 1
@@ -152,7 +153,7 @@ class Masking:
 
 
 # %% ../nbs/12_masked.ipynb #24007912
-def choose(free, masking, generator=None, words=None) -> Bool[Tensor, "b t"]:
+def choose_targets(free, masking, generator=None, words=None) -> Bool[Tensor, "b t"]:
     "The targets: each free token, or word, with probability masking.rate; at least one in a row."
     draw = torch.rand(free.shape, generator=generator)
     if masking.whole_words:
@@ -178,16 +179,15 @@ def corrupt(
     "Hide some tokens and remember them; [CLS], [SEP], [PAD] and [MASK] are never targets."
     tokenizer = as_tokenizer(tokenizer, "mask", "pad")
     check_rows(ids, tokenizer, masking, words)
-    targets, fate = (
-        choose(~is_special(ids, tokenizer), masking, generator, words),
-        torch.rand(ids.shape, generator=generator),
-    )
+    targets = choose_targets(~is_special(ids, tokenizer), masking, generator, words)
+    draws = torch.rand(ids.shape, generator=generator)
     every = torch.arange(tokenizer.vocab_size)
     ordinary = every[~is_special(every, tokenizer)]
-    strangers = ordinary[torch.randint(len(ordinary), ids.shape, generator=generator)]
-    inputs = torch.where(targets & (fate < masking.mask + masking.random), strangers, ids)
-    inputs = inputs.masked_fill(targets & (fate < masking.mask), tokenizer.mask)
-    return torch.stack([inputs, ids.masked_fill(~targets, -100), (ids != tokenizer.pad).long()], 1)
+    random_ids = ordinary[torch.randint(len(ordinary), ids.shape, generator=generator)]
+    inputs = torch.where(targets & (draws < masking.mask + masking.random), random_ids, ids)
+    inputs = inputs.masked_fill(targets & (draws < masking.mask), tokenizer.mask)
+    labels = ids.masked_fill(~targets, -100)
+    return torch.stack([inputs, labels, (ids != tokenizer.pad).long()], 1)
 
 
 # %% ../nbs/12_masked.ipynb #0e563a21

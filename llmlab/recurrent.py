@@ -63,9 +63,10 @@ class RecurrentLM(nn.Module):
         cfg: Config,  # vocab_size, d_model and layers are used
     ):
         super().__init__()
-        self.cfg, d = cfg, cfg.d_model
-        self.embed, self.lstm = nn.Embedding(cfg.vocab_size, d), nn.LSTM(d, d, cfg.layers, batch_first=True)
-        self.dense = nn.Linear(d, cfg.vocab_size)
+        self.cfg = cfg
+        self.embed = nn.Embedding(cfg.vocab_size, cfg.d_model)
+        self.lstm = nn.LSTM(cfg.d_model, cfg.d_model, cfg.layers, batch_first=True)
+        self.dense = nn.Linear(cfg.d_model, cfg.vocab_size)
         start_like_keras(self)
 
     def hidden(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:

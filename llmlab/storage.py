@@ -116,7 +116,8 @@ def spec(shape: Collection[int], kind: str) -> str:
 
 def stored_specs(file: safetensors.safe_open) -> dict[str, str]:
     "Shape and kind of each tensor in an open file; no tensor is read."
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    names = list(file.keys())
+    slices = {name: file.get_slice(name) for name in names}
     return {name: spec(part.get_shape(), part.get_dtype()) for name, part in slices.items()}
 
 
@@ -276,7 +277,8 @@ def read_tensors(
     """
     about = file.metadata() or {}
     try:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = list(file.keys())
+        tensors = {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{path} has numbers that PyTorch does not know ({str(error):.200}): copy it again"

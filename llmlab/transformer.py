@@ -164,8 +164,14 @@ def parameters(model: nn.Module) -> dict[str, int]:
 
 
 # %% ../nbs/06_transformer.ipynb #40a107e5
-def count_parameters(model: nn.Module) -> int:
-    "Numbers that training may change."
+def count_parameters(
+    model: nn.Module,  # any
+) -> int:
+    """Count the parameters of a model: the numbers that training may change.
+
+    >>> count_parameters(nn.Linear(3, 2))
+    8
+    """
     return sum(p.numel() for p in model.parameters())
 
 

@@ -172,6 +172,14 @@ def test_random_states_survive_json():
     assert draw() == first
 
 
+def test_a_shipped_checkpoint_is_loaded_by_its_name():
+    model, facts = checkpoints.load_shipped("stories-gpt")
+    by_path = load_checkpoint(checkpoints.shipped_path("stories-gpt.safetensors"))
+    assert facts == by_path[1] and torch.equal(model.head_weight, by_path[0].head_weight)
+    with pytest.raises(ValueError, match="no 'mine.safetensors' comes with llmlab: there are"):
+        checkpoints.load_shipped("mine")
+
+
 def test_the_manifest_knows_every_shipped_file():
     folder = checkpoints.shipped_path("manifest.json").parent
     listed = json.loads((folder / "manifest.json").read_text())

@@ -186,7 +186,7 @@ def test_an_id_that_would_come_back_as_another_is_refused(tmp_path, unchecked, i
     assert not [*tmp_path.iterdir()]
 
 
-# the caller's random numbers
+# --- the caller's random numbers ----------------------------------------------------------------------------
 
 
 def drawn():

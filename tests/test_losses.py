@@ -84,7 +84,7 @@ def gradient(make, loss, batch, parts):
     return row, [b - p.detach() for b, p in zip(before, model.parameters(), strict=True)]
 
 
-# parts of a batch
+# --- parts of a batch ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4])
@@ -127,7 +127,7 @@ def test_a_loss_without_a_count_takes_rows_alike_and_refuses_filled_rows():
     )  # one part: no question
 
 
-# rows without a target
+# --- rows without a target ----------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -156,7 +156,7 @@ def test_fit_deals_rows_without_a_target():
         fit(model_of(Decoder), lambda step: batch, code_loss, Recipe(steps=2, batch_size=4, accumulate=4))
 
 
-# several processes
+# --- several processes --------------------------------------------------------------------------------------
 
 
 PROGRAM = """
@@ -201,7 +201,7 @@ def test_two_processes_with_unequal_shares_make_the_run_of_one(tmp_path, name):
     assert found[1] == pytest.approx(found[2], rel=2e-4)
 
 
-# the causal loss, its ignored targets and smoothing, beside PyTorch's
+# --- the causal loss, its ignored targets and smoothing, beside PyTorch's -----------------------------------
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])

@@ -21,7 +21,6 @@ from llmlab.masked import (
     MaskTokenizer,
     Neighbours,
     corrupt,
-    cut,
     fill_mask,
     gap_logprobs,
     hide_each,
@@ -30,6 +29,7 @@ from llmlab.masked import (
     masked_loss,
     padded_rows,
     pseudo_logprobs,
+    split_at_masks,
 )
 from llmlab.metrics import accuracy, perplexity
 from llmlab.tokens import Tokenizer, pre_tokenize
@@ -95,7 +95,7 @@ def test_text_without_gaps_is_tokenized_as_before(text):
     ],
 )
 def test_a_gap_is_one_piece_and_takes_one_space(text, parts):
-    assert cut(text) == parts
+    assert split_at_masks(text) == parts
 
 
 # --- rows ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import transformers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import checkpoints, runs, training
@@ -115,6 +115,7 @@ def test_validation_does_not_change_the_run():
     assert same(run(recipe)[0], run(recipe, eval_fn=lambda m: float(loss(m.eval(), IDS[None, :9])))[0])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 500), st.floats(0, 1))
 def test_schedule_rises_then_falls(steps, warmup):
     recipe = Recipe(steps=steps, warmup=warmup, lr=2.0)
@@ -159,6 +160,31 @@ def test_batches_are_windows_and_depend_on_seed_and_step_alone():
     assert (one(0).diff(dim=1) == 1).all() and one(0).shape == (5, 7)
     everything = torch.cat([one(s) for s in range(200)])
     assert everything.min() == 0 and everything.max() == 99  # both ends are reached
+
+
+def test_windows_are_rows_that_begin_where_told():
+    windows = Windows(torch.arange(100), 7)
+    assert len(windows) == 94 and windows[3].tolist() == [3, 4, 5, 6, 7, 8, 9]
+    some = Windows(torch.arange(100), 7, starts=[0, 30, 60, 97])
+    assert len(some) == 3 and some[2].tolist() == [60, 61, 62, 63, 64, 65, 66]
+
+
+def test_collate_gets_the_rows_of_the_step_and_its_generator():
+    def collate(rows, generator):
+        return torch.tensor(rows) + 100 * torch.randint(10, (len(rows),), generator=generator)
+
+    batches = Batches([1, 2, 3], collate, batch_size=50, seed=2)
+    assert {*(batches(0) % 100).tolist()} == {1, 2, 3}
+    assert torch.equal(batches(4), Batches([1, 2, 3], collate, batch_size=50, seed=2)(4))
+    assert not torch.equal(batches(4) // 100, batches(5) // 100)
+
+
+def test_with_length_of_a_batch_is_one_slice_of_sorted_rows():
+    rows = [[i] * i for i in range(1, 101)]
+    batches = Batches(rows, lambda rows, _: torch.tensor([len(row) for row in rows]), 10, length_of=len)
+    for step in range(20):
+        lengths = batches(step)
+        assert lengths.tolist() == sorted(lengths.tolist()) and lengths[-1] - lengths[0] < 50
 
 
 def test_batches_start_where_told():
@@ -250,7 +276,7 @@ def test_errors(unchecked, call, text):
         call()
 
 
-# --- less memory, less time ---
+# --- less memory, less time ---------------------------------------------------------------------------------
 
 
 def losses(history):
@@ -345,7 +371,7 @@ def test_the_budget_stops_the_run(ticking):
     assert "mfu" in history[-1]
 
 
-# --- stop and go on ---
+# --- stop and go on -----------------------------------------------------------------------------------------
 
 
 class Stop(Exception):
@@ -1116,7 +1142,7 @@ def test_a_bar_is_written_where_it_is_asked_for_or_seen(capfd, monkeypatch, prog
     assert ("3/3" in written.err) == shown and not written.out and bool(written.err) == shown
 
 
-# killed
+# --- killed -------------------------------------------------------------------------------------------------
 
 
 def life(folder, steps):
@@ -1173,7 +1199,7 @@ def test_killed_twenty_times_the_run_is_the_undisturbed_one(tmp_path):
     assert [row["gradient_norm"] for row in history] == [row["gradient_norm"] for row in expected]
 
 
-# several processes
+# --- several processes --------------------------------------------------------------------------------------
 
 PROGRAM = """
 import json, sys, torch
