@@ -27,10 +27,14 @@ from llmlab.transformer import Config
 # %% ../nbs/30_cost.ipynb #34cef019
 def matrix_shapes(cfg: Config) -> dict[str, tuple[int, int]]:
     "(numbers in, numbers out) of the four matrices of a layer."
-    d, wide, kv = cfg.d_model, cfg.heads * cfg.head_width, (cfg.kv_heads or cfg.heads) * cfg.head_width
-    units = cfg.d_ff or (8 * math.ceil(d / 3) if cfg.gated else 4 * d)
-    mlp = {"mlp.up": (d, units * (1 + cfg.gated)), "mlp.down": (units, d)}
-    return {"attention.qkv": (d, wide + 2 * kv), "attention.out": (wide, d), **mlp}
+    d, units = cfg.d_model, cfg.feed_forward_width
+    q_width, kv_width = cfg.heads * cfg.head_width, cfg.key_value_heads * cfg.head_width
+    return {
+        "attention.qkv": (d, q_width + 2 * kv_width),
+        "attention.out": (q_width, d),
+        "mlp.up": (d, 2 * units if cfg.gated else units),
+        "mlp.down": (units, d),
+    }
 
 
 # %% ../nbs/30_cost.ipynb #079b3f3c
@@ -137,7 +141,7 @@ def bytes_per_number(dtype: str) -> float:
 # %% ../nbs/30_cost.ipynb #88e3e595
 def attention_activations(cfg: Config) -> int:
     "Numbers a token that one layer's attention keeps for the backward pass, the input of its norm left out."
-    kv_heads = cfg.kv_heads or cfg.heads
+    kv_heads = cfg.key_value_heads
     q_width, kv_width = cfg.heads * cfg.head_width, kv_heads * cfg.head_width
     rope = cfg.position == "rope"
     kept = cfg.d_model + q_width + 2 * kv_width  # the input, queries, keys and values
@@ -211,7 +215,7 @@ def training_memory(
 def kv_cache_bytes(cfg: Config, t: int, batch: int = 1, dtype: str = "bf16") -> float:
     "Bytes of the keys and values of `batch` sequences, t tokens each."
     check_sizes(t=(t, cfg.context), batch=(batch, 10**9))
-    return 2 * cfg.layers * (cfg.kv_heads or cfg.heads) * cfg.head_width * t * batch * bytes_per_number(dtype)
+    return 2 * cfg.layers * cfg.key_value_heads * cfg.head_width * t * batch * bytes_per_number(dtype)
 
 
 # %% ../nbs/30_cost.ipynb #84191bf3
@@ -288,7 +292,7 @@ def lora_parameters(
     "How many numbers LoRA trains on these targets."
     check_sizes(rank=(rank, cfg.d_model))
     d, q_width = cfg.d_model, cfg.heads * cfg.head_width
-    kv_width = (cfg.kv_heads or cfg.heads) * cfg.head_width
+    kv_width = cfg.key_value_heads * cfg.head_width
     units, _ = matrix_shapes(cfg)["mlp.down"]
     sides = {  # numbers in and numbers out of each target
         "q": d + q_width,

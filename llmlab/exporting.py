@@ -63,7 +63,7 @@ def explicit_config(cfg: Config, model: nn.Module) -> Config:
     require(hasattr(mlp, "down"), f"{said}: transformers has no class for it that we know")
     return replace(
         cfg,
-        kv_heads=cfg.kv_heads or cfg.heads,
+        kv_heads=cfg.key_value_heads,
         d_head=cfg.head_width,
         d_ff=mlp.down.in_features,
     )
@@ -136,7 +136,7 @@ def rows_of_parts(count: int, tensor: Tensor, cfg: Config) -> list[int]:
     if count == 2:
         return [len(tensor) // 2] * 2
     if count == 3:
-        kv_width = (cfg.kv_heads or cfg.heads) * cfg.head_width
+        kv_width = cfg.key_value_heads * cfg.head_width
         return [cfg.heads * cfg.head_width, kv_width, kv_width]
     return [len(tensor)]
 
