@@ -1,7 +1,8 @@
-"""attention beside bare scaled_dot_product_attention, and the pooled map beside the textbook: python bench/attention.py
+"""attention beside bare scaled_dot_product_attention, and the pooled map beside the textbook: python
+bench/attention.py
 
-Speed: interleaved rounds, medians of the ratios. The map: each way in a process of its own, for its memory peak and its
-seconds, beside the fused path, which shows no weights at all.
+Speed: interleaved rounds, medians of the ratios. The map: each way in a process of its own, for its memory
+peak and its seconds, beside the fused path, which shows no weights at all.
 """
 
 import json
@@ -78,7 +79,8 @@ def main():
     for name, shape in SHAPES.items():
         row = speed[name] = race(shape, args.rounds)
         print(
-            f"{name:22} attention takes {row['attention_over_bare']:.3f} × the bare function's {row['bare_ms']} ms"
+            f"{name:22} attention takes {row['attention_over_bare']:.3f} × the bare function's "
+            f"{row['bare_ms']} ms"
         )
         write(args, {"speed": speed}, dtype=dtype)
     size = ["--threads", args.threads, "--tokens", args.tokens, "--heads", args.heads]

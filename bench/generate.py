@@ -1,7 +1,8 @@
 """Greedy generation by llmlab and by transformers' caches, in one run: python bench/generate.py [--json FILE]
 
-The weights are the same, copied over, and so must be the tokens: 32 of prompt, 256 new ones. Rounds are interleaved, so
-that a slow moment of the machine hits everybody. Read the ratios; tokens per second belong to this machine and hour.
+The weights are the same, copied over, and so must be the tokens: 32 of prompt, 256 new ones. Rounds are
+interleaved, so that a slow moment of the machine hits everybody. Read the ratios; tokens per second belong
+to this machine and hour.
 """
 
 import statistics
@@ -107,7 +108,8 @@ def runners(cfg):
 
 
 def race(cfg, batch, rounds, keep):
-    "A row a contestant; `keep` gets the rows as they come: each alone when it is prepared, then after each round."
+    """A row a contestant; `keep` gets the rows as they come: each alone when it is prepared, then after
+    each round."""
     ids = torch.randint(cfg.vocab_size, (batch, PROMPT), generator=torch.Generator().manual_seed(1))
     ways, size = runners(cfg)
     texts, seconds, rows = {}, {}, {}

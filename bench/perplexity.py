@@ -1,10 +1,12 @@
-"""Perplexity of a long text by a GPT-2-small-shaped model: token_logprobs beside the textbook way, each in a process.
+"""Perplexity of a long text by a GPT-2-small-shaped model: token_logprobs beside the textbook way, each in a
+process.
 
     python bench/perplexity.py [--json FILE]
 
-Both read the same overlapping windows in the same batches and score the same tokens. The textbook way takes the logits
-of all windows of a batch, then log-softmax, then picks; token_logprobs computes the logits of scored tokens only, some
-rows at a time. Weights are random: they change neither memory nor time. Memory is the peak resident set (CPU).
+Both read the same overlapping windows in the same batches and score the same tokens. The textbook way takes
+the logits of all windows of a batch, then log-softmax, then picks; token_logprobs computes the logits of
+scored tokens only, some rows at a time. Weights are random: they change neither memory nor time. Memory is
+the peak resident set (CPU).
 """
 
 import json
@@ -79,7 +81,8 @@ def main():
             sys.exit(f"{way}: {ran.stderr or f'ended with {ran.returncode}; was there memory enough?'}")
         rows[way] = row = json.loads(ran.stdout)
         print(
-            f"{way:10} {row['seconds']:7.1f} s   peak {row['peak_mb']:6,} MB, {row['loaded_mb']:,} at the start"
+            f"{way:10} {row['seconds']:7.1f} s   peak {row['peak_mb']:6,} MB, "
+            f"{row['loaded_mb']:,} at the start"
         )
     a, b = rows["llmlab"], rows["textbook"]
     assert abs(a["perplexity"] / b["perplexity"] - 1) < 1e-4

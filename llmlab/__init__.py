@@ -22,6 +22,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
     "Models": {
         "attention_map": "attention",
         "causal_mask": "attention",
+        "dot_product_attention": "attention",
         "record": "attention",
         "Config": "transformer",
         "Decoder": "transformer",

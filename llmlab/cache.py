@@ -18,7 +18,8 @@ from llmlab.checks import SIZE, check_arguments, integer_ids
 class KVCache:
     """Keys and values of the tokens that one attention layer has read, in memory that is taken once.
 
-    Shapes: keys and values are [batch, heads, size, width]; the first `length` slots on the time axis are filled.
+    Shapes: keys and values are [batch, heads, size, width]; the first `length` slots on the time axis are
+    filled.
 
     >>> cache = KVCache(batch=1, heads=2, size=8, width=4)
     >>> k, v = cache.append(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
@@ -68,7 +69,14 @@ def make_cache(
     size: int,  # slots: tokens that fit
     kind: type[KVCache] = KVCache,
 ) -> list[KVCache]:
-    "An empty cache for each block of a decoder, where the decoder is and in its precision."
+    """An empty cache for each block of a decoder, where the decoder is and in its precision.
+
+    >>> model = Decoder(Config(vocab_size=9, context=8, layers=2, heads=2, d_model=8))
+    >>> cache = make_cache(model, batch=1, size=8)
+    >>> logits = model(torch.tensor([[1, 2, 3]]), cache=cache)
+    >>> len(cache), cache[0].length
+    (2, 3)
+    """
     cfg, like = decoder.cfg, decoder.head_weight
     shape = batch, cfg.key_value_heads, size, cfg.head_width
     return [kind(*shape, like.device, like.dtype) for _ in range(cfg.layers)]

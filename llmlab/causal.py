@@ -20,7 +20,8 @@ from llmlab.losses import mean_over
 def chunk_gradient(
     hidden, weight, targets, smoothing=0.0, bias=None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    "Sum of -log p over the rows with a target (not -1), and its gradients: for the logits that is softmax minus one-hot."
+    """Sum of -log p over the rows with a target (not -1), and its gradients: for the logits that is
+    softmax minus one-hot."""
     there, targets = targets >= 0, targets.clamp(min=0)
     logp = F.linear(hidden, weight, bias).float().log_softmax(-1)
     nats = -(1 - smoothing) * logp.gather(-1, targets[:, None])[:, 0]
@@ -38,7 +39,8 @@ def chunk_gradient(
 
 # %% ../nbs/11_causal.ipynb #3cd412c9
 class ChunkedCrossEntropy(torch.autograd.Function):
-    "Mean -log softmax(hidden @ weight.T + bias)[targets] in nats, where targets are not -1, from the logits of `chunk` rows at a time."
+    """Mean -log softmax(hidden @ weight.T + bias)[targets] in nats, where targets are not -1, from the
+    logits of `chunk` rows at a time."""
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, chunk, smoothing=0.0, bias=None):
@@ -74,10 +76,19 @@ def causal_loss(
     model: nn.Module,  # a Decoder: hidden(ids) and head_weight
     ids: Int[Tensor, "b t"],  # every token but the first is a target, every token but the last an input
     chunk: int = 1024,  # rows of logits held at a time
-    ignore_index: int = -100,  # an id that is no target; a negative one is read as id 0, so put it behind the text
+    ignore_index: int = -100,  # an id that is no target; put a negative one behind the text: it is read as 0
     smoothing: float = 0.0,  # share of each target that is spread over the whole vocabulary
 ) -> Float[Tensor, ""]:  # nats a target
-    "Mean surprise at each next token, the mean over all targets of the batch, as `torch.nn.functional.cross_entropy` takes it."
+    """Mean negative log-likelihood of each next token in nats, over all targets of the batch.
+
+    The logits of `chunk` rows are in memory at a time, never those of the whole batch.
+
+    Raises: ValueError for ids without a target, or outside the vocabulary.
+
+    >>> model = Decoder(Config(vocab_size=9, context=8, layers=1, heads=2, d_model=8))
+    >>> causal_loss(model, torch.tensor([[1, 2, 3]])).shape
+    torch.Size([])
+    """
     check_targets(ids, len(model.head_weight), ignore_index)
     check_value("smoothing", smoothing, real_number(0, 1))
     inputs, targets = ids[:, :-1], ids[:, 1:].flatten()
@@ -90,14 +101,16 @@ def causal_loss(
 
 # %% ../nbs/11_causal.ipynb #749f5fc4
 def with_targets(hidden: Float[Tensor, "n d"], targets: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
-    "Without the rows that have no target (-1), which saves their logits; on a GPU all rows, since to count them is to wait."
+    """Without the rows that have no target (-1), which saves their logits; on a GPU all rows, since to
+    count them is to wait."""
     if targets.device.type != "cpu" or bool((targets >= 0).all()):
         return hidden, targets
     return hidden[targets >= 0], targets[targets >= 0]
 
 
 def check_targets(ids: Tensor, vocab_size: int | None = None, ignore_index: int = -100) -> None:
-    "Raise ValueError for ids without a target, of no whole numbers, or (on a CPU, where looking is cheap) outside the vocabulary."
+    """Raise ValueError for ids without a target, of no whole numbers, or (on a CPU, where looking is
+    cheap) outside the vocabulary."""
     require(
         ids.ndim == 2 and len(ids), f"ids of shape {[*ids.shape]}, expected rows of tokens: try ids[None]"
     )
@@ -119,7 +132,10 @@ def check_targets(ids: Tensor, vocab_size: int | None = None, ignore_index: int 
     fits = vocab_size is None or 0 <= low <= high < vocab_size
     require(
         fits,
-        f"targets from {low} to {high}, expected 0 to {vocab_size and vocab_size - 1}: use the model's tokenizer",
+        (
+            f"targets from {low} to {high}, expected 0 to {vocab_size and vocab_size - 1}: use the "
+            f"model's tokenizer"
+        ),
     )
 
 

@@ -46,7 +46,8 @@ class DecodingState:
             return self.logits(new, last)
 
     def make_room(self, t: int):
-        "Each text that would grow beyond the context forgets its older half; then slots that nobody needs are cleared."
+        """Each text that would grow beyond the context forgets its older half; then slots that nobody
+        needs are cleared."""
         full = [row for row, start in enumerate(self.starts) if self.length - start + t > self.context]
         if full:
             self.forget(full, max(self.context // 2 - t, 0))
@@ -85,7 +86,8 @@ class DecodingState:
 
 # %% ../nbs/workshop/decoding.ipynb #646c2ab7
 class StaticKVCache(KVCache):
-    "A cache whose shapes never change: one new token goes to `slot`, and a mask hides the slots that are empty."
+    """A cache whose shapes never change: one new token goes to `slot`, and a mask hides the slots that
+    are empty."""
 
     slot: Int[Tensor, " one"] | None = None  # where the new token goes; None: it grows like any cache
 
@@ -245,7 +247,8 @@ def check_reading(model, prompts, max_new_tokens, source, cache, overflow) -> No
     reads_only = isinstance(model, Encoder) or isinstance(getattr(model, "encoder", None), Encoder)
     if reads_only and not isinstance(model, EncoderDecoder):
         raise ValueError(
-            f"{type(model).__name__} reads a text as a whole and cannot write: give a Decoder or an EncoderDecoder"
+            f"{type(model).__name__} reads a text as a whole and cannot write: give a Decoder or "
+            f"an EncoderDecoder"
         )
     check_value("max_new_tokens", max_new_tokens, COUNT)
     if overflow not in ("forget", "stop") or cache not in (True, False, "compiled"):
@@ -255,7 +258,8 @@ def check_reading(model, prompts, max_new_tokens, source, cache, overflow) -> No
     two = isinstance(model, EncoderDecoder)
     if two != (source is not None):
         raise ValueError(
-            f"source={source!r} for {type(model).__name__}: an EncoderDecoder needs a source, others take none"
+            f"source={source!r} for {type(model).__name__}: an EncoderDecoder needs a source, "
+            f"others take none"
         )
     if two:
         check_rows(source, "source")
@@ -283,10 +287,11 @@ def start_decoding(
 ]:  # the state, what it shall read first, ids it will take then
     """A model made ready to read prompts and to write on.
 
-    Each text has a context of its own: it forgets, or ends, when it is full itself, whatever stands beside it in the
-    batch. With `overflow="stop"` the third value is the room of the shortest prompt, which has the most. While
-    `record(model)` is open, the attention of each step is joined on the tape: `blocks.0.attention.weights` is one map
-    [b h t t] of the prompt and all that was read since, padding included.
+    Each text has a context of its own: it forgets, or ends, when it is full itself, whatever stands beside
+    it in the batch. With `overflow="stop"` the third value is the room of the shortest prompt, which has the
+    most. While `record(model)` is open, the attention of each step is joined on the tape:
+    `blocks.0.attention.weights` is one map [b h t t] of the prompt and all that was read since, padding
+    included.
 
     Raises: ValueError for what does not fit together.
     """

@@ -71,7 +71,13 @@ def repeats(
 # %% ../nbs/15_generation.ipynb #bf2dc29a
 @dataclass(frozen=True)
 class Sampling:
-    "How the next token is chosen: temperature, cuts and penalties."
+    """How the next token is chosen: temperature, cuts and penalties.
+
+    Raises: ValueError for a value outside its range.
+
+    >>> Sampling(temperature=0.7, top_p=0.9).top_p
+    0.9
+    """
 
     temperature: float | int = 1.0  # below 1: safer, above 1: wilder, 0: always the likeliest (greedy)
     top_k: int | None = None  # keep so many tokens; None: all
@@ -193,14 +199,16 @@ class History:
 
 # %% ../nbs/15_generation.ipynb #9605d372
 def check_finite(peaks: list[Tensor], step: int, prompts_apart: int = 1) -> None:
-    "Raise ValueError if a row's largest logit at one of the last steps is no finite number; `step` is the last one."
+    """Raise ValueError if a row's largest logit at one of the last steps is no finite number; `step` is
+    the last one."""
     broken = (~torch.stack(peaks).isfinite()).nonzero().tolist()
     if not broken:
         return
     at, row = step - len(peaks) + 1 + broken[0][0], broken[0][1] // prompts_apart
     raise ValueError(
         f"at step {at}, row {row}, no token can be chosen: the logits hold NaN or +inf, or all are -inf. "
-        "Look for weights that are no numbers (a training that diverged), for a precision that overflows, or for "
+        "Look for weights that are no numbers (a training that diverged), for a precision that "
+        "overflows, or for "
         "processors that forbid every token"
     )
 
@@ -208,7 +216,7 @@ def check_finite(peaks: list[Tensor], step: int, prompts_apart: int = 1) -> None
 # %% ../nbs/15_generation.ipynb #ba73fff0
 @check_arguments(max_new_tokens=COUNT)
 def next_tokens(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
     max_new_tokens: int,  # ids to write
     sampling: Sampling = Sampling(),
@@ -297,7 +305,7 @@ def until_stop(ids: Iterator[int], stop: list[list[int]]) -> Iterator[int]:
 
 # %% ../nbs/15_generation.ipynb #0c21e767
 def stream(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompt: Sequence[int],  # ids to go on from, at least one
     max_new_tokens: int,  # ids to write at most
     sampling: Sampling = Sampling(),  # how each is chosen
@@ -323,7 +331,7 @@ def stream(
 
 # %% ../nbs/15_generation.ipynb #c33e2757
 def generate(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
     max_new_tokens: int,  # ids to write at most
     sampling: Sampling = Sampling(),  # how each is chosen
@@ -334,11 +342,12 @@ def generate(
     cache: bool | str = True,  # keep keys and values; "compiled": in fixed shapes, by torch.compile
     overflow: str = "forget",  # where the context is full: "forget" its older half | "stop" writing
 ) -> list[list[int]]:  # the new ids of each row, the stop included
-    """Write on until a stop comes, `max_new_tokens` are there, or, with `overflow="stop"`, the context is full.
+    """Write on until a stop comes, `max_new_tokens` are there, or, with `overflow="stop"`, the context is
+    full.
 
-    A row does not depend on its neighbours. Inside `with record(model) as tape:` the attention of all steps is joined:
-    `tape["blocks.0.attention.weights"]` is one map [b h t t] of the prompt and all new ids but the last, with the
-    padding of shorter prompts at the left; what a full context forgets keeps its row.
+    A row does not depend on its neighbours. Inside `with record(model) as tape:` the attention of all steps
+    is joined: `tape["blocks.0.attention.weights"]` is one map [b h t t] of the prompt and all new ids but
+    the last, with the padding of shorter prompts at the left; what a full context forgets keeps its row.
 
     Raises: ValueError for what does not fit, and, with step and row, where no token can be chosen.
 
@@ -368,7 +377,8 @@ def generate(
 
 # %% ../nbs/15_generation.ipynb #ef06df97
 def prompt_ids(tokenizer, text: str) -> list[int]:
-    "A prompt's ids by a tokenizer of ours, of `tokenizers` or of `transformers`, without a token that ends it."
+    """A prompt's ids by a tokenizer of ours, of `tokenizers` or of `transformers`, without a token that
+    ends it."""
     ids = tokenizer.encode(text)
     ids = list(getattr(ids, "ids", ids))
     ends = end_of_text(tokenizer), getattr(tokenizer, "sep_token_id", None)
@@ -386,7 +396,8 @@ ENDS = (
 
 
 def end_of_text(tokenizer) -> int | None:
-    "The id that ends a text: a tokenizer's own word for it, or the first known one that is in the vocabulary; None: none."
+    """The id that ends a text: a tokenizer's own word for it, or the first known one that is in the
+    vocabulary; None: none."""
     for name in ("eot", "eos_token_id"):
         if getattr(tokenizer, name, None) is not None:
             return getattr(tokenizer, name)
@@ -396,7 +407,7 @@ def end_of_text(tokenizer) -> int | None:
 
 # %% ../nbs/15_generation.ipynb #176cc396
 def write(
-    model: Callable,  # a Decoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, or any function from ids [b t] to logits [b t v]
     tokenizer,  # of ours, of `tokenizers` or of `transformers`: encode(text), decode(ids)
     prompt: str,  # a text to go on from
     max_new_tokens: int,  # tokens to write at most
@@ -463,7 +474,13 @@ def held_back(text: str, stop: Sequence[str]) -> int:
 # %% ../nbs/15_generation.ipynb #44969242
 @dataclass(frozen=True)
 class Beams:
-    "How many continuations are followed at once, and how they are compared."
+    """How many continuations beam search follows at once, and how they are compared.
+
+    Raises: ValueError for a value outside its range.
+
+    >>> Beams(width=2).length_penalty
+    1.0
+    """
 
     width: int = 4  # continuations that go on at each step
     length_penalty: float | int = 1.0  # score: log-probability / length ** this; above 0 helps the long
@@ -593,7 +610,7 @@ def continued(searches: list[PromptSearch], device) -> tuple[Int[Tensor, " bw"],
 # %% ../nbs/15_generation.ipynb #e5b10861
 @check_arguments(max_new_tokens=COUNT)
 def beam_search(
-    model: Callable,  # a Decoder, an EncoderDecoder, a model of transformers, or any function from ids to logits
+    model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
     max_new_tokens: int,  # ids to write at most
     beams: Beams = Beams(),  # how many texts are followed, and how they are compared
@@ -636,8 +653,8 @@ def speculative_generate(
 ) -> tuple[list[int], list[int]]:  # the new ids, and how many of each round's proposals were accepted
     """Write on as the model alone would, with fewer passes through it.
 
-    Writes until `max_new_tokens` are there or the model's context is full, as `generate(..., overflow="stop")` does;
-    where the draft's context is full, the model goes on alone.
+    Writes until `max_new_tokens` are there or the model's context is full, as `generate(...,
+    overflow="stop")` does; where the draft's context is full, the model goes on alone.
 
     Raises: ValueError for penalties, for vocabularies that differ, and where no token can be chosen.
     Source: Leviathan et al. 2023 (arXiv:2211.17192)

@@ -31,7 +31,14 @@ from llmlab.checks import check_settings, require
 # %% ../nbs/06_transformer.ipynb #7a5c2fb8
 @dataclass(frozen=True)
 class Config:
-    "Everything that fixes a model's shape."
+    """Everything that fixes a model's shape: its sizes, and the kind of each part.
+
+    Raises: ValueError for fields outside their range, and for fields that do not fit together.
+
+    >>> cfg = Config(vocab_size=100, heads=4, d_model=64)
+    >>> cfg.head_width, cfg.key_value_heads, cfg.feed_forward_width
+    (16, 4, 256)
+    """
 
     vocab_size: int  # tokens that ids can name
     context: int = 256  # tokens, the longest sequence
@@ -142,7 +149,10 @@ def check_config(cfg: Config) -> None:
         fits = near % 4 == 0 and far > near // 2
         require(
             fits,
-            f"{near} relative_buckets up to {far} tokens: take a multiple of 4, and a distance above half of it",
+            (
+                f"{near} relative_buckets up to {far} tokens: take a multiple of 4, and a distance "
+                f"above half of it"
+            ),
         )
 
 
@@ -289,7 +299,8 @@ class Block(nn.Module):
         self.mlp = FeedForward(cfg)
 
     def add(self, x, norm, part, *args):
-        "The stream plus what a part makes of it, a residual connection: norm what the part reads, or the sum."
+        """The stream plus what a part makes of it, a residual connection: norm what the part reads, or
+        the sum."""
         if self.post:
             return norm(x + self.drop(part(x, *args)))
         return x + self.drop(part(norm(x), *args))
@@ -365,7 +376,10 @@ def check_ids(ids: Tensor, cfg: Config, segments: Tensor | None = None) -> None:
         fit = segments.shape == ids.shape and 0 <= low <= high < cfg.segments
         require(
             fit,
-            f"segments {[*segments.shape]} from {low} to {high}: expected {[*ids.shape]}, below {cfg.segments}",
+            (
+                f"segments {[*segments.shape]} from {low} to {high}: expected {[*ids.shape]}, below "
+                f"{cfg.segments}"
+            ),
         )
 
 
@@ -402,7 +416,8 @@ class Embed(nn.Module):
 
 # %% ../nbs/06_transformer.ipynb #153ff9fb
 def positions_of(mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"] | None:
-    "positions_of([[False, True, True]]) -> [[0, 0, 1]]; None where no text begins with padding, as far as the CPU can see."
+    """positions_of([[False, True, True]]) -> [[0, 0, 1]]; None where no text begins with padding, as far
+    as the CPU can see."""
     if mask.device.type == "cpu" and not torch.compiler.is_compiling() and mask[:, 0].all():
         return None
     return (torch.arange(mask.shape[1], device=mask.device) - mask.int().argmax(-1, keepdim=True)).clamp(
@@ -419,7 +434,10 @@ def positions_for(ids: Tensor, mask, positions: Tensor | None, cfg: Config, cach
         given = f"the mask {[*mask.shape]} of {mask.dtype}"
         require(
             fits,
-            f"{given} for ids {[*ids.shape]}: expected torch.bool, [b t] for padding, [b t t] for who looks at whom",
+            (
+                f"{given} for ids {[*ids.shape]}: expected torch.bool, [b t] for padding, [b t t] for "
+                f"who looks at whom"
+            ),
         )
     if positions is not None:
         check_positions(positions, ids, cfg)
@@ -436,7 +454,8 @@ def positions_for(ids: Tensor, mask, positions: Tensor | None, cfg: Config, cach
 
 # %% ../nbs/06_transformer.ipynb #cf594b5d
 def with_heads(mask):
-    "A mask with an axis for the heads, and one for the queries where it has none; None and rules stay as they are."
+    """A mask with an axis for the heads, and one for the queries where it has none; None and rules stay
+    as they are."""
     if not isinstance(mask, Tensor):
         return mask
     return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
@@ -484,8 +503,9 @@ class Stack(nn.Module):
 
         With a cache, `ids` go on from the tokens that it holds, and the mask tells of all of them.
 
-        Without `positions`, a text counts from its first token that is no padding, so padding at the left or at the
-        right changes nothing for the tokens. Raises ValueError for ids, masks and positions that do not fit.
+        Without `positions`, a text counts from its first token that is no padding, so padding at the left or
+        at the right changes nothing for the tokens. Raises ValueError for ids, masks and positions that do
+        not fit.
         """
         cfg, table = self.cfg, None
         positions = positions_for(ids, mask, positions, cfg, cache)
@@ -507,7 +527,8 @@ class Stack(nn.Module):
 
 # %% ../nbs/06_transformer.ipynb #b98f7be8
 def init_weights(model: nn.Module, cfg: Config) -> None:
-    "GPT-2's start at every width: deviation 0.02 · sqrt(768 / d_model), over sqrt(2 · layers) where a part ends; biases 0."
+    """GPT-2's start at every width: deviation 0.02 · sqrt(768 / d_model), over sqrt(2 · layers) where a
+    part ends; biases 0."""
     std, ends = 0.02 * math.sqrt(768 / cfg.d_model), (".out.weight", ".down.weight")
     for name, p in model.named_parameters():
         if p.ndim == 2:
@@ -518,7 +539,14 @@ def init_weights(model: nn.Module, cfg: Config) -> None:
 
 # %% ../nbs/06_transformer.ipynb #9878fdc6
 class Encoder(Stack):
-    "Each token sees every token: ids to one vector per token."
+    """Each token sees every token: ids to one vector per token.
+
+    Raises: ValueError for ids, masks and positions that do not fit.
+
+    >>> model = Encoder(Config(vocab_size=9, context=8, layers=1, heads=2, d_model=8))
+    >>> model(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 8])
+    """
 
     def forward(
         self,
@@ -546,7 +574,14 @@ BOTH_SIDES = (
 
 # %% ../nbs/06_transformer.ipynb #24b11803
 class Decoder(Stack):
-    "Each token sees itself and those before it: ids to logits for the next token."
+    """Each token sees itself and those before it: ids to logits for the next token.
+
+    Raises: ValueError for ids, masks and positions that do not fit.
+
+    >>> model = Decoder(Config(vocab_size=9, context=8, layers=1, heads=2, d_model=8))
+    >>> model(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 9])
+    """
 
     def __init__(self, cfg: Config, cross: bool = False):
         super().__init__(cfg, causal=True, cross=cross)
@@ -586,7 +621,14 @@ class Decoder(Stack):
 
 # %% ../nbs/06_transformer.ipynb #466b5088
 class EncoderDecoder(nn.Module):
-    "An encoder reads the source; a decoder writes the target and looks at what was read."
+    """An encoder reads the source; a decoder writes the target and looks at what was read.
+
+    Raises: ValueError for ids, masks and positions that do not fit.
+
+    >>> model = EncoderDecoder(Config(vocab_size=9, context=8, layers=1, heads=2, d_model=8))
+    >>> model(torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5]])).shape
+    torch.Size([1, 2, 9])
+    """
 
     def __init__(self, cfg: Config):
         super().__init__()

@@ -1,4 +1,5 @@
-"Attention against PyTorch's function and module, over shapes, masks and head groupings; the tape; the error texts."
+"""Attention against PyTorch's function and module, over shapes, masks and head groupings; the tape; the
+error texts."""
 
 import math
 
@@ -267,7 +268,8 @@ def test_rotary_equals_hugging_face():
 
 @pytest.mark.parametrize("factor", [1.0, 8.0, 32.0])
 def test_rotary_table_equals_hugging_face(factor):
-    "Heads of 128 as in Llama 3.1 8B: pairs that keep their speed, pairs that lose all of it, and pairs between."
+    """Heads of 128 as in Llama 3.1 8B: pairs that keep their speed, pairs that lose all of it, and pairs
+    between."""
     llama = pytest.importorskip("transformers.models.llama.modeling_llama")
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
     if factor > 1:

@@ -210,7 +210,8 @@ from torch._dynamo.testing import CompileCounter
 from llmlab import decoding, transformer
 
 torch.manual_seed(0)
-cfg = transformer.Config(vocab_size=40, context=16, layers=2, heads=4, d_model=16, position="rope", kv_heads=2)
+shape = dict(vocab_size=40, context=16, layers=2, heads=4, d_model=16, kv_heads=2)
+cfg = transformer.Config(position="rope", **shape)
 model, counter = transformer.Decoder(cfg).eval(), CompileCounter()
 fast, ids, _ = decoding.start_decoding(model, [[1, 2, 3], [4]], 8, cache="compiled")
 plain, _, _ = decoding.start_decoding(model, [[1, 2, 3], [4]], 8)
@@ -248,7 +249,8 @@ def test_a_full_context_forgets_its_older_half(cache):
 @every
 @pytest.mark.parametrize("cache", [True, False])
 def test_each_row_overflows_by_itself(kind, cache):
-    "Rows of all widths around the context, read on for three contexts: each row's logits are those of its text alone."
+    """Rows of all widths around the context, read on for three contexts: each row's logits are those of
+    its text alone."""
     model, rows = decoder(kind, context=8), random_rows(7, 3, 8, 1, 5)
     more = torch.tensor(random_rows(*[24] * 5, seed=1))
     together, ids, _ = start_decoding(model, rows, 24, cache=cache)

@@ -602,7 +602,7 @@ def test_everything_has_a_name_and_fits_a_phone(page, home, kind):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-# a host that keeps to anywidget's contract (https://anywidget.dev/en/afm), as in Colab and VS Code: the module comes as
+# a host that keeps to anywidget's contract (https://anywidget.dev/en/afm), as in Colab and VS Code: it comes as
 # text without an address, the model has these six methods, and what is not saved does not reach Python
 HOST = """async ({ esm, traits }) => {
   const values = { ...traits }, calls = new Map(), told = { sets: 0, unsaved: [], foreign: [] };
@@ -714,7 +714,8 @@ def test_the_books_own_theme_wins_over_the_system(page, book):
     address = in_book(book, "theme", view_module.figure_html(figures()["attention"]))
     page.goto(address)
     page.wait_for_selector(".matrix canvas")
-    count = "c => [...c.getContext('2d').getImageData(c.width - 6, 100, 1, 1).data].slice(0, 3).reduce((a, b) => a + b)"
+    pixel = "c.getContext('2d').getImageData(c.width - 6, 100, 1, 1).data"
+    count = f"c => [...{pixel}].slice(0, 3).reduce((a, b) => a + b)"
     before, light = page.locator(".matrix canvas").evaluate(count), rgb(page, "backgroundColor")
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     again = f"before => ({count})(document.querySelector('.matrix canvas')) !== before"

@@ -1,4 +1,5 @@
-"Generation: samplers as distributions, the processors of transformers, beams against all texts, stops, streams, seeds."
+"""Generation: samplers as distributions, the processors of transformers, beams against all texts, stops,
+streams, seeds."""
 
 import itertools
 import math

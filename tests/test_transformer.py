@@ -1,4 +1,5 @@
-"The Transformer against PyTorch's layers and Hugging Face's GPT-2; what its masks let through; the error texts."
+"""The Transformer against PyTorch's layers and Hugging Face's GPT-2; what its masks let through; the
+error texts."""
 
 import itertools
 import math
@@ -465,7 +466,8 @@ def test_padding_does_not_count(position):
     "choices", [{}, {"norm_place": "post"}, {"softcap": 2.0, "attention_scale": 0.5}], ids=str
 )
 def test_padding_at_the_left_or_right_changes_no_token(position, choices):
-    "A batch of texts padded on either side, or with positions given, is each text alone: encoder, decoder, and both."
+    """A batch of texts padded on either side, or with positions given, is each text alone: encoder,
+    decoder, and both."""
     cfg = replace(SMALL, position=position, **choices)
     encoder, decoder, both = roused(Encoder(cfg)), roused(Decoder(cfg)), roused(EncoderDecoder(cfg))
     texts, target = [ids(1, n) for n in (7, 3, 1)], ids(3, 4)

@@ -1,4 +1,5 @@
-"""What the GPU tests share. They need torch, numpy, pytest, safetensors, tokenizers and jaxtyping, and nothing else.
+"""What the GPU tests share. They need torch, numpy, pytest, safetensors, tokenizers and jaxtyping, and
+nothing else.
 
     python -m pytest tests/gpu                     on the GPU, or on the CPU where there is none
     LLMLAB_DEVICE=cpu python -m pytest tests/gpu   on the CPU: as in `make test`

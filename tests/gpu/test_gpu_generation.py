@@ -81,7 +81,8 @@ def test_beams_and_drafts_write_the_same():
 
 
 def test_bf16_writes_what_it_reads_anew():
-    "In bf16, too, the cache changes nothing: logits of the cached and the compiled way, one step after another."
+    """In bf16, too, the cache changes nothing: logits of the cached and the compiled way, one step after
+    another."""
     model = decoder().to(DEVICE, torch.bfloat16)
     plain, *others = (
         module.start_decoding(model, [[1, 2, 3]], 20, cache=cache)[0] for cache in (False, True, "compiled")
