@@ -1,8 +1,9 @@
 """Corpus BLEU of 100,000 pairs by llmlab and by sacrebleu, in one run: python bench/bleu.py [--json FILE]
 
-Both get the same ids: sacrebleu as strings for tokenize="none", token_bleu as lists and as one padded tensor. Rounds
-are interleaved, so that a slow moment of the machine hits everybody. Read the ratios; seconds belong to this machine
-and hour. sacrebleu is one thread, so PyTorch gets one, too; --threads gives it more. A GPU is used where there is one.
+Both get the same ids: sacrebleu as strings for tokenize="none", token_bleu as lists and as one padded tensor.
+Rounds are interleaved, so that a slow moment of the machine hits everybody. Read the ratios; seconds belong
+to this machine and hour. sacrebleu is one thread, so PyTorch gets one, too; --threads gives it more. A GPU is
+used where there is one.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ except ImportError:  # then token_bleu's own ways race alone
 
 
 def corpus(pairs, vocab_size=8000):
-    "Sentences of 5 to 44 tokens, few of them frequent; hypotheses with 30 % other tokens and up to 3 tokens less."
+    "Sentences of 5 to 44 tokens; hypotheses with 30 % other tokens and up to 3 tokens less."
     draw = np.random.default_rng(0)
     ids = lambda n: (vocab_size * draw.random(n) ** 3).astype(int)  # noqa: E731
     refs = [ids(n) for n in draw.integers(5, 45, pairs)]

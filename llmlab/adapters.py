@@ -36,7 +36,7 @@ SPECIAL_TOKEN_ROLES = {
 
 
 def special_token_names(tokenizer: tokenizers.Tokenizer) -> dict[str, str]:
-    "What a special token is for → its name, for those that a tokenizer has; of two names for one job, the first listed."
+    "What a special token is for → its name, for those that a tokenizer has."
     vocabulary = tokenizer.get_vocab()
     return {kind: name for name, kind in reversed(SPECIAL_TOKEN_ROLES.items()) if name in vocabulary}
 
@@ -45,13 +45,13 @@ def special_token_names(tokenizer: tokenizers.Tokenizer) -> dict[str, str]:
 class FastTokenizer:
     """A tokenizer of the library `tokenizers` with the names that ours have.
 
-    `encode` adds what the tokenizer adds to every text, such as [CLS] and [SEP]; `pad`, `cls`, `sep`, `mask` and `eot` are
-    ids, or None where the vocabulary has no such token.
+    `encode` adds what the tokenizer adds to every text, such as [CLS] and [SEP]; `pad`, `cls`, `sep`, `mask`
+    and `eot` are ids, or None where the vocabulary has no such token.
     """
 
     def __init__(
         self,
-        engine: tokenizers.Tokenizer,  # stays as it is; texts are encoded whole, whatever length it was set to
+        engine: tokenizers.Tokenizer,  # stays as it is, and cuts no text
     ):
         self.engine, self.vocab_size = engine, engine.get_vocab_size()
         self.special = tuple(i for i, token in engine.get_added_tokens_decoder().items() if token.special)
@@ -78,7 +78,14 @@ def as_tokenizer(
     tokenizer,  # one of ours, or a tokenizers.Tokenizer, such as load() gives
     *needs: str,  # ids that it must have: "pad", "mask"
 ):  # one with the names that ours have
-    "A tokenizer with our names; a tokenizers.Tokenizer is wrapped. ValueError where an id that is needed is missing."
+    """A tokenizer with the names that ours have; a tokenizers.Tokenizer is wrapped.
+
+    Raises: ValueError if an id that is needed is missing.
+
+    >>> tokenizer = Tokenizer([])
+    >>> as_tokenizer(tokenizer) is tokenizer
+    True
+    """
     tokenizer = FastTokenizer(tokenizer) if isinstance(tokenizer, tokenizers.Tokenizer) else tokenizer
     for need in needs:
         names = ", ".join(name for name, kind in SPECIAL_TOKEN_ROLES.items() if kind == need)
@@ -121,7 +128,7 @@ def encode_texts(
     limit: int,  # tokens of a text, at most
     truncate: bool = False,  # cut longer texts; False: refuse them
 ) -> list[list[int]]:
-    "The ids of each text with the tokens that its tokenizer adds; ValueError for a text with no token or too many."
+    "The ids of each text; ValueError for a text without a token or with too many."
     tokenizer, rows = as_tokenizer(tokenizer), []
     for place, text in enumerate(check_texts(texts)):
         ids = tokenizer.encode(text)
@@ -152,19 +159,23 @@ def as_fast_tokenizer(
 ) -> tokenizers.Tokenizer:  # a new one with the same ids
     """A tokenizer of the library `tokenizers` with the same ids for every text, which also decodes.
 
-    It has the special tokens of ours with their ids, but the library's own habit: a text that spells one becomes its id, as if
-    `encode` allowed all, until `encode_special_tokens` of the result is set to True.
+    It has the special tokens of ours with their ids, but the library's own habit: a text that spells one becomes
+    its id, as if `encode` allowed all, until `encode_special_tokens` of the result is set to True.
     """
     if isinstance(tokenizer, tokenizers.Tokenizer):
         return tokenizers.Tokenizer.from_str(tokenizer.to_str())
     base = getattr(tokenizer, "base", tokenizer)
     require(
         isinstance(base, Tokenizer),
-        f"{type(tokenizer).__name__} is no tokenizer that can be written: give a Tokenizer of ours or a tokenizers.Tokenizer",
+        f"{type(tokenizer).__name__} is no tokenizer that can be written: "
+        "give a Tokenizer of ours or a tokenizers.Tokenizer",
     )
     made = fast_tokenizer(base)
     made.decoder = decoders.ByteLevel()
-    special = lambda name, **kw: tokenizers.AddedToken(name, special=True, normalized=False, **kw)  # noqa: E731
+
+    def special(name: str, **settings) -> tokenizers.AddedToken:
+        return tokenizers.AddedToken(name, special=True, normalized=False, **settings)
+
     made.add_special_tokens([special(name) for name in base.special_tokens])
     if base is not tokenizer:
         made.add_special_tokens(

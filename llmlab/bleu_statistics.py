@@ -47,7 +47,7 @@ def match_ngrams(
     hyps: Int[Tensor, "n t"],  # ids, padded with -1
     refs: Int[Tensor, "n r s"],  # r references each, padded with -1
 ) -> Int[Tensor, "n 4"]:
-    "Clipped matches of the 1-, 2-, 3- and 4-grams of each hypothesis, as `clipped_matches` of chapter 8 counts them."
+    "Clipped matches of the 1-, 2-, 3- and 4-grams of each hypothesis, as chapter 8 counts them."
     gap = hyps.new_full((len(hyps), 1), -1)
     parts = [hyps, gap]
     for ref in refs.unbind(1):
@@ -88,7 +88,7 @@ def is_list_of_texts(group) -> bool:
 
 
 def ids_in_a_row(lists: Sequence) -> Tensor:
-    "All ids of some lists in a row; by way of an array, because PyTorch looks at each number of a list several times."
+    "All ids of some lists in a row; by way of an array, which PyTorch reads faster than a list."
     ids = list(chain.from_iterable(lists))
     if ids and type(ids[0]) is int:
         try:
@@ -195,7 +195,7 @@ def check_segments(hyps: Tensor | Sequence, refs: Tensor | Sequence) -> None:
 
 # %% ../nbs/workshop/bleu_statistics.ipynb #19af6273
 def match_in_blocks(hyps: PackedTexts, refs: PackedTexts) -> Int[Tensor, "n 4"]:
-    "The clipped matches of all segments; those of similar size are counted together, so that little is padding."
+    "The clipped matches of all segments; those of similar size are counted together."
     sizes = hyps.length[:, 0] + refs.length.clamp(min=0).sum(1) + refs.length.shape[1] + 1
     order = sizes.argsort()
     ids_in_a_block = 2**18 if hyps.ids.device.type == "cpu" else 2**24
@@ -257,7 +257,7 @@ def sacrebleu_bleu(tokenize: str, smooth: str, smooth_value: float | None, effec
 
 
 def chrf_statistics(metric, hyps: Sequence[str], streams: Sequence) -> np.ndarray:
-    "[n 3 · orders]: n-grams of each hypothesis, of its reference, and matches, as sacrebleu's chrF counts them."
+    "[n 3 · orders]: n-grams of each hypothesis, of its reference, and matches, as sacrebleu counts them."
     return np.array(metric._extract_corpus_statistics([*hyps], streams), float)
 
 

@@ -59,7 +59,7 @@ def split_at_special_tokens(
     text: str,
     names: Collection[str],  # of the special tokens that count
 ) -> list[tuple[str, bool]]:  # parts of the text, and whether each is a special token; no part is empty
-    "split_at_special_tokens('<|user|>hi', {'<|user|>'}) -> [('<|user|>', True), ('hi', False)]"
+    "Cut a text at the special tokens that it spells; at each place the longest name counts."
     if not names:
         return [(text, False)] if text else []
     longest_first = sorted(names, key=len, reverse=True)
@@ -69,7 +69,9 @@ def split_at_special_tokens(
 
 # %% ../nbs/workshop/chat.ipynb #90c9aafc
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|endoftext|>' }}{% endfor %}"
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|endoftext|>' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )  # for tokenizer_config.json
 
@@ -96,8 +98,14 @@ def apply_chat_template(
 ) -> Chat:
     """A conversation as ids, and which of them the assistant wrote.
 
-    The content is text, whatever it spells: it yields no special token. A role is one for which the tokenizer has the special
-    token <|role|>. Raises ValueError for messages of another form and for roles without a special token.
+    The content is text, whatever it spells: it yields no special token. A role is one for which the tokenizer
+    has the special token <|role|>.
+
+    Raises: ValueError if a message has another form, or its role no special token.
+
+    >>> tokenizer = Tokenizer([], special_tokens=["<|user|>", "<|assistant|>"])
+    >>> len(apply_chat_template(tokenizer, [{"role": "user", "content": "Hi"}]).ids)
+    4
     """
     require(
         not isinstance(messages, Mapping | str) and len(messages) > 0,
@@ -115,7 +123,8 @@ def apply_chat_template(
         role = message["role"]
         require(
             role in roles,
-            f"message {place} has the role {role!r}, but this tokenizer has {known}: add the special token '<|{role}|>'",
+            f"message {place} has the role {role!r}, but this tokenizer has {known}: "
+            f"add the special token '<|{role}|>'",
         )
         content = [*tokenizer.encode(message["content"]), tokenizer.eot]
         ids += [roles[role], *content]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0002
 def require(condition, message: str) -> None:
-    "Raise ValueError with this message where the condition does not hold: the caller's mistake, said in words."
+    "Raise ValueError with this message where the condition does not hold."
     if not condition:
         raise ValueError(message)
 
@@ -145,7 +145,7 @@ def check_value(
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0006
 def check_sizes(**sizes: tuple) -> None:
-    "Raise ValueError for a size, given as (value, top), that is not above 0, or beyond its largest sensible value."
+    "Raise ValueError for a size, given as (value, top), that is not above 0, or above its top."
     for name, (value, top) in sizes.items():
         todo = "crop the sequence or raise Config.context" if name == "t" else "look for a wrong unit"
         shown = f"{value:,}" if is_number(value) else repr(value)
@@ -163,7 +163,7 @@ SHARE = real_number(0, 1)
 def check_arguments(
     **rules: Rule,  # parameter=its rule
 ) -> Callable:
-    "Decorate a function: ValueError for an argument that breaks its rule, numbers of NumPy or PyTorch become Python's own."
+    "Decorate a function to check its arguments; numbers of NumPy or PyTorch become Python's own."
 
     def decorate(function: Callable) -> Callable:
         places = {name: place for place, name in enumerate(signature(function).parameters)}
@@ -192,7 +192,7 @@ def integer_ids(
     vocab_size: int | None = None,  # ids must be below it and not below 0; None: any whole numbers
     name: str = "ids",  # what to call them in an error
 ):  # a tensor or an array as it is, everything else as an array of int64
-    "Give ids back as an array; ValueError, never rounding, where they are no whole numbers or outside the vocabulary."
+    "The ids as an array; ValueError where they are no whole numbers or outside the vocabulary."
     import numpy as np
 
     if not hasattr(ids, "dtype"):
@@ -222,7 +222,7 @@ def reference_lists(
     hyps: Sequence[str],
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
 ) -> list[list[str]]:
-    "The references of each hypothesis as a list; ValueError where hypotheses and references cannot be compared."
+    "The references of each hypothesis as a list; ValueError where the two cannot be compared."
     is_one_string = isinstance(hyps, str) or isinstance(refs, str)
     require(not is_one_string, "one string is given: put hypotheses and references into lists")
     given = f"{len(hyps)} hypotheses, {len(refs)} references"
@@ -372,7 +372,7 @@ def read_small_file(
     path: str | Path,
     limit: int = 4_000_000,  # bytes, at most
 ) -> bytes:
-    "The bytes of a small file; a folder, a device or a file above the limit is a ValueError, none is FileNotFoundError."
+    "The bytes of a small file; ValueError for a folder, a device or a file above the limit."
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")

@@ -231,8 +231,8 @@ def write_tokens(
 ) -> int:  # how many ids were written
     """Write the ids of documents one after another in an .npy file, with never more than one in memory.
 
-    Raises: ValueError, and leaves nothing behind, if the file exists or cannot be written, or if an id is no whole
-    number or outside the vocabulary: it would come back as another id.
+    Raises: ValueError, and leaves nothing behind, if the file exists or cannot be written, or if an id is no
+    whole number or outside the vocabulary: it would come back as another id.
 
     >>> from tempfile import mkdtemp
     >>> write_tokens(f"{mkdtemp()}/ids.npy", [[1, 2], [3]], vocab_size=10)

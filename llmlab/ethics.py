@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from itertools import combinations
 from math import comb
+from numbers import Real
 
 import numpy as np
 
@@ -158,7 +159,7 @@ def permutation_p_value(s: np.ndarray, draws: int, seed: int) -> tuple[float, bo
 # %% ../nbs/32_ethics.ipynb #e45f6685
 @check_arguments(draws=SIZE, seed=SEED)
 def weat(
-    vectors: dict[str, np.ndarray],  # word -> vector
+    vectors: dict[str, Sequence[Real] | np.ndarray],  # word -> vector
     targets: tuple[Sequence[str], Sequence[str]],  # X and Y, equally long
     attributes: tuple[Sequence[str], Sequence[str]],  # A and B
     draws: int = 20_000,  # all ways to halve are tried if they are no more, else so many drawn

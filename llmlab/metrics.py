@@ -269,7 +269,7 @@ def token_logprobs(
 
     At least context - stride tokens are in view where they exist.
 
-    Raises: ValueError if there are fewer than two tokens, an id is outside the vocabulary, or windows would leave gaps.
+    Raises: ValueError if there are fewer than two tokens, an id is out of range, or windows would leave gaps.
 
     >>> token_logprobs(lambda ids: torch.zeros(*ids.shape, 4), [0, 1, 2], context=8)
     tensor([-1.3863, -1.3863])
@@ -378,7 +378,7 @@ def paired_test(
     """How often chance alone makes a difference as large as between a and b; two-sided.
 
     Raises: ValueError if the scores are not of the same things, or have fewer than two rows.
-    Source: Riezler and Maxwell 2005, https://aclanthology.org/W05-0908; Koehn 2004, https://aclanthology.org/W04-3250
+    Source: Riezler and Maxwell 2005, https://aclanthology.org/W05-0908; Koehn 2004, W04-3250 there
 
     >>> a = perplexity(torch.full((20,), 0.50).log())
     >>> b = perplexity(torch.full((20,), 0.25).log())

@@ -34,7 +34,7 @@ def number_ngrams(ids: np.ndarray, order: int, vocab_size: int) -> list[Numbered
 
 # %% ../nbs/workshop/ngram_tables.ipynb #d1b506d2
 def continuation_counts(ending: np.ndarray, longer: np.ndarray, n_grams: int) -> np.ndarray:
-    "How many different tokens stand before each n-gram, by the n-grams and (n+1)-grams that end at each token."
+    "How many different tokens stand before each n-gram, counted from the (n+1)-grams."
     exists = longer >= 0
     _, first = np.unique(longer[exists], return_index=True)
     return np.bincount(ending[exists][first], minlength=n_grams)
@@ -66,7 +66,7 @@ def count_ngrams(ids: np.ndarray, order: int, vocab_size: int) -> list[NGramTabl
 
 
 def find_ngrams(table: NGramTable, context: np.ndarray, ids: np.ndarray, vocab_size: int) -> np.ndarray:
-    "The number of each n-gram (context, id), -1 if it was never seen. A context of -1 makes a key below all keys."
+    "The number of each n-gram (context, id), -1 if it was never seen."
     keys = context * vocab_size + ids
     place = np.minimum(np.searchsorted(table.keys, keys), len(table.keys) - 1)
     return np.where(table.keys[place] == keys, place, -1)

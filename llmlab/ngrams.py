@@ -44,7 +44,7 @@ class NGram:
     """Interpolated Kneser–Ney: the probability of each token given the `order` - 1 before it.
 
     Raises: ValueError if an id is no whole number or outside the vocabulary, or nothing was counted yet.
-    Source: Kneser and Ney 1995, https://doi.org/10.1109/ICASSP.1995.479394; Chen and Goodman 1999, for interpolation
+    Source: Kneser and Ney 1995, doi:10.1109/ICASSP.1995.479394; Chen and Goodman 1999, for interpolation
 
     >>> model = NGram(order=2, vocab_size=3).fit([0, 1, 0, 1, 0, 2])
     >>> model.probs([0]).round(4)

@@ -13,106 +13,78 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 # %% ../nbs/09_overlap.ipynb #745d35e6
-from llmlab.checks import SIZE, check_arguments, integer, reference_lists
+from llmlab.checks import SIZE, check_arguments, choice, integer, reference_lists, require
 from llmlab.metrics import Score, ratio_of_sums, score_from_rows
+from llmlab.rouge_lines import matched_in_lines, rouge_words
+from llmlab.scoring import check_samples
 from llmlab.segmentation import split_words
 from llmlab.translation_scores import ngram_counts
 
 
 # %% ../nbs/09_overlap.ipynb #745d4d04
 def precision_recall_f1(
-    matched: int,
-    hyp_len: int,
-    ref_len: int,
+    matched: int,  # words that both have
+    hyp_len: int,  # words of the hypothesis
+    ref_len: int,  # words of the reference
 ) -> dict[str, float]:
-    "Precision, recall and F1; 0 where there is nothing to divide."
-    precision, recall = matched / max(hyp_len, 1), matched / max(ref_len, 1)
+    "Precision, recall and F1 of an overlap; 0 where there is nothing to divide."
+    precision = matched / max(hyp_len, 1)
+    recall = matched / max(ref_len, 1)
     f1 = 2 * precision * recall / (precision + recall) if matched else 0.0
     return {"precision": precision, "recall": recall, "f1": f1}
 
 
 # %% ../nbs/09_overlap.ipynb #125c7ad9
-def mean_score(values, name, **recipe) -> Score:
-    "Mean over pairs or tasks; a row for each, for resampling."
+def mean_score(
+    values: Sequence | np.ndarray,  # of each pair or task
+    name: str,
+    **recipe,
+) -> Score:
+    "The mean over pairs or tasks as a score, with a row for each, for resampling."
     values = np.asarray(values, float)
-    return score_from_rows(np.stack([values, np.ones_like(values)], 1), ratio_of_sums, name, **recipe)
+    rows = np.stack([values, np.ones_like(values)], 1)
+    return score_from_rows(rows, ratio_of_sums, name, **recipe)
 
 
 # %% ../nbs/09_overlap.ipynb #6991674e
-def lcs_length(
-    a: Sequence,
-    b: Sequence,
-) -> int:
-    "Length of the longest common subsequence: lcs_length('abcde', 'xbyd') -> 2"
+def lcs_length(a: Sequence, b: Sequence) -> int:
+    "Length of the longest common subsequence of two texts, which may have gaps."
     row = [0] * (len(b) + 1)
     for x in a:
         above, row = row, [0]
         for j, y in enumerate(b):
-            row.append(above[j] + 1 if x == y else max(above[j + 1], row[j]))
+            if x == y:
+                row.append(above[j] + 1)
+            else:
+                row.append(max(above[j + 1], row[j]))
     return row[-1]
 
 
-# %% ../nbs/09_overlap.ipynb #26457349
-def rouge_words(text: str) -> list[str]:
-    "rouge-score's cut: lower case, a to z and 0 to 9, everything else is a gap."
-    return re.findall("[a-z0-9]+", text.lower())
-
-
-def stemmed_words(text: str) -> list[str]:
-    "rouge_words, those longer than three letters by Porter's stemmer: 'running cats' -> ['run', 'cat']. Needs nltk."
-    try:
-        from nltk.stem.porter import PorterStemmer
-    except ImportError as error:
-        raise ImportError("stemming needs NLTK: pip install nltk, or take words=rouge_words") from error
-    stem = PorterStemmer().stem
-    return [stem(word) if len(word) > 3 else word for word in rouge_words(text)]
-
-
 # %% ../nbs/09_overlap.ipynb #6d5846a5
-def lcs_places(ref: Sequence, hyp: Sequence) -> set[int]:
-    "Which places of `ref` stand in a longest common subsequence with `hyp`; of several, the one rouge-score takes."
-    table = [[0] * (len(hyp) + 1) for _ in range(len(ref) + 1)]
-    for i, x in enumerate(ref, 1):
-        for j, y in enumerate(hyp, 1):
-            table[i][j] = table[i - 1][j - 1] + 1 if x == y else max(table[i - 1][j], table[i][j - 1])
-    found, i, j = set(), len(ref), len(hyp)
-    while i and j:
-        if ref[i - 1] == hyp[j - 1]:
-            found.add(i - 1)
-            i, j = i - 1, j - 1
-        elif table[i][j - 1] > table[i - 1][j]:
-            j -= 1
-        else:
-            i -= 1
-    return found
-
-
-def rouge_of_lines(hyp: list[list[str]], ref: list[list[str]]) -> dict[str, float]:
-    "ROUGE-Lsum: each line of `ref` against all lines of `hyp`; a word counts no more often than both have it."
-    left = Counter(w for line in hyp for w in line) & Counter(w for line in ref for w in line)
-    hits = 0
-    for line in ref:
-        for place in sorted(set().union(*(lcs_places(line, other) for other in hyp))):
-            if left[line[place]] > 0:
-                left[line[place]] -= 1
-                hits += 1
-    return precision_recall_f1(hits, sum(map(len, hyp)), sum(map(len, ref)))
-
-
-def rouge_pair(hyp: str, ref: str, kind, words) -> dict[str, float]:
-    "Precision, recall and F1 of two texts."
+def rouge_pair(
+    hyp: str,
+    ref: str,
+    kind: int | str,  # 1, 2, … for n-grams, "L" or "Lsum"
+    words: Callable,  # from a text to its words
+) -> dict[str, float]:
+    "Precision, recall and F1 of a text and one reference, by one kind of ROUGE."
     if kind == "Lsum":
-        return rouge_of_lines(*([words(line) for line in text.split("\n") if line] for text in (hyp, ref)))
-    hyp, ref = words(hyp), words(ref)
+        hyp_lines = [words(line) for line in hyp.split("\n") if line]
+        ref_lines = [words(line) for line in ref.split("\n") if line]
+        matched = matched_in_lines(hyp_lines, ref_lines)
+        return precision_recall_f1(matched, sum(map(len, hyp_lines)), sum(map(len, ref_lines)))
+    hyp_words, ref_words = words(hyp), words(ref)
     if kind == "L":
-        return precision_recall_f1(lcs_length(hyp, ref), len(hyp), len(ref))
-    a, b = ngram_counts(hyp, kind), ngram_counts(ref, kind)
-    return precision_recall_f1((a & b).total(), a.total(), b.total())
+        return precision_recall_f1(lcs_length(hyp_words, ref_words), len(hyp_words), len(ref_words))
+    hyp_grams, ref_grams = ngram_counts(hyp_words, kind), ngram_counts(ref_words, kind)
+    matched = (hyp_grams & ref_grams).total()
+    return precision_recall_f1(matched, hyp_grams.total(), ref_grams.total())
 
 
 # %% ../nbs/09_overlap.ipynb #0c1177b5
+@check_arguments(part=choice("f1", "precision", "recall"))
 def rouge(
-    hyps: Sequence[str],
+    hyps: Sequence[str],  # the texts of a system
     refs: Sequence[str | Sequence[str]],  # one for each hypothesis, or a list of several
     kind: int | str = "L",  # 1, 2, … for n-grams, "L": longest common subsequence, "Lsum": of lines
     part: str = "f1",  # or "precision", or "recall"
@@ -120,102 +92,115 @@ def rouge(
 ) -> Score:  # 0 to 1
     """ROUGE, averaged over pairs; of several references the one with the best F1.
 
-    "Lsum" takes each line as a sentence, as papers on summaries report it. Source: Lin 2004; the numbers are those of
-    the package rouge-score, with `words=stemmed_words` those of its use_stemmer=True.
+    The numbers are those of the package rouge-score, with `words=stemmed_words` those of its use_stemmer=True.
+
+    Raises: ValueError if there is no such kind or part, or the texts are no lists of texts.
+    Source: Lin 2004, https://aclanthology.org/W04-1013
+
+    >>> rouge(["the cat sat"], ["the cat sat on the mat"], part="recall")
+    ROUGE-L recall 0.5 (llmlab=..., pairs=1, words=rouge_words)
     """
-    if kind not in ("L", "Lsum") and not (integer(1).fits(kind)) or part not in ("precision", "recall", "f1"):
-        raise ValueError(
-            f"kind {kind!r}, part {part!r}: kind is 'L', 'Lsum', 1, 2, …; part is 'precision', 'recall' or 'f1'"
-        )
-    every = zip(hyps, reference_lists(hyps, refs), strict=True)
-    best = [
-        max((rouge_pair(hyp, ref, kind, words) for ref in some), key=lambda s: s["f1"]) for hyp, some in every
-    ]
-    values = [found[part] for found in best]
+    is_known = kind in ("L", "Lsum") or integer(1).fits(kind)
+    require(is_known, f"kind {kind!r}: expected 'L', 'Lsum', or a whole number of at least 1")
+    values = []
+    for hyp, some in zip(hyps, reference_lists(hyps, refs), strict=True):
+        found = [rouge_pair(hyp, ref, kind, words) for ref in some]
+        best = max(found, key=lambda shares: shares["f1"])
+        values.append(best[part])
     return mean_score(values, f"ROUGE-{kind} {part}", pairs=len(values), words=words.__name__)
 
 
 # %% ../nbs/09_overlap.ipynb #d1eae87e
 def character_words(text: str) -> list[str]:
-    """Each character of a script without spaces is a word, other words stay whole, in lower case.
+    """Words in lower case, in which each character of a script without spaces is a word.
 
-    character_words('AI改变世界。') -> ['ai', '改', '变', '世', '界']. Letters keep their marks, written in one way or the
-    other; an emoji and a sign such as € count, so that two answers of such signs alone can differ.
+    Letters keep their marks, written in one way or the other; an emoji and a sign such as € count, so that two
+    answers of such signs alone can differ.
     """
     return split_words(unicodedata.normalize("NFC", text).lower(), symbols=True)
 
 
 # %% ../nbs/09_overlap.ipynb #438a1b19
 def squad_words(text: str) -> list[str]:
-    "squad_words('The Eiffel Tower!') -> ['eiffel', 'tower']"
+    "The words of an answer as SQuAD's script cuts them: lower case, without punctuation and articles."
     kept = "".join(c for c in text.lower() if c not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", kept).split()
 
 
 # %% ../nbs/09_overlap.ipynb #1a6c9e72
-SQUAD_RULES = ("2.0", "1.1")  # of the SQuAD scripts
+SQUAD_RULES = ("2.0", "1.1")  # of the SQuAD scripts; by 2.0 a question may have no answer
 
 
 def answer_pairs(
     hyps: Sequence[str],
     refs: Sequence[str | Sequence[str]],
     words: Callable,
-    rule: str,  # one of RULES
-) -> list[
-    tuple[Sequence[str], list[Sequence[str]]]
-]:  # for each question the words of its answer and of each reference
-    "What a SQuAD script compares. By rule 2.0, references without words count only where no other has any."
-    if rule not in SQUAD_RULES:
-        raise ValueError(f"rule is {rule!r}: take '2.0', where a question may have no answer, or '1.1'")
+    rule: str,  # one of SQUAD_RULES
+) -> list[tuple[Sequence[str], list[Sequence[str]]]]:
+    "For each question the words of its answer and of each reference that counts by this rule."
     found = []
     for hyp, some in zip(hyps, reference_lists(hyps, refs), strict=True):
         golds = [words(ref) for ref in some]
-        if rule == "2.0":
+        if rule == "2.0":  # references without words count only where no other has any
             golds = [gold for gold in golds if gold] or [[]]
         found.append((words(hyp), golds))
     return found
 
 
 # %% ../nbs/09_overlap.ipynb #cf244bb1
+@check_arguments(rule=choice(*SQUAD_RULES))
 def exact_match(
-    hyps: Sequence[str],
-    refs: Sequence[
-        str | Sequence[str]
-    ],  # one for each answer, or a list of several; "" where there is no answer
-    words: Callable = squad_words,  # characters for Chinese
+    hyps: Sequence[str],  # the answers of a system
+    refs: Sequence[str | Sequence[str]],  # one for each answer, or several; "" where there is no answer
+    words: Callable = squad_words,  # from a text to its words; character_words for Chinese
     rule: str = "2.0",  # of which SQuAD script: "2.0" or "1.1"
 ) -> Score:  # 0 to 1; the scripts say 0 to 100
     """Share of answers that are a reference, word for word.
 
-    Source: the evaluation scripts of SQuAD (Rajpurkar et al. 2016 and 2018). Rule 2.0 leaves out references that have no
-    words, such as "the", where another reference has some; rule 1.1 keeps all.
+    Rule 2.0 leaves out references that have no words, such as "the", where another reference has some.
+    Rule 1.1 keeps all.
+
+    Raises: ValueError if there is no such rule, or the texts are no lists of texts.
+    Source: Rajpurkar et al. 2016 (arXiv:1606.05250) and 2018 (arXiv:1806.03822), and their scripts
+
+    >>> exact_match(["The Tower!", "1889"], ["tower", "1890"])
+    exact match 0.5 (llmlab=..., pairs=2, words=squad_words, squad=2.0)
     """
     values = [max(hyp == gold for gold in golds) for hyp, golds in answer_pairs(hyps, refs, words, rule)]
     return mean_score(values, "exact match", pairs=len(values), words=words.__name__, squad=rule)
 
 
 # %% ../nbs/09_overlap.ipynb #63477b04
-def token_f1_of_pair(hyp, ref, rule: str = "2.0") -> float:
+def token_f1_of_pair(hyp: Sequence[str], ref: Sequence[str], rule: str = "2.0") -> float:
     "F1 of shared words in any order; where both sides are empty, 1 by rule 2.0 and 0 by rule 1.1."
     if not hyp or not ref:
         return float(hyp == ref and rule == "2.0")
-    return precision_recall_f1((Counter(hyp) & Counter(ref)).total(), len(hyp), len(ref))["f1"]
+    matched = (Counter(hyp) & Counter(ref)).total()
+    return precision_recall_f1(matched, len(hyp), len(ref))["f1"]
 
 
 # %% ../nbs/09_overlap.ipynb #413246c6
+@check_arguments(rule=choice(*SQUAD_RULES))
 def token_f1(
-    hyps: Sequence[str],
-    refs: Sequence[str | Sequence[str]],  # as for exact_match
-    words: Callable = squad_words,  # characters for Chinese
+    hyps: Sequence[str],  # the answers of a system
+    refs: Sequence[str | Sequence[str]],  # one for each answer, or several; "" where there is no answer
+    words: Callable = squad_words,  # from a text to its words; character_words for Chinese
     rule: str = "2.0",  # of which SQuAD script: "2.0" or "1.1"
 ) -> Score:  # 0 to 1; the scripts say 0 to 100
-    """Mean F1 of answers against their best reference.
+    """Mean F1 of the words of answers, each against its best reference.
 
-    Source: as for exact_match. An answer and a reference that both have no words get 1 by rule 2.0, where a question may
-    have no answer, and 0 by rule 1.1.
+    An answer and a reference that both have no words get 1 by rule 2.0, where a question may have no answer, and 0 by
+    rule 1.1.
+
+    Raises: ValueError if there is no such rule, or the texts are no lists of texts.
+    Source: Rajpurkar et al. 2016 (arXiv:1606.05250) and 2018 (arXiv:1806.03822), and their scripts
+
+    >>> token_f1(["in July 1889"], ["July 1889"])
+    F1 0.8 (llmlab=..., pairs=1, words=squad_words, squad=2.0)
     """
-    pairs = answer_pairs(hyps, refs, words, rule)
-    values = [max(token_f1_of_pair(hyp, gold, rule) for gold in golds) for hyp, golds in pairs]
+    values = []
+    for hyp, golds in answer_pairs(hyps, refs, words, rule):
+        values.append(max(token_f1_of_pair(hyp, gold, rule) for gold in golds))
     return mean_score(values, "F1", pairs=len(values), words=words.__name__, squad=rule)
 
 
@@ -226,28 +211,19 @@ def pass_at_k(
     samples: int | Sequence[int] | np.ndarray,  # programs drawn, for all tasks or for each
     k: int,  # tries that a user has
 ) -> Score:  # 0 to 1
-    "Chance that one of k tries passes, averaged over tasks, without bias."
-    c, n = np.atleast_1d(correct), np.asarray(samples)
-    check_samples(c, n, k)
-    pairs = zip(*(x.tolist() for x in np.broadcast_arrays(c, n)), strict=True)
-    values = [1 - np.prod(1 - k / np.arange(all_ - right + 1, all_ + 1)) for right, all_ in pairs]
-    return mean_score(values, f"pass@{k}", tasks=len(values), samples="/".join(map(str, np.unique(n))))
+    """Chance that one of k tries passes, averaged over tasks, without bias.
 
+    Raises: ValueError if more programs pass than were drawn, or k is above the programs of a task.
+    Source: Chen et al. 2021 (arXiv:2107.03374)
 
-# %% ../nbs/09_overlap.ipynb #9eb19303
-def check_samples(c, n, k):
-    "Whole numbers, 0 <= c <= n and 1 <= k <= n, for one task at least."
-    if not c.size or n.ndim and n.shape != c.shape:
-        raise ValueError(
-            f"{c.size} counts for {n.size} tasks: give how many passed for each task, at least one"
-        )
-    if not all(np.issubdtype(x.dtype, np.integer) for x in (c, n)):
-        raise ValueError(f"counts are {c.dtype}, samples {n.dtype}: give whole numbers")
-    if (c < 0).any() or (c > n).any():
-        raise ValueError(
-            f"{c.min()} to {c.max()} passed of {n.min()} to {n.max()}: between none and all can pass"
-        )
-    if not 1 <= k <= n.min():
-        raise ValueError(
-            f"k is {k}, but a task has {n.min()} samples: draw at least k, or take 1 <= k <= {n.min()}"
-        )
+    >>> pass_at_k([2], 5, k=3)
+    pass@3 0.9 (llmlab=..., tasks=1, samples=5)
+    """
+    passed, drawn = np.atleast_1d(correct), np.asarray(samples)
+    check_samples(passed, drawn, k)
+    values = []
+    for c, n in zip(*np.broadcast_arrays(passed, drawn), strict=True):
+        all_fail = np.prod(1 - k / np.arange(n - c + 1, n + 1))
+        values.append(1 - all_fail)
+    drawn_sizes = "/".join(map(str, np.unique(drawn)))
+    return mean_score(values, f"pass@{k}", tasks=len(values), samples=drawn_sizes)

@@ -48,7 +48,7 @@ def keras_lm(
 
 # %% ../nbs/13_recurrent.ipynb #72b33a1c
 class RecurrentLM(nn.Module):
-    """A recurrent language model in PyTorch: embedding, LSTM, linear; its weights are drawn as Keras draws them.
+    """A recurrent language model in PyTorch, with weights drawn as in Keras: embedding, LSTM, linear.
 
     Shapes: ids [b t] to logits [b t vocab_size].
     Source: Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735

@@ -41,7 +41,7 @@ def counted_targets(logits: Tensor, targets: Tensor, ignore: int) -> Tensor:
 
 
 def check_text(ids: Tensor, model, context: int, stride: int) -> None:
-    "Raise ValueError for a text that is too short, windows with gaps, and ids outside the model's vocabulary."
+    "Raise ValueError for a text that is too short, windows with gaps, and ids outside the vocabulary."
     count = len(ids)
     require(count > 1, f"{count} tokens: a score needs a token and one before it, so give at least 2")
     given = f"stride {stride} with context {context}"
@@ -52,6 +52,22 @@ def check_text(ids: Tensor, model, context: int, stride: int) -> None:
         low, high = map(int, ids.aminmax())
         given = f"ids from {low} to {high}, but the vocabulary has {vocab_size}"
         require(low >= 0 and high < vocab_size, f"{given}: use the model's tokenizer")
+
+
+# %% ../nbs/workshop/scoring.ipynb #97c9ee93
+def check_samples(correct: np.ndarray, samples: np.ndarray, k: int) -> None:
+    "Raise ValueError unless counts of programs that passed, and k tries, are possible."
+    fits = correct.size and (not samples.ndim or samples.shape == correct.shape)
+    given = f"{correct.size} counts for {samples.size} tasks"
+    require(fits, f"{given}: give how many passed for each task, at least one")
+    are_whole = np.issubdtype(correct.dtype, np.integer) and np.issubdtype(samples.dtype, np.integer)
+    require(are_whole, f"counts are {correct.dtype}, samples {samples.dtype}: give whole numbers")
+    possible = (correct >= 0).all() and (correct <= samples).all()
+    given = f"{correct.min()} to {correct.max()} passed of {samples.min()} to {samples.max()}"
+    require(possible, f"{given}: between none and all can pass")
+    fewest = samples.min()
+    todo = f"draw at least k, or take 1 <= k <= {fewest}"
+    require(1 <= k <= fewest, f"k is {k}, but a task has {fewest} samples: {todo}")
 
 
 # %% ../nbs/workshop/scoring.ipynb #1284b340

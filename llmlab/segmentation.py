@@ -11,7 +11,8 @@ from functools import cache
 
 # %% ../nbs/workshop/segmentation.ipynb #5e900006
 JOINERS = "\u200c\u200d"  # zero-width non-joiner and joiner
-SPACING = "\u0e33\u0eb3\uff9e\uff9f"  # Thai and Lao am, half-width voicing marks: letters for Unicode, marks for a reader
+# Thai and Lao am, half-width voicing marks: letters for Unicode, marks for a reader
+SPACING = "\u0e33\u0eb3\uff9e\uff9f"
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 FLAG_LETTERS = range(0x1F1E6, 0x1F200)
 TAGS = range(0xE0020, 0xE0080)  # spell the flags of regions
@@ -91,6 +92,9 @@ def split_graphemes(text: str) -> list[str]:
     """The characters of a text as a reader counts them, so that joining them gives the text back.
 
     Source: Unicode Standard Annex 29, extended grapheme clusters, in short form.
+
+    >>> split_graphemes("e\u0301a") == ["e\u0301", "a"]
+    True
     """
     found: list[str] = []
     start, flags = 0, 0
@@ -104,7 +108,10 @@ def split_graphemes(text: str) -> list[str]:
 
 # %% ../nbs/workshop/segmentation.ipynb #5e90000a
 KANA = "\u3031-\u3035\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f\U0001b000-\U0001b16f"
-HAN = "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3038-\u303c\u3100-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+HAN = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3038-\u303c\u3100-\u312f"
+    "\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
 CJK = f"{KANA}{HAN}\U00020000-\U0003ffff"
 SOUTH_EAST = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
 UNSPACED = CJK + SOUTH_EAST  # inside of a [ ]: scripts that put no space between words
@@ -131,7 +138,7 @@ def marks_class() -> str:
 
 @cache
 def word_pattern(symbols: bool = False) -> re.Pattern:
-    "Finds words: a run of letters, digits and marks, or one character of a script without spaces, or one symbol."
+    "The pattern of a word: a run of letters, or one character of a script without spaces, or one symbol."
     marks = marks_class()
     single = rf"(?=[{UNSPACED}])[^\W_][{marks}{SPACING}]*"
     run = rf"(?![{UNSPACED}])[^\W_](?:(?![{UNSPACED}])[^\W_]|[{marks}])*"
@@ -154,7 +161,7 @@ def split_words(
 
 
 def split_gaps(text: str) -> list[str]:
-    "Gap, word, gap, word, …, gap, so that joining them gives the text back: 'A cat.' -> ['', 'A', ' ', 'cat', '.']."
+    "Cut a text into gap, word, gap, word, …, gap, so that joining them gives the text back."
     found, at = [], 0
     for match in word_pattern().finditer(text):
         found += [text[at : match.start()], match[0]]
@@ -198,19 +205,22 @@ OPENING = "\"'“‘„‚«‹([{（［｛【〈《〔「『〝¿¡*_`"
 NO_PAUSE = ",，、;；:："  # after them a sentence goes on
 
 TITLES = frozenset(
-    """dr mr mrs ms mx prof st ste sen rep gov gen col maj capt cpt lt sgt cpl rev hon pres supt insp messrs mme mlle mgr sr sra srta
+    """dr mr mrs ms mx prof st ste sen rep gov gen col maj capt cpt lt sgt cpl rev hon pres supt insp
+    messrs mme mlle mgr sr sra srta
     hr fr frl dott ing dipl vs cf viz al ca bzw vgl sog डॉ श्री प्रो""".split()
 )  # a name or the rest of the sentence follows
 NUMBERED = frozenset(
     "no nos nr nrn fig figs eq eqs sec ch chap vol vols p pp art abb kap bd tab n° núm".split()
 )  # where a number follows
 ABBREVIATIONS = frozenset(
-    """etc inc ltd co corp bros dept univ assn est approx jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun
+    """etc inc ltd co corp bros dept univ assn est approx jan feb mar apr jun jul aug sep sept oct nov dec
+    mon tue wed thu fri sat sun
     ave blvd rd jr esq usw evtl ggf inkl zb ff""".split()
 )  # may end a sentence
 STARTERS = frozenset(
-    """the a an he she it they we you this that these those there then but and so when while after before although however in on at if what
-    who why how his her its their our my der die das ein eine er sie es wir ihr ich le la les il elle ils elles on nous el los las""".split()
+    """the a an he she it they we you this that these those there then but and so when while after before
+    although however in on at if what who why how his her its their our my der die das ein eine er sie es
+    wir ihr ich le la les il elle ils elles on nous el los las""".split()
 )  # words that often begin one
 MONTHS = frozenset(
     "januar februar märz april mai juni juli august september oktober november dezember".split()
@@ -218,7 +228,7 @@ MONTHS = frozenset(
 
 
 def may_end_here(before: str, after: str) -> bool:
-    "Whether the full stop between two parts of a paragraph can end a sentence, and is not that of an abbreviation."
+    "Whether the full stop between two parts of a paragraph can end a sentence: abbreviations cannot."
     word = re.search(r"[^\s(\[{\"'“‘„«]*$", before)[0]
     follows = re.match(r"[^\W_]*", after)[0]
     low = word.lower()
@@ -262,7 +272,8 @@ def ends_sentence(
     return marks != "." or may_end_here(before, follows)
 
 
-THAI = "\u0e01-\u0e2e\u0e30-\u0e3a\u0e40-\u0e45\u0e47-\u0e4e"  # without the sign that repeats a word, after which a space stands anyway
+# without the sign that repeats a word, after which a space stands anyway
+THAI = "\u0e01-\u0e2e\u0e30-\u0e3a\u0e40-\u0e45\u0e47-\u0e4e"
 LAO = "\u0e81-\u0ebd\u0ec0-\u0ec4\u0ec8-\u0ecd"
 CLAUSE_GAP = re.compile(rf"(?<=[{THAI}{LAO}])[^\S\n]+(?=[\u0e01-\u0e44\u0e81-\u0ec4])")
 CONTEXT_CHARACTERS = 80  # code points before and behind a mark that decide
@@ -276,7 +287,7 @@ def collapse_whitespace(text: str) -> str:
 
 
 def is_seamless(left: str, right: str, unspaced: str) -> bool:
-    "Whether two parts stand side by side without a space: after a full-width mark, or between two letters of these scripts."
+    "Whether two parts stand side by side without a space, as in a script that has none."
     ends_wide = re.search(r"[、-〿！-･][”’]*$", left)
     return bool(ends_wide or (re.search(f"[{unspaced}]$", left) and re.match(f"[{unspaced}]", right)))
 
@@ -293,7 +304,11 @@ def join_at_seams(parts: Sequence[str], unspaced: str) -> str:
 def split_sentences(text: str) -> list[str]:
     """The sentences of a text in order, each with its marks and quotes; white space inside becomes one space.
 
-    An empty line ends a sentence, too. Rules for abbreviations know English and some German, French and Spanish.
+    An empty line ends a sentence, too. Abbreviations are known in English and some German, French and
+    Spanish.
+
+    >>> split_sentences("Dr. Smith came. He sat down.")
+    ['Dr. Smith came.', 'He sat down.']
     """
     marks = re.compile(f"([{re.escape(NARROW_STOPS + WIDE_STOPS)}]+)([{re.escape(CLOSING)}]*)")
     has_capitals, found = any(c.isupper() for c in text), []

@@ -99,7 +99,7 @@ def split_paragraphs(text: str) -> list[str]:
 
 # %% ../nbs/02_text.ipynb #9c344a5e
 def normalized_paragraph(paragraph: str) -> str:
-    "What makes two paragraphs the same: their words, whatever the white space and the way an accent is written."
+    "A paragraph with single spaces and accents written in one way, so that copies become equal."
     return " ".join(unicodedata.normalize("NFC", paragraph).split())
 
 

@@ -28,7 +28,7 @@ from llmlab.text import Corpus
 
 # %% ../nbs/03_tokens.ipynb #082b58fc
 def byte_ids(text: str) -> list[int]:
-    "The UTF-8 bytes of a text as ids; ValueError for a lone surrogate, which is half a character and has no bytes."
+    "The UTF-8 bytes of a text as ids; ValueError for a lone surrogate, which is half a character."
     try:
         return [ID_OF_BYTE[byte] for byte in text.encode()]
     except UnicodeEncodeError as error:
@@ -117,7 +117,7 @@ END_OF_TEXT = "<|endoftext|>"  # the name of the special token that ends a docum
 
 
 class Vocabulary:
-    "What each id stands for: 256 bytes, then the merges, then the special tokens, of which the first ends a document."
+    "What each id stands for: 256 bytes, then the merges, then the special tokens."
 
     def __init__(
         self,
@@ -182,11 +182,11 @@ def encode_word(
 class Tokenizer(Vocabulary):
     """Text ↔ ids by byte-level BPE, without loss.
 
-    The id `eot` ends a document; `special_tokens` holds the id of each special token by its name. No text becomes one of
-    these ids unless `encode` is told to allow it.
+    The id `eot` ends a document; `special_tokens` holds the id of each special token by its name. No text
+    becomes one of these ids unless `encode` is told to allow it.
 
-    Raises: ValueError if a merge joins ids that do not exist yet, or a special token has a name that is taken.
-    Source: Sennrich et al. 2016 (arXiv:1508.07909); Radford et al. 2019, "Language models are unsupervised multitask learners"
+    Raises: ValueError if a merge joins ids that do not exist yet, or the name of a special token is taken.
+    Source: Sennrich et al. 2016 (arXiv:1508.07909); Radford et al. 2019, on GPT-2, for bytes
 
     >>> tokenizer = Tokenizer.train("the cat sat on the mat " * 3, vocab_size=262)
     >>> tokenizer.strings(tokenizer.encode("the cat"))
@@ -248,9 +248,9 @@ class Tokenizer(Vocabulary):
             str
         ] = (),  # names that become single ids where the text spells them; or "all"
     ) -> list[int]:
-        """The ids of a text. Where it spells a special token that is not allowed, that is text like any other.
+        """The ids of a text; a special token that it spells and that is not allowed is text like any other.
 
-        Raises: ValueError if the text holds half a character (a lone surrogate), or an allowed name is no special token.
+        Raises: ValueError if the text holds a lone surrogate, or an allowed name is no special token.
         """
         allowed = allowed_special_tokens(allowed_special, self.special_tokens)
         ids = []

@@ -52,7 +52,7 @@ def bleu_statistics(
     hyp: Sequence,
     refs: Sequence[Sequence],  # the references of this hypothesis
 ) -> list[int]:
-    "The ten numbers of a segment: its length, that of its closest reference, 4 counts of matches, 4 of n-grams."
+    "Ten numbers of a segment: its length, the closest reference's, 4 counts of matches, 4 of n-grams."
     distances = [(abs(len(ref) - len(hyp)), len(ref)) for ref in refs]
     _, ref_length = min(distances)
     matches = [clipped_matches(hyp, refs, n) for n in range(1, 5)]
@@ -124,11 +124,11 @@ def token_bleu(
 ) -> Score:  # 0 to 100
     """Corpus BLEU of ids, counted on the device they are on.
 
-    The same number as sacrebleu's with tokenize="none" for ids written as words. `rows` of the score holds the ten numbers of
-    each segment, for `bootstrap_interval` and `paired_test`.
+    The same number as sacrebleu's with tokenize="none" for ids written as words. `rows` of the score holds the
+    ten numbers of each segment, for `bootstrap_interval` and `paired_test`.
 
     Shapes: hyps [segments, ids], refs [segments, ids] or [segments, references, ids], or lists of any length.
-    Raises: ValueError if the numbers of hypotheses and references differ, or ids are no whole numbers of at least 0.
+    Raises: ValueError if there are not as many references as hypotheses, or ids are no whole numbers from 0.
     Source: Papineni et al. 2002, https://aclanthology.org/P02-1040
 
     >>> round(token_bleu([[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 6]]), 2)
@@ -154,7 +154,7 @@ def bleu(
     """sacrebleu's corpus BLEU of strings, with its signature.
 
     Raises: ValueError if the numbers of hypotheses and references differ, or sacrebleu has no such tokenizer.
-    Source: Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018, https://aclanthology.org/W18-6319
+    Source: Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018, W18-6319 there
 
     >>> round(bleu(["The cat is on a mat."], ["The cat is on the mat."]), 2)
     48.89

@@ -1,4 +1,4 @@
-"Conversations as ids: what a user types never opens or ends a message, and the assistant's tokens are marked."
+"Conversations as ids: what a user types never opens a message, and the assistant's tokens are marked."
 
 import json
 

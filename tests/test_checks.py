@@ -189,14 +189,16 @@ def test_a_wrong_number_is_refused_by_its_name_before_anything_else(name):
 
 def good(function):
     "A value that each rule of the function lets in."
-    values = (1, 0.5, 64, None, True, "exp", "swap")
+    values = (1, 0.5, 64, None, True, "exp", "swap", "f1", "2.0")
     return {key: next(value for value in values if rule.fits(value)) for key, rule in function.rules.items()}
 
 
-ENTRIES = """text.load_corpus corpora.generate_stories tokens.Tokenizer.train tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
+ENTRIES = """text.load_corpus corpora.generate_stories tokens.Tokenizer.train
+tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
 training.Batches.__call__ training.Windows.__init__ masked.padded_rows answering.span_rows
 answering.answer_rows summarization.summary_rows completion.CodeCollator.__init__ devices.write_tokens
-metrics.accuracy metrics.bootstrap_interval metrics.paired_test metrics.token_logprobs overlap.pass_at_k""".split()
+metrics.accuracy metrics.bootstrap_interval metrics.paired_test
+metrics.token_logprobs overlap.pass_at_k""".split()
 
 
 @pytest.mark.parametrize("name", ENTRIES)

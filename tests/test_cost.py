@@ -367,7 +367,7 @@ def test_isoflop_finds_the_laws_optimum():
         (lambda: cost_view([], [], [1, 2], {}, {}, {}), "0 models, 0 GPUs, 0 grids: give one of each"),
         (
             lambda: cost_view([{"name": "x"}], [{}], [1, 2], {"a": 1}, {}, {}),
-            "x lacks cache, context, flops, kept",
+            "x lacks n, context, vocab, flops",
         ),
     ],
 )

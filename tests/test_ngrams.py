@@ -113,7 +113,7 @@ def test_the_future_does_not_count():
 
 
 def test_pencil_case():
-    "a b a b a c, order 2: d = 1/5 for pairs; below, all three counts are 1, so d = 1 and the uniform model is left."
+    "a b a b a c, order 2: d = 1/5 for pairs; below, all three counts are 1, so d = 1 there."
     model = NGram(2, 3).fit([0, 1, 0, 1, 0, 2])
     assert [round(d, 9) for d in model.discounts] == [1, 0.2]
     assert np.allclose(model.probs([0]), [0.4 / 9, 5.8 / 9, 2.8 / 9])
@@ -122,7 +122,7 @@ def test_pencil_case():
 
 
 def test_continuation_counts_not_frequencies():
-    "`1` is frequent but stands after `0` only; `2` stands after three tokens. After an unknown context `2` wins."
+    "`1` is frequent but stands after `0` only; `2` stands after three tokens. After an unknown one `2` wins."
     ids = [0, 1] * 20 + [3, 2, 4, 2, 0, 2, 3, 5]
     p = NGram(2, 7).fit(ids).probs([6])
     assert p[2] > p[1]

@@ -31,6 +31,7 @@ ORDER = [
     "metrics",
     "bleu_statistics",
     "translation_scores",
+    "rouge_lines",
     "overlap",
     "losses",
     "storage",

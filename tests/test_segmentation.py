@@ -1,4 +1,4 @@
-"Characters, words and sentences in many scripts: pencil cases, `regex` as an independent judge, and properties."
+"Characters, words and sentences in many scripts: pencil cases, `regex` as a judge, and properties."
 
 import random
 

@@ -16,7 +16,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from llmlab import phrases_view
 from llmlab.checkpoints import load_shipped, shipped_path
 from llmlab.corpora import story_grammar
-from llmlab.overlap import character_words, rouge_words
+from llmlab.overlap import character_words
+from llmlab.rouge_lines import rouge_words
 from llmlab.segmentation import split_gaps, split_sentences
 from llmlab.tasks.summarization import (
     copied_fragments,

@@ -19,7 +19,8 @@ from llmlab.checks import COUNT, SHARE, SIZE, check_arguments, real_number, requ
 from llmlab.generation import Beams, beam_search
 from llmlab.losses import mean_over
 from llmlab.metrics import Score, bootstrap_interval, device_of, evaluating, ratio_of_sums, score_from_rows
-from llmlab.overlap import character_words, rouge, rouge_words
+from llmlab.overlap import character_words, rouge
+from llmlab.rouge_lines import rouge_words
 from llmlab.segmentation import join_sentences, split_gaps
 from llmlab.tasks.summary_pairs import Pair, document_sentences, encode_document
 from llmlab.tasks.translation import pad_pairs, split_batch, written_targets
