@@ -1,5 +1,6 @@
-"""The front door of llmlab: `from llmlab import Config, Decoder, fit, generate`. A name is imported when it is first asked for.
+"""The front door of llmlab: `from llmlab import Config, Decoder, fit, generate`.
 
+A name is imported when it is first asked for.
 Whatever is not listed here is the inside of the library, and may change with any version.
 """
 

@@ -159,8 +159,8 @@ def as_fast_tokenizer(
 ) -> tokenizers.Tokenizer:  # a new one with the same ids
     """A tokenizer of the library `tokenizers` with the same ids for every text, which also decodes.
 
-    It has the special tokens of ours with their ids, but the library's own habit: a text that spells one becomes
-    its id, as if `encode` allowed all, until `encode_special_tokens` of the result is set to True.
+    It has the special tokens of ours with their ids, but the library's own habit: a text that spells one
+    becomes its id, as if `encode` allowed all, until `encode_special_tokens` of the result is set to True.
     """
     if isinstance(tokenizer, tokenizers.Tokenizer):
         return tokenizers.Tokenizer.from_str(tokenizer.to_str())

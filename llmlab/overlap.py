@@ -92,7 +92,7 @@ def rouge(
 ) -> Score:  # 0 to 1
     """ROUGE, averaged over pairs; of several references the one with the best F1.
 
-    The numbers are those of the package rouge-score, with `words=stemmed_words` those of its use_stemmer=True.
+    The numbers are those of the package rouge-score, with `words=stemmed_words` those of use_stemmer=True.
 
     Raises: ValueError if there is no such kind or part, or the texts are no lists of texts.
     Source: Lin 2004, https://aclanthology.org/W04-1013
@@ -114,8 +114,8 @@ def rouge(
 def character_words(text: str) -> list[str]:
     """Words in lower case, in which each character of a script without spaces is a word.
 
-    Letters keep their marks, written in one way or the other; an emoji and a sign such as € count, so that two
-    answers of such signs alone can differ.
+    Letters keep their marks, written in one way or the other; an emoji and a sign such as € count, so that
+    two answers of such signs alone can differ.
     """
     return split_words(unicodedata.normalize("NFC", text).lower(), symbols=True)
 
@@ -189,8 +189,8 @@ def token_f1(
 ) -> Score:  # 0 to 1; the scripts say 0 to 100
     """Mean F1 of the words of answers, each against its best reference.
 
-    An answer and a reference that both have no words get 1 by rule 2.0, where a question may have no answer, and 0 by
-    rule 1.1.
+    An answer and a reference that both have no words get 1 by rule 2.0, where a question may have no answer,
+    and 0 by rule 1.1.
 
     Raises: ValueError if there is no such rule, or the texts are no lists of texts.
     Source: Rajpurkar et al. 2016 (arXiv:1606.05250) and 2018 (arXiv:1806.03822), and their scripts

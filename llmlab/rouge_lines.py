@@ -39,7 +39,7 @@ def lcs_table(ref: Sequence, hyp: Sequence) -> list[list[int]]:
 
 
 def lcs_places(ref: Sequence, hyp: Sequence) -> set[int]:
-    "Which places of `ref` stand in a longest common subsequence with `hyp`; of several, the one of rouge-score."
+    "Which places of `ref` stand in a longest common subsequence with `hyp`; of several, rouge-score's."
     table = lcs_table(ref, hyp)
     places = set()
     i, j = len(ref), len(hyp)

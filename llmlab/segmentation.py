@@ -156,7 +156,7 @@ def split_words(
     text: str,
     symbols: bool = False,  # whether an emoji or a sign such as € counts as a word, too
 ) -> list[str]:
-    "The words of a text without what stands between them: 'Où est AI改变?' -> ['Où', 'est', 'AI', '改', '变']."
+    "Words without what stands between them: 'Où est AI改变?' -> ['Où', 'est', 'AI', '改', '变']."
     return word_pattern(symbols).findall(text)
 
 

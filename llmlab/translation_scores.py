@@ -124,8 +124,8 @@ def token_bleu(
 ) -> Score:  # 0 to 100
     """Corpus BLEU of ids, counted on the device they are on.
 
-    The same number as sacrebleu's with tokenize="none" for ids written as words. `rows` of the score holds the
-    ten numbers of each segment, for `bootstrap_interval` and `paired_test`.
+    The same number as sacrebleu's with tokenize="none" for ids written as words. `rows` of the score holds
+    the ten numbers of each segment, for `bootstrap_interval` and `paired_test`.
 
     Shapes: hyps [segments, ids], refs [segments, ids] or [segments, references, ids], or lists of any length.
     Raises: ValueError if there are not as many references as hypotheses, or ids are no whole numbers from 0.

@@ -602,8 +602,8 @@ def test_everything_has_a_name_and_fits_a_phone(page, home, kind):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-# a host that keeps to anywidget's contract (https://anywidget.dev/en/afm), as in Colab and VS Code: it comes as
-# text without an address, the model has these six methods, and what is not saved does not reach Python
+# a host that keeps to anywidget's contract (https://anywidget.dev/en/afm), as in Colab and VS Code: it comes
+# as text without an address, the model has these six methods, and what is not saved does not reach Python
 HOST = """async ({ esm, traits }) => {
   const values = { ...traits }, calls = new Map(), told = { sets: 0, unsaved: [], foreign: [] };
   const methods = {

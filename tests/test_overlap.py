@@ -283,7 +283,7 @@ def test_errors(unchecked, call, text):
         call()
 
 
-# --- ROUGE-Lsum and stems ------------------------------------------------------------------------------------
+# --- ROUGE-Lsum and stems -----------------------------------------------------------------------------------
 
 LINES = st.lists(
     st.lists(st.sampled_from("the cats cat sat running runs on a mat".split()), max_size=6), max_size=4

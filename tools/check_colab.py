@@ -1,13 +1,13 @@
-"""The course on Colab, as near as this machine comes: its versions, a stand-in for google.colab, its own line.
+"""The course on Colab, as near as this machine comes: its versions, a stand-in for google.colab, its own
+line.
 
     python tools/check_colab.py            install by the very cell of the notebooks, then run every chapter
     python tools/check_colab.py 04 95      some chapters
     python tools/check_colab.py --none     the installation alone
 
-The environment gets the pins of tests/data/colab.txt. Three things differ from Colab, and each is printed: the Python
-where there is no 3.13, PyTorch (the CPU build at hand) and TensorFlow (the CPU build of the same version). A local
-repository stands in for the address in the Colab cell, by git's own `insteadOf`.
-"""
+The environment gets the pins of tests/data/colab.txt. Three things differ from Colab, and each is printed:
+the Python where there is no 3.13, PyTorch (the CPU build at hand) and TensorFlow (the CPU build of the same
+version). A local repository stands in for the address in the Colab cell, by git's own `insteadOf`."""
 
 import argparse
 import json
@@ -81,7 +81,7 @@ TEXT = {"capture_output": True, "text": True, "check": True}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-# --- the environment --------------------------------------------------------------------------------------------------
+# --- the environment ----------------------------------------------------------------------------------------
 
 
 def python_at_hand() -> str:
@@ -148,7 +148,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
     return [f"{n} {v} → {after.get(n, 'gone')}" for n, v in sorted(before.items()) if after.get(n) != v]
 
 
-# --- chapters ---------------------------------------------------------------------------------------------------------
+# --- chapters -----------------------------------------------------------------------------------------------
 
 
 def run(
@@ -242,7 +242,8 @@ def main(words: list[str]) -> int:
         other = " ".join(f"{n}=={before.get(n)}" for n, v in sorted(wanted.items()) if before.get(n) != v)
         say(
             True,
-            f"{len(before)} packages, {time.monotonic() - began:.0f} s; not the image's version: {other or 'none'}",
+            f"{len(before)} packages, {time.monotonic() - began:.0f} s; not the image's version: "
+            f"{other or 'none'}",
         )
         own = ("PYTHONPATH", "VIRTUAL_ENV", "KERAS_BACKEND")
         env = {k: v for k, v in os.environ.items() if k not in own}

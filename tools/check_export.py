@@ -1,4 +1,5 @@
-"""llmlab/ is what the chapters export, and the chapters are clean: checked on a copy, so nothing here is touched."""
+"""llmlab/ is what the chapters export, and the chapters are clean: checked on a copy, so nothing here is
+touched."""
 
 import filecmp
 import shutil

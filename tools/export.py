@@ -1,4 +1,5 @@
-"""llmlab/ from the notebooks: nbdev's export in ruff's format, as all other code has it, and MAP.md from both.
+"""llmlab/ from the notebooks: nbdev's export in ruff's format, as all other code has it, and MAP.md from
+both.
 
 python tools/export.py     `make export` does, after the line for Colab (tools/colab_line.py)
 """

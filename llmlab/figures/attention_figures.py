@@ -40,7 +40,7 @@ def send_head(models: list[AttentionMaps], view: View, question: dict, buffers: 
 
 # %% ../../nbs/workshop/attention_figures.ipynb #763ba399
 def attention_view(
-    attention,  # a tape, a model's output, layers [h t t] or [1 h t t], PooledAttention, or {name: one of these}
+    attention,  # a tape, a model's output, layers [h t t] or [1 h t t], PooledAttention, {name: one of these}
     tokens,  # token strings, or for cross-attention a pair (query tokens, key tokens)
     layer: int = 0,  # shown first
     head: int = 0,  # shown first; -1 is the mean of the layer, -2 the rollout

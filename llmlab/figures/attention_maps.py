@@ -194,7 +194,7 @@ def checked_layers(attention, n_queries: int, n_keys: int) -> list[np.ndarray]:
 
 # %% ../../nbs/workshop/attention_maps.ipynb #a3281f87
 def block_starts(n_tokens: int, n_blocks: int) -> np.ndarray:
-    "Where each block of tokens begins: block_starts(5, 2) -> [0, 3]; token i is in block i * blocks // tokens."
+    "Where each block of tokens begins: block_starts(5, 2) -> [0, 3]; token i is in block i * blocks // n."
     return -(-np.arange(n_blocks) * n_tokens // n_blocks)
 
 

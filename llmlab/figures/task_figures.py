@@ -79,7 +79,7 @@ def spans_view(
 # %% ../../nbs/workshop/task_figures.ipynb #877ac8a5
 def phrases_view(
     document: list[str],  # its pieces: gap, word, gap, …, word, gap
-    summaries: dict,  # {who wrote it: (pieces, fragments)}; a fragment: (place in it, place in the document, words)
+    summaries: dict,  # {who wrote it: (pieces, fragments)}; a fragment: (place in it, in the document, words)
 ) -> View:
     """Which phrases of a summary stand in the document, and where.
 

@@ -123,7 +123,7 @@ def test_a_tape_on_the_device_equals_the_cpu_s():
         assert x.device.type == DEVICE.type and relative_error(x, here[name]) < 1e-4, name
 
 
-# --- pooled maps ----------------------------------------------------------------------------------------------------
+# --- pooled maps --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", ["everything", "causal", "random, causal", "rule: own document"])

@@ -1,4 +1,4 @@
-"Pretrained weights straight onto the device: our own files, and folders that transformers wrote from a config."
+"Pretrained weights straight onto the device: our own files, and folders that transformers wrote."
 
 import pytest
 import tokenizers
