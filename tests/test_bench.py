@@ -102,8 +102,7 @@ def test_one_row_gives_the_same_numbers_in_every_format(bench, monkeypatch):
     assert len({id(a) for a in wanted}) == len(wanted) and not torch.equal(others[-1][0], wanted[0])
 
 
-# --- on a GPU
-# -------------------------------------------------------------------------------------------------------
+# --- on a GPU -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long

@@ -101,8 +101,7 @@ def bad(visits: dict, problem) -> dict:
     return {name: problem(visit) for name, visit in visits.items() if problem(visit)}
 
 
-# --- in the browser
-# ---------------------------------------------------------------------------------------------------
+# --- in the browser -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -142,8 +141,7 @@ def test_pages_opened_as_files_ask_nobody(browser, html):
     assert not [url for url in asked if urlsplit(url).scheme not in ("file", "data", "blob")]
 
 
-# --- as files
-# ---------------------------------------------------------------------------------------------------------
+# --- as files -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -196,8 +194,7 @@ def test_a_mention_of_a_chapter_is_a_link(html):
     assert not {name: said for name, said in found.items() if said}
 
 
-# --- the configuration
-# ------------------------------------------------------------------------------------------------
+# --- the configuration --------------------------------------------------------------------------------------
 
 
 def chapters() -> list[str]:

@@ -26,8 +26,7 @@ from torch import Tensor
 
 import llmlab
 
-# --- nbdev_layout: lines become tags
-# ----------------------------------------------------------------------------------
+# --- nbdev_layout: lines become tags ------------------------------------------------------------------------
 
 
 def read(*sources: str) -> list:
@@ -61,18 +60,20 @@ def test_several_lines_become_several_tags():
 
 
 @pytest.mark.parametrize(
-    "source, folded",
+    "source, tag",
     [
-        ("import torch\nfrom torch import nn", True),
-        ("#| export\nimport torch", True),
-        ("import torch\ntorch.manual_seed(0)", False),
-        ("# a remark", False),
-        ("%pip list", False),
+        ("import torch\nfrom torch import nn", "hide-input"),
+        ("#| export\nimport torch", "remove-cell"),
+        ("#| exporti\nfrom torch import nn", "remove-cell"),
+        ("import torch\ntorch.manual_seed(0)", None),
+        ("# a remark", None),
+        ("%pip list", None),
     ],
 )
-def test_a_cell_that_only_imports_is_folded(source, folded):
+def test_a_cell_that_only_imports_is_folded_or_left_out(source, tag):
     (cell,) = read(source)
-    assert ("hide-input" in cell.metadata.get("tags", [])) == folded
+    found = {"hide-input", "remove-cell"} & {*cell.metadata.get("tags", [])}
+    assert found == ({tag} if tag else set())
 
 
 def test_an_exported_cell_knows_its_module():
@@ -109,13 +110,15 @@ def test_the_label_says_where_a_cell_is_exported_to():
     shown = nodes.container(nb_element="cell_code", cell_metadata={"module": "text"})
     shown += nodes.container(nb_element="cell_code_source")
     other = nodes.container(nb_element="cell_code", cell_metadata={})
-    document += [shown, other]
+    folded = nodes.container(nb_element="cell_code", cell_metadata={"module": "text"}, hide_mode="input")
+    folded += nodes.container(nb_element="cell_code_source")
+    document += [shown, other, folded]
     nbdev_layout.label(None, document)
     assert shown.astext().strip() == "exported to llmlab.text" and not other.children
+    assert folded.children[0]["nb_element"] == "cell_code_source", "MyST-NB folds what comes first"
 
 
-# --- docments: comments become parameter lists
-# ------------------------------------------------------------------------
+# --- docments: comments become parameter lists --------------------------------------------------------------
 
 
 def documented(
@@ -219,8 +222,7 @@ def test_a_processed_function_parses_without_a_word():
     assert 'Float[Tensor, "*b t"]' in tree.astext() and not list(tree.findall(nodes.system_message))
 
 
-# --- build and step: nothing stale, nothing twice
-# ---------------------------------------------------------------------
+# --- build and step: nothing stale, nothing twice -----------------------------------------------------------
 
 
 def test_a_changed_library_drops_every_output():
@@ -324,8 +326,7 @@ def test_no_warning_of_the_book_is_switched_off():
     assert "suppress_warnings" not in config
 
 
-# --- ran: when, and with what
-# -----------------------------------------------------------------------------------------
+# --- ran: when, and with what -------------------------------------------------------------------------------
 
 
 def test_a_page_says_its_day_and_the_versions_of_this_environment(monkeypatch):
@@ -361,8 +362,7 @@ def test_every_page_but_search_carries_the_line(monkeypatch, executed, word):
     assert other == {"body": ""}
 
 
-# --- chapters, glossary, reference: what the pages link to
-# -------------------------------------------------------------
+# --- chapters, glossary, reference: what the pages link to --------------------------------------------------
 
 
 @pytest.mark.parametrize(

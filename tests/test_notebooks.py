@@ -14,8 +14,7 @@ LESSONS = {name: f for name, f in NOTEBOOKS.items() if name[0].isdigit()}  # the
 COLAB = colab_line.cell(colab_line.settings())
 
 
-# --- taking notebooks apart
-# -------------------------------------------------------------------------------------------
+# --- taking notebooks apart ---------------------------------------------------------------------------------
 
 
 def cells(path, kind: str) -> list[str]:
@@ -48,8 +47,7 @@ each = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
 lesson = pytest.mark.parametrize("path", LESSONS.values(), ids=LESSONS)
 
 
-# --- clean
-# ------------------------------------------------------------------------------------------------------------
+# --- clean --------------------------------------------------------------------------------------------------
 
 
 @each
@@ -94,8 +92,7 @@ def test_run_all_stops_nowhere(path):
     assert not any("#| eval: false" in c for c in cells(path, "code"))
 
 
-# --- what a notebook says
-# ---------------------------------------------------------------------------------------------
+# --- what a notebook says -----------------------------------------------------------------------------------
 
 
 @each
@@ -119,8 +116,7 @@ def test_a_prediction_hides_its_answer(path):
     assert asked and all("echo: false" in directives(c) for c in asked)
 
 
-# --- Colab
-# ------------------------------------------------------------------------------------------------------------
+# --- Colab --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -183,8 +179,7 @@ def test_the_line_is_renewed_and_nothing_else(tmp_path):
         colab_line.update(path, COLAB)
 
 
-# --- the measures themselves
-# ------------------------------------------------------------------------------------------
+# --- the measures themselves --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,8 +203,7 @@ def test_kinds_of_cells_are_told_apart():
     assert exported("#| export\nx = 1") and not exported("x = 1") and body("#| hide\nx = 1") == "x = 1"
 
 
-# --- the names of others
-# ----------------------------------------------------------------------------------------------
+# --- the names of others ------------------------------------------------------------------------------------
 
 
 def test_the_table_of_settings_has_the_names_of_transformers():

@@ -191,8 +191,7 @@ def test_the_map_is_in_step():
     assert make_map.drawn(ROOT) == (ROOT / "MAP.md").read_text(encoding="utf-8"), "run make export"
 
 
-# --- what the texts name exists
-# ---------------------------------------------------------------------------------------
+# --- what the texts name exists -----------------------------------------------------------------------------
 
 NAMED = re.compile(r"(?<![\w./~-])llmlab\.((?:figures|tasks|course)\.)?([a-z_]+)(?:\.([A-Za-z]\w*))?")
 

@@ -90,8 +90,7 @@ def test_what_cannot_work_is_refused(name, refused, taken):
     assert refused not in found and taken in found
 
 
-# --- sdist and wheel
-# --------------------------------------------------------------------------------------------------
+# --- sdist and wheel ----------------------------------------------------------------------------------------
 
 DATE = "1700000000"  # seconds: 14 November 2023
 
@@ -174,8 +173,7 @@ def test_the_wheel_says_licence_pythons_and_addresses(artefacts):
     assert f"{url}/raw/v{llmlab.__version__}/book/_static/attention.png" in links
 
 
-# --- one name, one repository
-# -----------------------------------------------------------------------------------------
+# --- one name, one repository -------------------------------------------------------------------------------
 
 
 def tracked(binary: bool = False) -> list[Path]:

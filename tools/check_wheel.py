@@ -38,8 +38,7 @@ for chapter in sorted(home.parent.glob("chapters/*.ipynb")):
 """
 
 
-# --- artefacts
-# --------------------------------------------------------------------------------------------------------
+# --- artefacts ----------------------------------------------------------------------------------------------
 
 
 def build(what: str, source: Path, out: Path) -> Path:
@@ -97,8 +96,7 @@ def tagged(place: Path) -> dict[str, str]:
     return {"GIT_CONFIG_COUNT": "1"} | {f"GIT_CONFIG_{what}_0": value for what, value in instead.items()}
 
 
-# --- empty environments
-# -----------------------------------------------------------------------------------------------
+# --- empty environments -------------------------------------------------------------------------------------
 
 
 def first_lines(readme: str) -> str:

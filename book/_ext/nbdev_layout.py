@@ -44,7 +44,7 @@ def tag(line: str) -> str | None:
 
 
 def only_imports(source: str) -> bool:
-    "Whether a cell imports and does nothing else: a page folds it, because no lesson begins there."
+    "Whether a cell does nothing but import: a page folds it, and leaves it out where it serves the module."
     try:
         statements = ast.parse(source).body
     except SyntaxError:  # a magic
@@ -64,7 +64,7 @@ def read(text: str) -> nbformat.NotebookNode:
         if not cell.source.strip() and "remove-cell" not in tags:
             tags.append("remove-cell")
         if not {"remove-cell", "remove-input", "hide-input"} & {*tags} and only_imports(cell.source):
-            tags.append("hide-input")
+            tags.append("remove-cell" if "llmlab-export" in tags else "hide-input")
         if tags:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), *tags]
         if "llmlab-export" in tags and module:
@@ -76,7 +76,8 @@ def label(app, document: nodes.document) -> None:
     "Say above each exported cell which module it belongs to."
     for cell in document.findall(nodes.container):
         module = cell.get("cell_metadata", {}).get("module")
-        if cell.get("nb_element") == "cell_code" and module and cell.children:
+        folded = cell.get("hide_mode")  # MyST-NB folds a cell only if its source comes first
+        if cell.get("nb_element") == "cell_code" and module and cell.children and not folded:
             note = nodes.paragraph(classes=["llmlab-exported"])
             note += nodes.Text("exported to ")
             note += nodes.literal("", f"llmlab.{module}")
