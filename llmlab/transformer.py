@@ -179,7 +179,7 @@ def count_parameters(
 ) -> int:
     """Count the parameters of a model: the numbers that training may change.
 
-    >>> count_parameters(nn.Linear(3, 2))
+    >>> count_parameters(torch.nn.Linear(3, 2))
     8
     """
     return sum(p.numel() for p in model.parameters())

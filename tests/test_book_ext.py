@@ -428,3 +428,27 @@ def test_a_comment_beside_starred_parameters_is_theirs():
     assert ":param recipe: anything else" in lines and not any(
         "else" in line for line in lines if "returns" in line
     )
+
+
+def test_a_comment_may_stand_above_a_parameter_or_beside_any_of_its_lines():
+    # fmt: off
+    def long(
+        # what stands above
+        first: int | None = None,
+        second: int
+        | None = None,  # beside its last line
+        third: float | None = (
+            None  # within its brackets
+        ),
+    ) -> int:  # what comes back
+        return first
+    # fmt: on
+
+    said = " | ".join(docments.fields(long))
+    for name, words in (
+        ("first", "what stands above"),
+        ("second", "beside its last line"),
+        ("third", "within its brackets"),
+    ):
+        assert f":param {name}:" in said and words in said.split(f":param {name}:")[1].split(" | :")[0]
+    assert said.endswith("what comes back")

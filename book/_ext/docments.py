@@ -13,10 +13,10 @@ backticks; a line that begins with
 
 import ast
 import inspect
+import io
 import re
 import textwrap
-
-from fastcore.docments import docments
+import tokenize
 
 
 def plain(text: str) -> str:
@@ -50,27 +50,49 @@ def literal(code: str) -> str:
     return rf"\ ``{' '.join(code.split())}``\ "
 
 
-def annotations(obj) -> dict[str, str]:
+def annotations(node: ast.AST, source: str) -> dict[str, str]:
     "Every annotated parameter (or dataclass field) with its type as it stands in the source; `return` too."
-    source = textwrap.dedent(inspect.getsource(obj))
-    node, text = ast.parse(source).body[0], lambda part: ast.get_source_segment(source, part)
+    types = {name: part.annotation for name, part, _ in parameters(node)}
+    if isinstance(node, ast.FunctionDef):
+        types["return"] = node.returns
+    return {name: ast.get_source_segment(source, kind) for name, kind in types.items() if kind is not None}
+
+
+def parameters(node: ast.AST) -> list[tuple[str, ast.AST, int]]:
+    "Parameters of a function, or fields of a dataclass: (name, node, last line with its default)."
     if isinstance(node, ast.ClassDef):
-        return {n.target.id: text(n.annotation) for n in node.body if isinstance(n, ast.AnnAssign)}
+        return [(n.target.id, n, n.end_lineno) for n in node.body if isinstance(n, ast.AnnAssign)]
     args = node.args
-    every = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
-    found = {arg.arg: text(arg.annotation) for arg in every if arg is not None and arg.annotation}
-    return found | ({"return": text(node.returns)} if node.returns else {})
+    plain_ones = [*args.posonlyargs, *args.args]
+    defaults = [None] * (len(plain_ones) - len(args.defaults)) + args.defaults
+    pairs = [*zip(plain_ones, defaults, strict=True), (args.vararg, None)]
+    pairs += [*zip(args.kwonlyargs, args.kw_defaults, strict=True), (args.kwarg, None)]
+    return [(arg.arg, arg, (default or arg).end_lineno) for arg, default in pairs if arg is not None]
 
 
-def starred(obj, comments: dict) -> dict:
-    "The comments of `*args` and `**kwargs`, which fastcore gives to what is returned where that has none."
-    source = textwrap.dedent(inspect.getsource(obj))
-    node, rows = ast.parse(source).body[0], source.splitlines()
-    for arg in filter(None, (getattr(node, "args", None) and (node.args.vararg, node.args.kwarg)) or ()):
-        said = rows[arg.lineno - 1].partition("#")[2].strip()
-        if said and comments.get("return") == said:
-            comments = comments | {arg.arg: said, "return": None}
-    return comments
+def comments(node: ast.AST, source: str) -> dict[str, str]:
+    """What is written beside each parameter, or in lines of their own above it; `return` too.
+
+    fastcore's docments does the same where a parameter has one line, but ruff breaks long ones into several.
+    """
+    written, code = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            written[token.start[0]] = token.string.lstrip("# ")
+        elif token.string.strip():
+            code |= set(range(token.start[0], token.end[0] + 1))
+    returns = getattr(node, "returns", None)
+    last = returns.end_lineno if returns else 0
+    ends = {end: name for name, _, end in parameters(node)}  # of several on a line, the last one
+    found = {"return": written.get(last, "")} if returns else {}
+    for name, part, end in parameters(node):
+        above = part.lineno - 1
+        while above in written and above not in code:
+            above -= 1
+        own = [line for line in range(part.lineno, end + 1) if line != last and ends.get(line, name) == name]
+        lines = [*range(above + 1, part.lineno), *own]
+        found[name] = " ".join(written[line] for line in lines if line in written)
+    return found
 
 
 def fields(obj) -> list[str]:
@@ -78,15 +100,15 @@ def fields(obj) -> list[str]:
     if inspect.isclass(obj) and not hasattr(obj, "__dataclass_fields__"):
         obj = obj.__init__
     try:
-        comments, types = starred(obj, docments(obj)), annotations(obj)
-    except (
-        OSError,
-        TypeError,
-        AttributeError,
-    ):  # built in, inherited from C, a property: no source of its own
+        source = textwrap.dedent(inspect.getsource(obj))
+    except (OSError, TypeError):  # built in, inherited from C, a property: no source of its own
         return []
-    lines = []
-    for name, comment in comments.items():
+    node = ast.parse(source).body[0]
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return []
+    types, said, lines = annotations(node, source), comments(node, source), []
+    for name in [*(name for name, _, _ in parameters(node)), "return"]:
+        comment = said.get(name, "")
         if name in ("self", "cls") or not (comment or types.get(name)) or types.get(name) == "None":
             continue
         head = ":returns:" if name == "return" else f":param {name}:"
