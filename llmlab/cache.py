@@ -67,7 +67,7 @@ def make_cache(
     decoder,  # a Decoder
     batch: int,  # texts
     size: int,  # slots: tokens that fit
-    kind: type[KVCache] = KVCache,
+    kind: type[KVCache] = KVCache,  # the class of the caches
 ) -> list[KVCache]:
     """An empty cache for each block of a decoder, where the decoder is and in its precision.
 

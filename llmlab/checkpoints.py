@@ -143,7 +143,10 @@ def save_checkpoint(
 ) -> None:
     """Write a model's weights as safetensors, with class, configuration, facts and a checksum in the header.
 
-    The file is whole or absent: it is written beside its place, flushed to the disk and renamed.
+    The file is whole or absent: it is written beside its place, flushed to the disk and renamed. It does not
+    hold
+    the tokenizer, which has a `save` of its own. For a folder that `transformers` reads, see
+    `save_pretrained`.
 
     Raises: ValueError if the file cannot be written, or if facts are nothing that JSON can hold.
 

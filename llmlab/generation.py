@@ -413,10 +413,10 @@ def write(
     max_new_tokens: int,  # tokens to write at most
     sampling: Sampling = Sampling(),  # how each is chosen
     stop: Sequence[str] = (),  # texts before which writing ends, however they are cut into tokens
-    seed: int = 0,  # equal seeds, equal texts
+    seed: int = 0,  # equal seeds, equal texts; another seed, another text
     processors: Sequence[Processor] = (),  # each changes the logits, after the penalties
 ) -> str:  # the new text alone
-    """The text that a model writes after a prompt, up to a stop or the end of the text.
+    """The text that a model writes after a prompt, up to a stop or the end-of-text token.
 
     Raises: ValueError for an empty prompt, and for stops that are no texts.
 

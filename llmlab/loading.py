@@ -221,15 +221,20 @@ def load_pretrained(
     dtype: torch.dtype = torch.float32,  # of the weights in memory, whatever the file has
     progress: bool | None = None,  # a bar while files are fetched; None: where somebody can see it
 ) -> tuple[nn.Module, tokenizers.Tokenizer]:  # the model, and what cuts text for it
-    """Load the model and the tokenizer of a folder; nothing in it is executed or believed unchecked.
+    """Load a model and its tokenizer from the Hugging Face hub or from a folder, into our Transformer.
+
+    Families: GPT-2, Llama, Mistral, Qwen2, Qwen3, BERT, RoBERTa, DistilBERT, BART, Marian and T5. What comes
+    from the hub stays in its
+    cache (`~/.cache/huggingface`). Nothing in the folder is executed, and what its files say is checked.
 
     The model is a Decoder, a MaskedLM, an Encoder (no head), a TextClassifier (a head with labels), or an
     EncoderDecoder, whose `target_ids` say how its texts begin and end. Its `family` says which one it came
     from, so that `save_pretrained` writes the same again (an EncoderDecoder is read only); its `pooling` says
     how a folder of `sentence-transformers` makes one vector of a text, and is None for others.
 
-    Raises: ValueError for a folder that is broken, lies, or holds a family or a setting that our models do
-    not have; ConnectionError where the hub does not answer.
+    Raises: ValueError for a folder that is broken, contradicts itself, or holds a family or a setting that
+    our
+    models do not have; ConnectionError where the hub does not answer.
 
     >>> from llmlab.checkpoints import shipped_path
     >>> model, tokenizer = load_pretrained(shipped_path("stories-bert"))

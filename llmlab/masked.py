@@ -101,7 +101,7 @@ class MaskTokenizer:
 @check_arguments(context=SIZE)
 def padded_rows(
     texts: Iterable[str],  # one document each
-    tokenizer: MaskTokenizer,
+    tokenizer: MaskTokenizer,  # its special tokens frame each row
     context: int,  # longest row, in tokens, [CLS] and [SEP] included
 ) -> Int[Tensor, "n 2 t"]:  # ids, and for each token the number of its word (-1: special token)
     """[CLS] text [SEP], long texts in several rows, padded with [PAD] to the longest: rows for Batches.

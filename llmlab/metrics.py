@@ -50,6 +50,9 @@ from llmlab.scoring import (
 class Score(float):
     """A number with its name, its unit and the recipe that made it.
 
+    It is a float with the attributes `name`, `unit` and `recipe`.
+    What bootstrap_interval gives has the ends of the interval in `recipe["low"]` and `recipe["high"]`.
+
     >>> Score(0.25, "accuracy", tokens=4)
     accuracy 0.25 (llmlab=..., tokens=4)
     """
@@ -314,7 +317,7 @@ def bootstrap_interval(
     level: float = 0.95,  # share of the draws inside
     n: int = 1000,  # draws
     units=None,  # a label for each row: rows of one label are drawn together
-    seed: int = 0,
+    seed: int = 0,  # of the resamples
 ) -> Score:  # the same number; recipe["low"] and recipe["high"] are the interval
     """The same score with its bootstrap confidence interval in the recipe.
 
@@ -368,12 +371,12 @@ def swapped_sums(
 # %% ../nbs/07_metrics.ipynb #a48820a2
 @check_arguments(method=choice("swap", "bootstrap"), n=SIZE, seed=SEED)
 def paired_test(
-    a: Score,
+    a: Score,  # a score that keeps its rows
     b: Score,  # of the same things in the same order
     method: str = "swap",  # or "bootstrap", with Koehn's draws
     n: int = 10_000,  # swaps or draws
     units=None,  # a label for each row: rows of one label are moved together
-    seed: int = 0,
+    seed: int = 0,  # of the swaps
 ) -> Score:  # the p-value; recipe["difference"] is b - a
     """How often chance alone makes a difference as large as between a and b; two-sided.
 

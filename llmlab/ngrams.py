@@ -55,7 +55,7 @@ class NGram:
     def __init__(
         self,
         order: int,  # tokens in an n-gram, the predicted one included
-        vocab_size: int,
+        vocab_size: int,  # tokens that ids can name
     ):
         self.order = order
         self.vocab_size = vocab_size

@@ -88,7 +88,9 @@ def continues_grapheme(
 
 
 # %% ../nbs/workshop/segmentation.ipynb #5e900007
-def split_graphemes(text: str) -> list[str]:
+def split_graphemes(
+    text: str,  # in any script
+) -> list[str]:
     """The characters of a text as a reader counts them, so that joining them gives the text back.
 
     Source: Unicode Standard Annex 29, extended grapheme clusters, in short form.
@@ -301,7 +303,9 @@ def join_at_seams(parts: Sequence[str], unspaced: str) -> str:
 
 
 # %% ../nbs/workshop/segmentation.ipynb #5e900012
-def split_sentences(text: str) -> list[str]:
+def split_sentences(
+    text: str,  # in any script
+) -> list[str]:
     """The sentences of a text in order, each with its marks and quotes; white space inside becomes one space.
 
     An empty line ends a sentence, too. Abbreviations are known in English and some German, French and

@@ -115,6 +115,9 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Windows:
     """The windows of a long text, as rows for Batches: `length` tokens from each position on, or from some.
 
+    For `causal_loss` the length is the context length plus one: inputs are all ids but the last, targets all
+    but the first.
+
     Shapes: ids [n] give rows [length].
     Raises: ValueError if ids are no flat list of whole numbers, or if no window fits.
 

@@ -583,7 +583,11 @@ class Decoder(Stack):
     torch.Size([1, 3, 9])
     """
 
-    def __init__(self, cfg: Config, cross: bool = False):
+    def __init__(
+        self,
+        cfg: Config,  # its shape
+        cross: bool = False,  # whether each block also attends to an encoder's output
+    ):
         super().__init__(cfg, causal=True, cross=cross)
         alone = [name for name in BOTH_SIDES if not cross and getattr(cfg, name) != getattr(Config, name)]
         require(
@@ -630,7 +634,10 @@ class EncoderDecoder(nn.Module):
     torch.Size([1, 2, 9])
     """
 
-    def __init__(self, cfg: Config):
+    def __init__(
+        self,
+        cfg: Config,  # the shape of both sides
+    ):
         super().__init__()
         self.cfg, self.encoder = cfg, Encoder(cfg)
         self.decoder = Decoder(replace(cfg, layers=cfg.decoder_layers or cfg.layers), cross=True)

@@ -150,7 +150,10 @@ class SpanReader(nn.Module):
     torch.Size([1, 3, 2])
     """
 
-    def __init__(self, cfg: Config):
+    def __init__(
+        self,
+        cfg: Config,  # the encoder's shape
+    ):
         super().__init__()
         self.cfg = cfg
         self.encoder = Encoder(cfg)
@@ -266,7 +269,7 @@ def predict_spans(model: Callable, windows: Sequence[Window], pad: int, longest:
 @check_arguments(context=SIZE, margin=real_number(infinite=True), longest=SIZE)
 def answer_question(
     model: Callable,  # from ids, mask and segments [b t] to scores [b t 2]
-    tokenizer: MaskTokenizer,
+    tokenizer: MaskTokenizer,  # the reader's
     pairs: Sequence[tuple[str, str]],  # (question, passage)
     context: int = 128,  # tokens in a row
     margin: float | int = 0,  # by how much a span must beat no answer

@@ -57,7 +57,7 @@ class CodeTokenizer:
 @check_arguments(max_new_tokens=COUNT, max_prompt_tokens=optional(SIZE))
 def complete_lines(
     model: Callable,  # a decoder of code
-    tokenizer: CodeTokenizer,
+    tokenizer: CodeTokenizer,  # the model's
     texts: Sequence[str],  # each up to the cursor
     max_new_tokens: int = 24,  # of each line
     max_prompt_tokens: int | None = None,  # the end of each text that the model reads; None: as many as fit
@@ -151,7 +151,7 @@ def code_loss(model: nn.Module, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
 @check_arguments(max_new_tokens=COUNT)
 def fill_in_middle(
     model: Callable,  # trained on rows with gaps
-    tokenizer: CodeTokenizer,
+    tokenizer: CodeTokenizer,  # the model's
     gaps: Sequence[Gap],  # what is in gap.middle is not read
     max_new_tokens: int = 24,  # of each middle
 ) -> list[str]:  # a middle for each gap

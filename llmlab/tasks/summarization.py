@@ -67,7 +67,7 @@ def pagerank(
 # %% ../../nbs/19_summarization.ipynb #1786a76c
 @check_arguments(k=SIZE)
 def textrank(
-    document: str,
+    document: str,  # a text
     k: int = 1,  # sentences; of a document with fewer, all
 ) -> str:  # in the order of the document
     """The k sentences of a document are chosen that are most like its other sentences, of equals the first.
@@ -123,11 +123,11 @@ def summary_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Te
 # %% ../../nbs/19_summarization.ipynb #4a11bf24
 @check_arguments(beams=SIZE, max_new_tokens=COUNT)
 def summarize(
-    model: EncoderDecoder,
-    tokenizer: Tokenizer,
-    documents: Sequence[str],
+    model: EncoderDecoder,  # an EncoderDecoder
+    tokenizer: Tokenizer,  # the model's
+    documents: Sequence[str],  # texts
     beams: int = 4,  # summaries that the search keeps
-    max_new_tokens: int = 48,
+    max_new_tokens: int = 48,  # tokens of a summary at most
 ) -> list[str]:  # a summary of each document
     """Each document is summarized by the likeliest text that beam search finds in an encoder-decoder.
 

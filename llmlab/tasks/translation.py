@@ -40,7 +40,7 @@ class PhraseTokenizer:
 
     def __init__(
         self,
-        base: Tokenizer,
+        base: Tokenizer,  # the byte-level tokenizer beneath
         languages: Sequence[str],  # such as ["de", "fr"], in the order of their ids
     ):
         self.base = base
@@ -145,15 +145,18 @@ class Translator(EncoderDecoder):
     torch.Size([1, 1, 300])
     """
 
-    def __init__(self, cfg: Config):
+    def __init__(
+        self,
+        cfg: Config,  # the shape of both sides
+    ):
         super().__init__(cfg)
         self.decoder.embed = self.encoder.embed
 
 
 # %% ../../nbs/17_translation.ipynb #67f3a3d3
 def translate(
-    model: EncoderDecoder,
-    tokenizer: PhraseTokenizer,
+    model: EncoderDecoder,  # a Translator
+    tokenizer: PhraseTokenizer,  # the model's
     texts: Sequence[str],  # phrases in English
     language: str,  # to write in, such as "de"
     beams: Beams | None = None,  # None: greedy
