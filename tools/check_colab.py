@@ -2,7 +2,7 @@
 line.
 
     python tools/check_colab.py            install by the very cell of the notebooks, then run every chapter
-    python tools/check_colab.py 04 95      some chapters
+    python tools/check_colab.py 05 16      some chapters
     python tools/check_colab.py --none     the installation alone
 
 The environment gets the pins of tests/data/colab.txt. Three things differ from Colab, and each is printed:

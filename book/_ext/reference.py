@@ -10,6 +10,7 @@ Each entry ends with links to the section of the notebook that defines the name 
 
 import ast
 import functools
+import inspect
 import json
 import re
 from pathlib import Path
@@ -91,7 +92,37 @@ class Public(SphinxDirective):
         return nodes.paragraph("", "Explained in ", link, nodes.Text("."), classes=["llmlab-explained"])
 
 
+def group_pages() -> dict[str, str]:
+    "{group: the page that documents it}."
+    found = {}
+    for path in sorted((NBS / "api").glob("*.md")):
+        if group := re.search(r"^\.\. public:: (.+)$", path.read_text(encoding="utf-8"), re.M):
+            found[group[1]] = path.relative_to(NBS).with_suffix("").as_posix()
+    return found
+
+
+class PublicIndex(SphinxDirective):
+    "All public names by group, each with its first sentence and a link to its entry."
+
+    def run(self) -> list[nodes.Node]:
+        parts, homes = [], group_pages()
+        for group, names in llmlab.GROUPS.items():
+            uri = self.env.app.builder.get_relative_uri(self.env.docname, homes[group])
+            listed = nodes.definition_list(classes=["llmlab-index"])
+            for name in names:
+                link = nodes.reference(
+                    "", "", nodes.literal("", name), internal=True, refuri=f"{uri}#llmlab.{name}"
+                )
+                sentence = inspect.getdoc(getattr(llmlab, name)).split("\n\n")[0].replace("\n", " ")
+                definition = nodes.definition("", nodes.paragraph("", sentence.replace("`", "")))
+                listed += nodes.definition_list_item("", nodes.term("", "", link), definition)
+            title = nodes.reference("", group, internal=True, refuri=uri)
+            parts += [nodes.paragraph("", "", nodes.strong("", "", title)), listed]
+        return parts
+
+
 def setup(app) -> dict:
     app.setup_extension("sphinx.ext.viewcode")  # the link to the source
     app.add_directive("public", Public)
+    app.add_directive("public-index", PublicIndex)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
