@@ -41,8 +41,7 @@ def browser():
     """A headless Chromium; the test is skipped (in CI: fails) where there is none.
 
     Each file has its own: as long as Playwright lives, a running event loop stands in this thread, and what
-    else a
-    worker runs must not find it.
+    else a worker runs must not find it.
     """
     from playwright.sync_api import sync_playwright
 

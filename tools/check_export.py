@@ -1,5 +1,4 @@
-"""llmlab/ is what the chapters export, and the chapters are clean: checked on a copy, so nothing here is
-touched."""
+"""llmlab/ is what the chapters export, and the chapters are clean: checked on a copy, which nothing outlives."""
 
 import filecmp
 import shutil

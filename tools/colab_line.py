@@ -1,7 +1,6 @@
 """The first code cell of every notebook: on Colab it installs the course, anywhere else it does nothing.
 
-python tools/colab_line.py     put the cell that follows from settings.ini into every notebook (`make export`
-does)
+python tools/colab_line.py     put the cell of settings.ini into every notebook (`make export` does)
 """
 
 import json

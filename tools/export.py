@@ -1,5 +1,4 @@
-"""llmlab/ from the notebooks: nbdev's export in ruff's format, as all other code has it, and MAP.md from
-both.
+"""llmlab/ from the notebooks: nbdev's export in ruff's format, like all other code, and MAP.md from both.
 
 python tools/export.py     `make export` does, after the line for Colab (tools/colab_line.py)
 """
@@ -23,7 +22,7 @@ def export(root: Path) -> None:
         ["ruff", "check", "-q", "--fix", "--select", "I001,E401", "llmlab"],
         ["ruff", "format", "-q", "llmlab"],
     ):
-        subprocess.run([BIN / command[0], *command[1:]], cwd=root, check=command[0] != "ruff")
+        subprocess.run([BIN / command[0], *command[1:]], cwd=root, check=True)
 
 
 if __name__ == "__main__":

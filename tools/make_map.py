@@ -1,7 +1,6 @@
 """MAP.md: the rooms of the library, what is in each module and what it imports: `make export` writes it.
 
-Read from the notebooks (title and first sentence) and from the modules' own imports, so it cannot be out of
-date.
+Read from the notebooks (title and first sentence) and the modules' own imports, so it is never out of date.
 """
 
 import ast
@@ -9,7 +8,9 @@ import json
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import colab_line
+
+ROOT = colab_line.ROOT
 ROOMS = {
     "": "The way the data goes: text, tokens, models, losses, training, generation, judgement",
     "tasks": "What the lessons on applications define",
@@ -18,10 +19,10 @@ ROOMS = {
 }
 
 
-def notebooks(root: Path) -> dict[str, Path]:
+def exporting(root: Path) -> dict[str, Path]:
     "{module: the notebook that exports it}."
     found = {}
-    for path in sorted([*root.glob("nbs/*.ipynb"), *root.glob("nbs/workshop/*.ipynb")]):
+    for path in colab_line.notebooks(root):
         source = path.read_text(encoding="utf-8")
         if module := re.search(r'"#\| default_exp ([\w.]+)', source):
             found[module[1]] = path
@@ -51,7 +52,7 @@ def imported(file: Path) -> list[str]:
 
 def drawn(root: Path) -> str:
     "The text of MAP.md."
-    books, rooms = notebooks(root), {}
+    books, rooms = exporting(root), {}
     for module in books:
         rooms.setdefault(module.rpartition(".")[0], []).append(module)
     text = [

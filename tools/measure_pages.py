@@ -1,9 +1,8 @@
 """How the height of the built lessons is shared: python tools/measure_pages.py [FOLDER OF THE BUILT BOOK]
 
 Prints one row a lesson, in percent of the height of the article at a width of 1280 px: code, exported code
-that the page neither
-names in its prose nor uses (plumbing), text output, figures (images and tables too), and prose; then all
-lessons together.
+that the page neither names in its prose nor uses (plumbing), text output, figures (images and tables too),
+and prose; then all lessons together.
 """
 
 import shutil

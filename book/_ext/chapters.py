@@ -1,8 +1,7 @@
 """Sphinx extension: where a page says "chapter 5" or "chapters 5 and 6", the number leads to that chapter.
 
 A notebook says the number and no more, as a book on paper does; files carry it too (`05_attention.ipynb`). So
-a mention needs no
-address, and a chapter that does not exist is a warning.
+a mention needs no address, and a chapter that does not exist is a warning.
 """
 
 import re

@@ -5,10 +5,9 @@
     ) -> float:  # x·by
 
 reads as `:param x:`, `:param by:` and `:returns:`, each with its type as literal text. So a jaxtyping shape
-stands
-there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in
-backticks; a line that begins with
-`Raises:` or `Source:` is a paragraph of its own, and what begins with `>>>` is an example.
+stands there as it was written, and Sphinx has no reference to resolve. Docstrings are plain text, `code` in
+backticks; a line that begins with `Raises:` or `Source:` is a paragraph of its own, and what begins
+with `>>>` is an example.
 """
 
 import ast

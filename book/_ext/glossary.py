@@ -3,6 +3,7 @@
 `.. terms::` writes the page. In a lesson, each term of that lesson that stands in bold leads to its entry.
 """
 
+import functools
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ FILE = Path(__file__).resolve().parents[1] / "glossary.yml"
 PAGE = "glossary"
 
 
+@functools.cache
 def terms() -> list[dict]:
     "The entries in the order of the alphabet."
     return sorted(
