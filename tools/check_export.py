@@ -1,4 +1,4 @@
-"""llmlab/ is what the chapters export, and the chapters are clean: checked on a copy, which nothing outlives."""
+"""llmlab/ is what the chapters export, and the chapters are clean: checked on a copy, nothing is touched."""
 
 import filecmp
 import shutil
