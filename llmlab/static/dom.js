@@ -97,6 +97,21 @@ export function scrollHint(box) {
   return { line, end: () => seen.disconnect() };
 }
 
+// two buttons and a slider that step through 0 … last: `now` says where, `go` goes there
+export function stepper(name, last, now, go) {
+  const button = (way, by, sign) =>
+    h("button", { "aria-label": `${way} ${name}`, onclick: () => go(now() + by) }, sign);
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: last,
+    step: 1,
+    "aria-label": name,
+    oninput: () => go(slider.valueAsNumber),
+  });
+  return { back: button("previous", -1, "◀"), slider, forth: button("next", 1, "▶") };
+}
+
 // what the reader chose, a trait or several, to Python too
 export const chooser = (model) => (values) => {
   for (const [name, value] of Object.entries(values)) model.set(name, value);

@@ -1,5 +1,5 @@
 // The next-token figure: context after context, a bar a token, and a temperature.
-import { clamp, clampIndex, h, percent, shown, tools } from "./dom.js";
+import { clamp, clampIndex, h, percent, shown, stepper, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/next_token.test.js
 
@@ -63,24 +63,7 @@ function render({ model, el }) {
     model.save_changes();
   };
   const go = (step) => choose("step", Math.max(0, Math.min(last, step)));
-  const back = h(
-    "button",
-    { "aria-label": "previous context", onclick: () => go(model.get("step") - 1) },
-    "◀",
-  );
-  const forth = h(
-    "button",
-    { "aria-label": "next context", onclick: () => go(model.get("step") + 1) },
-    "▶",
-  );
-  const slider = h("input", {
-    type: "range",
-    min: 0,
-    max: last,
-    step: 1,
-    "aria-label": "context",
-    oninput: () => go(slider.valueAsNumber),
-  });
+  const { back, slider, forth } = stepper("context", last, () => model.get("step"), go);
   const count = h("span", { className: "quiet" });
   const context = h("p", { className: "context tok" });
   const heat = h("input", {

@@ -1,5 +1,5 @@
 // The tokens figure: one text cut into tokens, step after step.
-import { clampIndex, h, shown, tools } from "./dom.js";
+import { clampIndex, h, shown, stepper, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/tokens.test.js
 
@@ -34,24 +34,7 @@ function render({ model, el }) {
     model.set("step", Math.max(0, Math.min(last, step)));
     model.save_changes();
   };
-  const back = h(
-    "button",
-    { "aria-label": "previous step", onclick: () => go(model.get("step") - 1) },
-    "◀",
-  );
-  const forth = h(
-    "button",
-    { "aria-label": "next step", onclick: () => go(model.get("step") + 1) },
-    "▶",
-  );
-  const slider = h("input", {
-    type: "range",
-    min: 0,
-    max: last,
-    step: 1,
-    "aria-label": "step",
-    oninput: () => go(slider.valueAsNumber),
-  });
+  const { back, slider, forth } = stepper("step", last, () => model.get("step"), go);
   const label = h("b", { className: "tok" });
   const count = h("span", { className: "quiet" });
   const boxes = h("div", { className: "boxes" });
