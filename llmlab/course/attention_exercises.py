@@ -297,7 +297,6 @@ def attend_masked_late(q, k, v, mask):
 @masked.wrong(
     "turns the mask upside down",
     "Your queries see what they must not: True in the mask means that they may look.",
-    mutation=("_scores.masked_fill(~_mask, _low)", "_scores.masked_fill(_mask, _low)"),
 )
 def attend_inverted(q, k, v, mask):
     weights = (q @ k.T / q.shape[-1] ** 0.5).masked_fill(mask, float("-inf")).softmax(-1)
