@@ -545,7 +545,7 @@ def course_chapters() -> list[str]:
 
 def find(
     registry: dict,  # of exercises or of questions
-    name: str,  # chapter.word
+    name: object,  # chapter.word, a text
     what: str,  # for the message
 ) -> object:
     "An exercise or a question by its name; a name that does not exist is met with names like it."
