@@ -289,7 +289,7 @@ def start_decoding(
 
     Each text has a context of its own: it forgets, or ends, when it is full itself, whatever stands beside
     it in the batch. With `overflow="stop"` the third value is the room of the shortest prompt, which has the
-    most. While `record(model)` is open, the attention of each step is joined on the tape:
+    most. While `record_attention(model)` is open, the attention of each step is joined on the tape:
     `blocks.0.attention.weights` is one map [b h t t] of the prompt and all that was read since, padding
     included.
 
