@@ -353,9 +353,10 @@ def generate(
     """Write on until a stop comes, `max_new_tokens` are there, or, with `overflow="stop"`, the context is
     full.
 
-    A row does not depend on its neighbours. Inside `with record_attention(model) as tape:` the attention of all steps
-    is joined: `tape["blocks.0.attention.weights"]` is one map [b h t t] of the prompt and all new ids but
-    the last, with the padding of shorter prompts at the left; what a full context forgets keeps its row.
+    A row does not depend on its neighbours. Inside `with record_attention(model) as tape:` the attention of
+    all steps is joined: `tape["blocks.0.attention.weights"]` is one map [b h t t] of the prompt and all new
+    ids but the last, with the padding of shorter prompts at the left; what a full context forgets keeps its
+    row.
 
     Raises: ValueError for what does not fit, and, with step and row, where no token can be chosen.
 
