@@ -37,6 +37,8 @@ ORDER = [
     "storage",
     "checkpoints",
     "devices",
+    "optimizers",
+    "same_run",
     "runs",
     "training",
     "causal",
