@@ -59,8 +59,8 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
     "Generation": {
         "Sampling": "generation",
         "generate": "generation",
-        "stream_tokens": "generation",
-        "generate_text": "generation",
+        "stream_tokens": "streaming",
+        "generate_text": "streaming",
         "Beams": "generation",
         "beam_search": "generation",
         "speculative_generate": "generation",

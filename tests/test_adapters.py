@@ -7,10 +7,10 @@ from tokenizers import models, pre_tokenizers, processors
 
 from llmlab.adapters import FastTokenizer, as_fast_tokenizer, as_tokenizer
 from llmlab.exporting import save_pretrained
-from llmlab.generation import generate_text
 from llmlab.masked import MaskedLM, MaskTokenizer, corrupt, fill_mask, pseudo_logprobs
 from llmlab.metrics import token_logprobs
 from llmlab.scoring import context_of, logits_of
+from llmlab.streaming import generate_text
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 

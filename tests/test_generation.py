@@ -17,25 +17,20 @@ from llmlab.generation import (
     Beams,
     Sampling,
     beam_search,
-    cut,
     cut_min_p,
     cut_top_k,
     cut_top_p,
     distribution,
-    end_of_text,
     generate,
-    generate_text,
     next_tokens,
-    penalize,
     pick,
-    prompt_ids,
-    repeats,
     speculative_generate,
-    stream_tokens,
-    text_pieces,
     uniforms,
 )
 from llmlab.masked import MaskedLM
+from llmlab.penalties import penalize, repeats
+from llmlab.stopping import cut
+from llmlab.streaming import end_of_text, generate_text, prompt_ids, stream_tokens, text_pieces
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
