@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from llmlab.attention import Tape, merge_heads, record, split_heads
+from llmlab.attention import Tape, merge_heads, record_attention, split_heads
 from llmlab.checks import require
 from llmlab.transformer import Attention
 
@@ -97,7 +97,7 @@ def trace_activations(
     >>> tape["blocks.0.attention.z"].shape
     torch.Size([1, 2, 3, 2])
     """
-    with record(model) as tape, ExitStack() as hooks:
+    with record_attention(model) as tape, ExitStack() as hooks:
         for name in activation_names(model):
             if not is_recorded(model, name):
                 hooks.callback(hook_tensor(model, name, keep_on(tape, name)).remove)
@@ -160,7 +160,7 @@ def edit_activation(
 
     with ExitStack() as stack:
         if is_recorded(model, name):
-            tape = stack.enter_context(record(model))
+            tape = stack.enter_context(record_attention(model))
             tape.put = lambda **given: edited_tensors(tape, given, name, change)
         else:
             stack.callback(hook_tensor(model, name, change).remove)

@@ -9,7 +9,7 @@ from functools import cache as once
 from itertools import count as counting
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmlab.attention import joining, pausing, tapes_of
@@ -73,6 +73,10 @@ class DecodingState:
             return logits_of(self.model, ids)[:, -last:]
         parts = zip(ids, self.starts, strict=True)
         return torch.cat([logits_of(self.model, row[None, start:])[:, -last:] for row, start in parts])
+
+    def unread(self, text: list[int]) -> Int[Tensor, "1 t"]:
+        "What it has not read yet of a text that begins with what it has read."
+        return torch.tensor([text[self.length :]], device=self.ids.device)
 
     def rewind(self, length: int):
         "Forget what was read after this many ids."
@@ -289,7 +293,7 @@ def start_decoding(
 
     Each text has a context of its own: it forgets, or ends, when it is full itself, whatever stands beside
     it in the batch. With `overflow="stop"` the third value is the room of the shortest prompt, which has the
-    most. While `record(model)` is open, the attention of each step is joined on the tape:
+    most. While `record_attention(model)` is open, the attention of each step is joined on the tape:
     `blocks.0.attention.weights` is one map [b h t t] of the prompt and all that was read since, padding
     included.
 
@@ -334,3 +338,45 @@ def read_source(model, source: Sequence | None) -> tuple[Tensor | None, Tensor |
     ids, real = pad(source, left=False, device=device_of(model))
     with evaluating(model):
         return model.encoder(ids, real), real
+
+
+# %% ../nbs/workshop/decoding.ipynb #9fdc51de
+def check_finite(
+    fine: Bool[Tensor, "steps texts"],  # whether the largest logit was a finite number
+    step: int,  # the last one of these steps
+) -> None:
+    "Raise ValueError, with step and row, where no token can be chosen."
+    broken = (~fine).nonzero().tolist()
+    if not broken:
+        return
+    at, row = broken[0]
+    raise ValueError(
+        f"at step {step - len(fine) + 1 + at}, row {row}, no token can be chosen: the logits hold NaN or "
+        "+inf, or all are -inf. Look for weights that are no numbers (a training that diverged), for a "
+        "precision that overflows, or for processors that forbid every token"
+    )
+
+
+class FiniteCheck:
+    "Looks at the largest logit of every row of every step, and on a GPU only now and then."
+
+    def __init__(self, texts: int, steps: int, device: torch.device):
+        self.texts, self.steps = texts, steps
+        self.every = 1 if device.type == "cpu" else 16
+        self.fine: list[Tensor] = []
+
+    def __call__(self, logits: Float[Tensor, "rows v"], step: int) -> None:
+        fine = logits.amax(-1).isfinite()
+        self.fine.append(fine.view(self.texts, -1).all(1))  # the beams of a text are neighbours
+        if len(self.fine) == self.every or step + 1 == self.steps:
+            check_finite(torch.stack(self.fine), step)
+            self.fine = []
+
+
+# %% ../nbs/workshop/decoding.ipynb #64a085b5
+def check_vocabularies(p: Tensor, q: Tensor | None) -> None:
+    "Raise ValueError unless the model and its draft have one vocabulary."
+    if q is not None and p.shape[1] != q.shape[1]:
+        raise ValueError(
+            f"the draft has {q.shape[1]} tokens, the model {p.shape[1]}: both need one vocabulary"
+        )

@@ -8,25 +8,19 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
-
-# %% ../nbs/workshop/devices.ipynb #2bea2547
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
-
-# %% ../nbs/workshop/devices.ipynb #2c1adec5
 from pathlib import Path
 from time import perf_counter
 
-# %% ../nbs/workshop/devices.ipynb #ae824a5a
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# %% ../nbs/workshop/devices.ipynb #268ec782
 from llmlab.checkpoints import replacing, writing
-from llmlab.checks import COUNT, SIZE, check_arguments, integer, integer_ids
+from llmlab.checks import COUNT, SIZE, check_arguments, integer, integer_ids, require
 from llmlab.transformer import Block
 
 
@@ -254,3 +248,28 @@ def write_tokens(
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (n,)})
         assert file.tell() == start, "the header keeps its length"
     return n
+
+
+# %% ../nbs/workshop/devices.ipynb #60a76a19
+def flat_ids(ids) -> np.ndarray:
+    "One long list of ids as an array, which stays on the disk if it is mapped; ValueError for another shape."
+    ids = integer_ids(ids)
+    require(ids.ndim == 1, f"ids of shape {[*ids.shape]}, expected one long list: flatten them")
+    return ids if isinstance(ids, np.ndarray) else ids.cpu().numpy()
+
+
+def window_starts(n: int, length: int, starts=None) -> range | list[int]:
+    """The positions in n tokens from which a window fits; of `starts`, if they are given, those that do.
+
+    Raises ValueError for starts outside the text, for starts that are no whole numbers, and where no start is
+    left.
+    """
+    todo = "take more text or a shorter window"
+    require(n >= length, f"a window is {length} tokens, but the split has {n}: {todo}")
+    last = n - length
+    if starts is None:
+        return range(last + 1)
+    starts = torch.as_tensor(integer_ids(starts, n, "starts")).flatten()
+    fitting = starts[starts <= last].tolist()
+    require(fitting, f"no start leaves room for {length} tokens: give starts up to {last}")
+    return fitting

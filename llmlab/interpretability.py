@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/31_interpretability.ipynb #4c45b5ce
 from llmlab.activations import edit_activation, trace_activations
-from llmlab.attention import record
+from llmlab.attention import record_attention
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, optional, real_number, require
 from llmlab.masked import MaskedLM
 from llmlab.metrics import evaluating
@@ -111,7 +111,7 @@ def head_scores(
     >>> head_scores(model, torch.tensor([[1, 2, 3]]), 1).shape
     torch.Size([2, 4])
     """
-    with evaluating(model), record(model) as tape:
+    with evaluating(model), record_attention(model) as tape:
         model(ids)
     return torch.stack([attention_at_distance(weights, distance) for weights in tape.attention()])
 

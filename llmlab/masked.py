@@ -4,44 +4,25 @@
 __all__ = ["MaskTokenizer", "padded_rows", "Masking", "MaskCollator", "MaskedLM", "masked_loss", "fill_mask"]
 
 # %% ../nbs/12_masked.ipynb #c3e91dc2
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-# %% ../nbs/12_masked.ipynb #c4806395
 from llmlab.adapters import as_tokenizer
 from llmlab.causal import ChunkedCrossEntropy
-from llmlab.checks import COUNT, SIZE, check_arguments, check_settings, require
+from llmlab.checks import SIZE, check_arguments, check_settings, require
 from llmlab.losses import mean_over
+from llmlab.mask_tokens import SPECIAL, check_maskable, hide_each, is_special, number_words, with_gaps
 from llmlab.metrics import device_of, evaluating
-from llmlab.segmentation import UNSPACED, split_gaps
-from llmlab.tokens import Tokenizer, pre_tokenize
+from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Encoder, activation, check_ids, init_weights, norm
 
+
 # %% ../nbs/12_masked.ipynb #f8534ce6
-SPECIAL = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
-MASK = SPECIAL[-1]
-
-
-def split_at_masks(text: str) -> list[str]:
-    "Words and masks of a text: split_at_masks('The [MASK] sat') -> ['The', '[MASK]', ' sat']."
-    pieces = []
-    for part in re.split(r" ?(\[MASK\])", text):
-        if part == MASK:
-            pieces.append(part)
-        else:
-            pieces += pre_tokenize(part)
-    return pieces
-
-
-# %% ../nbs/12_masked.ipynb #bc11a29d
 class MaskTokenizer:
     """A tokenizer with four more ids at its end, as masked models need them: [PAD] [CLS] [SEP] [MASK].
 
@@ -64,29 +45,7 @@ class MaskTokenizer:
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
         "(id, number of its word) for each token; a character of a script without spaces counts as a word."
-        found, n = [], 0
-        for piece in split_at_masks(text):
-            if piece == MASK:
-                found.append((self.mask, n))
-                n += 1
-                continue
-            ids = (
-                self.base.encode(piece) if len(piece) > 64 else self.base.word_ids(piece)
-            )  # long runs by the fast engine
-            places = self.words_within(piece, ids)
-            found += [(i, n + place) for i, place in zip(ids, places, strict=True)]
-            n += places[-1] + 1
-        return found
-
-    def words_within(self, piece: str, ids: list[int]) -> list[int]:
-        "For each token, in which word of the piece it begins: word 0, but for scripts without spaces."
-        if not re.search(f"[{UNSPACED}]", piece):
-            return [0] * len(ids)
-        parts = [part for part in split_gaps(piece) if part]
-        ends = np.cumsum([len(part.encode()) for part in parts])
-        starts = np.cumsum([0, *(len(self.base[i]) for i in ids[:-1])])
-        numbers = np.searchsorted(ends, starts, side="right")
-        return np.unique(numbers, return_inverse=True)[1].tolist()
+        return number_words(text, self.base, self.mask)
 
     def encode(self, text: str) -> list[int]:
         "[CLS] text [SEP]; where the text says [MASK], a token is hidden."
@@ -108,19 +67,16 @@ def padded_rows(
 
     Raises ValueError where no row has text, or where the context has no room for any.
     """
-    rows, step = [], max(1, context - 2)
+    room = max(1, context - 2)
+    rows = []
     for text in texts:
         pieces = tokenizer.pieces(text)
-        for start in range(0, len(pieces), step):
-            part = pieces[start : start + step]
-            if any(
-                i not in tokenizer.special for i, _ in part
-            ):  # a row of [MASK] alone has nothing to learn from
+        for start in range(0, len(pieces), room):
+            part = pieces[start : start + room]
+            if any(i not in tokenizer.special for i, _ in part):  # else there is nothing to learn
                 rows.append([(tokenizer.cls, -1), *part, (tokenizer.sep, -1)])
-    if context < 3 or not rows:
-        raise ValueError(
-            f"{len(rows)} rows of at most {context} tokens: give text, and room for [CLS], a token, [SEP]"
-        )
+    given = f"{len(rows)} rows of at most {context} tokens"
+    require(context >= 3 and rows, f"{given}: give text, and room for [CLS], a token, [SEP]")
     longest = max(map(len, rows))
     padded = [row + [(tokenizer.pad, -1)] * (longest - len(row)) for row in rows]
     return torch.tensor(padded).transpose(1, 2).contiguous()
@@ -153,19 +109,18 @@ class Masking:
 
 
 # %% ../nbs/12_masked.ipynb #24007912
-def choose_targets(free, masking, generator=None, words=None) -> Bool[Tensor, "b t"]:
+def choose_targets(
+    free: Bool[Tensor, "b t"],  # True: may be chosen
+    masking: Masking,
+    generator: torch.Generator | None = None,
+    words: Int[Tensor, "b t"] | None = None,  # numbers of words, for whole words
+) -> Bool[Tensor, "b t"]:
     "The targets: each free token, or word, with probability masking.rate; at least one in a row."
     draw = torch.rand(free.shape, generator=generator)
     if masking.whole_words:
         draw = draw.gather(-1, words.clamp(min=0))
     draw = draw.masked_fill(~free, 2.0)
     return free & (draw <= draw.amin(-1, keepdim=True).clamp(min=masking.rate))
-
-
-# %% ../nbs/12_masked.ipynb #15891197
-def is_special(ids: Int[Tensor, "*b"], tokenizer) -> Bool[Tensor, "*b"]:
-    "True for each id that is no text."
-    return torch.isin(ids, torch.tensor(tokenizer.special, device=ids.device))
 
 
 # %% ../nbs/12_masked.ipynb #b21b067a
@@ -178,7 +133,7 @@ def corrupt(
 ) -> Int[Tensor, "b 3 t"]:  # inputs, labels, 1 for a token and 0 for padding
     "Hide some tokens and remember them; [CLS], [SEP], [PAD] and [MASK] are never targets."
     tokenizer = as_tokenizer(tokenizer, "mask", "pad")
-    check_rows(ids, tokenizer, masking, words)
+    check_maskable(ids, tokenizer, needs_words=masking.whole_words and words is None)
     targets = choose_targets(~is_special(ids, tokenizer), masking, generator, words)
     draws = torch.rand(ids.shape, generator=generator)
     every = torch.arange(tokenizer.vocab_size)
@@ -188,22 +143,6 @@ def corrupt(
     inputs = inputs.masked_fill(targets & (draws < masking.mask), tokenizer.mask)
     labels = ids.masked_fill(~targets, -100)
     return torch.stack([inputs, labels, (ids != tokenizer.pad).long()], 1)
-
-
-# %% ../nbs/12_masked.ipynb #0e563a21
-def check_rows(ids, tokenizer, masking, words):
-    "Ids of the vocabulary, text among them, and words where they are asked for."
-    if not ids.numel() or not 0 <= int(ids.min()) <= int(ids.max()) < tokenizer.vocab_size:
-        raise ValueError(
-            f"ids {list(ids.shape)}, expected some from 0 to {tokenizer.vocab_size - 1}: use their own "
-            "tokenizer"
-        )
-    if is_special(ids, tokenizer).all():
-        raise ValueError("padding and special tokens alone, nothing to hide: give rows with text")
-    if masking.whole_words and words is None:
-        raise ValueError(
-            "whole_words=True, but no numbers of words: pass the second part of padded_rows(...) as words"
-        )
 
 
 # %% ../nbs/12_masked.ipynb #23d54158
@@ -276,6 +215,16 @@ class MaskedLM(nn.Module):
 
 
 # %% ../nbs/12_masked.ipynb #e5884254
+def at_targets(
+    model: nn.Module,  # a MaskedLM
+    batch: Int[Tensor, "b 3 t"],
+) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
+    "One vector for each target, and the right id."
+    inputs, labels, there = batch.unbind(1)
+    hidden = model.hidden(inputs, there.bool())
+    return hidden[labels != -100], labels[labels != -100]
+
+
 def masked_logits(
     model: nn.Module,  # a MaskedLM
     batch: Int[Tensor, "b 3 t"],  # from corrupt(...) or a MaskCollator
@@ -285,14 +234,7 @@ def masked_logits(
     return model.logits(hidden).float(), labels
 
 
-def at_targets(model, batch) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
-    "One vector for each target, and the right id."
-    inputs, labels, there = batch.unbind(1)
-    hidden = model.hidden(inputs, there.bool())
-    return hidden[labels != -100], labels[labels != -100]
-
-
-# %% ../nbs/12_masked.ipynb #46b8567b
+# %% ../nbs/12_masked.ipynb #2cc1016e
 @mean_over(lambda batch: (batch[:, 1] != -100).sum(-1))
 def masked_loss(
     model: nn.Module,  # a MaskedLM
@@ -307,61 +249,14 @@ def masked_loss(
     >>> masked_loss(model, torch.tensor([[[8, 2], [1, -100], [1, 1]]])).shape
     torch.Size([])
     """
-    if (batch[:, 1] == -100).all():
-        raise ValueError(
-            "no target in this batch, and a mean of nothing is no loss: make it with corrupt or a "
-            "MaskCollator"
-        )
     hidden, labels = at_targets(model, batch)
+    todo = "make it with corrupt or a MaskCollator"
+    require(len(labels), f"no target in this batch, and a mean of nothing is no loss: {todo}")
     rows, weight = model.transformed(hidden), model.encoder.embed.tokens.weight
     return ChunkedCrossEntropy.apply(rows, weight, labels, 1024, 0.0, model.bias)
 
 
-# %% ../nbs/12_masked.ipynb #e4515a41
-@check_arguments(reach=COUNT)
-def around(row: Sequence[int], reach: int) -> list[list[tuple[int, ...]]]:
-    "For each inner token of a row: its 0, 1, …, `reach` neighbours on each side, -1 beyond the ends."
-    wide, n = [-1] * reach + list(row) + [-1] * reach, len(row)
-    spots = range(reach + 1, reach + n - 1)
-    return [[(*wide[i - k : i], *wide[i + 1 : i + k + 1]) for k in range(reach + 1)] for i in spots]
-
-
-# %% ../nbs/12_masked.ipynb #85dd0c03
-class Neighbours:
-    "Counts which token stands between given neighbours; an unknown place is asked again with fewer of them."
-
-    @check_arguments(reach=COUNT)
-    def __init__(
-        self,
-        rows: Iterable[Sequence[int]],  # [CLS] text [SEP], without padding
-        reach: int = 1,  # neighbours on each side
-    ):
-        self.reach, self.counts = reach, defaultdict(Counter)
-        for row in rows:
-            for contexts, token in zip(around(row, reach), row[1:-1], strict=True):
-                for context in contexts:
-                    self.counts[context][token] += 1
-        self.best = {context: counts.most_common(1)[0][0] for context, counts in self.counts.items()}
-
-    def guess(self, row: Sequence[int]) -> list[int]:
-        "For each inner token: the commonest one between its true neighbours."
-        return [
-            next(self.best[c] for c in reversed(contexts) if c in self.best)
-            for contexts in around(row, self.reach)
-        ]
-
-
 # %% ../nbs/12_masked.ipynb #5d4f7c6e
-def with_gaps(model, tokenizer, text) -> Int[Tensor, "1 t"]:
-    "The ids of a text with at least one [MASK], on the model's device."
-    ids = torch.tensor([tokenizer.encode(text)])
-    if not (ids == tokenizer.mask).any():
-        raise ValueError(f"no gap in {text!r}: write [MASK] where a token is missing")
-    check_ids(ids, model.cfg)
-    return ids.to(device_of(model))
-
-
-# %% ../nbs/12_masked.ipynb #67425736
 @check_arguments(k=SIZE)
 def fill_mask(
     model: nn.Module,  # a MaskedLM
@@ -382,7 +277,9 @@ def fill_mask(
     3
     """
     tokenizer = as_tokenizer(tokenizer, "mask")
-    ids = with_gaps(model, tokenizer, text)
+    ids = with_gaps(text, tokenizer)
+    check_ids(ids, model.cfg)
+    ids = ids.to(device_of(model))
     with evaluating(model):
         probs = model.logits(model.hidden(ids)[ids == tokenizer.mask]).float().softmax(-1)
     found = []
@@ -390,17 +287,6 @@ def fill_mask(
         top = row.topk(min(k, len(row)))
         found.append(list(zip(tokenizer.strings(top.indices.tolist()), top.values.tolist(), strict=True)))
     return found[0] if len(found) == 1 else found
-
-
-# %% ../nbs/12_masked.ipynb #88fe9871
-def hide_each(ids: Int[Tensor, " t"], tokenizer) -> tuple[Int[Tensor, "n t"], Int[Tensor, " n"]]:
-    "A copy of the text for each of its tokens, with that token hidden; and which position each copy hides."
-    spots = (~is_special(ids, tokenizer)).nonzero().flatten()
-    if not len(spots):
-        raise ValueError(
-            f"nothing to hide in {tokenizer.strings(ids.tolist())}: give a text with an ordinary token"
-        )
-    return ids.repeat(len(spots), 1).scatter_(1, spots[:, None], tokenizer.mask), spots
 
 
 # %% ../nbs/12_masked.ipynb #8d4d9c5e
@@ -417,14 +303,14 @@ def gap_logprobs(
     tokenizer = as_tokenizer(tokenizer, "mask")
     ids = torch.tensor(tokenizer.encode(text))
     check_ids(ids[None], model.cfg)
-    copies, spots = (x.to(device_of(model)) for x in hide_each(ids, tokenizer))
+    copies, places = hide_each(ids, tokenizer)
+    logprobs = []
     with evaluating(model):
-        pairs = zip(copies.split(batch_size), spots.split(batch_size), strict=True)
-        parts = [
-            model.logits(model.hidden(part)[torch.arange(len(at), device=at.device), at])
-            for part, at in pairs
-        ]
-    return torch.cat(parts).float().log_softmax(-1), ids.to(spots.device)[spots]
+        for part, at in zip(copies.split(batch_size), places.split(batch_size), strict=True):
+            hidden = model.hidden(part.to(device_of(model)))
+            logits = model.logits(hidden[torch.arange(len(at)), at])
+            logprobs.append(logits.float().log_softmax(-1))
+    return torch.cat(logprobs), ids[places].to(device_of(model))
 
 
 # %% ../nbs/12_masked.ipynb #9f45f53c

@@ -4,19 +4,15 @@
 __all__ = ["keras_lm", "RecurrentLM"]
 
 # %% ../nbs/13_recurrent.ipynb #2fcef4b9
-from functools import partial
-from time import perf_counter
-
-# %% ../nbs/13_recurrent.ipynb #18ad58c1
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# %% ../nbs/13_recurrent.ipynb #ae0bec9e
 from llmlab.causal import check_targets
 from llmlab.checks import SEED, SIZE, check_arguments, integer_ids
-from llmlab.keras_backend import check_shapes, load_keras
+from llmlab.keras_backend import load_keras
+from llmlab.keras_models import start_like_keras
 from llmlab.metrics import device_of, evaluating
 from llmlab.training import Recipe
 from llmlab.transformer import Config
@@ -71,8 +67,7 @@ class RecurrentLM(nn.Module):
 
     def hidden(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         "What the LSTM says after each token."
-        check_vocabulary(ids, self.cfg.vocab_size)
-        return self.lstm(self.embed(ids))[0]
+        return self.lstm(self.embed(integer_ids(ids, self.cfg.vocab_size)))[0]
 
     def logits(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
         "One score for each token of the vocabulary."
@@ -80,30 +75,6 @@ class RecurrentLM(nn.Module):
 
     def forward(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         return self.logits(self.hidden(ids))
-
-
-# %% ../nbs/13_recurrent.ipynb #2619b1ce
-def check_vocabulary(ids, vocab_size):
-    "Raise ValueError for ids that the embedding has no row for."
-    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
-        there = f"ids from {ids.min()} to {ids.max()}, but the vocabulary ends at {vocab_size - 1}"
-        raise ValueError(f"{there}: use the model's tokenizer")
-
-
-# %% ../nbs/13_recurrent.ipynb #cced28c6
-def start_like_keras(model: RecurrentLM):
-    "Weights as Keras draws them: Glorot, orthogonal, forget gate open, embeddings in ±0.05, one bias."
-    for name, p in model.named_parameters():
-        if "weight_hh" in name:
-            nn.init.orthogonal_(p)
-        elif p.ndim == 2:
-            nn.init.uniform_(p, -0.05, 0.05) if "embed" in name else nn.init.xavier_uniform_(p)
-        else:
-            nn.init.zeros_(p)
-        if "bias_ih" in name:
-            p.data.chunk(4)[1].fill_(1)
-        if "bias_hh" in name:
-            p.requires_grad_(False)
 
 
 # %% ../nbs/13_recurrent.ipynb #3e64cc41
@@ -119,80 +90,6 @@ def lstm_step(
     i, f, g, o = (x @ kernel + h @ recurrent + bias).chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
-
-
-# %% ../nbs/13_recurrent.ipynb #381d5d94
-def keras_arrays(
-    model: RecurrentLM,  # a twin in PyTorch
-) -> list[np.ndarray]:  # as Keras' get_weights() lists them
-    "Embedding, then kernel, recurrent kernel and bias of each LSTM, then Dense."
-    w = {name: p.detach().cpu() for name, p in model.named_parameters()}
-    tensors = [w["embed.weight"]]
-    for n in range(model.cfg.layers):
-        tensors += [
-            w[f"lstm.weight_ih_l{n}"].T,
-            w[f"lstm.weight_hh_l{n}"].T,
-            w[f"lstm.bias_ih_l{n}"] + w[f"lstm.bias_hh_l{n}"],
-        ]
-    return [t.numpy() for t in [*tensors, w["dense.weight"].T, w["dense.bias"]]]
-
-
-# %% ../nbs/13_recurrent.ipynb #6ef49cac
-def to_keras(
-    model: RecurrentLM,  # where the weights are
-    other,  # a model that keras_lm made from the same Config
-):
-    "Carry the weights from PyTorch to Keras."
-    arrays = keras_arrays(model)
-    check_shapes([a.shape for a in arrays], [w.shape for w in other.get_weights()])
-    other.set_weights(arrays)
-    return other
-
-
-# %% ../nbs/13_recurrent.ipynb #6abc4207
-def from_keras(
-    other,  # a model that keras_lm made from the same Config
-    model: RecurrentLM,  # filled in place
-) -> RecurrentLM:
-    "Carry the weights from Keras to PyTorch."
-    arrays = other.get_weights()
-    check_shapes([a.shape for a in arrays], [a.shape for a in keras_arrays(model)])
-    embed, *lstm, dense, bias = map(torch.tensor, arrays)
-    state = {"embed.weight": embed, "dense.weight": dense.T, "dense.bias": bias}
-    for n in range(model.cfg.layers):
-        w, u, b = lstm[3 * n : 3 * n + 3]
-        state |= {f"lstm.weight_ih_l{n}": w.T, f"lstm.weight_hh_l{n}": u.T}
-        state |= {f"lstm.bias_ih_l{n}": b, f"lstm.bias_hh_l{n}": torch.zeros_like(b)}
-    model.load_state_dict(state)
-    return model
-
-
-# %% ../nbs/13_recurrent.ipynb #ae1eae1d
-class FromKeras(nn.Module):
-    "A Keras language model as this library sees one: ids [b t] to logits [b t v], as PyTorch tensors."
-
-    def __init__(
-        self,
-        model,  # ids [b t] to logits [b t v]
-        context: int,  # tokens it is shown at a time
-    ):
-        super().__init__()
-        self.cfg = Config(int(model.output_shape[-1]), context)
-        self.read = partial(model, training=False)
-
-    def forward(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        check_vocabulary(ids, self.cfg.vocab_size)
-        with torch.no_grad():
-            out = self.read(ids.cpu().numpy())
-        return torch.tensor(load_keras().ops.convert_to_numpy(out))
-
-    def hidden(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        "The logits: what lies behind them is Keras' own."
-        return self(ids)
-
-    def logits(self, hidden: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
-        "They are logits already."
-        return hidden
 
 
 # %% ../nbs/13_recurrent.ipynb #f563fcd3
@@ -216,7 +113,7 @@ def pairs(
 ) -> tuple[Int[np.ndarray, "b t1"], Int[np.ndarray, "b t1"]]:  # for model.fit
     "pairs([[5, 6, -100]], 10) -> inputs [[5, 6]], targets [[6, -100]]"
     check_targets(ids)
-    check_vocabulary(ids[ids != IGNORE], vocab_size)
+    integer_ids(ids[ids != IGNORE], vocab_size)
     return ids[:, :-1].clamp(min=0).numpy(), ids[:, 1:].numpy()
 
 
@@ -229,42 +126,14 @@ def next_token_loss():
 # %% ../nbs/13_recurrent.ipynb #99a90f03
 def adamw(recipe: Recipe):
     "The optimizer of chapter 10 in Keras: its rates, decay on matrices only, clipped gradients."
-    keras, warm = load_keras(), recipe.warmup * recipe.steps
-    rising = dict(warmup_target=recipe.lr, warmup_steps=warm) if warm else {}
-    rate = keras.optimizers.schedules.CosineDecay(
-        recipe.lr / (warm + 1), max(recipe.steps - warm, 1), **rising
-    )
-    found = keras.optimizers.AdamW(
-        rate, recipe.weight_decay, *recipe.betas, 1e-8, global_clipnorm=min(recipe.clip, 1e9)
-    )
-    found.exclude_from_weight_decay(var_names=["bias"])
-    return found
-
-
-# %% ../nbs/13_recurrent.ipynb #1d7fe146
-@check_arguments(every=SIZE)
-def training_log(
-    eval_fn=None,  # model -> number, the smaller the better
-    every: int = 50,  # steps between validations
-):
-    "A callback for Keras' fit; its `rows` are those of chapter 10: step, loss, seconds, and valid."
-
-    class TrainingLog(load_keras().callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            self.rows, self.seconds, self.clock = [], 0.0, perf_counter()
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self.total = 0.0
-
-        def on_train_batch_end(self, batch, logs=None):
-            total = logs["loss"] * (batch + 1)
-            self.seconds += perf_counter() - self.clock
-            self.rows.append(dict(step=len(self.rows) + 1, loss=total - self.total, seconds=self.seconds))
-            if eval_fn and len(self.rows) % every == 0:
-                self.rows[-1]["valid"] = float(eval_fn(self.model))
-            self.total, self.clock = total, perf_counter()
-
-    return TrainingLog()
+    optimizers = load_keras().optimizers
+    warm = recipe.warmup * recipe.steps
+    rising = {"warmup_target": recipe.lr, "warmup_steps": warm} if warm else {}
+    rate = optimizers.schedules.CosineDecay(recipe.lr / (warm + 1), max(recipe.steps - warm, 1), **rising)
+    clip = min(recipe.clip, 1e9)
+    adam = optimizers.AdamW(rate, recipe.weight_decay, *recipe.betas, 1e-8, global_clipnorm=clip)
+    adam.exclude_from_weight_decay(var_names=["bias"])
+    return adam
 
 
 # %% ../nbs/13_recurrent.ipynb #ed4561f6
@@ -275,13 +144,15 @@ def edit_reach(
     seed: int = 0,  # of the tokens that are put in
 ) -> Float[Tensor, " t"]:  # entry k: k tokens after the edit
     "Mean total variation between the predictions with and without an edit, by distance."
-    generator, t = torch.Generator().manual_seed(seed), rows.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    t = rows.shape[1]
     new = rows.flatten()[torch.randint(rows.numel(), rows.shape, generator=generator)]
     total = torch.zeros(t)
     with evaluating(model):
         for row, other in zip(rows, new, strict=True):
-            edited = torch.where(torch.eye(t, dtype=torch.bool), other, row).to(device_of(model))
-            before, after = (model(x).softmax(-1).cpu() for x in (row[None].to(device_of(model)), edited))
+            edited = torch.where(torch.eye(t, dtype=torch.bool), other, row)  # [t t]: row k with token k new
+            before = model(row[None].to(device_of(model))).softmax(-1).cpu()
+            after = model(edited.to(device_of(model))).softmax(-1).cpu()
             change = (after - before).abs().sum(-1) / 2
             total += torch.stack([change.diagonal(k).mean() for k in range(t)])
     return total / len(rows)

@@ -4,12 +4,9 @@
 __all__ = []
 
 # %% ../nbs/workshop/runs.ipynb #e49cfcdf
-import hashlib
-import json
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from llmlab.checkpoints import (
     copy_tensors,
     describe,
     fill_optimizers,
+    full_tensor,
     model_tensors,
     open_run,
     random_states,
@@ -37,15 +35,20 @@ from llmlab.devices import (
     Processes,
     accelerator,
     flops_per_token,
+    gradient_checkpointing,
     peak_flops,
     peak_memory,
+    prefetch,
     preserve_random_states,
     shard,
     uses_bf16,
 )
 from llmlab.losses import deal_targets, mean_over, target_counts
-from llmlab.metrics import device_of, evaluating
-from llmlab.storage import mismatches, model_specs, own_tensors, tensor_specs
+from llmlab.metrics import device_of
+from llmlab.optimizers import inner_optimizers
+from llmlab.progress import progress_bar
+from llmlab.same_run import check_same_loss, check_same_run, fingerprint, sample_loss, steps_to_compare
+from llmlab.storage import own_tensors
 
 
 # %% ../nbs/workshop/runs.ipynb #9add5df8
@@ -60,39 +63,54 @@ class Objective(nn.Module):
         return self.loss_fn(self.model, batch)
 
 
-def objective_loss(loss_fn: Callable) -> Callable:
-    "The loss function of an Objective, which counts the same targets as the loss inside."
-
-    @mean_over(partial(target_counts, loss_fn))
-    def loss(objective, batch):
-        return objective(batch)
-
-    return loss
-
-
 # %% ../nbs/workshop/runs.ipynb #da4cdd72
-def fingerprint(batch: Tensor) -> str:
-    "Twelve letters of a batch's SHA-256, its shape and its type, which are the same for the same batch only."
-    contents = batch.detach().cpu().contiguous()
-    letters = hashlib.sha256(contents.reshape(-1).view(torch.uint8).numpy()).hexdigest()[:12]
-    return f"{letters} {list(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
+def weighted_parts(
+    model: nn.Module,
+    batch: Tensor,
+    loss_fn: Callable,  # which says how many targets a row has
+    parts: int,  # at most one a row
+    processes: Processes,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    "Each part of a batch, with the share that it holds of the targets of all parts in all processes."
+    cut = [batch[i::parts] for i in range(min(parts, len(batch)))]
+    weights = torch.ones(1, device=batch.device)
+    if len(cut) > 1 or processes.size > 1:
+        counts = torch.stack([target_counts(loss_fn, part).sum() for part in cut])
+        weights = counts / processes.sum(counts.sum())
+    for i, part in enumerate(cut):
+        with processes.no_sync(model, more=i + 1 < len(cut)):
+            yield part, weights[i]
+
+
+def step_row(loss: Tensor, gradient_norm: Tensor, processes: Processes) -> dict:
+    "Loss and gradient norm of a step over all processes; FloatingPointError where one of them is no number."
+    found = torch.stack([processes.sum(loss), full_tensor(gradient_norm)])
+    loss, gradient_norm = found.tolist()  # the one moment of a step in which the CPU waits for a GPU
+    if not math.isfinite(loss + gradient_norm):
+        raise FloatingPointError(f"the loss is {loss}, the norm of its gradient {gradient_norm}")
+    return {"loss": loss, "gradient_norm": gradient_norm}
 
 
 # %% ../nbs/workshop/runs.ipynb #8c859bed
 class Run:
     "A model with all that trains it, in this process or in one of several that train together."
 
-    def __init__(self, model, batches, loss_fn, opt, recipe, checkpoint_dir=None):
+    def __init__(self, model, batches, loss_fn, opt, recipe, checkpoint_dir=None, eval_fn=None, on_step=None):
+        said = f"patience={recipe.patience} counts validations: give eval_fn, too"
+        require(eval_fn or not recipe.patience, said)
         self.model, self.batches, self.loss_fn, self.recipe = model, batches, loss_fn, recipe
+        self.eval_fn, self.on_step = eval_fn, on_step
         self.folder = Path(checkpoint_dir).expanduser() if checkpoint_dir else None
         self.processes = Processes(accelerator())
         self.objective, self.opt = self.processes.prepare(Objective(model, loss_fn), opt)
-        self.objective_loss = objective_loss(loss_fn)
+        count_targets = mean_over(partial(target_counts, loss_fn))
+        self.objective_loss = count_targets(lambda objective, batch: objective(batch))
         self.device = self.processes.device or device_of(model)
         self.history = []  # a row for each step
         self.fingerprints = {}  # of the batches that were used, by their step
         self.row_length = 0  # tokens in a row of the last batch
         self.started = perf_counter()  # when the present step began
+        self.bar = None  # a progress bar, while training_steps() is open
         self.compiled = recipe.compile == "yes"
         if self.compiled:
             self.objective = torch.compile(self.objective)
@@ -152,11 +170,11 @@ def pace(run: Run) -> dict:
     }
 
 
-def validate(run: Run, eval_fn: Callable | None) -> None:
+def validate(run: Run) -> None:
     "Put the validation and the pace into the last row; random numbers that eval_fn draws are put back."
-    if eval_fn:
+    if run.eval_fn:
         with preserve_random_states():
-            run.history[-1]["valid"] = float(eval_fn(run.model))
+            run.history[-1]["valid"] = float(run.eval_fn(run.model))
     run.history[-1].update(pace(run))
 
 
@@ -165,16 +183,6 @@ def maybe_compile(run: Run) -> None:
     wanted = run.recipe.compile == "auto" and run.device.type == "cuda" and not run.compiled
     if wanted and run.history[-1]["left"] > 300:
         run.objective, run.compiled = torch.compile(run.objective), True
-
-
-# %% ../nbs/workshop/runs.ipynb #8410b0a7
-SHOWN = ("loss", "valid", "tokens_per_second", "mfu")  # beside the progress bar
-
-
-def show_row(bar, row: dict) -> None:
-    "Write the numbers of a row beside a progress bar, where the row has just been measured."
-    if "left" in row:
-        bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name in SHOWN})
 
 
 # %% ../nbs/workshop/runs.ipynb #11fd3da9
@@ -215,14 +223,14 @@ def is_best(history: list[dict]) -> bool:
     return math.isfinite(last) and last <= min(finite)
 
 
-def asks_to_stop(run: Run, on_step: Callable | None) -> bool:
+def asks_to_stop(run: Run) -> bool:
     "What on_step answers to a copy of the last row; in several processes the first one asks, for all."
-    if on_step is None:
+    if run.on_step is None:
         return False
     answer = None
     if run.processes.rank == 0:
         with preserve_random_states():
-            answer = as_python_number(on_step(dict(run.history[-1])))
+            answer = as_python_number(run.on_step(dict(run.history[-1])))
     fits = answer is None or isinstance(answer, bool)
     require(fits, f"on_step answered {answer!r}: expected True to stop, None or False to go on")
     return run.processes.first_decides(bool(answer))
@@ -230,19 +238,21 @@ def asks_to_stop(run: Run, on_step: Callable | None) -> bool:
 
 # %% ../nbs/workshop/runs.ipynb #50464573
 @contextmanager
-def explain_failure(run: Run, step: int, batch: Tensor) -> Iterator[None]:
-    "Say what can be done about a loss that is no number, or a GPU that is full."
+def explain_failure(run: Run) -> Iterator[None]:
+    "While a step is made: say what can be done about a loss that is no number, or a GPU that is full."
+    step = len(run.history)
     try:
         yield
     except FloatingPointError as error:
         saved = step_files(run.folder) if run.folder else []
         where = f"The last good checkpoint is {saved[-1]}" if saved else "There is no checkpoint yet"
-        which = f"The batch is {fingerprint(batch)}, that is batches({step})"
+        which = f"The batch is {run.fingerprint_of(step)}, that is batches({step})"
         raise FloatingPointError(
             f"step {step + 1}: {error}. {which}. {where}. Look at the batch, or lower lr"
         ) from error
     except torch.OutOfMemoryError as error:
-        rows = len(batch) // run.recipe.accumulate
+        batch = run.batches(step)
+        rows = len(batch) // run.processes.size // run.recipe.accumulate
         raise torch.OutOfMemoryError(
             f"step {step + 1}: {rows} windows of {batch.shape[-1]} tokens at once fill the GPU. "
             f"accumulate={2 * run.recipe.accumulate} halves them, with the same update; "
@@ -251,110 +261,6 @@ def explain_failure(run: Run, step: int, batch: Tensor) -> Iterator[None]:
 
 
 # %% ../nbs/workshop/runs.ipynb #02185389
-def differences(theirs: dict, ours: dict, but: tuple = ()) -> str:
-    "Each key whose value differs, named."
-    ours = json.loads(json.dumps(ours))
-    keys = [k for k in sorted({*theirs, *ours}) if k not in but and theirs.get(k) != ours.get(k)]
-    return "; ".join(f"{k}: {theirs.get(k)} in the checkpoint, {ours.get(k)} now" for k in keys)
-
-
-# %% ../nbs/workshop/runs.ipynb #f4ebfce6
-def steps_to_compare(
-    done: int,  # steps that were made
-    planned: int,  # steps of the recipe
-) -> list[int]:
-    "The first steps, ever fewer, the last and the next: steps_to_compare(11, 20) -> [0, 1, 2, 4, 8, 10, 11]."
-    powers = [2**i for i in range(done.bit_length()) if 2**i < done]
-    return sorted({0, *powers, max(done - 1, 0), min(done, planned - 1)})
-
-
-def other_batches(theirs: dict[str, str] | str, batches: Callable) -> str:
-    "Each step whose batch has another fingerprint now, named, the first three."
-    if isinstance(theirs, str):  # an older file knows the first batch alone, by its letters
-        first = fingerprint(batches(0)).partition(" ")[0]
-        return differences({"batch 0": theirs}, {"batch 0": first})
-    wrong = []
-    for step in sorted(map(int, theirs)):
-        ours = "no batch"
-        with suppress(Exception):  # a source that has ended has no such batch
-            ours = fingerprint(batches(step))
-        if ours != theirs[str(step)]:
-            wrong.append(f"batch {step}: {theirs[str(step)]} in the checkpoint, {ours} now")
-    return "; ".join(wrong[:3])
-
-
-# %% ../nbs/workshop/runs.ipynb #f4391782
-# settings that leave the updates as they are, but for the draws of dropout in a batch of parts
-MAY_DIFFER = ("seconds", "patience", "every", "keep", "compile", "recompute", "accumulate")
-
-
-def check_same_run(run: Run, about: dict, tensors: dict[str, Tensor]) -> None:
-    "Raise ValueError, naming every difference, where a checkpoint is of another model, recipe or data."
-    theirs, recipe = about["run"], asdict(run.recipe)
-    before, now = theirs["recipe"].get("steps"), recipe["steps"]
-    longer = isinstance(before, int) and before < now
-    may_differ = (*MAY_DIFFER, "steps") if longer else MAY_DIFFER
-    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
-    wrong = [
-        mismatches(tensor_specs(weights), model_specs(run.model)),
-        differences(about["config"], describe(run.model, {})["config"]),
-        differences(theirs["recipe"], recipe, may_differ),
-        other_batches(theirs["batches"], run.batches),
-    ]
-    if any(wrong):
-        found = "; ".join(filter(None, wrong))
-        todo = "choose an empty folder, or the same model, data and recipe"
-        raise ValueError(f"{run.folder} is of another run ({found}): {todo}")
-    if longer:
-        todo = f"from here on the learning rate is that of a run of {now} steps, so it may jump"
-        warnings.warn(f"{run.folder}: a run of {before} steps goes on to {now}; {todo}", stacklevel=2)
-
-
-# %% ../nbs/workshop/runs.ipynb #d976f404
-SAMPLE_ROWS = 4  # rows of the first batch
-
-
-def sample_loss(run: Run) -> float | None:
-    "The loss on some rows of batch 0, without dropout; None where so few rows cannot be asked."
-    states = random_states()
-    try:
-        batch = run.batches(0)
-        rows = batch[target_counts(run.loss_fn, batch) > 0][:SAMPLE_ROWS]
-        torch.manual_seed(0)
-        with evaluating(run.model):
-            return float(run.loss_fn(run.model, rows.to(device_of(run.model))))
-    except Exception:
-        return None
-    finally:
-        set_random_states(states)
-
-
-def check_same_loss(run: Run, theirs: float | None) -> None:
-    "Raise ValueError where the run's weights have another loss than they had when they were saved."
-    if theirs is None:
-        return
-    ours = sample_loss(run)
-    if ours == theirs or (ours is not None and math.isclose(theirs, ours, rel_tol=1e-3, abs_tol=1e-4)):
-        return
-    found = f"the loss of {SAMPLE_ROWS} rows: {theirs} in the checkpoint, {ours} now"
-    raise ValueError(f"{run.folder} is of another run ({found}): choose an empty folder, or the same loss")
-
-
-# %% ../nbs/workshop/runs.ipynb #a7bd247b
-def inner_optimizers(opt) -> list[torch.optim.Optimizer]:
-    "PyTorch's optimizers, without what Muon or Accelerate put around them."
-    return [getattr(part, "optimizer", part) for part in getattr(opt, "parts", [opt])]
-
-
-def run_facts(run: Run) -> dict:
-    "What the next step depends on, apart from weights and averages; in several processes, of all of them."
-    states = run.processes.gather(random_states())
-    steps = steps_to_compare(len(run.history), run.recipe.steps)
-    batches = {str(step): run.fingerprint_of(step) for step in steps}
-    set_random_states(states[run.processes.rank])  # a source of batches may have drawn
-    return {"recipe": asdict(run.recipe), "batches": batches, "loss": sample_loss(run), "random": states}
-
-
 def save(run: Run) -> None:
     "Write the whole state and, where the last row was the best, the weights alone. One process writes."
     writes = run.processes.rank == 0
@@ -362,7 +268,17 @@ def save(run: Run) -> None:
         weights = serialize(model_tensors(run.model), describe(run.model, run.history[-1]))
         if writes:
             write_atomically(run.folder / "best.safetensors", weights)
-    save_run(run.folder, run.model, inner_optimizers(run.opt), run.history, run_facts(run), writes)
+    states = run.processes.gather(random_states())
+    steps = steps_to_compare(len(run.history), run.recipe.steps)
+    batches = {str(step): run.fingerprint_of(step) for step in steps}
+    set_random_states(states[run.processes.rank])  # a source of batches may have drawn
+    facts = {
+        "recipe": asdict(run.recipe),
+        "batches": batches,
+        "loss": sample_loss(run),
+        "random": states,  # of each process
+    }
+    save_run(run.folder, run.model, inner_optimizers(run.opt), run.history, facts, writes)
 
 
 # %% ../nbs/workshop/runs.ipynb #a74b6119
@@ -397,3 +313,45 @@ def resume(run: Run) -> None:
         states = about["run"]["random"]
         if run.processes.rank < len(states):
             set_random_states(states[run.processes.rank])
+
+
+# %% ../nbs/workshop/runs.ipynb #40531405
+@contextmanager
+def training_steps(
+    run: Run,
+    progress: bool | None,  # a progress bar; None: where somebody can see it
+) -> Iterator[Iterable[tuple[int, Tensor]]]:
+    "While it is open: the steps that a run has still to make, with their batches on its device."
+    with preserve_random_states():
+        torch.manual_seed(run.recipe.seed + run.processes.rank)
+        resume(run)
+        first, last = len(run.history), run.recipe.steps
+        steps = range(first, first) if stop_reason(run) else range(first, last)
+        run.bar = progress_bar(last, first, progress if run.processes.rank == 0 else False)
+        with run.bar, gradient_checkpointing(run.model, run.recipe.recompute):
+            yield zip(steps, prefetch(run.batch, steps, run.device), strict=False)
+
+
+def finish_step(run: Run) -> str | None:
+    "Validate and save every recipe.every steps and at the end; the answer is why the run ends here, or None."
+    row = run.history[-1]
+    due = row["step"] % run.recipe.every == 0
+    stop = stop_reason(run)
+    if due or stop:
+        validate(run)
+        maybe_compile(run)
+        stop = stop or stop_reason(run)  # this validation may have been one too many
+    if asks_to_stop(run) and not stop:
+        stop = "on_step"
+        if not due:
+            validate(run)
+    if stop and stop != "steps":
+        row["stopped"] = stop
+    if run.folder and (due or stop):
+        save(run)
+    run.bar.update()
+    if due or stop:
+        shown = [name for name in ("loss", "valid", "tokens_per_second", "mfu") if name in row]
+        run.bar.set_postfix({name: f"{row[name]:.3g}" for name in shown})
+    run.started = perf_counter()
+    return stop

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tokenizers
 
-from llmlab.masked import SPECIAL
+from llmlab.mask_tokens import SPECIAL
 
 # %% ../nbs/workshop/sentence_pairs.ipynb #175f134b
 PAIR_COLUMNS = ("sent_more", "sent_less", "bias_type")

@@ -7,44 +7,17 @@ __all__ = ["Recipe", "Windows", "Batches", "fit"]
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-# %% ../nbs/10_training.ipynb #37b3c9b3
 from pathlib import Path
-from time import perf_counter
 
-# %% ../nbs/10_training.ipynb #96c0e4c6
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-# %% ../nbs/10_training.ipynb #b7e1f145
-from llmlab.checkpoints import full_tensor
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, integer_ids, require
-from llmlab.devices import (
-    ALONE,
-    Processes,
-    gradient_checkpointing,
-    prefetch,
-    preserve_random_states,
-    uses_bf16,
-)
-from llmlab.losses import target_counts
-
-# %% ../nbs/10_training.ipynb #cce75279
-from llmlab.progress import progress_bar
-from llmlab.runs import (
-    Run,
-    asks_to_stop,
-    explain_failure,
-    maybe_compile,
-    resume,
-    save,
-    show_row,
-    stop_reason,
-    validate,
-)
-from llmlab.transformer import Block
+from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, require
+from llmlab.devices import ALONE, Processes, flat_ids, uses_bf16, window_starts
+from llmlab.optimizers import Muon, block_matrices
+from llmlab.runs import Run, explain_failure, finish_step, step_row, training_steps, weighted_parts
 
 
 # %% ../nbs/10_training.ipynb #ee53ec27
@@ -105,9 +78,9 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     if step < warm:
         return recipe.lr * (step + 1) / (warm + 1)
     done = (step - warm) / (recipe.steps - warm) if step < recipe.steps else 1.0
-    left = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[
-        recipe.schedule
-    ]
+    if recipe.schedule == "constant":
+        return recipe.lr
+    left = 1 - done if recipe.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
     return recipe.min_lr + (recipe.lr - recipe.min_lr) * left
 
 
@@ -132,9 +105,7 @@ class Windows:
         length: int,  # tokens in a window
         starts=None,  # [k] positions where a window may begin; None: everywhere
     ):
-        ids = integer_ids(ids)
-        require(ids.ndim == 1, f"ids of shape {[*ids.shape]}, expected one long list: flatten them")
-        self.ids = ids if isinstance(ids, np.ndarray) else ids.cpu().numpy()
+        self.ids = flat_ids(ids)
         self.length = length
         self.starts = window_starts(len(self.ids), length, starts)
 
@@ -145,27 +116,6 @@ class Windows:
         start = self.starts[i]
         window = self.ids[start : start + self.length]
         return torch.from_numpy(window.astype(np.int64))
-
-
-# %% ../nbs/10_training.ipynb #ec4edebc
-def window_starts(n: int, length: int, starts=None) -> range | list[int]:
-    """The positions in n tokens from which a window fits; of `starts`, if they are given, those that do.
-
-    Raises ValueError for starts outside the text, for starts that are no whole numbers, and where no start is
-    left.
-    """
-    if n < length:
-        raise ValueError(
-            f"a window is {length} tokens, but the split has {n}: take more text or a shorter window"
-        )
-    last = n - length
-    if starts is None:
-        return range(last + 1)
-    starts = torch.as_tensor(integer_ids(starts, n, "starts")).flatten()
-    fitting = starts[starts <= last].tolist()
-    if not fitting:
-        raise ValueError(f"no start leaves room for {length} tokens: give starts up to {last}")
-    return fitting
 
 
 # %% ../nbs/10_training.ipynb #97c97514
@@ -222,10 +172,9 @@ class Batches:
 # %% ../nbs/10_training.ipynb #e26da362
 def make_optimizer(model: nn.Module, recipe: Recipe):
     "AdamW, with weight decay on matrices only; with recipe.muon, Muon for the matrices inside the blocks."
-    blocks = [m for m in model.modules() if isinstance(m, Block)] if recipe.muon else []
-    hidden = [p for block in blocks for p in block.parameters() if p.ndim == 2]
-    chosen = set(hidden)
-    matrices = [p for p in model.parameters() if p.ndim >= 2 and p not in chosen]
+    hidden = block_matrices(model) if recipe.muon else []
+    inside = set(hidden)
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and p not in inside]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
@@ -235,44 +184,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe):
     return Muon(hidden, adam, recipe) if recipe.muon else adam
 
 
-# %% ../nbs/10_training.ipynb #365c4f78
-class Muon:
-    "PyTorch's Muon for hidden matrices, beside AdamW for the rest, handled as one."
-
-    def __init__(self, hidden, adam, recipe):
-        if not hidden or not hasattr(torch.optim, "Muon"):
-            raise ValueError("muon=True needs PyTorch 2.9 and a model with llmlab's blocks: take muon=False")
-        scale = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
-        self.parts = [torch.optim.Muon(hidden, **scale), adam]
-
-    @property
-    def param_groups(self):
-        return [group for part in self.parts for group in part.param_groups]
-
-    def step(self):
-        for part in self.parts:
-            part.step()
-
-    def zero_grad(self):
-        for part in self.parts:
-            part.zero_grad()
-
-
-# %% ../nbs/10_training.ipynb #10b2ed24
-def mixed_precision(device: torch.device, precision: str = "auto") -> torch.autocast:
-    "Matrix products in bf16, where the device takes it; the weights stay fp32."
-    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))
-
-
 # %% ../nbs/10_training.ipynb #265b6f55
-def part_weights(parts: list[Tensor], loss_fn: Callable, processes: Processes = ALONE) -> Tensor:
-    "The share of the batch's targets, in all processes, that each of these parts holds."
-    if len(parts) == processes.size == 1:
-        return torch.ones(1, device=parts[0].device)
-    counts = torch.stack([target_counts(loss_fn, part).sum() for part in parts])
-    return counts / processes.sum(counts.sum())
-
-
 def train_step(
     model: nn.Module,
     batch: Int[Tensor, "b ..."],
@@ -282,23 +194,18 @@ def train_step(
     processes: Processes = ALONE,  # that make this step together
 ) -> dict:  # the loss before the update, and the norm of its gradient
     "One update of the weights; none, and FloatingPointError, where loss or gradient is no number."
-    parts = [batch[i :: recipe.accumulate] for i in range(min(recipe.accumulate, len(batch)))]
-    weights = part_weights(parts, loss_fn, processes)
+    bf16 = uses_bf16(batch.device, recipe.precision)
     loss = torch.zeros((), device=batch.device)
-    for i, part in enumerate(parts):
-        with processes.no_sync(model, more=i + 1 < len(parts)):
-            with mixed_precision(batch.device, recipe.precision):
-                part_loss = weights[i] * loss_fn(model, part)
-            (processes.size * part_loss).backward()  # the engine divides gradients by the processes
+    for part, weight in weighted_parts(model, batch, loss_fn, recipe.accumulate, processes):
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16):
+            part_loss = weight * loss_fn(model, part)
+        (processes.size * part_loss).backward()  # the engine divides gradients by the processes
         loss += part_loss.detach()
-    loss = processes.sum(loss)
-    gradient_norm = full_tensor(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
-    loss, gradient_norm = torch.stack([loss, gradient_norm]).tolist()
-    if not math.isfinite(loss + gradient_norm):
-        raise FloatingPointError(f"the loss is {loss}, the norm of its gradient {gradient_norm}")
+    gradient_norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    row = step_row(loss, gradient_norm, processes)  # an error where one of them is no number
     opt.step()
     opt.zero_grad()
-    return {"loss": loss, "gradient_norm": gradient_norm}
+    return row
 
 
 # %% ../nbs/10_training.ipynb #42a574ce
@@ -329,51 +236,18 @@ def fit(
     >>> len(fit(model, batches, causal_loss, Recipe(steps=3, batch_size=4)))
     3
     """
-    require(
-        eval_fn or not recipe.patience, f"patience={recipe.patience} counts validations: give eval_fn, too"
-    )
-    with preserve_random_states():
-        run = Run(model, batches, loss_fn, make_optimizer(model, recipe), recipe, checkpoint_dir)
-        torch.manual_seed(recipe.seed + run.processes.rank)
-        resume(run)
-        first, last = len(run.history), recipe.steps
-        steps = range(first, first) if stop_reason(run) else range(first, last)
-        bar = progress_bar(last, first, progress if run.processes.rank == 0 else False)
-        with bar, gradient_checkpointing(model, recipe.recompute):
-            for step, batch in zip(steps, prefetch(run.batch, steps, run.device), strict=False):
-                rate = learning_rate(step, recipe)
-                for group in run.opt.param_groups:
-                    group["lr"] = rate
-                model.train()
-                with explain_failure(run, step, batch):
-                    row = train_step(run.objective, batch, run.objective_loss, run.opt, recipe, run.processes)
-                run.record(step, batch, rate, row)
-                stop = after_step(run, eval_fn, on_step)
-                bar.update()
-                show_row(bar, run.history[-1])
-                if stop:
-                    break
+    opt = make_optimizer(model, recipe)
+    run = Run(model, batches, loss_fn, opt, recipe, checkpoint_dir, eval_fn, on_step)
+    with training_steps(run, progress) as steps:
+        for step, batch in steps:
+            rate = learning_rate(step, recipe)
+            for group in run.opt.param_groups:
+                group["lr"] = rate
+            model.train()
+            with explain_failure(run):
+                row = train_step(run.objective, batch, run.objective_loss, run.opt, recipe, run.processes)
+            run.record(step, batch, rate, row)
+            if finish_step(run):  # validates and saves where it is time to
+                break
     model.eval()
     return run.history
-
-
-# %% ../nbs/10_training.ipynb #bbc455d4
-def after_step(run: Run, eval_fn: Callable | None, on_step: Callable | None) -> str | None:
-    "Validate and save every recipe.every steps and at the end; the answer is why the run ends here, or None."
-    row = run.history[-1]
-    due = row["step"] % run.recipe.every == 0
-    stop = stop_reason(run)
-    if due or stop:
-        validate(run, eval_fn)
-        maybe_compile(run)
-        stop = stop or stop_reason(run)  # this validation may have been one too many
-    if asks_to_stop(run, on_step) and not stop:
-        stop = "on_step"
-        if not due:
-            validate(run, eval_fn)
-    if stop and stop != "steps":
-        row["stopped"] = stop
-    if run.folder and (due or stop):
-        save(run)
-    run.started = perf_counter()
-    return stop

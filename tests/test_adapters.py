@@ -7,10 +7,10 @@ from tokenizers import models, pre_tokenizers, processors
 
 from llmlab.adapters import FastTokenizer, as_fast_tokenizer, as_tokenizer
 from llmlab.exporting import save_pretrained
-from llmlab.generation import write
 from llmlab.masked import MaskedLM, MaskTokenizer, corrupt, fill_mask, pseudo_logprobs
 from llmlab.metrics import token_logprobs
 from llmlab.scoring import context_of, logits_of
+from llmlab.streaming import generate_text
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 
@@ -87,7 +87,7 @@ def test_corrupt_hides_no_special_token():
 def test_write_goes_on_from_a_text(ours):
     model = Decoder(Config(ours.vocab_size, 32, layers=1, heads=2, d_model=8)).eval()
     engine = as_fast_tokenizer(ours)
-    assert write(model, engine, "the cat", 6) == write(model, ours, "the cat", 6)
+    assert generate_text(model, engine, "the cat", 6) == generate_text(model, ours, "the cat", 6)
     assert FastTokenizer(engine).eot == ours.eot
 
 

@@ -24,7 +24,7 @@ from llmlab.attention import (
     document_positions,
     dot_product_attention,
     merge_heads,
-    record,
+    record_attention,
     relative_buckets,
     rotary,
     rotary_table,
@@ -335,7 +335,7 @@ def hooks(model):
 
 def test_tape_names_order_and_weights():
     model, x = Model(), torch.randn(2, 5, 8)
-    with record(model) as tape:
+    with record_attention(model) as tape:
         model(x)
     assert list(tape) == [f"blocks.{i}.{part}" for i in range(3) for part in ("weights", "q", "k", "v")]
     assert [w.shape for w in tape.attention()] == [(2, 2, 5, 5)] * 3
@@ -347,7 +347,7 @@ def test_tape_names_order_and_weights():
 def test_outputs_and_gradients_equal_with_and_without_tape():
     model, x = Model(), torch.randn(2, 5, 8, requires_grad=True)
     without = out_and_gradients(model, x)
-    with record(model):
+    with record_attention(model):
         within = out_and_gradients(model, x)
     for a, b in zip(without, within, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
@@ -357,7 +357,7 @@ def test_no_hook_outside_the_block_and_the_fused_kernel_is_back(monkeypatch):
     model, x, fused = Model(), torch.randn(1, 4, 8), []
     real = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: fused.append(1) or real(*a, **k))
-    with record(model):
+    with record_attention(model):
         assert hooks(model) > 0
         model(x)
     assert hooks(model) == 0 and not fused
@@ -370,7 +370,7 @@ def test_an_exception_in_the_model_leaves_nothing_behind():
 
     model, x = Model(), torch.randn(1, 4, 8)
     model.blocks[1].fail = True
-    with record(model) as tape:
+    with record_attention(model) as tape:
         with pytest.raises(RuntimeError, match="on purpose"):
             model(x)
         assert tape.running == []
@@ -378,7 +378,7 @@ def test_an_exception_in_the_model_leaves_nothing_behind():
         model(x)
     assert "blocks.0.weights.2" in tape and "blocks.2.weights" in tape
     model.blocks[1].fail = True
-    with pytest.raises(RuntimeError, match="on purpose"), record(model):
+    with pytest.raises(RuntimeError, match="on purpose"), record_attention(model):
         model(x)
     assert hooks(model) == 0 and module._tapes == []
 
@@ -386,14 +386,14 @@ def test_an_exception_in_the_model_leaves_nothing_behind():
 def test_own_hooks_of_the_model_survive():
     model, calls = Model(), []
     model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
-    with record(model):
+    with record_attention(model):
         model(torch.randn(1, 4, 8))
     assert calls == [1] and hooks(model) == 1
 
 
 def test_second_run_stands_beside_the_first():
     model = Model()
-    with record(model) as tape:
+    with record_attention(model) as tape:
         for _ in range(3):
             model(torch.randn(1, 4, 8))
     assert [name for name in tape if name.startswith("blocks.1.w")] == [
@@ -404,14 +404,14 @@ def test_second_run_stands_beside_the_first():
 
 def test_a_tape_hears_only_its_own_model():
     model, other = Model(), Model()
-    with record(model) as tape, record(other) as second:
+    with record_attention(model) as tape, record_attention(other) as second:
         other(torch.randn(1, 3, 8))
         dot_product_attention(*(torch.randn(2, 3, 4) for _ in range(3)))
     assert not tape and len(second.attention()) == 3
 
 
 def test_recording_one_layer_names_the_bare_tensor():
-    with record(layer := Layer()) as tape:
+    with record_attention(layer := Layer()) as tape:
         out = layer(torch.randn(1, 3, 8))
     assert list(tape) == ["weights", "q", "k", "v"] and out.shape == (1, 3, 8)
 

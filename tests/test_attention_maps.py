@@ -85,12 +85,12 @@ def outputs(**attentions):
 
 def test_a_tape_is_taken_apart_by_kind():
     torch = pytest.importorskip("torch")
-    from llmlab.attention import record
+    from llmlab.attention import record_attention
     from llmlab.transformer import Config, Decoder
 
     torch.manual_seed(0)
     model = Decoder(Config(11, 8, 2, 2, 16)).eval()
-    with record(model) as tape, torch.no_grad():
+    with record_attention(model) as tape, torch.no_grad():
         model(torch.arange(5)[None])
     ((name, layers, tokens),) = attention_stacks(tape, list("abcde"))
     assert name == "" and len(layers) == 2 and tokens == list("abcde")
@@ -140,7 +140,7 @@ def test_a_gpt2_output_is_taken_as_it_is():
 
 
 def test_an_empty_tape_says_what_to_do():
-    with pytest.raises(ValueError, match="run the model inside `with record"):
+    with pytest.raises(ValueError, match="run the model inside `with record_attention"):
         layers_by_kind({"blocks.0.q": np.ones(3)})
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmlab.attention import record
+from llmlab.attention import record_attention
 from llmlab.causal import attention_on, causal_loss, earlier_mentions, future_gradient
 from llmlab.transformer import Config, Decoder
 
@@ -100,7 +100,7 @@ def test_attention_on_reads_the_right_cells():
 
 def test_attention_on_a_recorded_model():
     model, x = decoder(), ids(1, 8)
-    with record(model) as tape:
+    with record_attention(model) as tape:
         model(x)
     everything = attention_on([w[0] for w in tape.attention()], [(5, list(range(6)))])
     torch.testing.assert_close(everything, torch.ones(2, 2))

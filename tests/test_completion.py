@@ -12,7 +12,7 @@ from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, shipped_path
 from llmlab.tasks.completion import (
     CodeCollator,
-    CodeTokenizer,
+    InfillTokenizer,
     code_loss,
     code_rows,
     complete_lines,
@@ -20,7 +20,7 @@ from llmlab.tasks.completion import (
     middle_nll,
 )
 from llmlab.tasks.gaps import (
-    Gap,
+    TextGap,
     cut_cursor,
     cut_gap,
     extract_functions,
@@ -44,7 +44,7 @@ async def wait(n):
     total = n + 1
     return total
 """
-TOKENIZER = CodeTokenizer(Tokenizer.train(SOURCE * 3, 300))
+TOKENIZER = InfillTokenizer(Tokenizer.train(SOURCE * 3, 300))
 
 
 def tiny(**change):
@@ -200,7 +200,7 @@ def test_a_short_memory_sees_no_more_than_its_tokens():
 
 
 def test_it_learns_to_fill_and_to_stop():
-    model, gap = tiny(), Gap("x =", " 12", "\nprint(x)")
+    model, gap = tiny(), TextGap("x =", " 12", "\nprint(x)")
     ids = torch.tensor(
         [[*TOKENIZER.fim_prompt(gap.prefix, gap.suffix), *TOKENIZER.base.encode(gap.middle), TOKENIZER.eot]]
         * 8
@@ -212,11 +212,11 @@ def test_it_learns_to_fill_and_to_stop():
 
 def test_too_much_around_a_gap():
     with pytest.raises(ValueError, match="tokens around it and 24 to write, context 96: give less around it"):
-        fill_in_middle(tiny(), TOKENIZER, [Gap("x = 1\n" * 60, "", "")])
+        fill_in_middle(tiny(), TOKENIZER, [TextGap("x = 1\n" * 60, "", "")])
 
 
 def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
-    model, gap = tiny().eval(), Gap("x =", " 12 + y", "\nprint(x)")
+    model, gap = tiny().eval(), TextGap("x =", " 12 + y", "\nprint(x)")
     middle = TOKENIZER.base.encode(gap.middle)
     for each in (gap, gap._replace(suffix="")):
         head = TOKENIZER.fim_prompt(each.prefix, each.suffix)
@@ -232,7 +232,7 @@ def test_surprise_at_a_middle_is_a_sum_over_its_tokens():
 def coder():
     path = shipped_path("infilling.safetensors")
     assert path.stat().st_size <= 2_000_000
-    return load_checkpoint(path)[0], CodeTokenizer(Tokenizer.load(shipped_path("infilling.tokenizer.json")))
+    return load_checkpoint(path)[0], InfillTokenizer(Tokenizer.load(shipped_path("infilling.tokenizer.json")))
 
 
 def test_the_shipped_model_reads_what_stands_behind(coder):

@@ -14,7 +14,7 @@ from sample_figures import HOSTILE
 from llmlab.figures.explore import (
     attention_and_probabilities,
     context_of,
-    explore,
+    explore_model,
     text_figures,
     text_ids,
     token_names,
@@ -82,13 +82,13 @@ def test_a_model_of_transformers_works_alike(hub):
         out = hub(torch.tensor([[1, 2, 3]]), output_attentions=True)
     assert torch.allclose(p, out.logits[0, -1].softmax(-1), atol=1e-6)
     assert torch.allclose(layers[1], out.attentions[1][0])
-    explorer = explore(hub, Letters(), "cat")
+    explorer = explore_model(hub, Letters(), "cat")
     assert explorer.attention.data["parts"][0]["queries"] == token_names(Letters(), Letters().encode("cat"))
     assert len(explorer.written.value.split()) == 16
 
 
 def test_what_is_written_is_what_generate_writes(model, tokenizer):
-    explorer = explore(model, tokenizer, "the")
+    explorer = explore_model(model, tokenizer, "the")
     explorer.length.value = 30
     explorer.temperature.value = 0.8
     (new,) = generate(model, [text_ids(tokenizer, "the")], 30, Sampling(0.8))
@@ -101,7 +101,7 @@ def test_a_long_text_is_cropped_as_for_the_model(model, tokenizer):
 
 
 def test_the_answer_follows_the_text_and_keeps_the_chosen_head(model, tokenizer):
-    explorer = explore(model, tokenizer, "the cat")
+    explorer = explore_model(model, tokenizer, "the cat")
     first = explorer.attention
     first.layer, first.head = 1, 1
     explorer.text.value = "the dog"
@@ -115,7 +115,7 @@ def test_the_answer_follows_the_text_and_keeps_the_chosen_head(model, tokenizer)
 
 def test_typing_waits_for_a_pause(model, tokenizer):
     async def typing():
-        explorer = explore(model, tokenizer, "a")
+        explorer = explore_model(model, tokenizer, "a")
         explorer.pause, shown = 0.05, []
         explorer.box.observe(lambda change: shown.append(explorer.text.value), "children")
         for text in ("th", "the", "the c"):
@@ -130,20 +130,20 @@ def test_typing_waits_for_a_pause(model, tokenizer):
 
 
 def test_an_empty_text_says_what_to_do(hub):
-    explorer = explore(hub, Letters(), "cat")
+    explorer = explore_model(hub, Letters(), "cat")
     explorer.text.value = ""
     assert explorer.status.value == "cannot show this: an empty text has no tokens: type a word"
 
 
 @pytest.mark.parametrize("text", HOSTILE[:3])
 def test_text_stays_text(model, tokenizer, text):
-    explorer = explore(model, tokenizer, text)
+    explorer = explore_model(model, tokenizer, text)
     assert "<img" not in explorer.status.value and explorer.text.value == text
 
 
 def test_in_the_book_the_figures_stand_without_widgets(model, tokenizer, monkeypatch):
     monkeypatch.setenv("LLMLAB_BOOK", "1")
-    explorer = explore(model, tokenizer, "the cat")
+    explorer = explore_model(model, tokenizer, "the cat")
     markup = explorer._repr_mimebundle_()["text/html"]
     assert markup.count("<figure") == 2 and explorer.attention.comm is None
 
@@ -164,7 +164,7 @@ def test_the_box_names_colabs_manager_and_keeps_tables(model, tokenizer, monkeyp
     output = types.SimpleNamespace(_widgets=types.SimpleNamespace(_installed_url="https://colab/manager.js"))
     output.enable_custom_widget_manager = lambda: None
     monkeypatch.setitem(sys.modules, "google.colab.output", output)
-    explorer = explore(model, tokenizer, "the cat")
+    explorer = explore_model(model, tokenizer, "the cat")
     monkeypatch.setattr(type(explorer.box), "_repr_mimebundle_", None, raising=False)
     content, metadata = explorer._repr_mimebundle_()
     assert metadata[WIDGET_MIME]["colab"]["custom_widget_manager"]["url"] == "https://colab/manager.js"
@@ -177,7 +177,7 @@ def test_the_box_names_colabs_manager_and_keeps_tables(model, tokenizer, monkeyp
 
 def test_edits_and_a_closed_explorer_leave_no_figure(model, tokenizer, monkeypatch):
     monkeypatch.delenv("LLMLAB_BOOK", raising=False)
-    explorer, seen = explore(model, tokenizer, "the cat"), []
+    explorer, seen = explore_model(model, tokenizer, "the cat"), []
     for text in ("the cat sat", "the cat sat on"):
         seen += map(weakref.ref, (explorer.attention, explorer.next_token))
         explorer.text.value = text

@@ -12,30 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process as peer
 
-from llmlab.attention import record
+from llmlab.attention import record_attention
 from llmlab.generation import (
     Beams,
     Sampling,
     beam_search,
-    cut,
     cut_min_p,
     cut_top_k,
     cut_top_p,
     distribution,
-    end_of_text,
     generate,
     next_tokens,
-    penalize,
     pick,
-    prompt_ids,
-    repeats,
     speculative_generate,
-    stream,
-    text_pieces,
     uniforms,
-    write,
 )
 from llmlab.masked import MaskedLM
+from llmlab.penalties import penalize, repeats
+from llmlab.stopping import cut
+from llmlab.streaming import end_of_text, generate_text, prompt_ids, stream_tokens, text_pieces
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
@@ -149,7 +144,9 @@ def test_seeds():
     assert rows == generate(model, [[1, 2], [3]], 20, seed=4) != generate(model, [[1, 2], [3]], 20, seed=5)
     assert rows[:1] == generate(model, [[1, 2]], 20, seed=4), "a row does not depend on its neighbours"
     assert rows[0][:9] == generate(model, [[1, 2]], 9, seed=4)[0]
-    assert rows[0] == list(stream(model, [1, 2], 20, seed=4)), "one decoding loop, one scheme of randomness"
+    assert rows[0] == list(stream_tokens(model, [1, 2], 20, seed=4)), (
+        "one decoding loop, one scheme of randomness"
+    )
 
 
 # --- generate, with and without a cache -------------------------------------------------------------------
@@ -248,7 +245,7 @@ def test_cut_by_pencil():
 
 def test_a_stream_hands_out_each_token_before_the_next_is_computed():
     calls, count = [], counter()
-    tokens = stream(lambda ids: (calls.append(1), count(ids))[1], [0], 5, Sampling(0))
+    tokens = stream_tokens(lambda ids: (calls.append(1), count(ids))[1], [0], 5, Sampling(0))
     assert [(next(tokens), len(calls)) for _ in range(3)] == [(1, 1), (2, 2), (3, 3)]
 
 
@@ -285,7 +282,7 @@ def test_the_first_stop_counts_and_broken_characters_show_at_the_end():
 def test_write_says_what_generate_says():
     model = decoder(v=bpe.vocab_size)
     new = generate(model, [bpe.encode("the")], 12, stop=[[bpe.eot]], seed=3)[0]
-    assert write(model, bpe, "the", 12, seed=3) == bpe.decode([i for i in new if i != bpe.eot])
+    assert generate_text(model, bpe, "the", 12, seed=3) == bpe.decode([i for i in new if i != bpe.eot])
 
 
 # --- beams ------------------------------------------------------------------------------------------------
@@ -441,18 +438,21 @@ def test_choices_outside_their_range(options, words):
     [
         (lambda m: generate(m, [[1], []], 3), "row 1 of prompts is empty: start with a token"),
         (lambda m: generate(m, [[1]], 3, seed=-1), "seed=-1: expected a whole number from 0 to 4294967295"),
-        (lambda m: stream(m, [], 3), "row 0 of prompts is empty"),
+        (lambda m: stream_tokens(m, [], 3), "row 0 of prompts is empty"),
         (
             lambda m: generate(m, [[1]], 3, stop=["x"]),
             r"stop=\['x'\]: expected lists of ids, such as \[\[tokenizer.eot\]\]; for text use",
         ),
         (lambda m: generate(m, [[1]], 3, stop=[[]]), r"stop=\[\[\]\]: expected lists of ids"),
-        (lambda m: write(m, bpe, "", 3), "row 0 of prompts is empty"),
+        (lambda m: generate_text(m, bpe, "", 3), "row 0 of prompts is empty"),
         (
-            lambda m: write(m, bpe, "the", 3, stop="x"),
+            lambda m: generate_text(m, bpe, "the", 3, stop="x"),
             "stop='x': expected a list of texts, none of them empty",
         ),
-        (lambda m: write(m, bpe, "the", 3, stop=[""]), "expected a list of texts, none of them empty"),
+        (
+            lambda m: generate_text(m, bpe, "the", 3, stop=[""]),
+            "expected a list of texts, none of them empty",
+        ),
         (lambda m: generate(m, [[1] * 65], 3, overflow="stop"), "65 tokens, but the context is 64"),
         (lambda m: Beams(0), "width=0: expected a whole number of at least 1"),
         (lambda m: beam_search(m, [[1]], 3, stop=[1]), r"stop=\[1\]: expected lists of ids"),
@@ -722,7 +722,7 @@ def test_a_loaded_tokenizer_writes_the_same_text():
     assert (end_of_text(fast), end_of_text(ours)) == (256, ours.eot)
     assert prompt_ids(fast, "the cat") == prompt_ids(ours, "the cat")
     for seed in range(3):
-        new = [write(model, t, "the cat", 20, seed=seed) for t in (fast, ours)]
+        new = [generate_text(model, t, "the cat", 20, seed=seed) for t in (fast, ours)]
         assert new[0] == new[1]
 
 
@@ -731,13 +731,13 @@ def test_a_loaded_tokenizer_writes_the_same_text():
 
 def test_the_tape_joins_the_steps_of_a_text():
     model, prompts = decoder(), [[1, 2, 3], [4]]
-    with record(model) as tape:
+    with record_attention(model) as tape:
         new = generate(model, prompts, 6, Sampling(0))
     assert list(tape) == [
         f"blocks.{i}.attention.{part}" for i in range(2) for part in ("weights", "q", "k", "v")
     ]
     for row, (prompt, more) in enumerate(zip(prompts, new, strict=True)):
-        with record(model) as whole:
+        with record_attention(model) as whole:
             model(torch.tensor([prompt + more[:-1]]))
         start = 3 - len(prompt)
         for name, x in whole.items():
@@ -749,11 +749,11 @@ def test_the_tape_joins_the_steps_of_a_text():
 
 def test_the_tape_of_an_encoder_decoder_beams_and_two_texts():
     model = two()
-    with record(model) as tape:
+    with record_attention(model) as tape:
         new = generate(model, [[1, 2]], 5, Sampling(0), source=[[3, 4, 5]])[0]
         generate(model, [[1]], 3, Sampling(0), source=[[3]])
         model(torch.tensor([[3]]), torch.tensor([[1]]))
-    with record(model) as whole:
+    with record_attention(model) as whole:
         model(torch.tensor([[3, 4, 5]]), torch.tensor([[1, 2, *new[:-1]]]))
     for name, x in whole.items():
         same(tape[name], x)
@@ -764,9 +764,9 @@ def test_the_tape_of_an_encoder_decoder_beams_and_two_texts():
     )
     assert tape["decoder.blocks.0.attention.weights.3"].shape == (1, 2, 1, 1)
     gpt = decoder()
-    with record(gpt) as tape:
+    with record_attention(gpt) as tape:
         best = beam_search(gpt, [[1, 2]], 5, Beams(1))[0][0][0]
-    with record(gpt) as whole:
+    with record_attention(gpt) as whole:
         gpt(torch.tensor([[1, 2, *best[:-1]]]))
     for name, x in whole.items():
         same(tape[name], x)
@@ -774,7 +774,7 @@ def test_the_tape_of_an_encoder_decoder_beams_and_two_texts():
 
 def test_the_tape_keeps_the_rows_of_what_is_forgotten():
     model = decoder(context=8)
-    with record(model) as tape:
+    with record_attention(model) as tape:
         new = generate(model, [[1, 2, 3, 4, 5, 6]], 12, Sampling(0))[0]
     assert new == generate(model, [[1, 2, 3, 4, 5, 6]], 12, Sampling(0))[0]
     w = tape["blocks.1.attention.weights"]
@@ -785,9 +785,9 @@ def test_the_tape_keeps_the_rows_of_what_is_forgotten():
 
 def test_speculation_under_a_tape_keeps_what_was_accepted():
     model, draft = decoder(), decoder(seed=1)
-    with record(model) as tape:
+    with record_attention(model) as tape:
         new, _ = speculative_generate(model, draft, [1, 2], 20, Sampling(0), 3)
-    with record(model) as whole:
+    with record_attention(model) as whole:
         model(torch.tensor([[1, 2, *new]]))
     for name, x in whole.items():
         n = min(tape[name].shape[2], x.shape[2]) - 4
@@ -799,8 +799,8 @@ def test_no_tape_nothing_is_kept():
     from llmlab import attention as module
 
     model = decoder()
-    with pytest.raises(ZeroDivisionError), record(model) as tape:
-        for i, _ in enumerate(stream(model, [1], 9)):
+    with pytest.raises(ZeroDivisionError), record_attention(model) as tape:
+        for i, _ in enumerate(stream_tokens(model, [1], 9)):
             1 / (3 - i)
     assert tape.running == [] and tape.place is None and module._tapes == []
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import patches_view, pictures
-from llmlab.attention import record
+from llmlab.attention import record_attention
 from llmlab.cost import forward_flops
 from llmlab.devices import flops_per_token
 from llmlab.generation import Sampling
@@ -235,7 +235,10 @@ def test_parameters_are_those_of_the_model(experts, top_k, change):
 def test_flops_are_those_that_pytorch_counts(experts, top_k, change):
     cfg = replace(CFG, **change)
     model = with_experts(Decoder(cfg), experts, top_k, d_ff=24)
-    with record(model), FlopCounterMode(display=False) as counter:  # a fused kernel on a CPU is not counted
+    with (
+        record_attention(model),
+        FlopCounterMode(display=False) as counter,
+    ):  # a fused kernel on a CPU is not counted
         model(ids(1, 9))
     assert counter.get_total_flops() == sum(mixture_flops(cfg, experts, top_k, 9).values())
 

@@ -16,7 +16,7 @@ from transformer_lens_reference import weight
 
 from llmlab import attention as attention_module
 from llmlab.activations import activation_names, edit_activation, trace_activations
-from llmlab.attention import record
+from llmlab.attention import record_attention
 from llmlab.interpretability import (
     ablate_head,
     ablate_heads,
@@ -481,7 +481,7 @@ def test_scores_are_the_diagonals_of_transformerlens():
             terms = [w[b, h, i, i - distance].item() for b in range(2) for i in range(distance, 8)]
             assert attention_at_distance(w, distance)[h].item() == pytest.approx(sum(terms) / len(terms))
     model = decoder()
-    with torch.no_grad(), record(model) as tape:
+    with torch.no_grad(), record_attention(model) as tape:
         model(IDS)
     assert torch.equal(
         head_scores(model, IDS, 3), torch.stack([attention_at_distance(x, 3) for x in tape.attention()])
@@ -799,7 +799,7 @@ def wanted(kind):
 def test_detect_head_is_another_share_of_the_same_attention(same, key):
     "mul: wanted attention over all of it. abs: 1 less the mean distance of a row, rounded to three digits."
     kind, measure, *left_out = key.split()
-    with torch.no_grad(), record(same) as tape:
+    with torch.no_grad(), record_attention(same) as tape:
         same(CLEAN)
     w, pattern = torch.cat(tape.attention()), wanted(kind)
     counted = torch.ones_like(pattern)
@@ -819,7 +819,7 @@ def test_our_scores_become_those_of_detect_head(same):
     t, theirs = CLEAN.shape[1], PEER["detect_head"]
     close(head_scores(same, CLEAN, 1) * (t - 1) / t, theirs["previous_token_head mul"])
     close(head_scores(same, CLEAN, PERIOD) * PERIOD / t, theirs["duplicate_token_head mul"])
-    with torch.no_grad(), record(same) as tape:
+    with torch.no_grad(), record_attention(same) as tape:
         same(CLEAN)
     extra = torch.cat(tape.attention())[..., PERIOD - 1, 0].view(
         LAYERS, HEADS

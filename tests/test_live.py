@@ -39,12 +39,12 @@ for kind, figure in every.items():
     figure.observe(lambda change, kind=kind: told.add(kind), names)
 display(*every.values())"""
 TOLD = "open('told.txt', 'w').write(' '.join(told))"
-EXPLORE = """from llmlab import explore
+EXPLORE = """from llmlab import explore_model
 from llmlab.tokens import Tokenizer
 from llmlab.transformer import Config, Decoder
 tokenizer = Tokenizer.train("the cat sat on the mat. " * 9, 270)
 model = Decoder(Config(tokenizer.vocab_size, context=32, layers=1, heads=2, d_model=8))
-explore(model, tokenizer, "the cat")"""
+explore_model(model, tokenizer, "the cat")"""
 
 
 def free_port() -> int:

@@ -12,24 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import causal, segmentation
+from llmlab.mask_tokens import MASK, SPECIAL, Neighbours, hide_each, is_special, split_at_masks
 from llmlab.masked import (
-    MASK,
-    SPECIAL,
     MaskCollator,
     MaskedLM,
     Masking,
     MaskTokenizer,
-    Neighbours,
     corrupt,
     fill_mask,
     gap_logprobs,
-    hide_each,
-    is_special,
     masked_logits,
     masked_loss,
     padded_rows,
     pseudo_logprobs,
-    split_at_masks,
 )
 from llmlab.metrics import accuracy, perplexity
 from llmlab.tokens import Tokenizer, pre_tokenize

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llmlab import attention_view
-from llmlab.attention import record
+from llmlab.attention import record_attention
 from llmlab.checkpoints import shipped_path
 from llmlab.exporting import hub_config, save_pretrained
 from llmlab.families import WEIGHT_NAMES, TextClassifier, read_config
@@ -130,7 +130,7 @@ def test_logits_hidden_states_and_attention_equal(saved, name):
     peer, folder = saved(name)
     model, _ = load_pretrained(folder)
     x = ids(2, 17)
-    with torch.no_grad(), record(model) as tape:
+    with torch.no_grad(), record_attention(model) as tape:
         hidden = model.hidden(x)
         logits = model.logits(hidden)
     theirs = peer(x, output_hidden_states=True)
@@ -148,7 +148,7 @@ def test_bert_with_padding_and_segments(saved):
     x, there = ids(3, 12), torch.arange(12)[None] < torch.tensor([[12], [7], [1]])
     segments = (torch.arange(12)[None] > torch.tensor([[5], [3], [20]])).long()
     theirs = dict(input_ids=x, attention_mask=there.long(), token_type_ids=segments)
-    with torch.no_grad(), record(model) as tape:
+    with torch.no_grad(), record_attention(model) as tape:
         hidden = model.encoder(x, there, segments)
     close(model.logits(hidden)[there], peer(**theirs).logits[there])
     rows = there[:, None, :, None].expand(-1, 4, -1, 12)

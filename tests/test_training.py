@@ -17,10 +17,12 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab import checkpoints, runs, training
+from llmlab import checkpoints, runs
 from llmlab.checkpoints import load_checkpoint, step_files
-from llmlab.runs import Run, fingerprint, maybe_compile, steps_to_compare
-from llmlab.training import Batches, Muon, Recipe, Windows, fit, learning_rate, make_optimizer, train_step
+from llmlab.optimizers import Muon
+from llmlab.runs import Run, maybe_compile
+from llmlab.same_run import fingerprint, steps_to_compare
+from llmlab.training import Batches, Recipe, Windows, fit, learning_rate, make_optimizer, train_step
 from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=20, context=8, layers=1, heads=2, d_model=16, dropout=0.1)
@@ -361,7 +363,6 @@ def test_compiling_waits_until_it_pays(monkeypatch):
 def ticking(monkeypatch):
     "A clock for fit that goes on by one second each time it is asked: once a step."
     clock = partial(next, itertools.count(1.0))
-    monkeypatch.setattr(training, "perf_counter", clock)
     monkeypatch.setattr(runs, "perf_counter", clock)
 
 
@@ -1067,7 +1068,6 @@ def test_time_that_is_up_is_told(ticking):
 
 def test_seconds_leave_out_what_on_step_and_validation_take(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(training, "perf_counter", lambda: now[0])
     monkeypatch.setattr(runs, "perf_counter", lambda: now[0])
 
     def slow(model, ids):

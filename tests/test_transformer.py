@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from llmlab.attention import document_positions, record, same_document
+from llmlab.attention import document_positions, record_attention, same_document
 from llmlab.cache import pad
 from llmlab.transformer import (
     Attention,
@@ -515,7 +515,7 @@ def test_alibi_by_hand_and_relative_by_its_table():
     x = ids(1, 6)
     for position in ("alibi", "relative"):
         model = roused(Decoder(replace(SMALL, position=position, relative_buckets=8)))
-        with record(model) as tape:
+        with record_attention(model) as tape:
             model(x)
         q, k, w = (tape[f"blocks.1.attention.{part}"] for part in ("q", "k", "weights"))
         far = torch.arange(6)[:, None] - torch.arange(6)
@@ -589,7 +589,7 @@ def test_cross_attention_reads_the_source():
 def test_tape_leaves_outputs_equal(choices):
     model = roused(EncoderDecoder(replace(SMALL, **choices)))
     args = ids(2, 7), ids(2, 5), torch.arange(7)[None] < torch.tensor([[7], [3]])
-    with record(model) as tape:
+    with record_attention(model) as tape:
         taped = model(*args)
     torch.testing.assert_close(taped, model(*args), atol=1e-4, rtol=1e-4)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
@@ -606,7 +606,7 @@ def test_tape_leaves_outputs_equal(choices):
 
 def test_names_on_the_tape():
     model = Decoder(replace(SMALL, layers=3))
-    with record(model) as tape:
+    with record_attention(model) as tape:
         model(ids(1, 4))
     assert "blocks.2.attention.weights" in tape and len(tape.attention()) == 3
 

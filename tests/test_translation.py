@@ -19,7 +19,7 @@ from llmlab.tasks.phrases import (
     make_phrases,
 )
 from llmlab.tasks.translation import (
-    PhraseTokenizer,
+    TranslationTokenizer,
     Translator,
     pad_pairs,
     pair_length,
@@ -35,7 +35,7 @@ from llmlab.transformer import Config
 
 ALL = list(LANGUAGES)
 TRAIN = make_phrases(3000, ALL)
-TOKENIZER = PhraseTokenizer.train(TRAIN, 500)
+TOKENIZER = TranslationTokenizer.train(TRAIN, 500)
 CFG = Config(TOKENIZER.vocab_size, context=32, layers=2, heads=2, d_model=32, position="rope")
 
 
@@ -259,7 +259,7 @@ def test_what_cannot_be_scored():
 def shipped_translator():
     path = shipped_path("translation.safetensors")
     about, _ = read_checkpoint(path)
-    tokenizer = PhraseTokenizer(
+    tokenizer = TranslationTokenizer(
         Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
     )
     return load_checkpoint(path, Translator(Config(**about["config"])))[0], tokenizer

@@ -41,13 +41,13 @@ from llmlab.tasks.answering import (
     span_rows,
     trim_rows,
 )
-from llmlab.tasks.completion import CodeCollator, CodeTokenizer, code_loss, code_rows
+from llmlab.tasks.completion import CodeCollator, InfillTokenizer, code_loss, code_rows
 from llmlab.tasks.phrases import make_phrases
 from llmlab.tasks.questions import make_questions, score_by_kind
 from llmlab.tasks.summarization import summarize, summary_loss, summary_rows
 from llmlab.tasks.summary_pairs import make_story_pairs
 from llmlab.tasks.translation import (
-    PhraseTokenizer,
+    TranslationTokenizer,
     Translator,
     pad_pairs,
     pair_length,
@@ -349,7 +349,7 @@ def stories_bert(args):
 def translation(args):
     learn = make_phrases(90_000, ["zh", "de", "fr"])
     held = {language: make_phrases(400, [language], held=True, seed=1) for language in ("zh", "de", "fr")}
-    tokenizer = PhraseTokenizer.train(learn, 900)
+    tokenizer = TranslationTokenizer.train(learn, 900)
     cfg = Config(tokenizer.vocab_size, context=48, layers=2, heads=4, d_model=128, d_ff=420, position="rope")
     recipe = Recipe(steps=args.steps or 2700, batch_size=64, lr=3e-3, every=200)
     model = Translator(cfg)
@@ -467,7 +467,7 @@ def summarization(args):
 
 def infilling(args):
     learn, held = load_corpus("stdlib").split()
-    tokenizer = CodeTokenizer(Tokenizer.train(learn.text, 1500))
+    tokenizer = InfillTokenizer(Tokenizer.train(learn.text, 1500))
     model = Decoder(
         Config(tokenizer.vocab_size, context=160, layers=4, heads=4, d_model=128, position="rope")
     )

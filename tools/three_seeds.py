@@ -44,7 +44,7 @@ TIMES = {"time": phrases.PHRASE_KINDS["time"]}
 
 
 def phrase_tokenizer():
-    return translation.PhraseTokenizer(
+    return translation.TranslationTokenizer(
         Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
     )
 

@@ -95,14 +95,14 @@ def layers_of_output(output) -> dict:
 
 
 def layers_of_tape(tape: dict) -> dict:
-    "The layers on a tape of `record`, by kind."
+    "The layers on a tape of `record_attention`, by kind."
     found = {}
     for name, weights in tape.items():
         path = name.split(".")
         if "weights" in path:
             kind = next((kind for kind in KINDS_OF_ATTENTION if kind in path), "")
             found.setdefault(kind, []).append(weights)
-    require(found, "this tape holds no weights: run the model inside `with record(model) as tape:`")
+    require(found, "this tape holds no weights: run the model inside `with record_attention(model) as tape:`")
     return found
 
 

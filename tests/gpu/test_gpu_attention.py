@@ -4,7 +4,13 @@ import pytest
 import torch
 from on_device import DEVICE, LargestTensor, decoder, only_gpu, relative_error
 
-from llmlab.attention import attention_map, dot_product_attention, record, same_document, sliding_window
+from llmlab.attention import (
+    attention_map,
+    dot_product_attention,
+    record_attention,
+    same_document,
+    sliding_window,
+)
 
 DTYPES = {"fp32": (torch.float32, 1e-5), "fp16": (torch.float16, 4e-3), "bf16": (torch.bfloat16, 3e-2)}
 B, H, T, DH = 2, 4, 160, 32  # more than one block of FlexAttention, and no multiple of it
@@ -113,7 +119,7 @@ def test_a_tape_on_the_device_equals_the_cpu_s():
     for device in ("cpu", DEVICE):
         model = decoder(kv_heads=2, position="rope").to(device)
         with torch.no_grad():
-            with record(model) as tape:
+            with record_attention(model) as tape:
                 seen = model(ids.to(device))
             assert relative_error(model(ids.to(device)), seen) < 1e-5
         tapes.append(tape)
