@@ -1,7 +1,9 @@
-"""The cells of the exercises in the lessons, in step with `llmlab.course`: python tools/exercise_cells.py [NOTEBOOK …]
+"""The cells of the exercises in the lessons, in step with `llmlab.course`.
 
-After a cell `exercise("attention.window")` stands the stub with its check. Exercises and a quiz that a lesson does
-not show yet are put at the end of its section "Exercises".
+python tools/exercise_cells.py [NOTEBOOK …]     all lessons, or these
+
+After a cell `exercise("attention.window")` stands the stub with its check. Exercises, judgements and a quiz that
+a lesson does not show yet are put at the end of its section "Exercises".
 """
 
 import hashlib
@@ -50,9 +52,11 @@ def with_exercises(cells: list[dict], chapter: str) -> list[dict]:
     mine = [name for name in EXERCISES if name.partition(".")[0] == chapter]
     shown = {found[1] for cell in cells if (found := CARD.fullmatch("".join(cell["source"]).strip()))}
     missing = [code_cell(f'exercise("{name}")') for name in mine if name not in shown]
-    ask = f'quiz("{chapter}")'
-    if any(chapter_questions(chapter, "quiz")) and not any("".join(cell["source"]) == ask for cell in cells):
-        missing.append(code_cell(ask))
+    sources = {"".join(cell["source"]).strip() for cell in cells}
+    asked = [f'judge("{question.name}")' for question in chapter_questions(chapter, "judgement")]
+    if any(chapter_questions(chapter, "quiz")):
+        asked.append(f'quiz("{chapter}")')
+    missing += [code_cell(source) for source in asked if source not in sources]
     cells = [*cells]
     cells[end_of_exercises(cells) : end_of_exercises(cells)] = missing
     found, names = [], iter(cells)
