@@ -2,8 +2,8 @@
 
 python tools/exercise_cells.py [NOTEBOOK …]     all lessons, or these
 
-After a cell `exercise("attention.window")` stands the stub with its check. Exercises, judgements and a quiz that
-a lesson does not show yet are put at the end of its section "Exercises".
+After a cell `exercise("attention.window")` stands the stub with its check. Exercises, judgements and a quiz
+that a lesson does not show yet are put at the end of its section "Exercises".
 """
 
 import hashlib
