@@ -19,7 +19,16 @@ from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
 from llmlab.segmentation import split_sentences
-from llmlab.tasks import answering, phrases, questions, summarization, summary_pairs, translation
+from llmlab.tasks import (
+    answer_models,
+    answering,
+    phrases,
+    question_windows,
+    questions,
+    summarization,
+    summary_pairs,
+    translation,
+)
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
@@ -218,8 +227,8 @@ def trained_reader(seed, steps, segments=4, learn=None):
     torch.manual_seed(seed)
     reader = answering.SpanReader(Config(tokenizer.vocab_size, **SHAPE, segments=segments, dropout=0.1))
     batches = Batches(
-        answering.span_rows(learn or questions.make_questions(60_000, False), tokenizer, 128),
-        answering.trim_rows,
+        question_windows.span_rows(learn or questions.make_questions(60_000, False), tokenizer, 128),
+        question_windows.trim_rows,
         seed=seed,
     )
     history = fit(reader, batches, answering.span_loss, Recipe(steps=steps, lr=3e-3, every=steps, seed=seed))
@@ -238,12 +247,14 @@ def type_scores(reader, tokenizer, items):
             for x in item.entities[4:]
             if (x.split()[-1] in questions.TOWN_NAMES.split()) == town and x != item.answer
         ]
-        (row,) = answering.split_windows(tokenizer, item.question, item.passage, 128)
+        (row,) = question_windows.split_windows(tokenizer, item.question, item.passage, 128)
         with evaluating(reader):
-            scores = answering.start_end_scores(reader, answering.pad_windows([row], tokenizer.pad))[0, :, 0]
-        inside = answering.passage_mask(torch.tensor(row.parts))
+            scores = answering.start_end_scores(reader, question_windows.pad_windows([row], tokenizer.pad))[
+                0, :, 0
+            ]
+        inside = question_windows.passage_mask(torch.tensor(row.parts))
         places = {
-            x: answering.answer_positions(tokenizer, row, item.passage, x)[0]
+            x: question_windows.answer_positions(tokenizer, row, item.passage, x)[0]
             for x in [*item.entities[4:], *item.entities[:4]]
             if x in item.passage
         }
@@ -296,8 +307,8 @@ def readers():
         every = {name: np.concatenate([*some.values()]) for name, some in {**rules, "reader": hits}.items()}
         row |= {f"all, {name}": some.mean() for name, some in every.items()}
         row |= {f"all, p against {name}": swapped(every[name], every["reader"]) for name in rules}
-        batch = answering.pad_windows(
-            [r for i in items for r in answering.split_windows(tokenizer, i.question, i.passage, 128)],
+        batch = question_windows.pad_windows(
+            [r for i in items for r in question_windows.split_windows(tokenizer, i.question, i.passage, 128)],
             tokenizer.pad,
         )
         with evaluating(reader):
@@ -318,16 +329,20 @@ def writers():
         reader = READERS[seed] if seed in READERS else trained_reader(seed, 1500, learn=learn)[0]
         for start in ("from the reader", "from scratch"):
             torch.manual_seed(seed)
-            writer = answering.AnswerWriter(Config(tokenizer.vocab_size, **SHAPE, segments=4, dropout=0.0))
+            writer = answer_models.AnswerWriter(
+                Config(tokenizer.vocab_size, **SHAPE, segments=4, dropout=0.0)
+            )
             writer = writer.start_from(reader) if start == "from the reader" else writer
-            batches = Batches(answering.answer_rows(learn, tokenizer, 128), translation.pad_pairs, seed=seed)
+            batches = Batches(
+                answer_models.answer_rows(learn, tokenizer, 128), translation.pad_pairs, seed=seed
+            )
             fit(
                 writer,
                 batches,
-                answering.answer_loss,
+                answer_models.answer_loss,
                 Recipe(steps=1000, lr=6e-3, muon=True, every=1000, seed=seed),
             )
-            said = answering.generate_answers(writer, tokenizer, items)
+            said = answer_models.generate_answers(writer, tokenizer, items)
             row = {"seed": seed, "steps": 1000, "start": start}
             row |= {kind: hits.mean() for kind, hits in per_kind(items, said).items()}
             fates = [answering.classify_answer(i, x) for i, x in zip(items, said, strict=True)]
