@@ -149,6 +149,9 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "explore_model": "figures.explore",
     },
     "The course": {
+        "exercise": "course.practice",
+        "judge": "course.practice",
+        "quiz": "course.practice",
         "Exercise": "course.exercises",
         "predict": "course.exercises",
         "copy_chapters": "course.lab",

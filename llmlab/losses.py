@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmlab.checks import require
@@ -61,3 +62,98 @@ def deal_targets(
         "or processes",
     )
     return batch[empty.int().argsort(stable=True)] if empty.any() else batch
+
+
+# %% ../nbs/workshop/losses.ipynb #f3891a0d
+def chunk_gradient(
+    hidden, weight, targets, smoothing=0.0, bias=None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Sum of -log p over the rows with a target (not -1), and its gradients: for the logits that is
+    softmax minus one-hot."""
+    there, targets = targets >= 0, targets.clamp(min=0)
+    logp = F.linear(hidden, weight, bias).float().log_softmax(-1)
+    nats = -(1 - smoothing) * logp.gather(-1, targets[:, None])[:, 0]
+    if smoothing:
+        nats = nats - smoothing * logp.mean(-1)
+    d_logits = logp.exp_().scatter_add_(-1, targets[:, None], logp.new_full((len(targets), 1), smoothing - 1))
+    if smoothing:
+        d_logits -= smoothing / weight.shape[0]
+    d_logits = d_logits.to(weight.dtype)
+    d_hidden = (d_logits @ weight).to(hidden.dtype) * there[:, None]
+    d_weight = (d_logits.T @ (hidden * there[:, None])).to(weight.dtype)
+    d_bias = None if bias is None else there.to(d_logits.dtype) @ d_logits
+    return torch.where(there, nats, 0.0).sum(), d_hidden, d_weight, d_bias
+
+
+# %% ../nbs/workshop/losses.ipynb #1b83fbf1
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean -log softmax(hidden @ weight.T + bias)[targets] in nats, where targets are not -1, from the
+    logits of `chunk` rows at a time."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, chunk, smoothing=0.0, bias=None):
+        nats, d_hidden, d_weight = 0.0, [], torch.zeros_like(weight)
+        d_bias = None if bias is None else torch.zeros_like(bias)
+        for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+            chunk_nats, dh, dw, db = chunk_gradient(h, weight, t, smoothing, bias)
+            nats = nats + chunk_nats
+            d_hidden.append(dh)
+            d_weight += dw
+            if bias is not None:
+                d_bias += db
+        count = (targets >= 0).sum()
+        d_hidden, d_weight = torch.cat(d_hidden).div_(count), d_weight.div_(count)
+        ctx.save_for_backward(d_hidden, d_weight, None if bias is None else d_bias.div_(count))
+        return nats / count
+
+    @staticmethod
+    def backward(ctx, grad):
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        return grad * d_hidden, grad * d_weight, None, None, None, None if d_bias is None else grad * d_bias
+
+
+# %% ../nbs/workshop/losses.ipynb #3c297ec4
+def causal_targets(ids: Int[Tensor, "b t"], ignore_index: int = -100) -> Int[Tensor, " b"]:
+    "How many targets each row has: every token but the first that is not ignored."
+    return (ids[:, 1:] != ignore_index).sum(-1)
+
+
+# %% ../nbs/workshop/losses.ipynb #4b628d1d
+def with_targets(hidden: Float[Tensor, "n d"], targets: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+    """Without the rows that have no target (-1), which saves their logits; on a GPU all rows, since to
+    count them is to wait."""
+    if targets.device.type != "cpu" or bool((targets >= 0).all()):
+        return hidden, targets
+    return hidden[targets >= 0], targets[targets >= 0]
+
+
+# %% ../nbs/workshop/losses.ipynb #ea0cf2d6
+def check_targets(ids: Tensor, vocab_size: int | None = None, ignore_index: int = -100) -> None:
+    """Raise ValueError for ids without a target, of no whole numbers, or (on a CPU, where looking is
+    cheap) outside the vocabulary."""
+    require(
+        ids.ndim == 2 and len(ids), f"ids of shape {[*ids.shape]}, expected rows of tokens: try ids[None]"
+    )
+    require(
+        ids.shape[1] > 1, f"{ids.shape[1]} token a row: a target needs a token before it, so give at least 2"
+    )
+    require(
+        ids.dtype in (torch.int64, torch.int32),
+        f"ids are {ids.dtype}, expected whole numbers: use ids.long()",
+    )
+    if ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    targets = ids[:, 1:][ids[:, 1:] != ignore_index]
+    require(
+        len(targets),
+        f"ids {[*ids.shape]} hold no target but {ignore_index}: a target needs a token before it",
+    )
+    low, high = int(targets.min()), int(targets.max())
+    fits = vocab_size is None or 0 <= low <= high < vocab_size
+    require(
+        fits,
+        (
+            f"targets from {low} to {high}, expected 0 to {vocab_size and vocab_size - 1}: use the "
+            f"model's tokenizer"
+        ),
+    )

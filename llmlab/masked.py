@@ -13,9 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llmlab.adapters import as_tokenizer
-from llmlab.causal import ChunkedCrossEntropy
 from llmlab.checks import SIZE, check_arguments, check_settings, require
-from llmlab.losses import mean_over
+from llmlab.losses import ChunkedCrossEntropy, mean_over
 from llmlab.mask_tokens import SPECIAL, check_maskable, hide_each, is_special, number_words, with_gaps
 from llmlab.metrics import device_of, evaluating
 from llmlab.tokens import Tokenizer

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmlab.causal import check_targets
 from llmlab.checks import SEED, SIZE, check_arguments, integer_ids
 from llmlab.keras_backend import load_keras
 from llmlab.keras_models import start_like_keras
+from llmlab.losses import check_targets
 from llmlab.metrics import device_of, evaluating
 from llmlab.training import Recipe
 from llmlab.transformer import Config

@@ -14,7 +14,7 @@ CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background
 
 
 SLOW_FIRST = """
-colab book training interpretability figures losses explore cache pretrained
+colab book runs training interpretability figures losses explore cache pretrained
 views bench book_ext generation text
 """.split()
 
