@@ -1,28 +1,18 @@
-"""What chapters 17 to 19 say about trained models, measured over three seeds: python tools/three_seeds.py
-own-words
+"""What chapters 17 to 19 say about trained models: the trainings behind it, for tools/measure_claims.py.
 
-Each job trains its models from scratch, once a seed, with equal steps, schedule, data and test set on both
-sides, and writes one row a run into llmlab/data/runs_*.json, which the chapters plot. On one core: own-words
-6 minutes, tables and smoothing 1 each, translators 7, readers and writers 5 and 12, marks 2, summaries 4,
-docstrings 6. A p is two-sided, from swapping the two sides of each item (metrics.paired_test).
+Each function trains its models from scratch, once a seed, with equal steps, schedule, data and test set on
+both sides, and yields one row a run. On one core: own_words 6 minutes, tables and smoothing 1 each,
+translators 7, readers and writers 5 and 12, marks 2, summaries 4, docstrings 6. A p is two-sided, from
+swapping the two sides of each item (metrics.paired_test).
 """
 
-import argparse
-import hashlib
-import json
-import platform
 import random
 import re
-from datetime import date
-from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from make_checkpoints import note
 
-from llmlab import __version__
 from llmlab.checkpoints import shipped_path
 from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
@@ -45,7 +35,6 @@ from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
 from llmlab.translation_scores import bleu
 
-DATA = Path(__file__).parents[1] / "llmlab" / "data"
 SEEDS = (0, 1, 2)
 
 
@@ -505,67 +494,9 @@ def docstrings():
             yield row
 
 
-# --- files --------------------------------------------------------------------------------------------------
-
-JOBS = {
-    "translation": (own_words, tables, smoothing, translators),
-    "answering": (readers, writers, marks),
-    "summarization": (summaries, docstrings),
-}
-
-
-def rounded(row):
-    return {k: round(float(v), 4) if isinstance(v, float | np.floating) else v for k, v in row.items()}
-
-
-def keep(out, chapter, name, rows):
-    "Write the rows of one job beside those of the others."
-    path = out / f"runs_{chapter}.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    versions = {name: metadata.version(name) for name in ("torch", "numpy", "tokenizers", "babel")}
-    known[name] = {
-        "date": date.today().isoformat(),
-        "versions": {"llmlab": __version__, "python": platform.python_version(), **versions},
-        "threads": torch.get_num_threads(),
-        "runs": rows,
-    }
-    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def listed(out):
-    "Note the files in the manifest."
-    for path in sorted(out.glob("runs_*.json")):
-        raw = path.read_bytes()
-        about = {
-            "sha256": hashlib.sha256(raw).hexdigest(),
-            "bytes": len(raw),
-            "licence": "Apache-2.0; measured by us",
-            "made_by": "tools/three_seeds.py; each job names its date and versions",
-        }
-        note(out, {path.name: about})
-
-
-def main():
-    jobs = {job.__name__.replace("_", "-"): (chapter, job) for chapter, some in JOBS.items() for job in some}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "what", nargs="+", choices=[*jobs, "list"], help="jobs; list: write the files into the manifest"
-    )
-    parser.add_argument("--out", type=Path, default=DATA)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    for what in args.what:
-        if what == "list":
-            listed(args.out)
-            continue
-        (chapter, job), rows = jobs[what], []
-        for row in job():
-            rows.append(rounded(row))
-            print(rows[-1], flush=True)
-            keep(args.out, chapter, what, rows)
-
-
-if __name__ == "__main__":
-    main()
+def rounded(rows):
+    "Rows as JSON can hold them, with four digits after the point."
+    return [
+        {key: round(float(x), 4) if isinstance(x, float | np.floating) else x for key, x in row.items()}
+        for row in rows
+    ]
