@@ -13,33 +13,37 @@ from hypothesis import strategies as st
 from llmlab import spans_view
 from llmlab.checkpoints import load_checkpoint, load_shipped, read_checkpoint, shipped_path
 from llmlab.masked import MaskTokenizer
-from llmlab.tasks.answering import (
+from llmlab.tasks.answer_models import (
     AnswerWriter,
-    Span,
-    SpanReader,
-    Window,
     answer_loss,
-    answer_positions,
-    answer_question,
     answer_rows,
     answer_with_transformers,
+    generate_answers,
+    packed_ids,
+)
+from llmlab.tasks.answering import (
+    Span,
+    SpanReader,
+    answer_question,
     best_spans,
     best_window,
     classify_answer,
-    generate_answers,
-    packed_ids,
+    span_grid,
+    span_loss,
+    start_end_scores,
+)
+from llmlab.tasks.question_windows import (
+    Window,
+    answer_positions,
     pad_windows,
     passage_mask,
     single_windows,
-    span_grid,
-    span_loss,
     span_rows,
     split_windows,
-    start_end_scores,
     trim_rows,
 )
 from llmlab.tasks.questions import Item, make_questions, score_by_kind
-from llmlab.tasks.translation import pad_pairs, split_batch
+from llmlab.tasks.text_pairs import pad_pairs, split_batch
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from llmlab.causal import causal_loss
 from llmlab.losses import deal_targets, mean_over, target_counts
 from llmlab.masked import MaskedLM, Masking, MaskTokenizer, corrupt, masked_loss, padded_rows
-from llmlab.tasks.answering import answer_loss, span_loss
+from llmlab.tasks.answer_models import answer_loss
+from llmlab.tasks.answering import span_loss
 from llmlab.tasks.completion import code_loss
 from llmlab.tasks.summarization import summary_loss
-from llmlab.tasks.translation import pad_pairs, translation_loss
+from llmlab.tasks.text_pairs import pad_pairs
+from llmlab.tasks.translation import translation_loss
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit, train_step
 from llmlab.transformer import Config, Decoder, EncoderDecoder

@@ -1,9 +1,11 @@
-"""Measure once what does not fit into a reader's minute: a chapter's own functions, over several seeds.
+"""Measure once what does not fit into a reader's minute: trainings over several seeds.
 
-    python tools/measure_claims.py horizons    runs nbs/33_horizons.ipynb, table in nbs/results/horizons.json
+    python tools/measure_claims.py horizons                 all parts of the table nbs/results/horizons.json
+    python tools/measure_claims.py translation/own_words    one part of it, beside those that stand there
 
-The chapter defines the functions and runs one row live; its plots read the table by
-`llmlab.load_results(name)`.
+Most chapters define the functions that make a row, and run one row live: then the chapter runs first. The
+trainings of chapters 17 to 19 stand in tools/task_claims.py, and run on one thread. The plots read the table
+by `load_results(name)`.
 """
 
 import json
@@ -19,7 +21,12 @@ from nbclient import NotebookClient
 import llmlab
 
 ROOT = Path(__file__).resolve().parent.parent
-MEASURES = {  # name -> the chapter, and the expressions whose values are the table's parts
+JOBS = {  # table -> functions of task_claims.py, each a part
+    "translation": ("own_words", "tables", "smoothing", "translators"),
+    "answering": ("readers", "writers", "marks"),
+    "summarization": ("summaries", "docstrings"),
+}
+MEASURES = {  # table -> the chapter (None: task_claims.py alone), and the expressions that make its parts
     "horizons": (
         "33_horizons",
         {
@@ -57,6 +64,8 @@ MEASURES = {  # name -> the chapter, and the expressions whose values are the ta
         },
     ),
 }
+for name, jobs in JOBS.items():
+    MEASURES[name] = None, {job: f"task_claims.rounded(task_claims.{job}())" for job in jobs}
 
 
 def ship(name, model):
@@ -78,31 +87,47 @@ def ship(name, model):
     return path.name
 
 
-def measure(chapter: str, parts: dict[str, str]) -> dict:
+def measure(chapter: str | None, parts: dict[str, str]) -> dict:
     "The values of the expressions in a kernel that has run the chapter, in the folder of the checkout."
-    book = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", 4)
-    inside = ", ".join(f"{name!r}: {expression}" for name, expression in parts.items())
+    cells = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", 4).cells if chapter else []
     # imported at the start: a long run must not meet files that changed meanwhile
     tools = (
-        "import json, sys\nsys.path.insert(0, 'tools')\nimport make_checkpoints\n"
-        "from measure_claims import ship"
+        "import json, sys\nsys.path.insert(0, 'tools')\nimport make_checkpoints, task_claims\n"
+        f"from measure_claims import ship\nmake_checkpoints.torch.set_num_threads({torch.get_num_threads()})"
     )
+    inside = ", ".join(f"{name!r}: {expression}" for name, expression in parts.items())
     last = nbformat.v4.new_code_cell(f"print('\\n' + json.dumps({{{inside}}}))")
-    book.cells = [nbformat.v4.new_code_cell(tools), *book.cells, last]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(tools), *cells, last])
     # cells that read or check the old table may fail: only the last one counts
     options = {"timeout": None, "kernel_name": "python3", "allow_errors": True}
     NotebookClient(book, resources={"metadata": {"path": str(ROOT)}}, **options).execute()
     if wrong := [out for out in last.outputs if out.output_type == "error"]:
-        raise RuntimeError(f"{chapter}: {wrong[0]['ename']}: {wrong[0]['evalue']}")
+        raise RuntimeError(f"{chapter or 'task_claims'}: {wrong[0]['ename']}: {wrong[0]['evalue']}")
     said = "".join(out["text"] for out in last.outputs if out.get("name") == "stdout")
     return json.loads(said.strip().splitlines()[-1])
 
 
+def chosen_parts(what: str) -> tuple[str, dict[str, str]]:
+    "A table and those of its parts that are asked for: 'cost' or 'cost/ladders'; ValueError for others."
+    table, _, part = what.partition("/")
+    if table not in MEASURES:
+        raise ValueError(f"no measure {table!r}: take one of {', '.join(MEASURES)}")
+    parts = MEASURES[table][1]
+    if part and part not in parts:
+        raise ValueError(f"no part {part!r} of {table}: take one of {', '.join(parts)}")
+    return table, {part: parts[part]} if part else parts
+
+
 def main(names: list[str]) -> int:
-    if unknown := [name for name in names if name not in MEASURES]:
-        print(f"no measure {unknown[0]!r}: take one of {', '.join(MEASURES)}", file=sys.stderr)
+    try:
+        chosen = [chosen_parts(name) for name in names or MEASURES]
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return 1
-    for name in names or MEASURES:
+    for table, parts in chosen:
+        chapter = MEASURES[table][0]
+        if chapter is None:
+            torch.set_num_threads(1)
         where = {
             "date": date.today().isoformat(),
             "machine": f"{platform.machine()}, {platform.system()}",
@@ -111,9 +136,11 @@ def main(names: list[str]) -> int:
             "llmlab": llmlab.__version__,
             "threads": torch.get_num_threads(),
         }
-        table = where | measure(*MEASURES[name])
-        path = ROOT / "nbs" / "results" / f"{name}.json"
-        path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        path = ROOT / "nbs" / "results" / f"{table}.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        kept = {part: known[part] for part in MEASURES[table][1] if part in known}
+        found = where | kept | measure(chapter, parts)
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"wrote {path.relative_to(ROOT)}")
     return 0
 

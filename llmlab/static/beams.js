@@ -1,5 +1,6 @@
 // The beams figure: which beginnings a beam search followed, step by step, and which of them died.
-import { chooser, clampIndex, h, shown, tools, unseen } from "./dom.js";
+import { liveText } from "./controls.js";
+import { chooser, clampIndex, h, shown, svg, tools, unseen } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/beams.test.js
 
@@ -59,9 +60,48 @@ export function summary(context, { nodes, alive }, id) {
   return `“${context}” + “${text}”: ${score}; ${outcome(nodes, alive, id)}.`;
 }
 
+const ROW = 30; // pixels a leaf
+
+// where a node stands: percent from the left, pixels from the top
+export const nodePlace = ({ step, y }, columns) => [(100 * (step - 1)) / columns, ROW * (y + 0.5)];
+
+// whether a search gave up a node that nothing goes on from
+export const isDropped = ({ id }, { nodes, alive }) =>
+  !alive.has(id) && !nodes.some(({ parent }) => parent === id);
+
 // ---- drawing
 
-const ROW = 30;
+// lines from each node to the one it goes on from
+function drawEdges(nodes, columns, way) {
+  const edges = nodes
+    .filter(({ step }) => step > 1)
+    .map((node) => {
+      const [x, y] = nodePlace(node, columns);
+      const parent = nodes.find(({ id }) => id === node.parent);
+      const [fromX, fromY] = nodePlace(parent, columns);
+      const ends = { x1: `${fromX + 3}%`, y1: fromY, x2: `${x}%`, y2: y };
+      return svg("line", { ...ends, class: way.has(node.id) ? "way" : "" });
+    });
+  return svg("svg", { "aria-hidden": "true" }, ...edges);
+}
+
+function nodeButton(node, columns, found, chosen, choose) {
+  const [x, y] = nodePlace(node, columns);
+  const dropped = isDropped(node, found);
+  const button = h(
+    "button",
+    {
+      className: `tok${dropped ? " dropped" : ""}`,
+      title: node.p.toFixed(2),
+      "aria-pressed": chosen,
+      onclick: choose,
+    },
+    shown(node.token),
+    unseen(`step ${node.step}${dropped ? ", dropped" : ""}`),
+  );
+  Object.assign(button.style, { left: `${x}%`, top: `${y}px`, maxWidth: `${70 / columns}%` });
+  return button;
+}
 
 function render({ model, el }) {
   const { context, widths, searches } = model.get("data");
@@ -71,15 +111,11 @@ function render({ model, el }) {
     h("button", { onclick: () => choose({ at: i, node: "" }) }, `width ${width}`),
   );
   const plot = h("div", { className: "beams" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
+  const asked = h("span", { className: "tok" }, shown(context));
   el.classList.add("llmlab");
   el.append(
-    h(
-      "div",
-      { className: "bar", role: "group", "aria-label": "beams" },
-      h("span", { className: "tok" }, shown(context)),
-      ...tabs,
-    ),
+    h("div", { className: "bar", role: "group", "aria-label": "beams" }, asked, ...tabs),
     plot,
     say,
   );
@@ -90,59 +126,25 @@ function render({ model, el }) {
 
   function update() {
     const found = tree(searches[at()]);
-    const chosen = chosenOf(found);
+    const nodes = found.nodes.slice(1); // without the root
     const columns = searches[at()].length;
+    const chosen = chosenOf(found);
     const way = new Set(line(found.nodes, chosen).map(({ id }) => id));
     tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === at()));
     plot.style.height = `${ROW * found.leaves}px`;
     plot.style.minWidth = `${columns * 92}px`;
-    const place = ({ step, y }) => [(100 * (step - 1)) / columns, ROW * (y + 0.5)];
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("aria-hidden", "true");
-    for (const node of found.nodes.slice(1).filter(({ step }) => step > 1)) {
-      const [x, y] = place(node);
-      const [ux, uy] = place(found.nodes.find(({ id }) => id === node.parent));
-      const edge = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [key, value] of Object.entries({
-        x1: `${ux + 3}%`,
-        y1: uy,
-        x2: `${x}%`,
-        y2: y,
-        class: way.has(node.id) ? "way" : "",
-      })) {
-        edge.setAttribute(key, value);
-      }
-      svg.append(edge);
-    }
-    plot.replaceChildren(
-      svg,
-      ...found.nodes.slice(1).map((node) => {
-        const [x, y] = place(node);
-        const dropped =
-          !found.alive.has(node.id) && !found.nodes.some(({ parent }) => parent === node.id);
-        const button = h(
-          "button",
-          {
-            className: `tok${dropped ? " dropped" : ""}`,
-            title: node.p.toFixed(2),
-            "aria-pressed": way.has(node.id),
-            onclick: () => {
-              choose({ node: node.id });
-              plot.querySelectorAll("button")[found.nodes.indexOf(node) - 1].focus();
-            },
-          },
-          shown(node.token),
-          unseen(`step ${node.step}${dropped ? ", dropped" : ""}`),
-        );
-        Object.assign(button.style, { left: `${x}%`, top: `${y}px`, maxWidth: `${70 / columns}%` });
-        return button;
-      }),
-    );
+    const buttons = nodes.map((node, i) => {
+      const chooseNode = () => {
+        choose({ node: node.id });
+        plot.querySelectorAll("button")[i].focus(); // the buttons were drawn anew
+      };
+      return nodeButton(node, columns, found, way.has(node.id), chooseNode);
+    });
+    plot.replaceChildren(drawEdges(nodes, columns, way), ...buttons);
     say.textContent = summary(context, found, chosen);
   }
   tools(el, model, "beams");
-  model.on("change:at", update);
-  model.on("change:node", update);
+  for (const name of ["at", "node"]) model.on(`change:${name}`, update);
   update();
 }
 

@@ -1,5 +1,6 @@
 // The bias figure: for one model at a time, each measure with its interval and its single pairs, beside zero.
-import { chooser, clampIndex, counted, h, press, rove, svg, tools } from "./dom.js";
+import { buttonGroup, liveText } from "./controls.js";
+import { chooser, clampIndex, counted, h, svg, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/bias.test.js
 
@@ -28,6 +29,24 @@ export const fixed = (x) =>
 export const chance = (p) => (p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`);
 export const holdsZero = (m) => m.low <= 0 && m.high >= 0;
 
+const TALL = 46; // pixels a measure
+
+// where things stand in a picture this wide: a row a measure over the axis from `low` to `high`
+export function chartLayout(width, measures, [low, high]) {
+  const height = TALL * measures + 44;
+  const [left, right] = [12, width - 12];
+  return {
+    width,
+    height,
+    left,
+    right,
+    floor: height - 34,
+    x: (v) => left + ((v - low) / (high - low)) * (right - left),
+    y: (i) => TALL * i + 30,
+    ticks: ticks(low, high, width > 500 ? 8 : 4),
+  };
+}
+
 export function summary(model, measure, m, unit) {
   const pairs = m.points.length ? ` over ${counted(m.points.length, "pair")}` : "";
   const mean = `${model}, ${measure}: ${fixed(m.at)} ${unit}${pairs}`;
@@ -38,114 +57,69 @@ export function summary(model, measure, m, unit) {
 
 // ---- drawing
 
+function drawAxis({ x, height, right, floor, ticks: numbers }, name) {
+  const nodes = [];
+  for (const t of numbers) {
+    const place = { x: x(t), y: floor + 14, "text-anchor": "middle" };
+    nodes.push(svg("line", { class: "gridline", x1: x(t), x2: x(t), y1: 4, y2: floor }));
+    nodes.push(svg("text", place, String(t).replace("-", "−")));
+  }
+  nodes.push(svg("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: floor }));
+  nodes.push(svg("text", { class: "axis", x: right, y: height - 4, "text-anchor": "end" }, name));
+  return nodes;
+}
+
+// one measure: its name, a point a pair, the interval as a line, the mean as a diamond
+function drawMeasure(m, name, y, { x, left, width }) {
+  const colour = holdsZero(m) ? "var(--c5)" : "var(--c1)";
+  const ground = { class: "ground", x: 1, y: y - 26, width: width - 2, height: TALL - 2, rx: 5 };
+  const pairs = m.points.map((p) =>
+    svg("circle", { class: "pair", cx: x(p), cy: y + 4, r: 3.5, style: `fill:${colour}` }),
+  );
+  const ends = { x1: x(m.low), x2: x(m.high), y1: y + 4, y2: y + 4 };
+  const diamond = `M${x(m.at)} ${y - 3}l6 7l-6 7l-6 -7z`;
+  return [
+    svg("rect", ground),
+    svg("text", { class: "name", x: left, y: y - 12 }, name),
+    ...pairs,
+    svg("line", { ...ends, style: `stroke:${colour};stroke-width:3` }),
+    svg("path", { class: "mean", d: diamond, style: `fill:${colour}` }),
+  ];
+}
+
 function render({ model, el }) {
   const { models, measures, marks, unit, zero } = model.get("data");
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const choose = chooser(model);
-  const group = (label, names, trait) => {
-    const buttons = names.map((name, i) =>
-      h("button", { onclick: () => choose({ [trait]: i }) }, name),
-    );
-    const row = h(
-      "div",
-      { className: "bar", role: "group", "aria-label": label },
-      h("span", { className: "quiet" }, label),
-      ...buttons,
-    );
-    rove(row, () => 1);
-    return { buttons, row };
-  };
-  const chosen = group("corpus", models, "model");
-  const asked = group("measure", measures, "row");
+  const corpora = buttonGroup("corpus", models, (i) => choose({ model: i }));
+  const rows = buttonGroup("measure", measures, (i) => choose({ row: i }));
   const chart = h("div", { className: "chart" });
-  const [low, high] = extent(marks);
+  const ends = extent(marks);
   el.classList.add("llmlab");
-  el.append(chosen.row, asked.row, chart, say);
+  el.append(corpora.node, rows.node, chart, say);
 
   function draw() {
     const at = clampIndex(model.get("model"), models.length);
     const here = clampIndex(model.get("row"), measures.length);
-    const width = Math.max(280, chart.clientWidth || 640);
-    const tall = 46;
-    const height = tall * measures.length + 44;
-    const left = 12;
-    const right = width - 12;
-    const x = (v) => left + ((v - low) / (high - low)) * (right - left);
-    const floor = height - 34;
+    const layout = chartLayout(Math.max(280, chart.clientWidth || 640), measures.length, ends);
+    const { width, height } = layout;
     say.textContent = summary(models[at], measures[here], marks[at][here], unit);
-    for (const [{ buttons }, now] of [
-      [chosen, at],
-      [asked, here],
-    ]) {
-      buttons.forEach((b, i) => press(b, i === now));
-    }
-    const image = svg("svg", {
-      width,
-      height,
-      viewBox: `0 0 ${width} ${height}`,
-      role: "img",
-      "aria-label": `Measures with intervals. ${say.textContent}`,
-    });
-    for (const t of ticks(low, high, width > 500 ? 8 : 4)) {
-      image.append(
-        svg("line", { class: "gridline", x1: x(t), x2: x(t), y1: 4, y2: floor }),
-        svg(
-          "text",
-          { x: x(t), y: floor + 14, "text-anchor": "middle" },
-          String(t).replace("-", "−"),
-        ),
-      );
-    }
-    image.append(
-      svg("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: floor }),
-      svg(
-        "text",
-        { class: "axis", x: right, y: height - 4, "text-anchor": "end" },
-        `${unit}; ${zero}`,
-      ),
-    );
+    corpora.mark(at);
+    rows.mark(here);
+    const label = `Measures with intervals. ${say.textContent}`;
+    const viewBox = `0 0 ${width} ${height}`;
+    const drawing = svg("svg", { width, height, viewBox, role: "img", "aria-label": label });
+    drawing.append(...drawAxis(layout, `${unit}; ${zero}`));
     marks[at].forEach((m, i) => {
-      const y = tall * i + 30;
-      const colour = holdsZero(m) ? "var(--c5)" : "var(--c1)";
-      const row = svg("g", { class: i === here ? "effect asked" : "effect" });
-      row.append(
-        svg("rect", {
-          class: "ground",
-          x: 1,
-          y: y - 26,
-          width: width - 2,
-          height: tall - 2,
-          rx: 5,
-        }),
-        svg("text", { class: "name", x: left, y: y - 12 }, measures[i]),
-      );
-      for (const p of m.points) {
-        row.append(
-          svg("circle", { class: "pair", cx: x(p), cy: y + 4, r: 3.5, style: `fill:${colour}` }),
-        );
-      }
-      row.append(
-        svg("line", {
-          x1: x(m.low),
-          x2: x(m.high),
-          y1: y + 4,
-          y2: y + 4,
-          style: `stroke:${colour};stroke-width:3`,
-        }),
-        svg("path", {
-          class: "mean",
-          d: `M${x(m.at)} ${y - 3}l6 7l-6 7l-6 -7z`,
-          style: `fill:${colour}`,
-        }),
-      );
+      const nodes = drawMeasure(m, measures[i], layout.y(i), layout);
+      const row = svg("g", { class: i === here ? "effect asked" : "effect" }, ...nodes);
       row.addEventListener("click", () => choose({ row: i }));
-      image.append(row);
+      drawing.append(row);
     });
-    chart.replaceChildren(image);
+    chart.replaceChildren(drawing);
   }
   tools(el, model, "bias");
-  model.on("change:model", draw);
-  model.on("change:row", draw);
+  for (const name of ["model", "row"]) model.on(`change:${name}`, draw);
   const resized = new ResizeObserver(draw);
   resized.observe(chart);
   draw();

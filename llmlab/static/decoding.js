@@ -1,5 +1,6 @@
 // The decoding figure: one distribution, four ways to reshape and cut it, what stays and what goes.
-import { clamp, clampIndex, h, percent, shown, tools } from "./dom.js";
+import { barRow, labelledSlider, liveText } from "./controls.js";
+import { chooser, clamp, clampIndex, h, percent, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/decoding.test.js
 
@@ -54,139 +55,116 @@ export function summary(context, tokens, { soft, out, left }) {
   return `After “${context.slice(-60)}”: ${stay}. ${likeliest}.`;
 }
 
+// a row for each of the first tokens, with its probability now and before and who cut it; then one for all others
+export function rows(candidates, { left, out }) {
+  const probabilities = candidates.map(([, p]) => p);
+  const first = candidates.slice(0, ROWS).map(([token, was], i) => ({
+    name: shown(token),
+    now: left[i],
+    was,
+    why: out[i],
+    quiet: false,
+  }));
+  const others = out.slice(ROWS);
+  if (!others.length) return first;
+  const staying = others.filter((why) => !why).length;
+  const rest = {
+    name: `${staying} of ${others.length} others stay`,
+    now: sum(left.slice(ROWS)),
+    was: sum(probabilities.slice(ROWS)),
+    why: staying ? "" : "all cut",
+    quiet: true,
+  };
+  return [...first, rest];
+}
+
 // ---- drawing
 
 const ROWS = 14;
 
+// what the reader chose, inside what the figure can show
+function readState(model, { contexts, candidates }) {
+  const step = clampIndex(model.get("step"), contexts.length);
+  return {
+    step,
+    temperature: clamp(model.get("temperature"), 0.125, 4),
+    k: clampIndex(model.get("k") - 1, candidates[step].length) + 1,
+    p: clamp(model.get("p"), 0.05, 1),
+    min_p: clamp(model.get("min_p"), 0, 0.5),
+  };
+}
+
+// a slider a setting; `n` says how many tokens there are to keep
+function sliders(choose, n) {
+  const rounded = (x) => Math.round(100 * x) / 100;
+  const make = (label, min, max, step, move) => labelledSlider(label, { min, max, step }, move);
+  return {
+    temperature: make("temperature", -3, 2, 0.05, (x) => choose({ temperature: rounded(2 ** x) })),
+    k: make("top-k", 0, 1, 0.01, (x) => choose({ k: toK(x, n()) })),
+    p: make("top-p", 0.05, 1, 0.01, (x) => choose({ p: rounded(x) })),
+    min_p: make("min-p", 0, 0.5, 0.005, (x) => choose({ min_p: x })),
+  };
+}
+
+function showSettings({ temperature, k, p, min_p }, s, n) {
+  temperature.show(Math.log2(s.temperature), s.temperature.toFixed(2));
+  k.show(toSlider(s.k, n), String(s.k));
+  p.show(s.p, s.p.toFixed(2));
+  min_p.show(s.min_p, s.min_p.toFixed(3));
+}
+
+function drawBars(bars, all) {
+  const widest = Math.max(...all.flatMap(({ now, was }) => [now, was]));
+  const drawn = all.map(({ name, now, was, why, quiet }) => {
+    const rest = quiet ? "rest" : "";
+    const text = why ? `✕ ${why}` : percent(now);
+    const kind = why ? "gone" : rest;
+    return barRow(name, { now: now / widest, was: was / widest }, text, { kind, quiet });
+  });
+  bars.replaceChildren(...drawn);
+}
+
 function render({ model, el }) {
   const { contexts, candidates } = model.get("data");
-  const last = contexts.length - 1;
-  const choose = (name, value) => {
-    model.set(name, value);
-    model.save_changes();
-  };
-  const at = () => clampIndex(model.get("step"), contexts.length);
-  const n = () => candidates[at()].length;
-  const tabs = contexts.map((context, i) =>
-    h("button", { className: "tok", onclick: () => choose("step", i) }, shown(context.slice(-24))),
+  const state = () => readState(model, { contexts, candidates });
+  const n = () => candidates[state().step].length;
+  const choose = chooser(model);
+  const tabs = contexts.map((context, step) =>
+    h("button", { className: "tok", onclick: () => choose({ step }) }, shown(context.slice(-24))),
   );
-  const slider = (name, label, min, max, step, read) => {
-    const input = h("input", {
-      type: "range",
-      min,
-      max,
-      step,
-      "aria-label": label,
-      oninput: () => choose(name, read(input.valueAsNumber)),
-    });
-    const output = h("output");
-    return {
-      input,
-      output,
-      row: h("div", { className: "bar" }, h("label", {}, label, output), input),
-    };
-  };
-  const temperature = slider(
-    "temperature",
-    "temperature",
-    -3,
-    2,
-    0.05,
-    (x) => Math.round(100 * 2 ** x) / 100,
+  const settingSliders = sliders(choose, n);
+  const knobs = Object.values(settingSliders).map(({ nodes }) =>
+    h("div", { className: "bar" }, ...nodes),
   );
-  const k = slider("k", "top-k", 0, 1, 0.01, (x) => toK(x, n()));
-  const p = slider("p", "top-p", 0.05, 1, 0.01, (x) => Math.round(100 * x) / 100);
-  const floor = slider("min_p", "min-p", 0, 0.5, 0.005, (x) => x);
-  const reset = h(
-    "button",
-    {
-      onclick: () => {
-        choose("temperature", 1);
-        choose("k", n());
-        choose("p", 1);
-        choose("min_p", 0);
-      },
-    },
-    "as it is",
-  );
+  const untouched = () => choose({ temperature: 1, k: n(), p: 1, min_p: 0 });
+  const reset = h("button", { onclick: untouched }, "as it is");
   const bars = h("div", { className: "bars", role: "list" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
+  const group = h("div", { className: "bar", role: "group", "aria-label": "contexts" }, ...tabs);
   el.classList.add("llmlab");
   el.append(
-    ...(last
-      ? [h("div", { className: "bar", role: "group", "aria-label": "contexts" }, ...tabs)]
-      : []),
-    h("div", { className: "knobs" }, temperature.row, k.row, p.row, floor.row, reset),
+    ...(contexts.length > 1 ? [group] : []),
+    h("div", { className: "knobs" }, ...knobs, reset),
     bars,
     say,
   );
 
   function update() {
-    const step = at();
-    const now = candidates[step];
-    const tokens = now.map(([token]) => token);
-    const [heat, most, mass, least] = [
-      clamp(model.get("temperature"), 0.125, 4),
-      clampIndex(model.get("k") - 1, now.length) + 1,
-      clamp(model.get("p"), 0.05, 1),
-      clamp(model.get("min_p"), 0, 0.5),
-    ];
-    const found = decode(
-      now.map(([, x]) => x),
-      settings({ temperature: heat, k: most, p: mass, min_p: least }, now.length),
-    );
-    tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === step));
-    for (const [{ input, output }, value, text] of [
-      [temperature, Math.log2(heat), heat.toFixed(2)],
-      [k, toSlider(most, now.length), String(most)],
-      [p, mass, mass.toFixed(2)],
-      [floor, least, least.toFixed(3)],
-    ]) {
-      input.value = value;
-      input.setAttribute("aria-valuetext", (output.textContent = text));
-    }
-    const others = [found.left, now.map(([, x]) => x)].map((all) => sum(all.slice(ROWS)));
-    const widest = Math.max(found.left[0], now[0][1], ...others);
-    const rest = found.out.slice(ROWS);
-    const row = (name, kept, was, why, quiet) => {
-      const kind = quiet ? "rest" : "";
-      return h(
-        "div",
-        { role: "listitem", className: why ? "gone" : kind },
-        h("span", { className: quiet ? "quiet" : "tok" }, name),
-        h(
-          "span",
-          { className: "track", "aria-hidden": "true" },
-          bar("now", kept / widest),
-          bar("was", was / widest),
-        ),
-        h("span", { className: "p" }, why ? `✕ ${why}` : percent(kept)),
-      );
-    };
-    bars.replaceChildren(
-      ...now
-        .slice(0, ROWS)
-        .map(([token, was], i) => row(shown(token), found.left[i], was, found.out[i], false)),
-    );
-    if (rest.length) {
-      bars.append(
-        row(
-          `${rest.filter((x) => !x).length} of ${rest.length} others stay`,
-          ...others,
-          rest.every(Boolean) ? "all cut" : "",
-          true,
-        ),
-      );
-    }
-    say.textContent = `${summary(contexts[step], tokens, found)} The outline is the model's own probability.`;
+    const s = state();
+    const tokens = candidates[s.step];
+    const probabilities = tokens.map(([, p]) => p);
+    const found = decode(probabilities, settings(s, tokens.length));
+    tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", i === s.step));
+    showSettings(settingSliders, s, tokens.length);
+    drawBars(bars, rows(tokens, found));
+    const names = tokens.map(([token]) => token);
+    const told = summary(contexts[s.step], names, found);
+    say.textContent = `${told} The outline is the model's own probability.`;
   }
-  const bar = (kind, part) => {
-    const i = h("i", { className: kind });
-    i.style.width = `${100 * Math.min(1, part)}%`;
-    return i;
-  };
   tools(el, model, "decoding");
-  ["step", "temperature", "k", "p", "min_p"].forEach((name) => model.on(`change:${name}`, update));
+  for (const name of ["step", "temperature", "k", "p", "min_p"]) {
+    model.on(`change:${name}`, update);
+  }
   update();
 }
 

@@ -97,21 +97,6 @@ export function scrollHint(box) {
   return { line, end: () => seen.disconnect() };
 }
 
-// two buttons and a slider that step through 0 … last: `now` says where, `go` goes there
-export function stepper(name, last, now, go) {
-  const button = (way, by, sign) =>
-    h("button", { "aria-label": `${way} ${name}`, onclick: () => go(now() + by) }, sign);
-  const slider = h("input", {
-    type: "range",
-    min: 0,
-    max: last,
-    step: 1,
-    "aria-label": name,
-    oninput: () => go(slider.valueAsNumber),
-  });
-  return { back: button("previous", -1, "◀"), slider, forth: button("next", 1, "▶") };
-}
-
 // what the reader chose, a trait or several, to Python too
 export const chooser = (model) => (values) => {
   for (const [name, value] of Object.entries(values)) model.set(name, value);
@@ -121,6 +106,12 @@ export const chooser = (model) => (values) => {
 // a button of a group that `rove` serves: whether it is the chosen one, and whether Tab stops at it
 export function press(button, chosen, stop = chosen) {
   button.setAttribute("aria-pressed", chosen);
+  button.tabIndex = stop ? 0 : -1;
+}
+
+// the same for a radio button: one of them is chosen
+export function check(button, chosen, stop = chosen) {
+  button.setAttribute("aria-checked", chosen);
   button.tabIndex = stop ? 0 : -1;
 }
 

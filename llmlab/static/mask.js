@@ -1,4 +1,5 @@
 // The mask figure: click a token to hide it, and see what each model may look at and what it would put there.
+import { barRow, liveText } from "./controls.js";
 import {
   chooser,
   clampIndex,
@@ -55,81 +56,66 @@ export function summary(tokens, at, models) {
 
 // ---- drawing
 
+// one model: its tokens as buttons, and room for what it says about the chosen place
+function modelPanel({ name, predictions }, tokens, askable, choose) {
+  const chips = tokens.map((token, i) => {
+    const props = { className: "tok", disabled: !askable[i], onclick: () => choose({ at: i }) };
+    return h("button", props, shown(token));
+  });
+  const label = `${name}: choose a token`;
+  const row = h("div", { className: "chips", role: "group", "aria-label": label }, ...chips);
+  const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
+  const title = h("div", { className: "title" }, name);
+  rove(row, () => 1);
+  const cut = scrollHint(row);
+  const node = h("section", {}, title, row, cut.line, ...(predictions.length ? [list] : []));
+  return { chips, list, cut, node };
+}
+
+// the chosen token, and which of the others its position sees
+function markTokens(chips, tokens, at, row, prediction) {
+  chips.forEach((chip, i) => {
+    const here = i === at;
+    const word = shown(tokens[i]);
+    press(chip, here);
+    if (here) {
+      chip.className = "tok asked";
+      const told = prediction ? `in the place of ${word}, hidden` : "asked";
+      chip.replaceChildren(prediction ? "[MASK]" : word, unseen(told));
+    } else {
+      chip.className = row[i] ? "tok" : "tok unseen";
+      chip.replaceChildren(word, unseen(row[i] ? "seen" : "not seen"));
+    }
+  });
+}
+
+function candidateRow({ token, p, right, far }, widest) {
+  const isRest = token === null;
+  const marks = `${far ? "… " : ""}${right ? "✓ " : ""}`;
+  const name = isRest ? "all other tokens" : `${marks}${shown(token)}`;
+  const rest = isRest ? "rest" : "";
+  const kind = right ? "right" : rest;
+  return barRow(name, { now: p / widest }, percent(p), { kind, quiet: isRest });
+}
+
 function render({ model, el }) {
   const { tokens, models, askable } = model.get("data");
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const choose = chooser(model);
-  const panels = models.map(({ name, predictions }) => {
-    const chips = tokens.map((token, i) =>
-      h(
-        "button",
-        { className: "tok", disabled: !askable[i], onclick: () => choose({ at: i }) },
-        shown(token),
-      ),
-    );
-    const row = h(
-      "div",
-      { className: "chips", role: "group", "aria-label": `${name}: choose a token` },
-      ...chips,
-    );
-    const list = h("div", { className: "bars", role: "list", "aria-label": `${name}: candidates` });
-    rove(row, () => 1);
-    const cut = scrollHint(row);
-    return {
-      chips,
-      list,
-      cut,
-      node: h(
-        "section",
-        {},
-        h("div", { className: "title" }, name),
-        row,
-        cut.line,
-        ...(predictions.length ? [list] : []),
-      ),
-    };
-  });
+  const panels = models.map((one) => modelPanel(one, tokens, askable, choose));
   el.classList.add("llmlab");
   el.append(h("div", { className: "maskpanels" }, ...panels.map((panel) => panel.node)), say);
 
   function update() {
     const at = clampIndex(model.get("at"), tokens.length);
     models.forEach(({ visible, predictions }, r) => {
-      const row = visibleFrom(visible[at]);
       const { chips, list } = panels[r];
       const prediction = predictions[at];
-      chips.forEach((chip, i) => {
-        const here = i === at;
-        const word = shown(tokens[i]);
-        press(chip, here);
-        if (here) {
-          chip.className = "tok asked";
-          const told = prediction ? `in the place of ${word}, hidden` : "asked";
-          chip.replaceChildren(prediction ? "[MASK]" : word, unseen(told));
-        } else {
-          chip.className = row[i] ? "tok" : "tok unseen";
-          chip.replaceChildren(word, unseen(row[i] ? "seen" : "not seen"));
-        }
-      });
+      markTokens(chips, tokens, at, visibleFrom(visible[at]), prediction);
       if (!prediction) return list.replaceChildren();
       const lines = bars(prediction[0], tokens[at], prediction[1]);
       const widest = Math.max(...lines.map((line) => line.p));
-      list.replaceChildren(
-        ...lines.map(({ token, p, right, far }) => {
-          const fill = h("i", { className: "now" });
-          fill.style.width = `${(100 * p) / widest}%`;
-          const rest = token === null ? "rest" : "";
-          const marks = `${far ? "… " : ""}${right ? "✓ " : ""}`;
-          const name = token === null ? "all other tokens" : `${marks}${shown(token)}`;
-          return h(
-            "div",
-            { role: "listitem", className: right ? "right" : rest },
-            h("span", { className: token === null ? "quiet" : "tok" }, name),
-            h("span", { className: "track", "aria-hidden": "true" }, fill),
-            h("span", { className: "p" }, percent(p)),
-          );
-        }),
-      );
+      list.replaceChildren(...lines.map((line) => candidateRow(line, widest)));
     });
     say.textContent = summary(tokens, at, models);
   }

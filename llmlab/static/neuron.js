@@ -1,5 +1,17 @@
 // The neuron figure: the products that make one score. Query times key, number by number, then their sum.
-import { chooser, clampIndex, h, onTheme, rove, short, shown, themeColours, tools } from "./dom.js";
+import { buttonGroup, liveText } from "./controls.js";
+import {
+  check,
+  chooser,
+  clampIndex,
+  h,
+  onTheme,
+  rove,
+  short,
+  shown,
+  themeColours,
+  tools,
+} from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/neuron.test.js
 
@@ -36,146 +48,125 @@ export function summary(name, from, to, q, k, { products, scores, seen, weights 
   return `${name}“${shown(from)}” for “${shown(to)}”. Strongest ${parts}. ${end}`;
 }
 
+// the largest number by size, of rows of numbers; never zero, for others are divided by it
+export const largestOf = (rows) => Math.max(1e-9, ...rows.flat().map(Math.abs));
+
+// a number as a colour between three: below zero towards `low`, above towards `high`, a square root apart
+export function blend(x, top, [low, middle, high]) {
+  const end = x < 0 ? low : high;
+  const share = Math.sqrt(Math.abs(x) / top);
+  return middle.map((from, i) => from + (end[i] - from) * share);
+}
+
 // ---- drawing
 
-function render({ model, el }) {
-  const { q, k, tokens, causal } = model.get("data");
-  const heads = q.length;
-  const d = q[0][0].length;
-  const state = () => ({
-    head: clampIndex(model.get("head"), heads),
-    query: clampIndex(model.get("query"), tokens.length),
-    key: clampIndex(model.get("key"), tokens.length),
-  });
-  const choose = chooser(model);
-  const pick = (label, names, name) =>
-    h(
-      "div",
-      { className: "bar", role: "radiogroup", "aria-label": label },
-      h("span", { className: "quiet" }, label),
-      ...names.map((text, i) =>
-        h(
-          "button",
-          { className: "tok", role: "radio", onclick: () => choose({ [name]: i }) },
-          text,
-        ),
-      ),
-    );
-  const which = pick(
-    "head",
-    q.map((_, i) => `${i}`),
-    "head",
-  );
-  const queries = pick(
-    "query",
-    tokens.map((x) => shown(x)),
-    "query",
-  );
-  const strip = (label) => h("canvas", { role: "img", "aria-label": label });
-  const say = h("p", { className: "say", "aria-live": "polite" });
-  const told = h("div", { className: "title" }, "Point at a number to read it.");
-  const asked = strip("numbers of the query");
-  const head = ["key", "k", "q × k, number by number", "score", "weight"].map((x) =>
-    h("span", { className: "quiet" }, x),
-  );
-  const rows = tokens.map((token, i) => {
-    const parts = {
-      name: h(
-        "button",
-        { className: "tok", role: "radio", onclick: () => choose({ key: i }) },
-        short(token, 12),
-      ),
-      k: strip(`k of ${token}`),
-      product: strip(`q times k of ${token}`),
-      score: h("span", { className: "p" }),
-      weight: h("span", { className: "track" }, h("i", { className: "now" }), h("b")),
-    };
-    for (const [name, canvas] of [
-      ["k", parts.k],
-      ["product", parts.product],
-    ]) {
-      canvas.onpointermove = (event) =>
-        point(i, Math.min(d - 1, Math.floor((event.offsetX / canvas.clientWidth) * d)), name);
-    }
-    return parts;
-  });
+const HEADINGS = ["key", "k", "q × k, number by number", "score", "weight"];
+
+// a vector as a strip, a pixel a number
+function paintStrip(canvas, row, top, colours) {
+  Object.assign(canvas, { width: row.length, height: 1 });
+  const image = new ImageData(row.length, 1);
+  row.forEach((x, i) => image.data.set([...blend(x, top, colours), 255], 4 * i));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+const strip = (label) => h("canvas", { role: "img", "aria-label": label });
+
+// a row of the table, for one key; `point` is told which number the mouse is at
+function keyRow(token, d, choose, point) {
+  const props = { className: "tok", role: "radio", onclick: choose };
+  const row = {
+    name: h("button", props, short(token, 12)),
+    k: strip(`k of ${token}`),
+    product: strip(`q times k of ${token}`),
+    score: h("span", { className: "p" }),
+    weight: h("span", { className: "track" }, h("i", { className: "now" }), h("b")),
+  };
+  for (const canvas of [row.k, row.product]) {
+    canvas.onpointermove = (event) =>
+      point(Math.min(d - 1, Math.floor((event.offsetX / canvas.clientWidth) * d)));
+  }
+  return row;
+}
+
+function keyTable(asked, rows) {
   const table = h(
     "div",
     { className: "neurons", role: "radiogroup", "aria-label": "key" },
     h("span", { className: "tok" }),
     asked,
     ...Array.from({ length: 3 }, () => h("span")),
-    ...head,
+    ...HEADINGS.map((x) => h("span", { className: "quiet" }, x)),
     ...rows.flatMap((row) => Object.values(row)),
   );
-  let now = null;
-  el.classList.add("llmlab");
-  el.append(...(heads > 1 ? [which] : []), queries, told, table, say);
-  [which, queries].forEach((group) => rove(group, () => 8));
   rove(table, () => 1);
+  return table;
+}
+
+// writes the numbers of one key into its row
+function fillRow(row, i, { scores, seen, weights }, chosen) {
+  row.score.textContent = seen[i] ? number(scores[i]) : "hidden";
+  row.weight.firstChild.style.width = `${100 * weights[i]}%`;
+  row.weight.lastChild.textContent = number(weights[i]);
+  check(row.name, i === chosen);
+}
+
+// two numbers of a query and a key, and their product
+function describeProduct(c, a, b, words) {
+  const pair = `“${short(words[0])}” and “${short(words[1])}”`;
+  return `number ${c} of ${pair}: ${number(a)} × ${number(b)} = ${number(a * b)}`;
+}
+
+function render({ model, el }) {
+  const { q, k, tokens, causal } = model.get("data");
+  const state = () => ({
+    head: clampIndex(model.get("head"), q.length),
+    query: clampIndex(model.get("query"), tokens.length),
+    key: clampIndex(model.get("key"), tokens.length),
+  });
+  const choose = chooser(model);
+  const radios = (name, texts) =>
+    buttonGroup(name, texts, (i) => choose({ [name]: i }), { radio: true, className: "tok" });
+  const headNumbers = q.map((_, i) => `${i}`);
+  const words = tokens.map((token) => shown(token));
+  const heads = radios("head", headNumbers);
+  const queries = radios("query", words);
+  const told = h("div", { className: "title" }, "Point at a number to read it.");
+  const asked = strip("numbers of the query");
+  const rows = tokens.map((token, i) => {
+    const point = (c) => {
+      const { head, query } = state();
+      const pair = [tokens[query], token];
+      told.textContent = describeProduct(c, q[head][query][c], k[head][i][c], pair);
+    };
+    return keyRow(token, q[0][0].length, () => choose({ key: i }), point);
+  });
+  const table = keyTable(asked, rows);
+  const say = liveText();
+  el.classList.add("llmlab");
+  el.append(...(q.length > 1 ? [heads.node] : []), queries.node, told, table, say);
   tools(el, model, "neuron");
 
-  function point(i, c) {
-    const s = state();
-    const a = q[s.head][s.query][c];
-    const b = k[s.head][i][c];
-    const pair = `“${short(tokens[s.query])}” and “${short(tokens[i])}”`;
-    told.textContent = `number ${c} of ${pair}: ${number(a)} × ${number(b)} = ${number(a * b)}`;
-  }
   function update() {
-    const s = state();
-    const [low, middle, high] = themeColours(el, ["--c1", "--map0", "--c0"]);
-    now = against(q[s.head][s.query], k[s.head], s.query, causal);
-    const most = (all) => Math.max(1e-9, ...all.flat().map(Math.abs));
-    const vectors = most([q[s.head][s.query], ...k[s.head]]);
-    const products = most(now.products);
-    const paint = (canvas, row, top) => {
-      Object.assign(canvas, { width: row.length, height: 1 });
-      const image = new ImageData(row.length, 1);
-      row.forEach((x, c) =>
-        image.data.set(
-          [
-            ...middle.map(
-              (m, j) => m + ((x < 0 ? low : high)[j] - m) * Math.sqrt(Math.abs(x) / top),
-            ),
-            255,
-          ],
-          4 * c,
-        ),
-      );
-      canvas.getContext("2d").putImageData(image, 0, 0);
-    };
-    paint(asked, q[s.head][s.query], vectors);
-    table.firstChild.textContent = `q ${short(tokens[s.query], 12)}`;
+    const { head, query, key } = state();
+    const colours = themeColours(el, ["--c1", "--map0", "--c0"]);
+    const vector = q[head][query];
+    const now = against(vector, k[head], query, causal);
+    const top = largestOf([vector, ...k[head]]);
+    const topProduct = largestOf(now.products);
+    paintStrip(asked, vector, top, colours);
+    table.firstChild.textContent = `q ${short(tokens[query], 12)}`;
     rows.forEach((row, i) => {
-      paint(row.k, k[s.head][i], vectors);
-      paint(row.product, now.products[i], products);
-      row.score.textContent = now.seen[i] ? number(now.scores[i]) : "hidden";
-      row.weight.firstChild.style.width = `${100 * now.weights[i]}%`;
-      row.weight.lastChild.textContent = number(now.weights[i]);
-      row.name.setAttribute("aria-checked", i === s.key);
-      row.name.tabIndex = i === s.key ? 0 : -1;
+      paintStrip(row.k, k[head][i], top, colours);
+      paintStrip(row.product, now.products[i], topProduct, colours);
+      fillRow(row, i, now, key);
     });
-    [
-      [which, s.head],
-      [queries, s.query],
-    ].forEach(([group, chosen]) =>
-      group.querySelectorAll("button").forEach((b, i) => {
-        b.setAttribute("aria-checked", i === chosen);
-        b.tabIndex = i === chosen ? 0 : -1;
-      }),
-    );
-    say.textContent = summary(
-      heads > 1 ? `Head ${s.head}: ` : "",
-      tokens[s.query],
-      tokens[s.key],
-      q[s.head][s.query],
-      k[s.head][s.key],
-      now,
-      s.key,
-    );
+    heads.mark(head);
+    queries.mark(query);
+    const name = q.length > 1 ? `Head ${head}: ` : "";
+    say.textContent = summary(name, tokens[query], tokens[key], vector, k[head][key], now, key);
   }
-  ["head", "query", "key"].forEach((name) => model.on(`change:${name}`, update));
+  for (const name of ["head", "query", "key"]) model.on(`change:${name}`, update);
   update();
   return onTheme(update);
 }

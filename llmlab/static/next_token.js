@@ -1,5 +1,6 @@
 // The next-token figure: context after context, a bar a token, and a temperature.
-import { clamp, clampIndex, h, percent, shown, stepper, tools } from "./dom.js";
+import { barRow, labelledSlider, liveText, stepper } from "./controls.js";
+import { chooser, clamp, clampIndex, h, percent, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/next_token.test.js
 
@@ -49,127 +50,104 @@ export function summary(context, candidates, reshaped, temperature, k = 0, p = 1
   return `After “${end}” at ${settings.join(", ")}: ${likeliest.join(", ")}.`;
 }
 
+// a row a token, with its share now and in the model's own distribution; a last row for all others, if any are left
+export function rows(candidates, reshaped, plain) {
+  const rest = candidates.length;
+  const names = [...candidates.map(([token]) => shown(token)), "all other tokens"];
+  const all = names.map((name, i) => ({
+    name,
+    now: reshaped[i],
+    was: plain[i],
+    quiet: i === rest,
+    text: reshaped[i] || !plain[i] ? percent(reshaped[i]) : "cut",
+  }));
+  return plain[rest] ? all : all.slice(0, rest);
+}
+
 // the slider moves on a logarithmic scale from 1/8 to 4
 export const toTemperature = (slider) => Math.round(100 * 2 ** slider) / 100;
 export const toSlider = (temperature) => Math.log2(temperature);
 
 // ---- drawing
 
+const OUTLINE =
+  " The outline is what the model said; all other tokens are reshaped as if they were one.";
+
+const longest = (candidates) => Math.max(...candidates.map((all) => all.length));
+
+// what the reader chose, inside what the figure can show
+function readState(model, { contexts, candidates }) {
+  return {
+    step: clampIndex(model.get("step"), contexts.length),
+    temperature: clamp(model.get("temperature"), 0.125, 4),
+    k: clampIndex(model.get("k"), longest(candidates) + 1),
+    p: clamp(model.get("p"), 0.05, 1),
+  };
+}
+
+function sliders(candidates, choose) {
+  const logarithmic = { min: -3, max: 2, step: 0.05 };
+  const counts = { min: 0, max: longest(candidates), step: 1, name: "top-k, 0 keeps all" };
+  const parts = { min: 0.05, max: 1, step: 0.05 };
+  return {
+    temperature: labelledSlider("temperature", logarithmic, (x) =>
+      choose({ temperature: toTemperature(x) }),
+    ),
+    k: labelledSlider("top-k", counts, (k) => choose({ k })),
+    p: labelledSlider("top-p", parts, (x) => choose({ p: Math.round(100 * x) / 100 })),
+  };
+}
+
+function drawBars(bars, all, changed) {
+  const widest = Math.max(...all.flatMap(({ now, was }) => [now, was]));
+  const drawn = all.map(({ name, now, was, quiet, text }) => {
+    const outline = changed ? { was: was / widest } : {};
+    return barRow(name, { now: now / widest, ...outline }, text, {
+      kind: quiet ? "rest" : "",
+      quiet,
+    });
+  });
+  bars.replaceChildren(...drawn);
+}
+
 function render({ model, el }) {
   const { contexts, candidates } = model.get("data");
   const last = contexts.length - 1;
-  const choose = (name, value) => {
-    model.set(name, value);
-    model.save_changes();
-  };
-  const go = (step) => choose("step", Math.max(0, Math.min(last, step)));
-  const { back, slider, forth } = stepper("context", last, () => model.get("step"), go);
-  const count = h("span", { className: "quiet" });
+  const choose = chooser(model);
+  const now = () => model.get("step");
+  const place = stepper("context", last, now, (step) => choose({ step }));
+  const { temperature, k, p } = sliders(candidates, choose);
+  const one = h("button", { onclick: () => choose({ temperature: 1 }) }, "back to 1");
   const context = h("p", { className: "context tok" });
-  const heat = h("input", {
-    type: "range",
-    min: -3,
-    max: 2,
-    step: 0.05,
-    "aria-label": "temperature",
-    oninput: () => choose("temperature", toTemperature(heat.valueAsNumber)),
-  });
-  const most = Math.max(...candidates.map((all) => all.length));
-  const top = h("input", {
-    type: "range",
-    min: 0,
-    max: most,
-    step: 1,
-    "aria-label": "top-k, 0 keeps all",
-    oninput: () => choose("k", top.valueAsNumber),
-  });
-  const mass = h("input", {
-    type: "range",
-    min: 0.05,
-    max: 1,
-    step: 0.05,
-    "aria-label": "top-p",
-    oninput: () => choose("p", Math.round(100 * mass.valueAsNumber) / 100),
-  });
-  const kept = h("output");
-  const share = h("output");
-  const degrees = h("output");
-  const one = h("button", { onclick: () => choose("temperature", 1) }, "back to 1");
   const bars = h("div", { className: "bars", role: "list" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   el.classList.add("llmlab");
   el.append(
-    ...(last ? [h("div", { className: "bar" }, back, slider, forth, count)] : []),
+    ...(last ? [h("div", { className: "bar" }, ...place.nodes)] : []),
     context,
     bars,
-    h("div", { className: "bar heat" }, h("label", {}, "temperature", degrees), heat, one),
-    h(
-      "div",
-      { className: "bar heat" },
-      h("label", {}, "top-k", kept),
-      top,
-      h("label", {}, "top-p", share),
-      mass,
-    ),
+    h("div", { className: "bar heat" }, ...temperature.nodes, one),
+    h("div", { className: "bar heat" }, ...k.nodes, ...p.nodes),
     say,
   );
 
   function update() {
-    const step = clampIndex(model.get("step"), contexts.length);
-    const temperature = clamp(model.get("temperature"), 0.125, 4);
-    const now = candidates[step];
-    const [k, p] = [clampIndex(model.get("k"), most + 1), clamp(model.get("p"), 0.05, 1)];
-    const reshaped = cut(reshape(now, temperature), k, p);
-    const plain = reshape(now, 1);
-    const changed = temperature !== 1 || k || p < 1;
-    const widest = Math.max(...reshaped, ...plain);
-    slider.value = step;
-    slider.setAttribute("aria-valuetext", contexts[step].slice(-80));
-    heat.value = toSlider(temperature);
-    heat.setAttribute("aria-valuetext", temperature.toFixed(2));
-    [back.disabled, forth.disabled, one.disabled] = [step === 0, step === last, temperature === 1];
-    count.textContent = `${step + 1} of ${last + 1}`;
-    context.replaceChildren(contexts[step], h("span", { className: "caret" }, " ?"));
-    [top.value, mass.value, kept.textContent, share.textContent] = [k, p, k || "all", p.toFixed(2)];
-    degrees.textContent = temperature.toFixed(2);
-    const names = [...now.map(([token]) => shown(token)), "all other tokens"];
-    bars.replaceChildren(
-      ...names.flatMap((name, i) =>
-        i === now.length && !plain[i]
-          ? []
-          : [
-              h(
-                "div",
-                { role: "listitem", className: i === now.length ? "rest" : "" },
-                h("span", { className: i === now.length ? "quiet" : "tok" }, name),
-                h(
-                  "span",
-                  { className: "track", "aria-hidden": "true" },
-                  bar("now", reshaped[i] / widest),
-                  ...(changed ? [bar("was", plain[i] / widest)] : []),
-                ),
-                h(
-                  "span",
-                  { className: "p" },
-                  reshaped[i] || !plain[i] ? percent(reshaped[i]) : "cut",
-                ),
-              ),
-            ],
-      ),
-    );
-    say.textContent =
-      summary(contexts[step], now, reshaped, temperature, k, p) +
-      (changed
-        ? " The outline is what the model said; all other tokens are reshaped as if they were one."
-        : "");
+    const s = readState(model, { contexts, candidates });
+    const tokens = candidates[s.step];
+    const reshaped = cut(reshape(tokens, s.temperature), s.k, s.p);
+    const changed = s.temperature !== 1 || s.k > 0 || s.p < 1;
+    place.show(s.step, contexts[s.step].slice(-80));
+    temperature.show(toSlider(s.temperature), s.temperature.toFixed(2));
+    k.show(s.k, s.k ? String(s.k) : "all");
+    p.show(s.p, s.p.toFixed(2));
+    one.disabled = s.temperature === 1;
+    context.replaceChildren(contexts[s.step], h("span", { className: "caret" }, " ?"));
+    drawBars(bars, rows(tokens, reshaped, reshape(tokens, 1)), changed);
+    const told = summary(contexts[s.step], tokens, reshaped, s.temperature, s.k, s.p);
+    say.textContent = `${told}${changed ? OUTLINE : ""}`;
   }
-  const bar = (kind, share) => {
-    const i = h("i", { className: kind });
-    i.style.width = `${100 * share}%`;
-    return i;
-  };
   tools(el, model, "next_token");
-  ["step", "temperature", "k", "p"].forEach((name) => model.on(`change:${name}`, update));
+  for (const name of ["step", "temperature", "k", "p"]) model.on(`change:${name}`, update);
   update();
 }
 

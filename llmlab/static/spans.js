@@ -1,4 +1,5 @@
 // The span figure: start and end scores over a passage, the grid of all spans, which are legal, which is best.
+import { liveText } from "./controls.js";
 import {
   chooser,
   clampIndex,
@@ -69,50 +70,38 @@ export function summary(data, spans, i, j) {
 
 const CELL = 14;
 
-function render({ model, el }) {
-  const data = model.get("data");
-  const { tokens, start, end, inside, longest } = data;
-  const n = tokens.length;
-  const spans = ranked(start, end, inside, longest);
-  const tints = shades(spans.map((span) => span.score));
-  const say = h("p", { className: "say", "aria-live": "polite" });
-  const choose = chooser(model);
-  const rows = [
-    ["start", start],
-    ["end", end],
-  ].map(([name, scores]) => {
-    const heights = shades(scores);
-    const buttons = tokens.map((token, at) => {
-      const bar = h("i");
-      const number = h("small", {}, signed(scores[at]));
-      bar.style.height = `${Math.max(1, 26 * heights[at])}px`;
-      return h(
-        "button",
-        { onclick: () => choose({ [name]: at }) },
-        h("b", { "aria-hidden": "true" }, bar),
-        h("span", {}, shown(token)),
-        unseen(name),
-        number,
-      );
-    });
-    const group = h(
-      "div",
-      { className: "chips", role: "group", "aria-label": `${name}: choose a token` },
-      ...buttons,
-    );
-    rove(group, () => 1);
-    const cut = scrollHint(group);
-    return {
-      name,
-      scores,
-      buttons,
-      cut,
-      node: h("div", {}, h("div", { className: "title" }, `${name} scores`), group, cut.line),
-    };
-  });
-  const side = n * CELL;
-  const mark = svg("rect", { width: CELL, height: CELL, class: "here" });
-  const cells = spans.map(({ i, j }, rank) => {
+// a token with its score: as a bar above it and as a number below
+function tokenButton(token, name, score, share, choose) {
+  const bar = h("i");
+  bar.style.height = `${Math.max(1, 26 * share)}px`;
+  return h(
+    "button",
+    { onclick: choose },
+    h("b", { "aria-hidden": "true" }, bar),
+    h("span", {}, shown(token)),
+    unseen(name),
+    h("small", {}, signed(score)),
+  );
+}
+
+// all tokens with their scores as a start, or as an end
+function scoreRow(name, tokens, scores, choose) {
+  const heights = shades(scores);
+  const buttons = tokens.map((token, i) =>
+    tokenButton(token, name, scores[i], heights[i], () => choose({ [name]: i })),
+  );
+  const label = `${name}: choose a token`;
+  const group = h("div", { className: "chips", role: "group", "aria-label": label }, ...buttons);
+  rove(group, () => 1);
+  const cut = scrollHint(group);
+  const title = h("div", { className: "title" }, `${name} scores`);
+  return { name, buttons, cut, node: h("div", {}, title, group, cut.line) };
+}
+
+// a square a legal span, the fuller the better
+function spanCells(spans) {
+  const fullness = shades(spans.map((span) => span.score));
+  return spans.map(({ i, j }, rank) => {
     const cell = svg("rect", {
       x: j * CELL + 1,
       y: i * CELL + 1,
@@ -120,10 +109,15 @@ function render({ model, el }) {
       height: CELL - 2,
       class: rank ? "span" : "span best",
     });
-    cell.style.fillOpacity = 0.08 + 0.92 * tints[rank];
+    cell.style.fillOpacity = 0.08 + 0.92 * fullness[rank];
     return cell;
   });
-  const rim = svg("line", { x1: 0, y1: 0, x2: side, y2: side, class: "rule" });
+}
+
+// starts down, ends across; a click chooses a pair
+function spanGrid(n, spans, choose) {
+  const side = n * CELL;
+  const mark = svg("rect", { width: CELL, height: CELL, class: "here" });
   const grid = svg(
     "svg",
     {
@@ -132,8 +126,8 @@ function render({ model, el }) {
       "aria-label": "grid of spans: start down, end across; click a cell",
     },
     svg("rect", { width: side, height: side, class: "void" }),
-    rim,
-    ...cells,
+    svg("line", { x1: 0, y1: 0, x2: side, y2: side, class: "rule" }),
+    ...spanCells(spans),
     mark,
   );
   grid.addEventListener("click", (event) => {
@@ -144,47 +138,56 @@ function render({ model, el }) {
       end: at(event.clientX - box.left, box.width),
     });
   });
-  const best = h(
-    "button",
-    { onclick: () => choose({ start: spans[0].i, end: spans[0].j }) },
-    "best span",
-  );
-  const caption = h(
-    "div",
-    { className: "quiet" },
-    "start ↓, end →; coloured: legal; the fuller, the better",
-  );
+  return { grid, mark };
+}
+
+// which token is chosen, which lie in the span, which are outside the passage
+function markRow({ name, buttons }, chosen, inside) {
+  const first = Math.min(chosen.start, chosen.end);
+  const last = Math.max(chosen.start, chosen.end);
+  buttons.forEach((button, i) => {
+    const here = i === chosen[name];
+    const covered = i >= first && i <= last;
+    button.className = "tok";
+    button.classList.toggle("asked", here);
+    button.classList.toggle("within", covered && !here);
+    button.classList.toggle("unseen", !inside[i] && !covered && !here);
+    press(button, here);
+  });
+}
+
+function render({ model, el }) {
+  const data = model.get("data");
+  const { tokens, start, end, inside, longest } = data;
+  const spans = ranked(start, end, inside, longest);
+  const choose = chooser(model);
+  const rows = [scoreRow("start", tokens, start, choose), scoreRow("end", tokens, end, choose)];
+  const { grid, mark } = spanGrid(tokens.length, spans, choose);
+  const chooseBest = () => choose({ start: spans[0].i, end: spans[0].j });
+  const best = h("button", { onclick: chooseBest }, "best span");
+  const legend = "start ↓, end →; coloured: legal; the fuller, the better";
+  const caption = h("div", { className: "quiet" }, legend);
+  const say = liveText();
+  const scoreRows = h("div", {}, ...rows.map((row) => row.node));
   el.classList.add("llmlab");
   el.append(
-    h(
-      "div",
-      { className: "spans" },
-      h("div", {}, ...rows.map((row) => row.node)),
-      h("div", {}, grid, caption),
-    ),
+    h("div", { className: "spans" }, scoreRows, h("div", {}, grid, caption)),
     h("div", { className: "bar" }, best),
     say,
   );
 
   function update() {
-    const at = { start: clampIndex(model.get("start"), n), end: clampIndex(model.get("end"), n) };
-    for (const { name, buttons } of rows) {
-      buttons.forEach((button, i) => {
-        const chosen = i === at[name];
-        const covered = i >= Math.min(at.start, at.end) && i <= Math.max(at.start, at.end);
-        button.className = "tok";
-        button.classList.toggle("asked", chosen);
-        button.classList.toggle("within", covered && !chosen);
-        button.classList.toggle("unseen", !inside[i] && !covered && !chosen);
-        press(button, chosen);
-      });
-    }
-    mark.setAttribute("x", at.end * CELL);
-    mark.setAttribute("y", at.start * CELL);
-    say.textContent = summary(data, spans, at.start, at.end);
+    const chosen = {
+      start: clampIndex(model.get("start"), tokens.length),
+      end: clampIndex(model.get("end"), tokens.length),
+    };
+    for (const row of rows) markRow(row, chosen, inside);
+    mark.setAttribute("x", chosen.end * CELL);
+    mark.setAttribute("y", chosen.start * CELL);
+    say.textContent = summary(data, spans, chosen.start, chosen.end);
   }
   tools(el, model, "spans");
-  ["start", "end"].forEach((name) => model.on(`change:${name}`, update));
+  for (const name of ["start", "end"]) model.on(`change:${name}`, update);
   update();
   return () => rows.forEach(({ cut }) => cut.end());
 }

@@ -1,5 +1,6 @@
 // The tokens figure: one text cut into tokens, step after step.
-import { clampIndex, h, shown, stepper, tools } from "./dom.js";
+import { liveText, stepper } from "./controls.js";
+import { chooser, clampIndex, h, shown, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/tokens.test.js
 
@@ -27,47 +28,39 @@ export function summary(label, now, added) {
 
 // ---- drawing
 
+function tokenBoxes(tokens, added, colour) {
+  return tokens.map((token) => {
+    const className = `tok${added.has(token) ? " new" : ""}`;
+    const box = h("span", { className, title: shown(token) }, shown(token));
+    box.style.setProperty("--c", `var(--c${colour.get(token)})`);
+    return box;
+  });
+}
+
 function render({ model, el }) {
   const { labels, steps } = model.get("data");
-  const last = steps.length - 1;
-  const go = (step) => {
-    model.set("step", Math.max(0, Math.min(last, step)));
-    model.save_changes();
-  };
-  const { back, slider, forth } = stepper("step", last, () => model.get("step"), go);
+  const choose = chooser(model);
+  const now = () => model.get("step");
+  const place = stepper("step", steps.length - 1, now, (step) => choose({ step }));
   const label = h("b", { className: "tok" });
-  const count = h("span", { className: "quiet" });
   const boxes = h("div", { className: "boxes" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const meter = h("i");
   const track = h("div", { className: "meter", "aria-hidden": "true" }, meter);
-  el.classList.add("llmlab");
-  el.append(h("div", { className: "bar" }, back, slider, forth, count, label), boxes, track, say);
   const most = Math.max(...steps.map((tokens) => tokens.length));
   const colour = colours(steps, 6);
+  el.classList.add("llmlab");
+  el.append(h("div", { className: "bar" }, ...place.nodes, label), boxes, track, say);
 
   function update() {
     const step = clampIndex(model.get("step"), steps.length);
-    const now = steps[step];
-    const added = fresh(steps[step - 1], now);
-    slider.value = step;
-    slider.setAttribute("aria-valuetext", labels[step]);
-    [back.disabled, forth.disabled] = [step === 0, step === last];
-    count.textContent = `${step + 1} of ${last + 1}`;
+    const tokens = steps[step];
+    const added = fresh(steps[step - 1], tokens);
+    place.show(step, labels[step]);
     label.textContent = labels[step];
-    boxes.replaceChildren(
-      ...now.map((token) => {
-        const box = h(
-          "span",
-          { className: `tok${added.has(token) ? " new" : ""}`, title: shown(token) },
-          shown(token),
-        );
-        box.style.setProperty("--c", `var(--c${colour.get(token)})`);
-        return box;
-      }),
-    );
-    meter.style.width = `${(100 * now.length) / most}%`;
-    say.textContent = summary(labels[step], now, added);
+    boxes.replaceChildren(...tokenBoxes(tokens, added, colour));
+    meter.style.width = `${(100 * tokens.length) / most}%`;
+    say.textContent = summary(labels[step], tokens, added);
   }
   tools(el, model, "tokens");
   model.on("change:step", update);

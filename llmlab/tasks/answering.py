@@ -13,129 +13,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../../nbs/18_answering.ipynb #81139319
-from llmlab.checks import COUNT, SIZE, check_arguments, real_number, require
-from llmlab.generation import Sampling, generate
+from llmlab.checks import SIZE, check_arguments, real_number, require
 from llmlab.losses import mean_over
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import device_of, evaluating
 from llmlab.overlap import squad_words
 from llmlab.segmentation import names_pattern
+from llmlab.tasks.question_windows import Window, pad_windows, passage_mask, split_windows
 from llmlab.tasks.questions import Item
-from llmlab.tasks.translation import translation_loss, written_targets
-from llmlab.transformer import Config, Encoder, EncoderDecoder, init_weights
-
-
-# %% ../../nbs/18_answering.ipynb #55deff04
-class Window(NamedTuple):
-    "A question and a window of its passage, as `[CLS] question [SEP] passage [SEP]`."
-
-    ids: list[int]
-    parts: list[
-        int
-    ]  # of each id: 0 question, 1 passage, 2 passage and a word of the question too, 3 the last [SEP]
-
-
-# %% ../../nbs/18_answering.ipynb #9f74cafd
-@check_arguments(context=SIZE, overlap=COUNT)
-def split_windows(
-    tokenizer: MaskTokenizer,
-    question: str,
-    passage: str,
-    context: int,  # longest row, in tokens
-    overlap: int = 16,  # tokens that two windows share
-) -> list[Window]:
-    "One window, or several where the passage is longer than the context."
-    question_ids = [i for i, _ in tokenizer.pieces(question)]
-    passage_ids = [i for i, _ in tokenizer.pieces(f" {passage}")] if passage else []
-    room = context - len(question_ids) - 3  # for the passage, beside [CLS] and two [SEP]
-    given = f"a question of {len(question_ids)} tokens, context {context}, overlap {overlap}"
-    require(question_ids, f"{given}: ask something")
-    require(room > overlap, f"{given}: the passage gets {room}: shorten the question, or raise context")
-    head = [tokenizer.cls, *question_ids, tokenizer.sep]
-    windows = []
-    for start in range(0, max(len(passage_ids) - overlap, 1), room - overlap):
-        piece = passage_ids[start : start + room]
-        piece_parts = [2 if i in question_ids else 1 for i in piece]
-        windows.append(Window([*head, *piece, tokenizer.sep], [0] * len(head) + piece_parts + [3]))
-    return windows
-
-
-# %% ../../nbs/18_answering.ipynb #8818a3f6
-def pad_windows(windows: Sequence[Window], pad: int) -> Int[Tensor, "b 2 t"]:
-    "Ids and parts of windows, padded to the length of the longest."
-    longest = max(len(window.ids) for window in windows)
-    rows = []
-    for ids, parts in windows:
-        n_pad = longest - len(ids)
-        rows.append([ids + [pad] * n_pad, parts + [-1] * n_pad])
-    return torch.tensor(rows)
-
-
-# %% ../../nbs/18_answering.ipynb #537a11e0
-def answer_positions(
-    tokenizer: MaskTokenizer,
-    window: Window,
-    passage: str,
-    answer: str,  # a piece of the passage; "" for no answer
-) -> tuple[int, int]:
-    "Positions of the first and last token of the answer; (0, 0), that is [CLS], where there is none."
-    if not answer:
-        return 0, 0
-    found = names_pattern([answer]).search(passage)  # 'art' as a word of its own, before the 'art' in 'start'
-    at = found.start() if found else passage.find(answer)
-    no_piece = f"{answer!r} is no piece of {passage[:60]!r}"
-    require(at >= 0, f"{no_piece}: an extractive model cannot learn it")
-    first_byte = len(passage[:at].encode()) + 1  # the window has a space before the passage
-    end_byte = first_byte + len(answer.encode())
-    first = last = None
-    n_bytes = 0
-    for position, (i, part) in enumerate(zip(*window, strict=True)):
-        if part in (1, 2):
-            n_bytes += len(tokenizer.base[i])
-        if first is None and n_bytes > first_byte:
-            first = position
-        if last is None and n_bytes >= end_byte:
-            last = position
-    return first, last
-
-
-# %% ../../nbs/18_answering.ipynb #66f22f19
-def single_windows(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -> list[Window]:
-    "The one window of each question; ValueError if a passage needs more than one."
-    windows = []
-    for item in items:
-        windows += split_windows(tokenizer, item.question, item.passage, context)
-    given = f"{len(items)} questions, longest allowed row {context}"
-    require(items and len(windows) == len(items), f"{given}: give some, each in one row")
-    return windows
-
-
-# %% ../../nbs/18_answering.ipynb #342190a6
-@check_arguments(context=SIZE)
-def span_rows(
-    items: Sequence[Item],
-    tokenizer: MaskTokenizer,
-    context: int,  # longest row, in tokens
-) -> Int[Tensor, "n 4 t"]:
-    "For each question: ids, parts, a 1 at the first and a 1 at the last token of the answer."
-    rows = single_windows(items, tokenizer, context)
-    inputs = pad_windows(rows, tokenizer.pad)
-    edges = torch.zeros(len(rows), 2, inputs.shape[-1], dtype=torch.long)
-    for i, (row, item) in enumerate(zip(rows, items, strict=True)):
-        first, last = answer_positions(tokenizer, row, item.passage, item.answer)
-        edges[i, 0, first] = 1
-        edges[i, 1, last] = 1
-    return torch.cat([inputs, edges], 1)
-
-
-def trim_rows(
-    rows: Sequence[Int[Tensor, "4 t"]],  # of span_rows
-    generator: torch.Generator | None = None,  # nothing is drawn
-) -> Int[Tensor, "b 4 u"]:
-    "A batch that ends where its longest row does."
-    batch = torch.stack(list(rows))
-    longest = int((batch[:, 1] >= 0).sum(-1).max())
-    return batch[:, :, :longest]
+from llmlab.transformer import Config, Encoder, init_weights
 
 
 # %% ../../nbs/18_answering.ipynb #1d8dfa9d
@@ -169,12 +55,6 @@ class SpanReader(nn.Module):
         if segments is not None:
             segments = segments.clamp(max=self.cfg.segments - 1)  # with two, no word is marked
         return self.head(self.encoder(ids, mask, segments))
-
-
-# %% ../../nbs/18_answering.ipynb #bfafd778
-def passage_mask(parts: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
-    "Which tokens belong to the passage, by the part of each."
-    return (parts == 1) | (parts == 2)
 
 
 # %% ../../nbs/18_answering.ipynb #13be0a9d
@@ -305,80 +185,6 @@ def answer_question(
     return answers
 
 
-# %% ../../nbs/18_answering.ipynb #ca951c2b
-class PackedEncoder(Encoder):
-    "An encoder for rows with one number a token: id + vocab_size · part."
-
-    def forward(
-        self,
-        ids: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        size = self.cfg.vocab_size
-        return self.hidden(ids % size, mask, segments=ids // size)
-
-
-# %% ../../nbs/18_answering.ipynb #a39902e2
-def packed_ids(items: Sequence[Item], tokenizer: MaskTokenizer, context: int) -> list[list[int]]:
-    "The window of each question in one number a token, which holds its id and its part."
-    rows = []
-    for window in single_windows(items, tokenizer, context):
-        rows.append([i + tokenizer.vocab_size * part for i, part in zip(*window, strict=True)])
-    return rows
-
-
-# %% ../../nbs/18_answering.ipynb #a39902e1
-class AnswerWriter(EncoderDecoder):
-    "A decoder that writes the answer from what the encoder of a SpanReader has read."
-
-    def __init__(self, cfg: Config):
-        super().__init__(cfg)
-        self.encoder = PackedEncoder(cfg)
-
-    def start_from(self, reader: SpanReader) -> "AnswerWriter":
-        "Take over the encoder of a trained reader, and its words."
-        self.encoder.load_state_dict(reader.encoder.state_dict())
-        self.decoder.embed.load_state_dict(reader.encoder.embed.state_dict())
-        return self
-
-
-# %% ../../nbs/18_answering.ipynb #a39902e3
-@check_arguments(context=SIZE)
-def answer_rows(
-    items: Sequence[Item],
-    tokenizer: MaskTokenizer,
-    context: int,  # longest row, in tokens
-) -> list[tuple[list[int], list[int]]]:
-    "For each question the row to read and the answer to write, [CLS] first and [SEP] last: rows for Batches."
-    targets = []
-    for item in items:
-        pieces = tokenizer.pieces(f" {item.answer}") if item.answer else []
-        targets.append([tokenizer.cls, *(i for i, _ in pieces), tokenizer.sep])
-    return list(zip(packed_ids(items, tokenizer, context), targets, strict=True))
-
-
-# %% ../../nbs/18_answering.ipynb #a39902e4
-@mean_over(written_targets)
-def answer_loss(model: EncoderDecoder, batch: Int[Tensor, "b 2 t"]) -> Float[Tensor, ""]:
-    "The mean negative log-likelihood of the tokens of the answer and of its end, in nats."
-    return translation_loss(model, batch, smoothing=0.0)
-
-
-# %% ../../nbs/18_answering.ipynb #9b8c3fa2
-@check_arguments(context=SIZE)
-def generate_answers(
-    model: EncoderDecoder,
-    tokenizer: MaskTokenizer,
-    items: Sequence[Item],
-    context: int = 128,  # tokens in a row
-) -> list[str]:  # "" for no answer
-    "What the model writes to each question and passage, greedily."
-    source = packed_ids(items, tokenizer, context)
-    prompts = [[tokenizer.cls]] * len(source)
-    rows = generate(model, prompts, 8, Sampling(temperature=0), stop=[[tokenizer.sep]], source=source)
-    return [tokenizer.base.decode([i for i in row if i != tokenizer.sep]).strip() for row in rows]
-
-
 # %% ../../nbs/18_answering.ipynb #7cc282d7
 def classify_answer(item: Item, said: str) -> str:
     "Whether an answer is right, silent, a wrong piece from the passage, or invented."
@@ -387,40 +193,3 @@ def classify_answer(item: Item, said: str) -> str:
     if not said:
         return "silent"
     return "from the passage" if names_pattern([said]).search(item.passage) else "invented"
-
-
-# %% ../../nbs/18_answering.ipynb #71c84ee0
-@check_arguments(margin=real_number(infinite=True), longest=SIZE)
-def answer_with_transformers(
-    model,  # AutoModelForQuestionAnswering
-    tokenizer,  # its AutoTokenizer, a fast one
-    question: str,
-    passage: str,
-    margin: float | int = 0,  # by how much a span must beat no answer
-    longest: int = 30,  # tokens of an answer
-) -> str:  # "" where the passage does not answer
-    "The best legal span for a model of `transformers`, whose tokenizer cuts the windows."
-    require(question.strip(), f"question {question!r}: ask something")
-    room = min(tokenizer.model_max_length, 384)
-    rows = tokenizer(
-        [question],
-        [passage],
-        truncation="only_second",
-        max_length=room,
-        stride=room // 3,
-        padding=True,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        return_tensors="pt",
-    )
-    n_windows = len(rows["input_ids"])
-    inside = torch.tensor([[part == 1 for part in rows.sequence_ids(k)] for k in range(n_windows)])
-    with evaluating(model):
-        out = model(**{name: rows[name].to(device_of(model)) for name in tokenizer.model_input_names})
-    scores = torch.stack([out.start_logits, out.end_logits], -1).float().cpu()
-    spans = best_spans(scores, inside, longest)
-    best = best_window(spans, margin)
-    if best is None:
-        return ""
-    offsets, span = rows["offset_mapping"][best], spans[best]
-    return passage[offsets[span.start, 0] : offsets[span.end, 1]].strip()

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { line, summary, tree } from "../../llmlab/static/beams.js";
+import { isDropped, line, nodePlace, summary, tree } from "../../llmlab/static/beams.js";
 
 const steps = [
   [
@@ -48,4 +48,22 @@ test("in words", () => {
   );
   assert.match(summary("x", found, id("a")), /was dropped here/);
   assert.match(summary("x", found, id("b")), /became part of longer ones/);
+});
+
+test("a step is a column, and what nothing goes on from was dropped", () => {
+  assert.deepEqual(nodePlace({ step: 1, y: 0 }, 4), [0, 15]);
+  assert.deepEqual(nodePlace({ step: 3, y: 2 }, 4), [50, 75]);
+  const steps = [
+    [
+      [["a"], -1],
+      [["b"], -2],
+    ],
+    [[["a", "c"], -1.5]],
+  ];
+  const found = tree(steps);
+  const gone = found.nodes.slice(1).filter((node) => isDropped(node, found));
+  assert.deepEqual(
+    gone.map(({ token }) => token),
+    ["b"],
+  );
 });

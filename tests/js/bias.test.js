@@ -1,6 +1,14 @@
 import assert from "node:assert";
 import { test } from "node:test";
-import { chance, extent, fixed, holdsZero, summary, ticks } from "../../llmlab/static/bias.js";
+import {
+  chance,
+  chartLayout,
+  extent,
+  fixed,
+  holdsZero,
+  summary,
+  ticks,
+} from "../../llmlab/static/bias.js";
 
 const mark = { at: 2.5, low: 2, high: 3, p: 0.0002, points: [1.5, 3.5] };
 const none = { at: -0.1, low: -0.3, high: 0.1, p: 0.4, points: [] };
@@ -39,4 +47,13 @@ test("the summary says model, measure, number, interval, zero and p", () => {
     summary("b", "w", none, "nats"),
     "b, w: −0.10 nats, 95 % interval −0.30 to 0.10, with 0 inside; p = 0.400 (Holm).",
   );
+});
+
+test("the axis runs from its low end to its high end, a row a measure above it", () => {
+  const layout = chartLayout(400, 2, [-1, 1]);
+  assert.deepEqual([layout.x(-1), layout.x(0), layout.x(1)], [12, 200, 388]);
+  assert.deepEqual([layout.y(0), layout.y(1)], [30, 76]);
+  assert.ok(layout.y(1) < layout.floor && layout.floor < layout.height);
+  assert.deepEqual(chartLayout(400, 2, [-3, 3]).ticks, [-2, 0, 2]);
+  assert.deepEqual(chartLayout(900, 2, [-3, 3]).ticks, [-3, -2, -1, 0, 1, 2, 3], "room for more");
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { decode, summary, toK, toSlider } from "../../llmlab/static/decoding.js";
+import { decode, rows, summary, toK, toSlider } from "../../llmlab/static/decoding.js";
 
 const open = { temperature: 1, k: 99, top_p: 1, min_p: 0 };
 const p = [0.5, 0.3, 0.15, 0.05];
@@ -45,4 +45,19 @@ test("in words", () => {
     text,
     "After “the”: 2 of 4 tokens stay, which held 80 %; cut: 1 by top-k, 1 by min-p. The likeliest, “a”, now has 63 %.",
   );
+});
+
+test("the first 14 tokens have a row each, all others share one", () => {
+  const candidates = Array.from({ length: 20 }, (_, i) => [`t${i}`, 0.05]);
+  const probabilities = candidates.map(([, p]) => p);
+  const open = { temperature: 1, k: 16, top_p: 1, min_p: 0 };
+  const all = rows(candidates, decode(probabilities, open));
+  assert.equal(all.length, 15);
+  assert.equal(all[14].name, "2 of 6 others stay");
+  assert.equal(all[14].why, "");
+  assert.ok(Math.abs(all[14].now - 2 / 16) < 1e-12 && Math.abs(all[14].was - 0.3) < 1e-12);
+  const greedy = rows(candidates, decode(probabilities, { ...open, k: 1 }));
+  assert.equal(greedy[1].why, "top-k");
+  assert.equal(greedy[14].why, "all cut");
+  assert.equal(rows(candidates.slice(0, 14), decode(probabilities.slice(0, 14), open)).length, 14);
 });

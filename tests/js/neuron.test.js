@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { against, number, summary } from "../../llmlab/static/neuron.js";
+import { against, blend, largestOf, number, summary } from "../../llmlab/static/neuron.js";
 
 test("products, score and weight by hand", () => {
   const { products, scores, weights, seen } = against(
@@ -34,3 +34,25 @@ test("the text names the strongest products", () => {
 
 test("minus is a minus sign", () =>
   assert.deepEqual([-0.001, -1.5, 2].map(number), ["0.00", "−1.50", "2.00"]));
+
+test("a number is a colour between three, a square root apart", () => {
+  const colours = [
+    [0, 0, 0],
+    [100, 100, 100],
+    [200, 200, 200],
+  ];
+  assert.deepEqual(blend(0, 4, colours), [100, 100, 100]);
+  assert.deepEqual(blend(1, 4, colours), [150, 150, 150]);
+  assert.deepEqual(blend(-4, 4, colours), [0, 0, 0]);
+});
+
+test("the largest number by size is never zero", () => {
+  assert.equal(
+    largestOf([
+      [1, -3],
+      [2, 0],
+    ]),
+    3,
+  );
+  assert.ok(largestOf([[0, 0]]) > 0);
+});

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { cut, reshape, summary, toSlider, toTemperature } from "../../llmlab/static/next_token.js";
+import {
+  cut,
+  reshape,
+  rows,
+  summary,
+  toSlider,
+  toTemperature,
+} from "../../llmlab/static/next_token.js";
 
 const close = (a, b) =>
   a.forEach((x, i) => assert.ok(Math.abs(x - b[i]) < 1e-9, `${a} is not ${b}`));
@@ -48,4 +55,27 @@ test("top-p keeps the fewest that reach p, at least one", () => {
     [0.3, 0.2, 0.5],
     "where the shown ones do not reach p, the rest stays",
   );
+});
+
+test("a row a token, and one for all others where any are left", () => {
+  const candidates = [
+    ["a", 0.5],
+    ["b", 0.3],
+  ];
+  const plain = reshape(candidates, 1);
+  const all = rows(candidates, cut(plain, 1, 1), plain);
+  assert.deepEqual(
+    all.map(({ name, quiet, text }) => [name, quiet, text]),
+    [
+      ["a", false, "100 %"],
+      ["b", false, "cut"],
+      ["all other tokens", true, "cut"],
+    ],
+  );
+  assert.ok(Math.abs(all[2].was - 0.2) < 1e-12);
+  const full = [
+    ["a", 0.5],
+    ["b", 0.5],
+  ];
+  assert.equal(rows(full, reshape(full, 1), reshape(full, 1)).length, 2, "nothing is left over");
 });

@@ -1,40 +1,40 @@
-"""What chapters 17 to 19 say about trained models, measured over three seeds: python tools/three_seeds.py
-own-words
+"""What chapters 17 to 19 say about trained models: the trainings behind it, for tools/measure_claims.py.
 
-Each job trains its models from scratch, once a seed, with equal steps, schedule, data and test set on both
-sides, and writes one row a run into llmlab/data/runs_*.json, which the chapters plot. On one core: own-words
-6 minutes, tables and smoothing 1 each, translators 7, readers and writers 5 and 12, marks 2, summaries 4,
-docstrings 6. A p is two-sided, from swapping the two sides of each item (metrics.paired_test).
+Each function trains its models from scratch, once a seed, with equal steps, schedule, data and test set on
+both sides, and yields one row a run. On one core: own_words 6 minutes, tables and smoothing 1 each,
+translators 7, readers and writers 5 and 12, marks 2, summaries 4, docstrings 6. A p is two-sided, from
+swapping the two sides of each item (metrics.paired_test).
 """
 
-import argparse
-import hashlib
-import json
-import platform
 import random
 import re
-from datetime import date
-from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from make_checkpoints import note
 
-from llmlab import __version__
 from llmlab.checkpoints import shipped_path
 from llmlab.generation import Beams, Sampling, generate
 from llmlab.masked import MaskTokenizer
 from llmlab.metrics import evaluating, paired_test
 from llmlab.overlap import exact_match, rouge
 from llmlab.segmentation import split_sentences
-from llmlab.tasks import answering, phrases, questions, summarization, summary_pairs, translation
+from llmlab.tasks import (
+    answer_models,
+    answering,
+    phrases,
+    question_windows,
+    questions,
+    summarization,
+    summary_pairs,
+    text_pairs,
+    translation,
+)
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
+from llmlab.translation_scores import bleu
 
-DATA = Path(__file__).parents[1] / "llmlab" / "data"
 SEEDS = (0, 1, 2)
 
 
@@ -44,14 +44,14 @@ TIMES = {"time": phrases.PHRASE_KINDS["time"]}
 
 
 def phrase_tokenizer():
-    return translation.TranslationTokenizer(
+    return phrases.TranslationTokenizer(
         Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
     )
 
 
 def own_words_loss(model, batch, share):
     "Two passes: in a share of the places the decoder reads its own guess."
-    source, real, target = translation.split_batch(batch)
+    source, real, target = text_pairs.split_batch(batch)
     with torch.no_grad():
         guesses = model(source, target[:, :-1].clamp(min=0), real).argmax(-1)[:, :-1]
     places = (torch.rand(guesses.shape, device=batch.device) < share) & (target[:, 1:-1] >= 0)
@@ -68,10 +68,10 @@ def small(seed, loss, steps, kind=translation.Translator):
     tokenizer = phrase_tokenizer()
     few = Batches(
         translation.translation_rows(phrases.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer),
-        translation.pad_pairs,
+        text_pairs.pad_pairs,
         batch_size=32,
         seed=seed,
-        length_of=translation.pair_length,
+        length_of=text_pairs.pair_length,
     )
     asked = phrases.make_phrases(300, ["zh"], held=True, kinds=TIMES)
     torch.manual_seed(seed)
@@ -80,7 +80,7 @@ def small(seed, loss, steps, kind=translation.Translator):
     said = translation.translate(model, tokenizer, [p.source for p in asked], "zh")
     held = translation.translation_rows(asked, tokenizer)
     with evaluating(model):
-        nats = float(translation.translation_loss(model, translation.pad_pairs(held), smoothing=0.0))
+        nats = float(translation.translation_loss(model, text_pairs.pad_pairs(held), smoothing=0.0))
     return exact_match(said, [p.target for p in asked], words=str), nats
 
 
@@ -130,7 +130,7 @@ def smoothing():
 def after_mistake(model, tokenizer, part, language):
     "Phrases right teacher-forced and alone, and the share of right tokens after a mistake, both ways."
     rows = translation.translation_rows(part, tokenizer)
-    source, real, target = translation.split_batch(translation.pad_pairs(rows))
+    source, real, target = text_pairs.split_batch(text_pairs.pad_pairs(rows))
     with evaluating(model):
         forced = model(source, target[:, :-1].clamp(min=0), real).argmax(-1)
     prompts, sources = [[tokenizer.first(language)]] * len(rows), [row[0] for row in rows]
@@ -160,10 +160,10 @@ def translators():
         model = translation.Translator(Config(tokenizer.vocab_size, **shape))
         batches = Batches(
             translation.translation_rows(learn, tokenizer),
-            translation.pad_pairs,
+            text_pairs.pad_pairs,
             batch_size=64,
             seed=seed,
-            length_of=translation.pair_length,
+            length_of=text_pairs.pair_length,
         )
         fit(
             model,
@@ -178,15 +178,13 @@ def translators():
         narrow = None
         for width in (1, 2, 4, 8):
             said = translation.translate(model, tokenizer, [p.source for p in strange], "de", Beams(width))
-            exact, bleu = (
-                exact_match(said, [p.target for p in strange], words=str),
-                translation.bleu(said, [p.target for p in strange], "13a"),
-            )
-            narrow = narrow or bleu
+            right = [p.target for p in strange]
+            exact, scored = exact_match(said, right, words=str), bleu(said, right, "13a")
+            narrow = narrow or scored
             row |= {
-                f"bleu {width}": float(bleu),
+                f"bleu {width}": float(scored),
                 f"exact {width}": float(exact),
-                f"p {width}": float(paired_test(narrow, bleu)),
+                f"p {width}": float(paired_test(narrow, scored)),
             }
             if width == 1:
                 for kind in phrases.UNSEEN_KINDS:
@@ -229,8 +227,8 @@ def trained_reader(seed, steps, segments=4, learn=None):
     torch.manual_seed(seed)
     reader = answering.SpanReader(Config(tokenizer.vocab_size, **SHAPE, segments=segments, dropout=0.1))
     batches = Batches(
-        answering.span_rows(learn or questions.make_questions(60_000, False), tokenizer, 128),
-        answering.trim_rows,
+        question_windows.span_rows(learn or questions.make_questions(60_000, False), tokenizer, 128),
+        question_windows.trim_rows,
         seed=seed,
     )
     history = fit(reader, batches, answering.span_loss, Recipe(steps=steps, lr=3e-3, every=steps, seed=seed))
@@ -249,12 +247,14 @@ def type_scores(reader, tokenizer, items):
             for x in item.entities[4:]
             if (x.split()[-1] in questions.TOWN_NAMES.split()) == town and x != item.answer
         ]
-        (row,) = answering.split_windows(tokenizer, item.question, item.passage, 128)
+        (row,) = question_windows.split_windows(tokenizer, item.question, item.passage, 128)
         with evaluating(reader):
-            scores = answering.start_end_scores(reader, answering.pad_windows([row], tokenizer.pad))[0, :, 0]
-        inside = answering.passage_mask(torch.tensor(row.parts))
+            scores = answering.start_end_scores(reader, question_windows.pad_windows([row], tokenizer.pad))[
+                0, :, 0
+            ]
+        inside = question_windows.passage_mask(torch.tensor(row.parts))
         places = {
-            x: answering.answer_positions(tokenizer, row, item.passage, x)[0]
+            x: question_windows.answer_positions(tokenizer, row, item.passage, x)[0]
             for x in [*item.entities[4:], *item.entities[:4]]
             if x in item.passage
         }
@@ -307,8 +307,8 @@ def readers():
         every = {name: np.concatenate([*some.values()]) for name, some in {**rules, "reader": hits}.items()}
         row |= {f"all, {name}": some.mean() for name, some in every.items()}
         row |= {f"all, p against {name}": swapped(every[name], every["reader"]) for name in rules}
-        batch = answering.pad_windows(
-            [r for i in items for r in answering.split_windows(tokenizer, i.question, i.passage, 128)],
+        batch = question_windows.pad_windows(
+            [r for i in items for r in question_windows.split_windows(tokenizer, i.question, i.passage, 128)],
             tokenizer.pad,
         )
         with evaluating(reader):
@@ -329,16 +329,20 @@ def writers():
         reader = READERS[seed] if seed in READERS else trained_reader(seed, 1500, learn=learn)[0]
         for start in ("from the reader", "from scratch"):
             torch.manual_seed(seed)
-            writer = answering.AnswerWriter(Config(tokenizer.vocab_size, **SHAPE, segments=4, dropout=0.0))
+            writer = answer_models.AnswerWriter(
+                Config(tokenizer.vocab_size, **SHAPE, segments=4, dropout=0.0)
+            )
             writer = writer.start_from(reader) if start == "from the reader" else writer
-            batches = Batches(answering.answer_rows(learn, tokenizer, 128), translation.pad_pairs, seed=seed)
+            batches = Batches(
+                answer_models.answer_rows(learn, tokenizer, 128), text_pairs.pad_pairs, seed=seed
+            )
             fit(
                 writer,
                 batches,
-                answering.answer_loss,
+                answer_models.answer_loss,
                 Recipe(steps=1000, lr=6e-3, muon=True, every=1000, seed=seed),
             )
-            said = answering.generate_answers(writer, tokenizer, items)
+            said = answer_models.generate_answers(writer, tokenizer, items)
             row = {"seed": seed, "steps": 1000, "start": start}
             row |= {kind: hits.mean() for kind, hits in per_kind(items, said).items()}
             fates = [answering.classify_answer(i, x) for i, x in zip(items, said, strict=True)]
@@ -397,7 +401,7 @@ def summaries():
         model = EncoderDecoder(
             Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
         )
-        batches = Batches(summarization.summary_rows(learn, tokenizer, 96), translation.pad_pairs, seed=seed)
+        batches = Batches(summarization.summary_rows(learn, tokenizer, 96), text_pairs.pad_pairs, seed=seed)
         fit(model, batches, summarization.summary_loss, Recipe(steps=400, lr=3e-3, every=400, seed=seed))
         said = summarization.summarize(model, tokenizer, documents)
         row = {
@@ -466,7 +470,7 @@ def docstrings():
             model = EncoderDecoder(Config(tokenizer.vocab_size, **shape))
             batches = Batches(
                 summarization.summary_rows(learn, tokenizer, 96),
-                translation.pad_pairs,
+                text_pairs.pad_pairs,
                 batch_size=16,
                 seed=seed,
             )
@@ -490,67 +494,9 @@ def docstrings():
             yield row
 
 
-# --- files --------------------------------------------------------------------------------------------------
-
-JOBS = {
-    "translation": (own_words, tables, smoothing, translators),
-    "answering": (readers, writers, marks),
-    "summarization": (summaries, docstrings),
-}
-
-
-def rounded(row):
-    return {k: round(float(v), 4) if isinstance(v, float | np.floating) else v for k, v in row.items()}
-
-
-def keep(out, chapter, name, rows):
-    "Write the rows of one job beside those of the others."
-    path = out / f"runs_{chapter}.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    versions = {name: metadata.version(name) for name in ("torch", "numpy", "tokenizers", "babel")}
-    known[name] = {
-        "date": date.today().isoformat(),
-        "versions": {"llmlab": __version__, "python": platform.python_version(), **versions},
-        "threads": torch.get_num_threads(),
-        "runs": rows,
-    }
-    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def listed(out):
-    "Note the files in the manifest."
-    for path in sorted(out.glob("runs_*.json")):
-        raw = path.read_bytes()
-        about = {
-            "sha256": hashlib.sha256(raw).hexdigest(),
-            "bytes": len(raw),
-            "licence": "Apache-2.0; measured by us",
-            "made_by": "tools/three_seeds.py; each job names its date and versions",
-        }
-        note(out, {path.name: about})
-
-
-def main():
-    jobs = {job.__name__.replace("_", "-"): (chapter, job) for chapter, some in JOBS.items() for job in some}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "what", nargs="+", choices=[*jobs, "list"], help="jobs; list: write the files into the manifest"
-    )
-    parser.add_argument("--out", type=Path, default=DATA)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    for what in args.what:
-        if what == "list":
-            listed(args.out)
-            continue
-        (chapter, job), rows = jobs[what], []
-        for row in job():
-            rows.append(rounded(row))
-            print(rows[-1], flush=True)
-            keep(args.out, chapter, what, rows)
-
-
-if __name__ == "__main__":
-    main()
+def rounded(rows):
+    "Rows as JSON can hold them, with four digits after the point."
+    return [
+        {key: round(float(x), 4) if isinstance(x, float | np.floating) else x for key, x in row.items()}
+        for row in rows
+    ]
