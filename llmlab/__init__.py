@@ -152,6 +152,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "exercise": "course.practice",
         "judge": "course.practice",
         "quiz": "course.practice",
+        "course_progress": "course.overview",
         "Exercise": "course.exercises",
         "predict": "course.exercises",
         "copy_chapters": "course.lab",
