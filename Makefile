@@ -89,11 +89,11 @@ lint:
 	  echo "– prettier: not installed, so the format of llmlab/static and tests/js is not checked; npm ci installs it" >&2; \
 	  test -z "$$CI"; \
 	fi
-	$(STEP) prettier "llmlab/static/*" "tests/js/*" "package*.json" $(PRETTIER) -- sh -c 'test ! -x $(PRETTIER) || npm run --silent lint'
+	$(STEP) prettier "llmlab/static/*" "tests/js/*" "book/_static/*.js" "package*.json" $(PRETTIER) -- sh -c 'test ! -x $(PRETTIER) || npm run --silent lint'
 
 js:
 	@if command -v node >/dev/null; then :; else echo "– js: skipped, no node on this machine"; fi
-	$(STEP) js "llmlab/static/*" "tests/js/*" package.json -- sh -c 'command -v node >/dev/null || exit 0; node --test tests/js/*.js'
+	$(STEP) js "llmlab/static/*" "tests/js/*" "book/_static/*.js" package.json -- sh -c 'command -v node >/dev/null || exit 0; node --test tests/js/*.js'
 
 pytest:
 	$(STEP) pytest $(NBS) $(LIB) $(TESTS) "book/_build/built.json" README.md setup.py "nbs/api/*" -- $(XDIST) -v --durations=10 -m "not long"

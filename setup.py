@@ -135,7 +135,13 @@ setup(
     package_dir={"llmlab.chapters": "nbs"},  # the chapters travel with the library
     package_data={
         "llmlab": ["static/**/*", "data/**/*"],
-        "llmlab.chapters": ["*.ipynb", "workshop/*.ipynb", "results/*.json", "results/gpu/*.json"],
+        "llmlab.chapters": [
+            "*.ipynb",
+            "AGENTS.md",
+            "workshop/*.ipynb",
+            "results/*.json",
+            "results/gpu/*.json",
+        ],
     },
     install_requires=lines("requirements"),
     extras_require={

@@ -41,7 +41,7 @@ def kneser_ney(
     token: int,
     vocab_size: int,
 ) -> float:
-    "The probability of one token after a context: discounted counts, and what was taken goes by the order below."
+    "The probability of a token after a context: discounted counts, the rest shared out by the order below."
     if context:
         lower = kneser_ney(counts, context[1:], token, vocab_size)
     else:

@@ -22,7 +22,7 @@ from llmlab import (
     spans_view,
     tokens_view,
 )
-from llmlab.tasks.summarization import copied_phrases
+from llmlab.tasks.summary_scores import copied_phrases
 
 HOSTILE = [
     "</script><img src=x onerror=alert(1)>",

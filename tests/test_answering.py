@@ -43,7 +43,7 @@ from llmlab.tasks.question_windows import (
     trim_rows,
 )
 from llmlab.tasks.questions import Item, make_questions, score_by_kind
-from llmlab.tasks.translation import pad_pairs, split_batch
+from llmlab.tasks.text_pairs import pad_pairs, split_batch
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config

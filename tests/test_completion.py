@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from llmlab.causal import causal_loss
 from llmlab.checkpoints import load_checkpoint, shipped_path
 from llmlab.tasks.completion import (
-    CodeCollator,
-    InfillTokenizer,
     code_loss,
-    code_rows,
     complete_lines,
     fill_in_middle,
     middle_nll,
 )
 from llmlab.tasks.gaps import (
+    CodeCollator,
+    InfillTokenizer,
     TextGap,
+    code_rows,
     cut_cursor,
     cut_gap,
     extract_functions,

@@ -401,7 +401,7 @@ def test_mask_answers(page, home):
 
 def test_phrases_answer(page, home):
     from llmlab import phrases_view
-    from llmlab.tasks.summarization import copied_phrases
+    from llmlab.tasks.summary_scores import copied_phrases
 
     summaries = {"model": "Mia saw a red cup, twice.", "lead": "One day Mia saw a cup."}
     page.goto(home(phrases_view(**copied_phrases("One day Mia saw a cup. The cup was red.", summaries))))

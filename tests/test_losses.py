@@ -18,7 +18,8 @@ from llmlab.tasks.answer_models import answer_loss
 from llmlab.tasks.answering import span_loss
 from llmlab.tasks.completion import code_loss
 from llmlab.tasks.summarization import summary_loss
-from llmlab.tasks.translation import pad_pairs, translation_loss
+from llmlab.tasks.text_pairs import pad_pairs
+from llmlab.tasks.translation import translation_loss
 from llmlab.tokens import Tokenizer
 from llmlab.training import Recipe, fit, train_step
 from llmlab.transformer import Config, Decoder, EncoderDecoder

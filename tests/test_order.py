@@ -60,12 +60,14 @@ ORDER = [
     "loading",
     "exporting",
     "phrases",
+    "text_pairs",
     "translation",
     "questions",
     "question_windows",
     "answering",
     "answer_models",
     "summary_pairs",
+    "summary_scores",
     "summarization",
     "sandbox",
     "code_tasks",
@@ -97,7 +99,7 @@ PICTURES = [
     "task_figures",
 ]  # import nothing of ours but these, in this order
 DRAWING = {"explore"}  # shows what the figures draw
-COURSE = ["attempts", "comparing", "mutations", "records", "practice"]  # likewise
+COURSE = ["attempts", "comparing", "mutations", "records", "practice", "overview"]  # likewise
 COMMAND = ["doctor", "lab"]  # likewise
 ALONE = [
     *PICTURES,
@@ -155,17 +157,23 @@ def source(module: str) -> str:
     return FILES[module].read_text()
 
 
+def is_material(module: str) -> bool:
+    "Whether a module holds a chapter's exercises with their answers."
+    return module.endswith(("_exercises", "bug_hunts"))
+
+
 def test_every_module_has_its_place():
-    assert {m for m in MODULES if not m.endswith("_exercises")} <= {*ORDER, *ALONE}
+    assert {m for m in MODULES if not is_material(m)} <= {*ORDER, *ALONE}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_before_it(module):
-    if module.endswith("_exercises"):  # they stand last, and use the whole library
-        assert not any(name.endswith("_exercises") for name in imports(source(module)))
+    if is_material(module):  # it stands last, and uses the whole library
+        assert not any(map(is_material, imports(source(module))))
         return
     row = next((row for row in (ORDER, PICTURES, COURSE, COMMAND) if module in row), [module])
     before = set(row[: row.index(module)]) | (set(PICTURES) if module in DRAWING else set())
+    before |= set(COURSE) if row is COMMAND else set()  # `llmlab progress`
     assert ours(imports(source(module))) - {module} <= before
 
 

@@ -1,5 +1,6 @@
 "Exercises called by name: known wrong answers, limits, progress, and faults in one's own code."
 
+import importlib.util
 import inspect
 import json
 import os
@@ -21,6 +22,7 @@ from llmlab.course.practice import (
     FORGETFUL,
     QUESTIONS,
     TAMPERED,
+    UNCHANGED,
     UNWRITTEN,
     Exercise,
     Question,
@@ -82,7 +84,9 @@ def test_an_exercise_is_whole(name):
     assert len(found.solutions) >= 2, "give two right answers of different style"
     assert len({wrong.idea for wrong in found.wrongs}) == len(found.wrongs), "each idea once"
     assert found.stub and found.task and all(found.hints)
-    if found.make_cases:
+    if found.bug:
+        assert found.bug in {wrong.idea for wrong in found.wrongs}
+    elif found.make_cases:
         assert "raise NotImplementedError" in found.stub
     else:
         assert found.stub.startswith("answer = ...")
@@ -97,6 +101,29 @@ def test_each_mutation_turns_the_solution_into_its_wrong_answer(name):
             assert broken, f"the pattern {wrong.mutation[0]!r} is not in the solution"
             heard = found.examine(function_from(broken, found.solutions[0])).message
             assert heard == wrong.message, f"{wrong.mutation} gives {heard!r}"
+
+
+@pytest.mark.parametrize("name", [n for n, e in COURSE.items() if e.bug])
+def test_the_stub_of_a_hunt_holds_its_bug(name):
+    found = COURSE[name]
+    broken = function_from(found.stub, found.solutions[0])
+    wrong = next(wrong for wrong in found.wrongs if wrong.idea == found.bug)
+    assert found.examine(broken).message == wrong.message
+    assert found.show_symptom().text != found._symptom(found.solutions[0])
+    letter = next(letter for letter, idea in found._suspects().items() if idea == found.bug)
+    found.fault = None
+    assert found.diagnose(letter) and not found.diagnose("A" if letter != "A" else "B")
+
+
+def test_the_unchanged_stub_is_no_attempt(tmp_path):
+    found = exercise("causal.bug_softmax")
+    path = tmp_path / "mine.py"
+    path.write_text("import torch\n" + found.stub)
+    spec = importlib.util.spec_from_file_location("mine", path)
+    mine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mine)
+    assert found.check(mine.next_token_loss).message == UNCHANGED
+    assert records.read_progress() == {}
 
 
 @pytest.mark.parametrize("name", COURSE)

@@ -20,15 +20,11 @@ from llmlab.overlap import character_words
 from llmlab.rouge_lines import rouge_words
 from llmlab.segmentation import split_gaps, split_sentences
 from llmlab.tasks.summarization import (
-    copied_fragments,
-    copied_phrases,
-    detection_scores,
     extractiveness,
     lead,
     learn_allowed_words,
     lowest_logprobs,
     pagerank,
-    rouge_scores,
     sentence_similarity,
     summarize,
     summary_logprobs,
@@ -49,7 +45,8 @@ from llmlab.tasks.summary_pairs import (
     story_choices,
     template_summary,
 )
-from llmlab.tasks.translation import pad_pairs
+from llmlab.tasks.summary_scores import copied_fragments, copied_phrases, detection_scores, rouge_scores
+from llmlab.tasks.text_pairs import pad_pairs
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder

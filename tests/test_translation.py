@@ -16,19 +16,12 @@ from llmlab.tasks.phrases import (
     PHRASE_KINDS,
     Phrase,
     PhraseKind,
-    make_phrases,
-)
-from llmlab.tasks.translation import (
     TranslationTokenizer,
-    Translator,
-    pad_pairs,
-    pair_length,
+    make_phrases,
     score_translations,
-    split_batch,
-    translate,
-    translation_loss,
-    translation_rows,
 )
+from llmlab.tasks.text_pairs import pad_pairs, pair_length, split_batch
+from llmlab.tasks.translation import Translator, translate, translation_loss, translation_rows
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config

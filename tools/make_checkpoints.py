@@ -32,22 +32,15 @@ from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
 from llmlab.ngram_tables import NGram
 from llmlab.tasks.answer_models import AnswerWriter, answer_loss, answer_rows, generate_answers
 from llmlab.tasks.answering import SpanReader, answer_question, span_loss
-from llmlab.tasks.completion import CodeCollator, InfillTokenizer, code_loss, code_rows
-from llmlab.tasks.phrases import make_phrases
+from llmlab.tasks.completion import code_loss
+from llmlab.tasks.gaps import CodeCollator, InfillTokenizer, code_rows
+from llmlab.tasks.phrases import TranslationTokenizer, make_phrases, score_translations
 from llmlab.tasks.question_windows import span_rows, trim_rows
 from llmlab.tasks.questions import make_questions, score_by_kind
 from llmlab.tasks.summarization import summarize, summary_loss, summary_rows
 from llmlab.tasks.summary_pairs import make_story_pairs
-from llmlab.tasks.translation import (
-    TranslationTokenizer,
-    Translator,
-    pad_pairs,
-    pair_length,
-    score_translations,
-    translate,
-    translation_loss,
-    translation_rows,
-)
+from llmlab.tasks.text_pairs import pad_pairs, pair_length
+from llmlab.tasks.translation import Translator, translate, translation_loss, translation_rows
 from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, Windows, fit

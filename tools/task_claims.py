@@ -27,11 +27,13 @@ from llmlab.tasks import (
     questions,
     summarization,
     summary_pairs,
+    text_pairs,
     translation,
 )
 from llmlab.tokens import Tokenizer
 from llmlab.training import Batches, Recipe, fit
 from llmlab.transformer import Config, EncoderDecoder
+from llmlab.translation_scores import bleu
 
 SEEDS = (0, 1, 2)
 
@@ -42,14 +44,14 @@ TIMES = {"time": phrases.PHRASE_KINDS["time"]}
 
 
 def phrase_tokenizer():
-    return translation.TranslationTokenizer(
+    return phrases.TranslationTokenizer(
         Tokenizer.load(shipped_path("translation.tokenizer.json")), ["de", "fr", "zh"]
     )
 
 
 def own_words_loss(model, batch, share):
     "Two passes: in a share of the places the decoder reads its own guess."
-    source, real, target = translation.split_batch(batch)
+    source, real, target = text_pairs.split_batch(batch)
     with torch.no_grad():
         guesses = model(source, target[:, :-1].clamp(min=0), real).argmax(-1)[:, :-1]
     places = (torch.rand(guesses.shape, device=batch.device) < share) & (target[:, 1:-1] >= 0)
@@ -66,10 +68,10 @@ def small(seed, loss, steps, kind=translation.Translator):
     tokenizer = phrase_tokenizer()
     few = Batches(
         translation.translation_rows(phrases.make_phrases(4000, ["zh"], kinds=TIMES), tokenizer),
-        translation.pad_pairs,
+        text_pairs.pad_pairs,
         batch_size=32,
         seed=seed,
-        length_of=translation.pair_length,
+        length_of=text_pairs.pair_length,
     )
     asked = phrases.make_phrases(300, ["zh"], held=True, kinds=TIMES)
     torch.manual_seed(seed)
@@ -78,7 +80,7 @@ def small(seed, loss, steps, kind=translation.Translator):
     said = translation.translate(model, tokenizer, [p.source for p in asked], "zh")
     held = translation.translation_rows(asked, tokenizer)
     with evaluating(model):
-        nats = float(translation.translation_loss(model, translation.pad_pairs(held), smoothing=0.0))
+        nats = float(translation.translation_loss(model, text_pairs.pad_pairs(held), smoothing=0.0))
     return exact_match(said, [p.target for p in asked], words=str), nats
 
 
@@ -128,7 +130,7 @@ def smoothing():
 def after_mistake(model, tokenizer, part, language):
     "Phrases right teacher-forced and alone, and the share of right tokens after a mistake, both ways."
     rows = translation.translation_rows(part, tokenizer)
-    source, real, target = translation.split_batch(translation.pad_pairs(rows))
+    source, real, target = text_pairs.split_batch(text_pairs.pad_pairs(rows))
     with evaluating(model):
         forced = model(source, target[:, :-1].clamp(min=0), real).argmax(-1)
     prompts, sources = [[tokenizer.first(language)]] * len(rows), [row[0] for row in rows]
@@ -158,10 +160,10 @@ def translators():
         model = translation.Translator(Config(tokenizer.vocab_size, **shape))
         batches = Batches(
             translation.translation_rows(learn, tokenizer),
-            translation.pad_pairs,
+            text_pairs.pad_pairs,
             batch_size=64,
             seed=seed,
-            length_of=translation.pair_length,
+            length_of=text_pairs.pair_length,
         )
         fit(
             model,
@@ -176,15 +178,13 @@ def translators():
         narrow = None
         for width in (1, 2, 4, 8):
             said = translation.translate(model, tokenizer, [p.source for p in strange], "de", Beams(width))
-            exact, bleu = (
-                exact_match(said, [p.target for p in strange], words=str),
-                translation.bleu(said, [p.target for p in strange], "13a"),
-            )
-            narrow = narrow or bleu
+            right = [p.target for p in strange]
+            exact, scored = exact_match(said, right, words=str), bleu(said, right, "13a")
+            narrow = narrow or scored
             row |= {
-                f"bleu {width}": float(bleu),
+                f"bleu {width}": float(scored),
                 f"exact {width}": float(exact),
-                f"p {width}": float(paired_test(narrow, bleu)),
+                f"p {width}": float(paired_test(narrow, scored)),
             }
             if width == 1:
                 for kind in phrases.UNSEEN_KINDS:
@@ -334,7 +334,7 @@ def writers():
             )
             writer = writer.start_from(reader) if start == "from the reader" else writer
             batches = Batches(
-                answer_models.answer_rows(learn, tokenizer, 128), translation.pad_pairs, seed=seed
+                answer_models.answer_rows(learn, tokenizer, 128), text_pairs.pad_pairs, seed=seed
             )
             fit(
                 writer,
@@ -401,7 +401,7 @@ def summaries():
         model = EncoderDecoder(
             Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
         )
-        batches = Batches(summarization.summary_rows(learn, tokenizer, 96), translation.pad_pairs, seed=seed)
+        batches = Batches(summarization.summary_rows(learn, tokenizer, 96), text_pairs.pad_pairs, seed=seed)
         fit(model, batches, summarization.summary_loss, Recipe(steps=400, lr=3e-3, every=400, seed=seed))
         said = summarization.summarize(model, tokenizer, documents)
         row = {
@@ -470,7 +470,7 @@ def docstrings():
             model = EncoderDecoder(Config(tokenizer.vocab_size, **shape))
             batches = Batches(
                 summarization.summary_rows(learn, tokenizer, 96),
-                translation.pad_pairs,
+                text_pairs.pad_pairs,
                 batch_size=16,
                 seed=seed,
             )

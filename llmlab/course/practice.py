@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ["exercise", "judge", "quiz"]
 
-# %% ../../nbs/workshop/practice.ipynb #28e6c063
+# %% ../../nbs/workshop/practice.ipynb #e0b0c915
+import ast
 import copy
 import difflib
 import html
@@ -197,6 +198,7 @@ class Exercise:
         tolerance: float = 1e-4,  # by how much numbers may differ
         forbidden: dict[str, str] | None = None,  # name that an attempt may not use → why
         seconds: float = 2.0,  # that an attempt may take for all cases
+        bug: str = "",  # the idea of the wrong answer that the stub holds: then the task is to find it
     ):
         if difficulty not in (1, 2, 3) or minutes <= 0:
             given = f"difficulty {difficulty}, minutes {minutes}"
@@ -214,12 +216,14 @@ class Exercise:
         self.tolerance = tolerance
         self.forbidden = forbidden or {}
         self.seconds = seconds
+        self.bug = bug
         self.solutions: list[Callable] = []
         self.wrongs: list[Wrong] = []
         self.make_cases = None  # without cases, the attempt is a value and not a function
         self.use = None
         self.extra = None
         self.draw = None
+        self.show = None
         self.passed = None  # the last attempt that passed
         self.hints_shown = 0
         self.fault = None  # the wrong answer that `break_it` put in
@@ -245,6 +249,11 @@ class Exercise:
     def picture(self, function: Callable) -> Callable:
         "A function of a right attempt that returns what to show."
         self.draw = function
+        return function
+
+    def symptom(self, function: Callable) -> Callable:
+        "A function of an attempt that returns a text: what goes wrong, as one would meet it."
+        self.show = function
         return function
 
     def solution(self, function: Callable) -> Callable:
@@ -335,6 +344,8 @@ class Exercise:
 
     def check(self, attempt: object, seed: int = 0) -> Result:
         "Check an attempt, note it in the learner's progress, and say what to look at."
+        if self.bug and same_code(source_of(attempt), self.stub):
+            return Result(False, UNCHANGED)
         result = self.examine(attempt, seed)
         if result.message == UNWRITTEN:
             return result
@@ -411,8 +422,23 @@ class Exercise:
         ideas = sorted(wrong.idea for wrong in self.wrongs)
         return dict(zip("ABCDEFGHIJ", ideas))
 
+    def show_symptom(self) -> Card:
+        "What the code in the stub does, as one would meet it."
+        scope = dict(inspect.unwrap(self.solutions[0]).__globals__)
+        broken = function_from(self.stub, self.solutions[0], scope)
+        text = self._symptom(broken)
+        suspects = "\n".join(f"  {letter}. {idea}" for letter, idea in self._suspects().items())
+        ask = f"What do you suspect? exercise({self.name!r}).diagnose(…) with one of these letters:"
+        body = f"{code_html(text)}{to_html(ask)}{code_html(suspects)}"
+        return Card(
+            f'<div style="{FRAME.format("#c0562f")}"><b>Symptom</b>{body}</div>', f"{text}\n{ask}\n{suspects}"
+        )
+
     def _symptom(self, broken: Callable) -> str:
-        "What the broken code does with the cases, beside what the right code did."
+        "What the broken code does: as the author shows it, or case by case beside what the right code does."
+        if self.show:
+            outcome = run_limited(lambda: self.show(broken), 10.0)
+            return str(outcome.value if outcome.error is None else outcome.error)
         lines = []
         for answer, right in zip(self.answers(broken), self._expected(0)):
             error = answer.outcome.error
@@ -422,28 +448,32 @@ class Exercise:
         return "\n".join(lines)
 
     def diagnose(self, letter: str) -> Result:
-        "Say which fault `break_it` put in."
-        if self.fault is None:
+        "Say which fault `break_it` put in, or which one the stub of a hunt for a bug holds."
+        fault = self.fault or next((wrong for wrong in self.wrongs if wrong.idea == self.bug), None)
+        if fault is None:
             return Result(False, f"Nothing is broken yet: exercise({self.name!r}).break_it().")
         suspects = self._suspects()
         idea = suspects.get(str(letter).strip().upper()[:1])
         if idea is None:
             return Result(False, f"{short(letter)} is none of the letters {', '.join(suspects)}.")
-        if idea == self.fault.idea:
-            return Result(True, f"Found: the broken code {idea}. {self.fault.message}")
-        return Result(False, f"No: code that {idea} would do something else. Look at the first case again.")
+        if idea == fault.idea:
+            return Result(True, f"Found: the broken code {idea}. {fault.message}")
+        return Result(False, f"No: code that {idea} would do something else. Look at the symptom again.")
 
     # --- showing ---
 
     def __repr__(self) -> str:
         facts = f"{self.minutes} min, difficulty {self.difficulty} of 3"
-        return f"Exercise {self.name}: {self.title} ({facts})\n{self.task}"
+        return f"{self._kind()} {self.name}: {self.title} ({facts})\n{self.task}"
+
+    def _kind(self) -> str:
+        return "Find the bug" if self.bug else "Exercise"
 
     def _repr_html_(self) -> str:
         dots = "●" * self.difficulty + "○" * (3 - self.difficulty)
         label = f"difficulty {self.difficulty} of 3"
         facts = f'{self.minutes} min · <span role="img" aria-label="{label}">{dots}</span> · {self.name}'
-        head = f"<b>Exercise: {html.escape(self.title)}</b> <small>{facts}</small>"
+        head = f"<b>{self._kind()}: {html.escape(self.title)}</b> <small>{facts}</small>"
         body = to_html(self.task)
         if self.specification:
             body += to_html("The same, slow and readable:") + code_html(self.specification)
@@ -456,6 +486,7 @@ class Exercise:
 
 
 EXERCISES: dict[str, Exercise] = {}  # of the chapters that were called so far
+UNCHANGED = "Nothing changed yet: this is the code with the bug in it."
 UNWRITTEN = "Nothing written yet: replace `raise NotImplementedError`, or the three dots."
 FORGETFUL = (
     "Called again with the same arguments, your function answers otherwise: does it keep something "
@@ -488,6 +519,14 @@ def names_in(attempt: object) -> set[str]:
 def belongs_to_course(attempt: object) -> bool:
     "Whether an attempt is llmlab's own code: a solution, or the library's function."
     return str(getattr(attempt, "__module__", "")).partition(".")[0] == "llmlab"
+
+
+def same_code(source: str, other: str) -> bool:
+    "Whether two sources are the same program, whatever their comments and line breaks are."
+    try:
+        return ast.dump(ast.parse(source)) == ast.dump(ast.parse(other))
+    except SyntaxError:
+        return False
 
 
 def source_of(function: Callable) -> str:
@@ -527,12 +566,12 @@ MODULE = "llmlab.course.{}_exercises"
 
 def load_chapter(chapter: str) -> None:
     "Import a chapter's exercises and questions, where there are any."
-    name = MODULE.format(chapter)
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
+    for name in (MODULE.format(chapter), "llmlab.course.bug_hunts"):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
 
 
 def course_chapters() -> list[str]:

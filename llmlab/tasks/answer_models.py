@@ -19,7 +19,8 @@ from llmlab.metrics import device_of, evaluating
 from llmlab.tasks.answering import best_spans, best_window
 from llmlab.tasks.question_windows import single_windows
 from llmlab.tasks.questions import Item
-from llmlab.tasks.translation import translation_loss, written_targets
+from llmlab.tasks.text_pairs import written_targets
+from llmlab.tasks.translation import translation_loss
 from llmlab.transformer import Config, Encoder, EncoderDecoder
 
 
