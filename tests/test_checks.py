@@ -194,9 +194,9 @@ def good(function):
 
 
 ENTRIES = """text.load_corpus corpora.generate_stories tokens.Tokenizer.train
-tokens.bpe_merges ngrams.NGram.sample training.Batches.__init__
+tokens.bpe_merges ngram_tables.NGram.sample training.Batches.__init__
 training.Batches.__call__ training.Windows.__init__ masked.padded_rows question_windows.span_rows
-answer_models.answer_rows summarization.summary_rows gaps.CodeCollator.__init__ devices.write_tokens
+answer_models.answer_rows summary_pairs.summary_rows gaps.CodeCollator.__init__ devices.write_tokens
 metrics.accuracy metrics.bootstrap_interval metrics.paired_test
 metrics.token_logprobs overlap.pass_at_k""".split()
 
