@@ -29,7 +29,7 @@ from llmlab.fast_tokens import fast_tokenizer
 from llmlab.loading import load_pretrained as load_folder
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
-from llmlab.ngrams import NGram
+from llmlab.ngram_tables import NGram
 from llmlab.tasks.answer_models import AnswerWriter, answer_loss, answer_rows, generate_answers
 from llmlab.tasks.answering import SpanReader, answer_question, span_loss
 from llmlab.tasks.completion import code_loss
