@@ -18,7 +18,7 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "Tokenizer": "tokens",
         "as_tokenizer": "adapters",
         "apply_chat_template": "chat",
-        "NGram": "ngrams",
+        "NGram": "ngram_tables",
     },
     "Models": {
         "attention_map": "attention_pooling",

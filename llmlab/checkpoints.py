@@ -107,7 +107,7 @@ def full_tensor(t: Tensor) -> Tensor:
 
 # %% ../nbs/workshop/checkpoints.ipynb #a931e17e
 def distribute_like(t: Tensor, like: Tensor) -> Tensor:
-    "The inverse: laid out over devices as `like` is."
+    "A tensor in one piece, laid out over devices as `like` is."
     if not hasattr(like, "full_tensor") or t.shape != like.shape:
         return t
     from torch.distributed.tensor import distribute_tensor
@@ -334,20 +334,22 @@ def check_random_states(states: dict) -> None:
 def optimizer_tensors(model: nn.Module, optimizers: list) -> dict[str, Tensor]:
     "What the optimizers remember, by parameter: optimizer/exp_avg/blocks.0.mlp.up.weight."
     names = {p: name for name, p in model.named_parameters()}
-    states = [(names[p], state) for opt in optimizers for p, state in opt.state.items()]
-    return {
-        f"optimizer/{key}/{name}": full_tensor(t).cpu().contiguous()
-        for name, state in states
-        for key, t in state.items()
-    }
+    found = {}
+    for opt in optimizers:
+        for parameter, state in opt.state.items():
+            for key, tensor in state.items():
+                found[f"optimizer/{key}/{names[parameter]}"] = full_tensor(tensor).cpu().contiguous()
+    return found
 
 
 # %% ../nbs/workshop/checkpoints.ipynb #e844e502
 def fill_optimizers(model: nn.Module, optimizers: list, tensors: dict[str, Tensor]) -> None:
-    "The inverse of optimizer_tensors."
+    "Give each optimizer back what optimizer_tensors took from it."
     names = {p: name for name, p in model.named_parameters()}
     for opt in optimizers:
-        params = [p for group in opt.param_groups for p in group["params"]]
+        params = []
+        for group in opt.param_groups:
+            params += group["params"]
         state = {i: {} for i in range(len(params))}
         at = {names[p]: i for i, p in enumerate(params)}
         for full, t in tensors.items():
@@ -380,7 +382,7 @@ def save_run(
     facts: dict,  # recipe, batches, random: what must be the same when the run goes on
     writes: bool = True,  # False in all processes but one
 ) -> None:
-    "Everything that the next step depends on."
+    "Write everything that the next step depends on, and remove the oldest checkpoints."
     tensors = {**model_tensors(model), **optimizer_tensors(model, optimizers)}
     if not writes:
         return
@@ -433,7 +435,8 @@ def read_rows(folder: Path, until: int | None = None) -> list[dict]:
 # %% ../nbs/workshop/checkpoints.ipynb #89a2feae
 def open_run(folder: Path) -> tuple[dict, dict[str, Tensor], list[dict]] | None:
     "Header, tensors and history of the newest whole checkpoint; None if there is none. Nothing is changed."
-    if not (files := step_files(folder)):
+    files = step_files(folder)
+    if not files:
         return None
     about, tensors, _ = newest_whole(files)
     return about, tensors, read_rows(folder, about["facts"]["step"])
@@ -482,12 +485,8 @@ def newest_whole(paths: list[Path]) -> tuple[dict, dict[str, Tensor], Path]:
         except MemoryError:
             raise
         except Exception as error:
-            said = (
-                str(error)
-                if isinstance(error, ValueError)
-                else f"{path} is damaged ({type(error).__name__}: {error})"
-            )
-            first = first or said
+            said = f"{path} is damaged ({type(error).__name__}: {error})"
+            first = first or (str(error) if isinstance(error, ValueError) else said)
             continue
         if first:
             warnings.warn(

@@ -56,16 +56,16 @@ def uses_bf16(
 @check_arguments(t=SIZE)
 def flops_per_token(model: nn.Module, t: int) -> int:
     "Operations of one training step for each token of windows of t."
-    weights = sum(
-        m.weight.numel() if isinstance(m, nn.Linear) else -getattr(m, "idle", 0) for m in model.modules()
-    )
+    weights = 0
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            weights += module.weight.numel()
+        weights -= getattr(module, "idle", 0)  # of experts that a token does not meet
     cfg = getattr(model, "cfg", None)
     if getattr(cfg, "tied", False) and hasattr(model, "head_weight"):
         weights += model.head_weight.numel()
-    blocks = [m for m in model.modules() if isinstance(m, Block)]
-    return 6 * weights + sum(
-        12 * block.attention.out.in_features * t for block in blocks
-    )  # heads · width of a head
+    widths = [m.attention.out.in_features for m in model.modules() if isinstance(m, Block)]  # heads · d_head
+    return 6 * weights + sum(12 * width * t for width in widths)
 
 
 # %% ../nbs/workshop/devices.ipynb #927a1b2b
@@ -232,7 +232,8 @@ def write_tokens(
     >>> write_tokens(f"{mkdtemp()}/ids.npy", [[1, 2], [3]], vocab_size=10)
     3
     """
-    path, n = Path(path).expanduser(), 0
+    path = Path(path).expanduser()
+    n = 0
     if path.exists():
         raise ValueError(f"{path} exists: choose another name, or remove it first")
     kind = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)

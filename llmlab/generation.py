@@ -128,6 +128,7 @@ def decode(
 
 
 # %% ../nbs/15_generation.ipynb #8324a08f
+#| code-fold: true
 @check_arguments(max_new_tokens=COUNT)
 def next_tokens(
     model: Callable,
@@ -238,30 +239,22 @@ def best_continuations(
 
 # %% ../nbs/15_generation.ipynb #d0804ce0
 def beam_steps(
-    model: Callable,
-    prompts: Sequence,
-    max_new_tokens: int,
-    beams: Beams,
-    stop: Sequence[Sequence[int]] = (),
-    processors: Sequence[Processor] = (),
-    source: Sequence | None = None,
-    cache: bool | str = True,
-    overflow: str = "forget",
-) -> Iterator[list[PromptSearch]]:
-    "Beam search, one step after another: the search of each prompt; parameters as for `beam_search`."
-    stop = check_stop(stop)
-    state, ids, steps = start_decoding(model, prompts, max_new_tokens, source, cache, overflow)
-    history = History(ids, state.pads, beams, processors, logprobs=True)
-    searches = [PromptSearch(beams, stop, room) for room in state.rooms or [steps] * len(ids)]
+    state: DecodingState,
+    history: History,
+    searches: Sequence[PromptSearch],  # one for each prompt
+    steps: int,
+) -> Iterator[Sequence[PromptSearch]]:
+    "Beam search, one step after another: the search of each prompt."
+    beams, stop = searches[0].beams, searches[0].stop
     candidates = beams.width * (1 + len(stop))  # enough, even if each beam can end in every way
 
     def choose(logprobs, step):
-        sums = torch.tensor([search.logprobs for search in searches], device=ids.device)
+        sums = torch.tensor([search.logprobs for search in searches], device=logprobs.device)
         best, parents, tokens = best_continuations(sums, logprobs, candidates)
         found = zip(best.tolist(), parents.tolist(), tokens.tolist(), strict=True)
         for search, continuations in zip(searches, found, strict=True):
             search.extend(*continuations)
-        return continued(searches, sums.shape[1], ids.device)
+        return continued(searches, sums.shape[1], logprobs.device)
 
     for _ in decode(state, history, choose, steps):
         yield searches
@@ -295,11 +288,13 @@ def beam_search(
     >>> ids, round(torch.tensor(score).exp().item(), 2)
     ([2, 3], 0.36)
     """
-    steps = beam_steps(model, prompts, max_new_tokens, beams, stop, processors, source, cache, overflow)
-    ended = [[] for _ in prompts]
-    for searches in steps:
-        ended = [search.ended for search in searches]
-    return [sorted(texts, key=lambda pair: -pair[1])[: beams.width] for texts in ended]
+    stop = check_stop(stop)
+    state, ids, steps = start_decoding(model, prompts, max_new_tokens, source, cache, overflow)
+    history = History(ids, state.pads, beams, processors, logprobs=True)
+    searches = [PromptSearch(beams, stop, room) for room in state.rooms or [steps] * len(ids)]
+    for _ in beam_steps(state, history, searches, steps):
+        pass
+    return [sorted(search.ended, key=lambda pair: -pair[1])[: beams.width] for search in searches]
 
 
 # %% ../nbs/15_generation.ipynb #553a0f18

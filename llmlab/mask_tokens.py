@@ -51,7 +51,8 @@ def number_words(
     mask: int,  # the id of [MASK]
 ) -> list[tuple[int, int]]:
     "(id, number of its word) for each token; a character of a script without spaces counts as a word."
-    found, n = [], 0
+    found = []
+    n = 0  # the number of the word that comes next
     for piece in split_at_masks(text):
         if piece == MASK:
             found.append((mask, n))
@@ -123,7 +124,8 @@ class Neighbours:
         rows: Iterable[Sequence[int]],  # [CLS] text [SEP], without padding
         reach: int = 1,  # neighbours on each side
     ):
-        self.reach, self.counts = reach, defaultdict(Counter)
+        self.reach = reach
+        self.counts = defaultdict(Counter)
         for row in rows:
             for contexts, token in zip(around(row, reach), row[1:-1], strict=True):
                 for context in contexts:
@@ -132,7 +134,8 @@ class Neighbours:
 
     def guess(self, row: Sequence[int]) -> list[int]:
         "For each inner token: the commonest one between its true neighbours."
-        return [
-            next(self.best[c] for c in reversed(contexts) if c in self.best)
-            for contexts in around(row, self.reach)
-        ]
+        found = []
+        for contexts in around(row, self.reach):
+            known = [context for context in contexts if context in self.best]
+            found.append(self.best[known[-1]])  # the widest that was met in training
+        return found

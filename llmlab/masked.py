@@ -159,7 +159,8 @@ class MaskCollator:
         tokenizer,  # a MaskTokenizer, or whatever has vocab_size, special, pad and mask
         masking: Masking = Masking(),  # which tokens are hidden, and how
     ):
-        self.tokenizer, self.masking = as_tokenizer(tokenizer, "mask", "pad"), masking
+        self.tokenizer = as_tokenizer(tokenizer, "mask", "pad")
+        self.masking = masking
 
     def __call__(self, rows: list[Tensor], generator: torch.Generator) -> Int[Tensor, "b 3 t"]:
         "Inputs, labels and where there is text, as long as the longest row needs."
@@ -185,8 +186,10 @@ class MaskedLM(nn.Module):
         cfg: Config,  # of the encoder; its embedding table is the head's matrix, too
     ):
         super().__init__()
-        self.cfg, self.encoder = cfg, Encoder(cfg)
-        self.transform, self.norm = nn.Linear(cfg.d_model, cfg.d_model), norm(cfg)
+        self.cfg = cfg
+        self.encoder = Encoder(cfg)
+        self.transform = nn.Linear(cfg.d_model, cfg.d_model)
+        self.norm = norm(cfg)
         self.activation = activation("gelu_exact" if cfg.gated else cfg.feed_forward)
         self.bias = nn.Parameter(torch.zeros(cfg.vocab_size))
         init_weights(self.transform, cfg)
@@ -251,8 +254,8 @@ def masked_loss(
     hidden, labels = at_targets(model, batch)
     todo = "make it with corrupt or a MaskCollator"
     require(len(labels), f"no target in this batch, and a mean of nothing is no loss: {todo}")
-    rows, weight = model.transformed(hidden), model.encoder.embed.tokens.weight
-    return ChunkedCrossEntropy.apply(rows, weight, labels, 1024, 0.0, model.bias)
+    table = model.encoder.embed.tokens.weight
+    return ChunkedCrossEntropy.apply(model.transformed(hidden), table, labels, 1024, 0.0, model.bias)
 
 
 # %% ../nbs/12_masked.ipynb #5d4f7c6e

@@ -14,8 +14,11 @@ from llmlab.transformer import Block
 # %% ../nbs/workshop/optimizers.ipynb #c09c6c1b
 def block_matrices(model: nn.Module) -> list[nn.Parameter]:
     "The matrices inside a model's blocks, which Muon is meant for."
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
-    return [parameter for block in blocks for parameter in block.parameters() if parameter.ndim == 2]
+    found = []
+    for module in model.modules():
+        if isinstance(module, Block):
+            found += [parameter for parameter in module.parameters() if parameter.ndim == 2]
+    return found
 
 
 # %% ../nbs/workshop/optimizers.ipynb #a4c914d7
@@ -30,7 +33,8 @@ class Muon:
 
     @property
     def param_groups(self):
-        return [group for part in self.parts for group in part.param_groups]
+        muon, adam = self.parts
+        return muon.param_groups + adam.param_groups
 
     def step(self):
         for part in self.parts:

@@ -182,7 +182,8 @@ def maybe_compile(run: Run) -> None:
     "Compile a run on a GPU that has more than five minutes left, where the recipe leaves it open."
     wanted = run.recipe.compile == "auto" and run.device.type == "cuda" and not run.compiled
     if wanted and run.history[-1]["left"] > 300:
-        run.objective, run.compiled = torch.compile(run.objective), True
+        run.objective = torch.compile(run.objective)
+        run.compiled = True
 
 
 # %% ../nbs/workshop/runs.ipynb #11fd3da9

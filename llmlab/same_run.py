@@ -69,7 +69,8 @@ MAY_DIFFER = ("seconds", "patience", "every", "keep", "compile", "recompute", "a
 
 def check_same_run(run, about: dict, tensors: dict[str, Tensor]) -> None:
     "Raise ValueError, naming every difference, where a checkpoint is of another model, recipe or data."
-    theirs, recipe = about["run"], asdict(run.recipe)
+    theirs = about["run"]
+    recipe = asdict(run.recipe)
     before, now = theirs["recipe"].get("steps"), recipe["steps"]
     longer = isinstance(before, int) and before < now
     may_differ = (*MAY_DIFFER, "steps") if longer else MAY_DIFFER

@@ -49,7 +49,8 @@ def unshare(
     tensors: dict[str, Tensor],  # on the CPU
 ) -> dict[str, Tensor]:  # contiguous
     "The same numbers, with no memory in common, as safetensors wants them."
-    seen, found = set(), {}
+    seen = set()
+    found = {}
     for name, tensor in tensors.items():
         memory = tensor.untyped_storage()
         whole = tensor.is_contiguous() and memory.nbytes() == tensor.numel() * tensor.element_size()
@@ -110,7 +111,7 @@ TYPE_NAMES = {
 
 
 def spec(shape: Collection[int], kind: str) -> str:
-    "form([3, 4], 'BF16') -> '[3, 4]'; spec([3, 4], 'I8') -> '[3, 4] I8': equal where numbers may be copied."
+    "spec([3, 4], 'BF16') -> '[3, 4]'; spec([3, 4], 'I8') -> '[3, 4] I8': equal where numbers may be copied."
     return f"{list(shape)}" if kind in FLOATS else f"{list(shape)} {kind}"
 
 
@@ -152,11 +153,19 @@ MAX_UNSTORED = (
 
 def claims(cfg: Config) -> dict[str, int]:
     "For each size that takes memory: how many stored numbers it needs at least."
-    d, wide = cfg.d_model, cfg.heads * cfg.head_width
-    needed = {"d_model": d * d, "vocab_size": cfg.vocab_size * d, "heads": wide, "d_ff": (cfg.d_ff or d) * d}
-    needed |= {"kv_heads": (cfg.kv_heads or 1) * cfg.head_width, "segments": cfg.segments * d}
-    needed |= {"context": cfg.context * d} if cfg.position == "learned" else {}
-    needed |= {"relative_buckets": cfg.relative_buckets * cfg.heads} if cfg.position == "relative" else {}
+    d = cfg.d_model
+    needed = {
+        "d_model": d * d,
+        "vocab_size": cfg.vocab_size * d,
+        "heads": cfg.heads * cfg.head_width,
+        "d_ff": (cfg.d_ff or d) * d,
+        "kv_heads": (cfg.kv_heads or 1) * cfg.head_width,
+        "segments": cfg.segments * d,
+    }
+    if cfg.position == "learned":
+        needed["context"] = cfg.context * d
+    if cfg.position == "relative":
+        needed["relative_buckets"] = cfg.relative_buckets * cfg.heads
     return needed | {"layers": cfg.layers * d, "decoder_layers": (cfg.decoder_layers or 0) * d}
 
 
@@ -184,7 +193,8 @@ def check_claims(
         said = f"{where} says {name}={layers:,}, which needs {4 * layers:,} tensors"
         require(4 * layers <= len(shapes), f"{said}, but there are {len(shapes):,}: {todo}")
     if cfg.waves:
-        waves, most = cfg.context * cfg.d_model, max(stored, MAX_UNSTORED)
+        waves = cfg.context * cfg.d_model
+        most = max(stored, MAX_UNSTORED)
         said = (
             f"{where} says context={in_digits(cfg.context)}, a table of {in_digits(waves)} numbers that "
             "is not stored"
@@ -306,7 +316,8 @@ def config_of(
 ) -> Config:
     "The Config in a header; ValueError for a missing, unknown or impossible setting."
     known = {field.name for field in fields(Config)}
-    strange, where = sorted(about["config"].keys() - known), f"the header of {path}"
+    where = f"the header of {path}"
+    strange = sorted(about["config"].keys() - known)
     require(
         not strange,
         f"{where} sets {', '.join(strange[:3]):.80}, which Config does not have: a newer llmlab may have "

@@ -1,6 +1,6 @@
-"The n-gram models of chapter 4, against an independent Kneser–Ney written with dictionaries."
+"The fast n-gram model, against the Kneser–Ney of chapter 4, which is written with dictionaries."
 
-from collections import Counter, defaultdict
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.corpora import story_entropy
-from llmlab.ngram_tables import number_ngrams
-from llmlab.ngrams import NGram, kneser_ney_discount
+from llmlab.ngram_tables import NGram, number_ngrams
+from llmlab.ngrams import kneser_ney, kneser_ney_counts, kneser_ney_discount
 from llmlab.text import load_corpus
 from llmlab.tokens import Tokenizer
 
@@ -18,62 +18,32 @@ V = 5
 texts = st.lists(st.integers(0, V - 1), min_size=1, max_size=30)
 
 
-class Slow:
-    "Interpolated Kneser–Ney straight from the formula, token by token."
-
-    def __init__(self, ids, order, v):
-        self.order, self.v, self.counts = min(order, len(ids)), v, []
-        for n in range(1, self.order + 1):
-            grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
-            if n == self.order:
-                counts = Counter(grams)
-            else:
-                left = defaultdict(set)
-                for i in range(1, len(ids) - n + 1):
-                    left[tuple(ids[i : i + n])].add(ids[i - 1])
-                counts = Counter({gram: len(before) for gram, before in left.items()})
-            self.counts.append(counts)
-
-    def p(self, word, context):
-        context = tuple(context)[-(self.order - 1) :] if self.order > 1 else ()
-        if len(context) == 0:
-            return self.formula(word, (), 1 / self.v)
-        return self.formula(word, context, self.p_lower(word, context[1:]))
-
-    def p_lower(self, word, context):
-        lower = self.p_lower(word, context[1:]) if context else 1 / self.v
-        return self.formula(word, context, lower)
-
-    def formula(self, word, context, lower):
-        counts = self.counts[len(context)]
-        n1, n2 = sum(c == 1 for c in counts.values()), sum(c == 2 for c in counts.values())
-        d = n1 / (n1 + 2 * n2) if n1 else 0.5
-        follow = {gram[-1]: c for gram, c in counts.items() if gram[:-1] == context}
-        if not follow:
-            return lower
-        taken = d * len(follow)
-        return (max(follow.get(word, 0) - d, 0) + taken * lower) / sum(follow.values())
+def by_formula(counts, held, i, vocab_size=V):
+    "The lesson's probability of every token at place i of a text."
+    context = tuple(held[max(0, i - len(counts) + 1) : i])
+    return [kneser_ney(counts, context, token, vocab_size) for token in range(vocab_size)]
 
 
 @settings(max_examples=60, deadline=None)
 @given(texts, texts, st.integers(1, 5))
-def test_equals_the_slow_one(ids, held, order):
-    fast, slow = NGram(order, V).fit(ids), Slow(ids, order, V)
-    expected = [slow.p(word, held[:i]) for i, word in enumerate(held)]
+def test_tables_equal_the_dictionaries_of_the_lesson(ids, held, order):
+    fast, counts = NGram(order, V).fit(ids), kneser_ney_counts(ids, order)
+    expected = [by_formula(counts, held, i)[token] for i, token in enumerate(held)]
     assert np.allclose(np.exp(fast.logprobs(held)), expected)
     context = held[:3]
-    assert np.allclose(fast.probs(context), [slow.p(word, context) for word in range(V)])
+    assert np.allclose(fast.probs(context), by_formula(counts, context, len(context)))
 
 
 @pytest.mark.parametrize("order", range(1, 6))
-def test_equals_the_slow_one_on_real_text(order):
+def test_tables_equal_the_dictionaries_on_real_text(order):
     text = load_corpus("reference", 6_000).text
     tokenizer = Tokenizer.train(text, 300)
     ids = tokenizer.encode(text)
     train, held = ids[:-80], ids[-80:]
-    slow = Slow(train, order, 300)
-    expected = np.log([slow.p(word, held[:i]) for i, word in enumerate(held)])
-    assert np.allclose(NGram(order, 300).fit(train).logprobs(held), expected)
+    counts = kneser_ney_counts(train, order)
+    contexts = [tuple(held[max(0, i - order + 1) : i]) for i in range(len(held))]
+    expected = [kneser_ney(counts, *pair, 300) for pair in zip(contexts, held, strict=True)]
+    assert np.allclose(np.exp(NGram(order, 300).fit(train).logprobs(held)), expected)
 
 
 @settings(max_examples=60, deadline=None)

@@ -22,8 +22,8 @@ ORDER = [
     "fast_tokens",
     "tokens",
     "adapters",
-    "ngram_tables",
     "ngrams",
+    "ngram_tables",
     "recording",
     "attention_kernels",
     "attention",
@@ -117,8 +117,8 @@ LIGHT = [
     "chat",
     "fast_tokens",
     "tokens",
-    "ngram_tables",
     "ngrams",
+    "ngram_tables",
     *PICTURES,
     *COMMAND,
     *COURSE,
@@ -162,7 +162,7 @@ def source(module: str) -> str:
 
 def is_material(module: str) -> bool:
     "Whether a module holds a chapter's exercises with their answers."
-    return module.endswith(("_exercises", "bug_hunts"))
+    return module.endswith(("_exercises", "bug_hunts", "capstones"))
 
 
 def test_every_module_has_its_place():

@@ -271,6 +271,18 @@ def test_a_patched_torch_is_noticed(monkeypatch):
     assert not found and found.message == TAMPERED
 
 
+def test_a_capstone_is_scored_on_data_that_nobody_has_seen():
+    found = exercise("ngrams.capstone")
+    assert found._on_hidden_seeds(found.solutions[1]).message == "Right, also on 5 of 5 hidden seeds."
+    known = {tuple(given): found.solutions[0](*given) for _, *given in found.make_cases(0)}
+
+    def hard_wired(train, test, merges):
+        return known.get((train, test, merges), 0.0)
+
+    refused = found.check(hard_wired)
+    assert not refused and "but only on 0 of 5 hidden seeds. For a made-up text" in refused.message
+
+
 def test_forbidden_names_are_found_in_inner_functions_too():
     made = double(forbidden={"sorted": "Leave sorted out."})
     assert made.check(lambda x: (lambda: sorted(x))() or x).message == "Leave sorted out."

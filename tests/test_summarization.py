@@ -29,7 +29,6 @@ from llmlab.tasks.summarization import (
     summarize,
     summary_logprobs,
     summary_loss,
-    summary_rows,
     textrank,
     unsupported_words,
 )
@@ -43,6 +42,7 @@ from llmlab.tasks.summary_pairs import (
     make_story_pairs,
     split_pairs,
     story_choices,
+    summary_rows,
     template_summary,
 )
 from llmlab.tasks.summary_scores import copied_fragments, copied_phrases, detection_scores, rouge_scores

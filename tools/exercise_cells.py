@@ -41,9 +41,27 @@ def code_cell(source: str) -> dict:
     }
 
 
-def is_stub_of(cell: dict, name: str) -> bool:
-    "Whether a cell is the one in which a learner answers an exercise."
-    return cell["cell_type"] == "code" and f'exercise("{name}").check(' in "".join(cell["source"])
+def role(cell: dict, name: str) -> str:
+    "What a cell is for an exercise: its symptom, its stub, or nothing."
+    source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+    if source == symptom_source(name):
+        return "symptom"
+    return "stub" if f'exercise("{name}").check(' in source else ""
+
+
+def symptom_source(name: str) -> str:
+    "The cell that shows what a bug does."
+    return f'exercise("{name}").show_symptom()'
+
+
+def followers(exercise: Exercise, cells: list[dict]) -> list[dict]:
+    "The cells after an exercise's card; those that the lesson has keep their ids."
+    made = {"stub": code_cell(stub_source(exercise))}
+    if exercise.bug:
+        made = {"symptom": code_cell(symptom_source(exercise.name)), **made}
+    there = {role(cell, exercise.name): cell for cell in cells}
+    kept = {key: {k: there[key][k] for k in ("id", "metadata")} for key in made if key in there}
+    return [cell | kept.get(key, {}) for key, cell in made.items()]
 
 
 def with_exercises(cells: list[dict], chapter: str) -> list[dict]:
@@ -59,16 +77,14 @@ def with_exercises(cells: list[dict], chapter: str) -> list[dict]:
     missing += [code_cell(source) for source in asked if source not in sources]
     cells = [*cells]
     cells[end_of_exercises(cells) : end_of_exercises(cells)] = missing
-    found, names = [], iter(cells)
-    for cell in names:
-        if any(is_stub_of(cell, name) for name in mine):
-            continue  # written anew below, with its old id
+    found = []
+    for cell in cells:
+        if any(role(cell, name) for name in mine):
+            continue  # written anew below
         found.append(cell)
         card = CARD.fullmatch("".join(cell["source"]).strip())
         if card and card[1] in EXERCISES:
-            old = next((other for other in cells if is_stub_of(other, card[1])), {})
-            stub = code_cell(stub_source(EXERCISES[card[1]]))
-            found.append(stub | {key: old[key] for key in ("id", "metadata") if key in old})
+            found += followers(EXERCISES[card[1]], cells)
     return found
 
 

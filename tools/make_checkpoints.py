@@ -29,7 +29,7 @@ from llmlab.fast_tokens import fast_tokenizer
 from llmlab.loading import load_pretrained as load_folder
 from llmlab.masked import MaskedLM, MaskTokenizer
 from llmlab.metrics import bits_per_byte, evaluating, token_logprobs
-from llmlab.ngrams import NGram
+from llmlab.ngram_tables import NGram
 from llmlab.tasks.answer_models import AnswerWriter, answer_loss, answer_rows, generate_answers
 from llmlab.tasks.answering import SpanReader, answer_question, span_loss
 from llmlab.tasks.completion import code_loss
@@ -37,8 +37,8 @@ from llmlab.tasks.gaps import CodeCollator, InfillTokenizer, code_rows
 from llmlab.tasks.phrases import TranslationTokenizer, make_phrases, score_translations
 from llmlab.tasks.question_windows import span_rows, trim_rows
 from llmlab.tasks.questions import make_questions, score_by_kind
-from llmlab.tasks.summarization import summarize, summary_loss, summary_rows
-from llmlab.tasks.summary_pairs import make_story_pairs
+from llmlab.tasks.summarization import summarize, summary_loss
+from llmlab.tasks.summary_pairs import make_story_pairs, summary_rows
 from llmlab.tasks.text_pairs import pad_pairs, pair_length
 from llmlab.tasks.translation import Translator, translate, translation_loss, translation_rows
 from llmlab.text import load_corpus

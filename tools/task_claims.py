@@ -401,7 +401,7 @@ def summaries():
         model = EncoderDecoder(
             Config(tokenizer.vocab_size, context=96, layers=2, heads=4, d_model=96, position="rope")
         )
-        batches = Batches(summarization.summary_rows(learn, tokenizer, 96), text_pairs.pad_pairs, seed=seed)
+        batches = Batches(summary_pairs.summary_rows(learn, tokenizer, 96), text_pairs.pad_pairs, seed=seed)
         fit(model, batches, summarization.summary_loss, Recipe(steps=400, lr=3e-3, every=400, seed=seed))
         said = summarization.summarize(model, tokenizer, documents)
         row = {
@@ -469,7 +469,7 @@ def docstrings():
             shape = dict(context=96, layers=1, heads=4, d_model=96, position="rope", dropout=0.1)
             model = EncoderDecoder(Config(tokenizer.vocab_size, **shape))
             batches = Batches(
-                summarization.summary_rows(learn, tokenizer, 96),
+                summary_pairs.summary_rows(learn, tokenizer, 96),
                 text_pairs.pad_pairs,
                 batch_size=16,
                 seed=seed,

@@ -12,6 +12,9 @@ import importlib
 import inspect
 import pkgutil
 import re
+import secrets
+import string
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -56,7 +59,7 @@ def to_html(
 
 def code_html(code: str) -> str:
     "Code as safe HTML, with its lines."
-    return f'<pre style="{CODE}"><code>{html.escape(code.strip())}</code></pre>'
+    return f'<pre style="{CODE}"><code>{html.escape(code.strip(chr(10)))}</code></pre>'
 
 
 def details_html(
@@ -198,6 +201,7 @@ class Exercise:
         tolerance: float = 1e-4,  # by how much numbers may differ
         forbidden: dict[str, str] | None = None,  # name that an attempt may not use → why
         seconds: float = 2.0,  # that an attempt may take for all cases
+        hidden_seeds: int = 0,  # that an attempt must pass besides, drawn anew at each check
         bug: str = "",  # the idea of the wrong answer that the stub holds: then the task is to find it
     ):
         if difficulty not in (1, 2, 3) or minutes <= 0:
@@ -216,6 +220,7 @@ class Exercise:
         self.tolerance = tolerance
         self.forbidden = forbidden or {}
         self.seconds = seconds
+        self.hidden_seeds = hidden_seeds
         self.bug = bug
         self.solutions: list[Callable] = []
         self.wrongs: list[Wrong] = []
@@ -223,6 +228,7 @@ class Exercise:
         self.use = None
         self.extra = None
         self.draw = None
+        self._computed: dict[tuple, list[Answer]] = {}
         self.show = None
         self.passed = None  # the last attempt that passed
         self.hints_shown = 0
@@ -288,13 +294,20 @@ class Exercise:
                 break
         return found
 
+    def _own_answers(self, function: Callable, seed: int) -> list[Answer]:
+        "What a solution or a known wrong answer does with each case; it is computed once."
+        key = function, seed
+        if key not in self._computed:
+            self._computed[key] = self.answers(function() if self.make_cases is None else function, seed)
+        return self._computed[key]
+
     def _expected(self, seed: int) -> list[Answer]:
         "What the first solution does with each case."
-        solution = self.solutions[0]
-        return self.answers(solution() if self.make_cases is None else solution, seed)
+        return self._own_answers(self.solutions[0], seed)
 
     def _wrong_answers(self, wrong: Wrong, seed: int) -> list[Answer]:
-        return self.answers(wrong.attempt() if self.make_cases is None else wrong.attempt, seed)
+        "What a known wrong answer does with each case."
+        return self._own_answers(wrong.attempt, seed)
 
     def _known_wrong(self, answers: list[Answer], seed: int) -> Wrong | None:
         "The known wrong answer that does the same with every case."
@@ -354,6 +367,10 @@ class Exercise:
             return result
         if self.wrongs and not self._still_refuses(seed):
             return Result(False, TAMPERED)
+        if self.hidden_seeds:
+            result = self._on_hidden_seeds(attempt)
+        if not result:
+            return result
         self.passed = attempt
         if belongs_to_course(attempt):
             result.message = "Right, but this code is the course's own: write yours, and it counts."
@@ -362,6 +379,16 @@ class Exercise:
         if self.draw:
             result.picture = run_limited(lambda: self.draw(attempt), 10.0).value
         return result
+
+    def _on_hidden_seeds(self, attempt: object) -> Result:
+        "Whether an attempt is right on data that nobody has seen, with the score."
+        results = [self.examine(attempt, secrets.randbelow(2**31)) for _ in range(self.hidden_seeds)]
+        right = sum(result.ok for result in results)
+        score = f"{right} of {len(results)} hidden seeds"
+        if right == len(results):
+            return Result(True, f"Right, also on {score}.", results[0].output)
+        first = next(result for result in results if not result)
+        return Result(False, f"Right on the cases you know, but only on {score}. {first.message}")
 
     def _still_refuses(self, seed: int) -> bool:
         "Whether a known wrong answer is still told from a right one in this kernel."
@@ -420,7 +447,7 @@ class Exercise:
     def _suspects(self) -> dict[str, str]:
         "Letters and the ideas that they stand for; the order says nothing."
         ideas = sorted(wrong.idea for wrong in self.wrongs)
-        return dict(zip("ABCDEFGHIJ", ideas))
+        return dict(zip(string.ascii_uppercase, ideas))
 
     def show_symptom(self) -> Card:
         "What the code in the stub does, as one would meet it."
@@ -441,10 +468,11 @@ class Exercise:
             return str(outcome.value if outcome.error is None else outcome.error)
         lines = []
         for answer, right in zip(self.answers(broken), self._expected(0)):
-            error = answer.outcome.error
-            now = f"{type(error).__name__}: {error}" if error else short(answer.outcome.value, 200)
-            before = short(right.outcome.value, 200)
-            lines += [f"{answer.label}:", f"    before  {before}", f"    now     {now}"]
+            if not same_answers([answer], [right], self.tolerance) and len(lines) < 6:
+                error = answer.outcome.error
+                now = f"{type(error).__name__}: {error}" if error else pretty(answer.outcome.value)
+                before = pretty(right.outcome.value)
+                lines += [f"{answer.label}", "  before", indent(before), "  now", indent(now)]
         return "\n".join(lines)
 
     def diagnose(self, letter: str) -> Result:
@@ -505,6 +533,22 @@ def _changed(old: object, new: object) -> bool:
         return False
 
 
+def pretty(value: object) -> str:
+    "A value for a learner's eyes: small matrices stand in rows, True and False are 1 and 0."
+    torch = sys.modules.get("torch")
+    if not torch or not isinstance(value, torch.Tensor) or value.dim() not in (1, 2) or value.numel() > 200:
+        return short(value, 300)
+    whole = not value.is_floating_point()
+    numbers = value.detach().reshape(-1, value.shape[-1])
+    rows = numbers.int().tolist() if whole else numbers.double().tolist()
+    return "\n".join(" ".join(f"{n:d}" if whole else f"{n:7.3f}" for n in row) for row in rows)
+
+
+def indent(text: str) -> str:
+    "Text moved in by four spaces."
+    return textwrap.indent(text, "    ")
+
+
 def names_in(attempt: object) -> set[str]:
     "The names that a function uses, its inner functions included."
     code = getattr(inspect.unwrap(attempt), "__code__", None) if callable(attempt) else None
@@ -560,13 +604,14 @@ def verify(
     return found
 
 
-# %% ../../nbs/workshop/practice.ipynb #67d31b6d
+# %% ../../nbs/workshop/practice.ipynb #d30005ff
 MODULE = "llmlab.course.{}_exercises"
+EVERYWHERE = ("llmlab.course.bug_hunts", "llmlab.course.capstones")  # exercises of several chapters
 
 
 def load_chapter(chapter: str) -> None:
     "Import a chapter's exercises and questions, where there are any."
-    for name in (MODULE.format(chapter), "llmlab.course.bug_hunts"):
+    for name in (MODULE.format(chapter), *EVERYWHERE):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:

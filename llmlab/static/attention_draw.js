@@ -1,6 +1,6 @@
 // How the attention figure paints: maps as pixels, a matrix with its labels, lines between two columns of tokens.
 import { short, themeColours } from "./dom.js";
-import { fit, lines, ramp } from "./attention_layout.js";
+import { fit, lines, ramp, rampIndex } from "./attention_layout.js";
 
 const packed = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
 export function palette(el) {
@@ -24,23 +24,11 @@ export function palette(el) {
   };
 }
 
-// one pixel a cell; the square root keeps small weights apart, `top` is the last colour
+// one pixel a cell, coloured by its weight; `top` is the weight of the last colour
 export function pixels({ w, rows, cols }, colours, top, minus = false) {
   const image = new ImageData(cols, rows);
   const out = new Uint32Array(image.data.buffer);
-  const scale = 1 / (top || 1);
-  if (minus) {
-    for (let i = 0; i < out.length; i++) {
-      out[i] =
-        colours[
-          Math.round(127.5 + 127 * Math.sign(w[i]) * Math.sqrt(Math.min(1, Math.abs(w[i]) * scale)))
-        ];
-    }
-  } else {
-    for (let i = 0; i < out.length; i++) {
-      out[i] = colours[Math.round(255 * Math.sqrt(Math.min(1, w[i] * scale)))];
-    }
-  }
+  for (let i = 0; i < out.length; i++) out[i] = colours[rampIndex(w[i], top, minus)];
   return image;
 }
 export function paint(canvas, map, ...how) {
@@ -65,128 +53,131 @@ function sheet(canvas, width, height, colours) {
 }
 const FONT = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
+const fontOf = (size) => `${Math.min(13, size)}px ${FONT}`;
+
+// lines [x0, y0, x1, y1], stroked as one path
+function strokeLines(pen, ...ends) {
+  pen.beginPath();
+  for (const [x0, y0, x1, y1] of ends) {
+    pen.moveTo(x0, y0);
+    pen.lineTo(x1, y1);
+  }
+  pen.stroke();
+}
+
+// ---- the matrix
+
+// a frame around the row of the chosen query, or (back) the column of the chosen key
+function frameChosen(pen, { left, top, width, height, cell }, chosen, back) {
+  const size = Math.max(2, cell);
+  if (back) pen.strokeRect(left + chosen * cell, top, size, height);
+  else pen.strokeRect(left, top + chosen * cell, width, size);
+}
+
+function frameCell(pen, { left, top, cell }, { q, k }) {
+  const size = Math.max(3, cell);
+  pen.strokeRect(left + k * cell, top + q * cell, size, size);
+}
+
+// where the tokens begin that the model wrote: a line across, and where both sides are one text a line down
+function markWritten(pen, box, [q0, q1, k0, k1], written, same, colour) {
+  if (!(written > q0 && written < q1)) return;
+  const y = box.top + ((written - q0) * box.height) / (q1 - q0);
+  const x = box.left + ((written - k0) * box.width) / (k1 - k0);
+  pen.save();
+  pen.setLineDash([2, 3]);
+  pen.strokeStyle = colour;
+  const across = [0, y, box.left + box.width, y];
+  const down = [x, box.top, x, box.top + box.height];
+  strokeLines(pen, across, ...(same && written < k1 ? [down] : []));
+  pen.restore();
+}
+
+// where the second sentence begins, on both sides
+function markSplit(pen, box, [q0, q1, k0, k1], split) {
+  const y = ((split - q0) * box.height) / (q1 - q0);
+  const x = ((split - k0) * box.width) / (k1 - k0);
+  const [right, bottom] = [box.left + box.width, box.top + box.height];
+  const across = [box.left, box.top + y, right, box.top + y];
+  const down = [box.left + x, box.top, box.left + x, bottom];
+  const isAcross = y > 0 && y < box.height;
+  const isDown = x > 0 && x < box.width;
+  pen.save();
+  pen.setLineDash([5, 4]);
+  pen.lineWidth = 1.5;
+  strokeLines(pen, ...(isAcross ? [across] : []), ...(isDown ? [down] : []));
+  pen.restore();
+}
+
+// the tokens: of the queries on the left, of the keys slanting above
+function writeNames(pen, { left, top, cell }, [queries, keys]) {
+  pen.font = fontOf(cell + 1);
+  pen.textAlign = "right";
+  queries.forEach((token, i) => pen.fillText(short(token), left - 5, top + (i + 0.5) * cell));
+  pen.textAlign = "left";
+  keys.forEach((token, i) => {
+    pen.save();
+    pen.translate(left + (i + 0.5) * cell, top - 5);
+    pen.rotate(-Math.PI / 3);
+    pen.fillText(short(token), 0, 0);
+    pen.restore();
+  });
+}
+
 // `names` = labels of rows and columns, none where a cell is a block of tokens;
 // `split` = where a second sentence begins
-export function drawMatrix(
-  canvas,
-  tile,
-  field,
-  { width, names, colours, chosen, back, over, split, written, same },
-) {
-  const {
-    rows,
-    cols,
-    window: [q0, q1, k0, k1],
-  } = field;
-  const room = Math.max(0, ...names.flat().map((x) => short(x).length));
-  const box = fit(width, rows, cols, room);
+export function drawMatrix(canvas, tile, field, look) {
+  const { width, names, colours, chosen, back, over, split, written, same } = look;
+  const longest = Math.max(0, ...names.flat().map((token) => short(token).length));
+  const box = fit(width, field.rows, field.cols, longest);
   const pen = sheet(canvas, box.left + box.width + 4, box.top + box.height + 4, colours);
   pen.imageSmoothingEnabled = box.cell < 1;
   pen.drawImage(tile, box.left, box.top, box.width, box.height);
-  const line = (index, along) =>
-    pen.strokeRect(
-      ...(along
-        ? [box.left, box.top + index * box.cell, box.width, Math.max(2, box.cell)]
-        : [box.left + index * box.cell, box.top, Math.max(2, box.cell), box.height]),
-    );
-  if (chosen >= 0) line(chosen, !back);
-  if (over) {
-    pen.strokeRect(
-      box.left + over.k * box.cell,
-      box.top + over.q * box.cell,
-      Math.max(3, box.cell),
-      Math.max(3, box.cell),
-    );
-  }
-  // where the tokens begin that the model wrote: a line across, and where both sides are one text a line down
-  if (written > q0 && written < q1) {
-    const y = box.top + ((written - q0) * box.height) / (q1 - q0);
-    const x = box.left + ((written - k0) * box.width) / (k1 - k0);
-    pen.save();
-    pen.setLineDash([2, 3]);
-    pen.strokeStyle = colours.low;
-    pen.beginPath();
-    pen.moveTo(0, y);
-    pen.lineTo(box.left + box.width, y);
-    if (same && written < k1) {
-      pen.moveTo(x, box.top);
-      pen.lineTo(x, box.top + box.height);
-    }
-    pen.stroke();
-    pen.restore();
-  }
-  if (split) {
-    pen.setLineDash([5, 4]);
-    pen.lineWidth = 1.5;
-    const [y, x] = [
-      ((split - q0) * box.height) / (q1 - q0),
-      ((split - k0) * box.width) / (k1 - k0),
-    ];
-    pen.beginPath();
-    if (y > 0 && y < box.height) {
-      pen.moveTo(box.left, box.top + y);
-      pen.lineTo(box.left + box.width, box.top + y);
-    }
-    if (x > 0 && x < box.width) {
-      pen.moveTo(box.left + x, box.top);
-      pen.lineTo(box.left + x, box.top + box.height);
-    }
-    pen.stroke();
-  }
-  if (box.named) {
-    pen.font = `${Math.min(13, box.cell + 1)}px ${FONT}`;
-    pen.textAlign = "right";
-    names[0].forEach((x, i) =>
-      pen.fillText(short(x), box.left - 5, box.top + (i + 0.5) * box.cell),
-    );
-    pen.textAlign = "left";
-    names[1].forEach((x, i) => {
-      pen.save();
-      pen.translate(box.left + (i + 0.5) * box.cell, box.top - 5);
-      pen.rotate(-Math.PI / 3);
-      pen.fillText(short(x), 0, 0);
-      pen.restore();
-    });
-  }
+  if (chosen >= 0) frameChosen(pen, box, chosen, back);
+  if (over) frameCell(pen, box, over);
+  markWritten(pen, box, field.window, written, same, colours.low);
+  if (split) markSplit(pen, box, field.window, split);
+  if (box.named) writeNames(pen, box, names);
   return box;
 }
 
+// ---- the lines
+
 // the classical picture: those that look on the left, those looked at on the right, a line a weight
-export function drawLines(canvas, field, { width, names, colours, chosen, back, top }) {
-  const { rows, cols } = field;
-  const most = Math.max(rows, cols);
+export function drawLines(canvas, field, look) {
+  const { width, names, colours, chosen, back, top } = look;
+  const most = Math.max(field.rows, field.cols);
   const gap = Math.min(28, Math.max(460 / most, Math.min(20, 1400 / most)));
   const side = gap >= 9 ? 14 * 7.5 : 12;
-  const height = most * gap + 8;
-  const pen = sheet(canvas, width, height, colours);
+  const pen = sheet(canvas, width, most * gap + 8, colours);
   const y = (i) => 4 + (i + 0.5) * gap;
-  const [left, right] = [side, width - side];
   for (const [q, k, w] of lines(field)) {
-    const mine = chosen < 0 || (back ? k : q) === chosen;
-    const strength = Math.sqrt(Math.min(1, Math.abs(w) / (top || 1)));
-    pen.globalAlpha = mine ? 0.15 + 0.85 * strength : 0.1 * strength;
-    Object.assign(pen, {
-      strokeStyle: w < 0 ? colours.low : colours.high,
-      lineWidth: mine ? 1 + 2 * strength : 1,
-    });
-    pen.setLineDash(w < 0 ? [6, 4] : []);
-    pen.beginPath();
-    pen.moveTo(left, y(q));
-    pen.lineTo(right, y(k));
-    pen.stroke();
+    const isChosen = chosen < 0 || (back ? k : q) === chosen;
+    setStroke(pen, w, isChosen, top, colours);
+    strokeLines(pen, [side, y(q), width - side, y(k)]);
   }
-  Object.assign(pen, { globalAlpha: 1, font: `${Math.min(13, gap)}px ${FONT}` });
-  const at = (x, py) => ({ i: Math.max(0, Math.floor((py - 4) / gap)), back: x > width / 2 });
-  if (gap < 9) return { at };
-  for (const [all, x, align, is] of [
-    [names[0], left - 6, "right", !back],
-    [names[1], right + 6, "left", back],
-  ]) {
-    pen.textAlign = align;
-    all.forEach((token, i) => {
-      pen.font = `${is && i === chosen ? "bold " : ""}${Math.min(13, gap)}px ${FONT}`;
-      pen.fillText(short(token), x, y(i));
-    });
+  pen.globalAlpha = 1;
+  if (gap >= 9) {
+    pen.textAlign = "right";
+    writeColumn(pen, names[0], side - 6, y, gap, back ? -1 : chosen);
+    pen.textAlign = "left";
+    writeColumn(pen, names[1], width - side + 6, y, gap, back ? chosen : -1);
   }
-  return { at };
+  return { at: (px, py) => ({ i: Math.max(0, Math.floor((py - 4) / gap)), back: px > width / 2 }) };
+}
+
+// the larger the weight the stronger its line; below zero it is dashed; lines of other tokens are faint
+function setStroke(pen, w, isChosen, top, colours) {
+  const strength = Math.sqrt(Math.min(1, Math.abs(w) / (top || 1)));
+  pen.globalAlpha = isChosen ? 0.15 + 0.85 * strength : 0.1 * strength;
+  pen.strokeStyle = w < 0 ? colours.low : colours.high;
+  pen.lineWidth = isChosen ? 1 + 2 * strength : 1;
+  pen.setLineDash(w < 0 ? [6, 4] : []);
+}
+
+function writeColumn(pen, tokens, x, y, gap, chosen) {
+  tokens.forEach((token, i) => {
+    pen.font = `${i === chosen ? "bold " : ""}${fontOf(gap)}`;
+    pen.fillText(short(token), x, y(i));
+  });
 }

@@ -1,4 +1,5 @@
 // The attention figure's arithmetic: pure functions, tested in tests/js/attention.test.js
+import { clampIndex } from "./dom.js";
 
 // n maps of rows × cols: byte² / 255² times the largest of its row
 export function unpack(bytes, n, rows, cols, at = 0) {
@@ -125,17 +126,6 @@ export function rowOf({ w, rows, cols, window: [q0, q1, k0, k1] }, token, back) 
   return { row: w.subarray(at * cols, (at + 1) * cols), start: k0, step: (k1 - k0) / cols };
 }
 
-export function number(w) {
-  if (w === 0 || Number.isNaN(w)) return "0";
-  return w > 0 ? w.toFixed(2) : w.toFixed(2).replace("-", "−");
-}
-export const signed = (w) => (w > 0 ? `+${w.toFixed(2)}` : number(w));
-export function headName(layer, head) {
-  const names = { [-1]: "mean of its heads", [-2]: "rollout" };
-  return `layer ${layer}, ${names[head] ?? `head ${head}`}`;
-}
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
-
 // where the colours end: the largest weight, in a large map the one that only 2 cells in 1,000 exceed
 export function scaleEnd(w) {
   let most = 0;
@@ -145,47 +135,6 @@ export function scaleEnd(w) {
     : Float32Array.from(w).map(Math.abs).sort()[Math.floor(0.998 * w.length)] || most;
 }
 
-// [index, weight] of the n largest
-export const largest = (row, n) =>
-  [...row]
-    .map((w, i) => [i, w])
-    .sort((a, b) => b[1] - a[1])
-    .slice(0, n);
-
-// where one of two compared heads looks more, and where less, in words
-function difference(back, row, to) {
-  const negated = row.map((w) => -w);
-  const preposition = back ? "from" : "to";
-  const sides = [
-    ["more", largest(row, 2)],
-    ["less", largest(negated, 2)],
-  ];
-  const told = [];
-  for (const [word, found] of sides) {
-    const clear = found.filter(([, w]) => w >= 0.005);
-    const names = clear.map(([i]) => `${to(i)} ${signed(row[i])}`);
-    if (names.length) told.push(`${word} ${preposition} ${names.join(", ")}`);
-  }
-  return told.join("; ") || "looks the same in both";
-}
-
-// what the figure shows now, in words; `from` and `to` name a token
-export function summary({ name, other, back }, from, row, to) {
-  if (other) return `${capital(name)} minus ${other}: ${from} ${difference(back, row, to)}.`;
-  const who = `${capital(name)}: ${from}`;
-  const most = largest(row, 3);
-  const parts = most.filter(([, w]) => w > 0).map(([i, w]) => `${to(i)} ${number(w)}`);
-  return `${who} ${back ? "is looked at most by" : "looks most at"} ${parts.join(", ") || "nothing"}.`;
-}
-
-// the places of tokens that contain a text, spaces and case aside
-export const found = (tokens, text) => {
-  const wanted = text.trim().toLowerCase();
-  return wanted
-    ? tokens.flatMap((token, i) => (token.toLowerCase().includes(wanted) ? [i] : []))
-    : [];
-};
-
 // 256 colours between three stops
 export function ramp(stops) {
   const [low, middle, high] = stops;
@@ -194,3 +143,87 @@ export function ramp(stops) {
     i < 128 ? mix(low, middle, i / 127) : mix(middle, high, (i - 128) / 127),
   );
 }
+
+// a colour ramp's place of a weight: the square root keeps small weights apart, `top` is the last colour
+export function rampIndex(w, top, minus) {
+  const root = Math.sqrt(Math.min(1, Math.abs(w) * (1 / (top || 1))));
+  return minus ? Math.round(127.5 + 127 * Math.sign(w) * root) : Math.round(255 * root);
+}
+
+// ---- cells of a map and the tokens that they stand for
+
+export const queryAt = ({ rows, window: [q0, q1] }, row) =>
+  Math.floor(q0 + (row * (q1 - q0)) / rows);
+export const keyAt = ({ cols, window: [, , k0, k1] }, column) =>
+  Math.floor(k0 + (column * (k1 - k0)) / cols);
+
+// the row of a query, or (back) the column of a key; -1 outside the window
+export function cellOfToken({ rows, cols, window: [q0, q1, k0, k1] }, token, back) {
+  const [from, to, n] = back ? [k0, k1, cols] : [q0, q1, rows];
+  return token >= from && token < to ? Math.floor(((token - from) * n) / (to - from)) : -1;
+}
+
+export function isInWindow([q0, q1, k0, k1], token, back) {
+  return back ? k0 <= token && token < k1 : q0 <= token && token < q1;
+}
+
+// the token that a click among the lines chose: the i-th on the left, or (back) on the right
+export function tokenAtLine(field, { i, back }) {
+  const token = back
+    ? keyAt(field, Math.min(i, field.cols - 1))
+    : queryAt(field, Math.min(i, field.rows - 1));
+  return { token, back };
+}
+
+// the window between two cells that the mouse was dragged over; null where they are too near each other
+export function draggedWindow(from, to, { rows, cols, window: [q0, q1, k0, k1] }) {
+  if (Math.abs(to.q - from.q) <= 2 || Math.abs(to.k - from.k) <= 2) return null;
+  const stretch = (a, b, low, high, n) => [
+    Math.floor(low + (Math.min(a, b) * (high - low)) / n),
+    Math.ceil(low + ((Math.max(a, b) + 1) * (high - low)) / n),
+  ];
+  return [...stretch(to.q, from.q, q0, q1, rows), ...stretch(to.k, from.k, k0, k1, cols)];
+}
+
+// the cell that an arrow key goes to; the first one goes to the row of the chosen token
+export function cellAfterKey(over, [down, right], token, { rows, cols, window: [q0, q1] }) {
+  if (!over) return { q: clampIndex(Math.floor(((token - q0) * rows) / (q1 - q0)), rows), k: 0 };
+  return { q: clampIndex(over.q + down, rows), k: clampIndex(over.k + right, cols) };
+}
+
+// of two sentences A and B, the second of which begins at `split`: both, or who looks at whom
+export function sentenceWindow(which, split, n) {
+  const [a, b] = [
+    [0, split],
+    [split, n],
+  ];
+  return [null, [...a, ...a], [...a, ...b], [...b, ...a], [...b, ...b]][which];
+}
+
+// one head minus another, as fine as the coarser of the two
+export function subtract(a, b) {
+  const [rows, cols] = [Math.min(a.rows, b.rows), Math.min(a.cols, b.cols)];
+  const [x, y] = [coarse(a, rows, cols), coarse(b, rows, cols)];
+  return { ...x, w: x.w.map((w, i) => w - y.w[i]), exact: a.exact && b.exact };
+}
+
+// which tokens a strip of text shows: those in the window, `most` around the chosen one where they are many
+export function stripRange([q0, q1, k0, k1], side, { same, back, token }, most) {
+  const ofSide = side ? [k0, k1] : [q0, q1];
+  const [a, b] = same ? [Math.min(q0, k0), Math.max(q1, k1)] : ofSide;
+  const middle = same || side === Number(back) ? token : a;
+  const first = Math.max(Math.floor(a), Math.min(middle - (most >> 1), Math.ceil(b) - most));
+  return [first, Math.min(Math.ceil(b), first + most)];
+}
+
+// ---- the grid of heads
+
+// its columns: the heads of the largest layer, then the mean (-1) and the rollout (-2) where the part has them
+export function headColumns({ heads, entries }) {
+  const extra = [-1, -2].filter((x) => entries.some(([, head]) => head === x));
+  return [...Array(Math.max(...heads)).keys(), ...extra];
+}
+
+// pixels of one small map in a grid with this many columns
+export const headSide = (width, columns) =>
+  Math.max(14, Math.min(58, Math.min(330, width - 64 - 3 * columns) / columns));

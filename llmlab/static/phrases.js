@@ -81,7 +81,7 @@ function render({ model, el }) {
         }
         const button = h(
           "button",
-          { onclick: () => choose({ who, at: part.fragment }) },
+          { onclick: () => choose({ summary: who, phrase: part.fragment }) },
           part.text,
         );
         buttons[who].push(button);
@@ -103,9 +103,9 @@ function render({ model, el }) {
   );
 
   function update() {
-    const who = clampIndex(model.get("who"), summaries.length);
+    const who = clampIndex(model.get("summary"), summaries.length);
     const row = summaries[who];
-    const at = clampIndex(model.get("at"), row.fragments.length);
+    const at = clampIndex(model.get("phrase"), row.fragments.length);
     const [before, phrase, after] = splitAtPhrase(source, row.fragments[at]);
     buttons.forEach((some, w) =>
       some.forEach((button, i) => press(button, w === who && i === at, i === (w === who ? at : 0))),
@@ -114,8 +114,8 @@ function render({ model, el }) {
     say.textContent = summary(source, row, at);
   }
   tools(el, model, "phrases");
-  model.on("change:who", update);
-  model.on("change:at", update);
+  model.on("change:summary", update);
+  model.on("change:phrase", update);
   update();
 }
 

@@ -19,7 +19,7 @@ from llmlab.losses import mean_over
 from llmlab.metrics import device_of, evaluating
 from llmlab.overlap import character_words
 from llmlab.segmentation import join_sentences
-from llmlab.tasks.summary_pairs import Pair, document_sentences, encode_document
+from llmlab.tasks.summary_pairs import Pair, document_sentences, encode_document, summary_rows
 from llmlab.tasks.summary_scores import copied_fragments
 from llmlab.tasks.text_pairs import pad_pairs, split_batch, written_targets
 from llmlab.tokens import Tokenizer
@@ -80,21 +80,6 @@ def textrank(
     ranks = pagerank(sentence_similarity(sentences)).round(9)
     best = np.argsort(-ranks, kind="stable")[:k]
     return join_sentences([sentences[i] for i in sorted(best)])
-
-
-# %% ../../nbs/19_summarization.ipynb #2796c56d
-@check_arguments(context=SIZE)
-def summary_rows(
-    pairs: Sequence[Pair],
-    tokenizer: Tokenizer,
-    context: int,  # longest document, and longest summary, in tokens
-) -> list[tuple[list[int], list[int]]]:
-    "For each pair the ids of its document, and those of its summary between two ends of text."
-    sources = [encode_document(tokenizer, pair.document, context) for pair in pairs]
-    targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
-    if not pairs or max(map(len, targets)) > context + 1:
-        raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
-    return list(zip(sources, targets, strict=True))
 
 
 # %% ../../nbs/19_summarization.ipynb #670bb008

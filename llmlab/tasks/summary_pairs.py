@@ -188,3 +188,18 @@ def first_part(tokenizer: Tokenizer, document: str, context: int) -> str:
         return kept
     beginning = tokenizer.encode(document)[:context]
     return tokenizer.decode(beginning).rstrip("\ufffd")
+
+
+# %% ../../nbs/workshop/summary_pairs.ipynb #8594a942
+@check_arguments(context=SIZE)
+def summary_rows(
+    pairs: Sequence[Pair],
+    tokenizer: Tokenizer,
+    context: int,  # longest document, and longest summary, in tokens
+) -> list[tuple[list[int], list[int]]]:
+    "For each pair the ids of its document, and those of its summary between two ends of text."
+    sources = [encode_document(tokenizer, pair.document, context) for pair in pairs]
+    targets = [[tokenizer.eot, *tokenizer.encode(pair.summary), tokenizer.eot] for pair in pairs]
+    if not pairs or max(map(len, targets)) > context + 1:
+        raise ValueError(f"{len(pairs)} pairs, context {context}: give pairs whose summary fits too")
+    return list(zip(sources, targets, strict=True))

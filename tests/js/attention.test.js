@@ -1,27 +1,48 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { deflateSync } from "node:zlib";
-import { decode, line, store } from "../../llmlab/static/attention_data.js";
+import { decode, differenceOf, line, store, windowOf } from "../../llmlab/static/attention_data.js";
 import {
+  cellAfterKey,
   cellAt,
+  cellOfToken,
   coarse,
   crop,
+  draggedWindow,
   fit,
-  found,
-  headName,
-  largest,
+  headColumns,
+  headSide,
+  isInWindow,
+  keyAt,
   lines,
-  number,
+  queryAt,
   ramp,
+  rampIndex,
   readWindow,
   rowOf,
   scaleEnd,
-  signed,
-  summary,
+  sentenceWindow,
+  stripRange,
+  subtract,
+  tokenAtLine,
   unpack,
   windowText,
   zoom,
 } from "../../llmlab/static/attention_layout.js";
+import {
+  blockName,
+  cellText,
+  found,
+  headName,
+  hintText,
+  hitsText,
+  largest,
+  mapTitle,
+  number,
+  scaleText,
+  signed,
+  summary,
+} from "../../llmlab/static/attention_words.js";
 
 const map = (w, rows, cols, window = [0, rows, 0, cols]) => ({
   w: Float32Array.from(w),
@@ -271,4 +292,150 @@ test("the colour map grows from stop to stop", () => {
     ],
   );
   for (let i = 1; i < 256; i++) assert.ok(map[i][0] <= map[i - 1][0], "darker with every step");
+});
+
+// ---- cells and tokens
+
+const blocks = { rows: 4, cols: 2, window: [0, 16, 8, 16], w: new Float32Array(8), exact: false };
+
+test("a cell stands for a block of tokens, and a token lies in one cell", () => {
+  assert.deepEqual(
+    [0, 1, 3].map((row) => queryAt(blocks, row)),
+    [0, 4, 12],
+  );
+  assert.deepEqual(
+    [0, 1].map((column) => keyAt(blocks, column)),
+    [8, 12],
+  );
+  assert.equal(cellOfToken(blocks, 5, false), 1);
+  assert.equal(cellOfToken(blocks, 13, true), 1);
+  assert.equal(cellOfToken(blocks, 5, true), -1, "outside the window");
+  assert.ok(isInWindow(blocks.window, 5, false) && !isInWindow(blocks.window, 5, true));
+});
+
+test("a click among the lines chooses a token on its side, at most the last", () => {
+  assert.deepEqual(tokenAtLine(blocks, { i: 1, back: false }), { token: 4, back: false });
+  assert.deepEqual(tokenAtLine(blocks, { i: 9, back: true }), { token: 12, back: true });
+});
+
+test("a drag over more than two cells both ways is a window, less is none", () => {
+  const map = { rows: 8, cols: 8, window: [0, 8, 0, 8] };
+  assert.deepEqual(draggedWindow({ q: 1, k: 2 }, { q: 5, k: 6 }, map), [1, 6, 2, 7]);
+  assert.deepEqual(draggedWindow({ q: 5, k: 6 }, { q: 1, k: 2 }, map), [1, 6, 2, 7], "either way");
+  assert.equal(draggedWindow({ q: 1, k: 2 }, { q: 3, k: 6 }, map), null);
+});
+
+test("arrows move by one cell and stop at the edge; the first goes to the chosen token's row", () => {
+  const map = { rows: 4, cols: 4, window: [0, 4, 0, 4] };
+  assert.deepEqual(cellAfterKey(null, [1, 0], 2, map), { q: 2, k: 0 });
+  assert.deepEqual(cellAfterKey({ q: 2, k: 0 }, [1, 0], 2, map), { q: 3, k: 0 });
+  assert.deepEqual(cellAfterKey({ q: 3, k: 0 }, [1, 0], 2, map), { q: 3, k: 0 });
+});
+
+test("two sentences give four quarters", () => {
+  assert.equal(sentenceWindow(0, 2, 6), null);
+  assert.deepEqual(sentenceWindow(1, 2, 6), [0, 2, 0, 2]);
+  assert.deepEqual(sentenceWindow(3, 2, 6), [2, 6, 0, 2]);
+});
+
+test("one head minus another is as fine as the coarser", () => {
+  const fine = { ...map([1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], 4, 4), exact: true };
+  const rough = { ...map([0.5, 0.5, 1, 0], 2, 2), exact: false };
+  const less = subtract(fine, rough);
+  assert.deepEqual([...less.w], [0.5, -0.5, 0, 0]);
+  assert.equal(less.exact, false);
+});
+
+test("a strip of many tokens shows those around the chosen one", () => {
+  const whole = [0, 1000, 0, 1000];
+  assert.deepEqual(stripRange(whole, 0, { same: true, back: false, token: 500 }, 400), [300, 700]);
+  assert.deepEqual(stripRange(whole, 0, { same: true, back: false, token: 990 }, 400), [600, 1000]);
+  assert.deepEqual(stripRange(whole, 1, { same: false, back: false, token: 990 }, 400), [0, 400]);
+  const quarter = [0, 4, 4, 9];
+  assert.deepEqual(stripRange(quarter, 0, { same: true, back: false, token: 1 }, 400), [0, 9]);
+});
+
+test("the grid has a column a head, then the mean and the rollout", () => {
+  const entries = [
+    [0, 0],
+    [1, 0],
+    [1, 1],
+    [1, -1],
+    [1, -2],
+  ];
+  assert.deepEqual(headColumns({ heads: [1, 2], entries }), [0, 1, -1, -2]);
+  assert.deepEqual(headColumns({ heads: [1], entries: [[0, 0]] }), [0]);
+  assert.equal(headSide(400, 2), 58, "as large as it may be");
+  assert.equal(headSide(400, 33), 14, "as small as it may be");
+});
+
+test("the colour of a weight is the square root of its share of the top", () => {
+  assert.deepEqual(
+    [0, 0.25, 1, 4].map((w) => rampIndex(w, 1, false)),
+    [0, 128, 255, 255],
+  );
+  assert.deepEqual(
+    [-1, 0, 1].map((w) => rampIndex(w, 1, true)),
+    [1, 128, 255],
+  );
+  assert.equal(rampIndex(0, 0, false), 0, "a map of zeros");
+});
+
+// ---- what is said
+
+test("the heading says whose weights, how fine, and of which tokens", () => {
+  const exact = { ...blocks, exact: true };
+  assert.equal(
+    mapTitle("layer 0, head 1", exact, "", false),
+    "Layer 0, head 1: rows look at columns",
+  );
+  assert.equal(
+    mapTitle("layer 0, head 1", blocks, "layer 0, head 0", true),
+    "Layer 0, head 1 minus layer 0, head 0: rows look at columns, in blocks of 4 tokens " +
+      "(exact weights come where Python runs); tokens 0–15 at 8–15",
+  );
+});
+
+test("the colour scale says its ends, and when rows do not sum to one", () => {
+  assert.deepEqual(scaleText(blocks, 0.5, false, false), ["weight 0", "0.50 (square-root scale)"]);
+  assert.deepEqual(scaleText(blocks, 0.05, true, true), [
+    "−0.05",
+    "+0.050 (square-root scale; some rows do not sum to one)",
+  ]);
+});
+
+test("a cell is told by its tokens and its weight", () => {
+  const field = { ...map([0.25, 0.75, 0.5, 0.5], 2, 2), exact: true };
+  const sides = { queries: ["a", "b"], keys: ["a", "b"] };
+  assert.equal(cellText(field, { q: 0, k: 1 }, sides, false), "“a” (0) → “b” (1): 0.750");
+  assert.equal(cellText(field, { q: 0, k: 1 }, sides, true), "“a” (0) → “b” (1): +0.750");
+});
+
+test("a block is told by its tokens, a single token by its name", () => {
+  const tokens = ["a", "b", "c", "d"];
+  assert.equal(blockName(tokens, 1, 0, 1), "“b” (1)");
+  assert.equal(blockName(tokens, 1, 0, 2), "tokens 2–3 from “c”");
+});
+
+test("the search says how many it found, the hint what can be clicked", () => {
+  assert.equal(hitsText("", [0, 0], true), "");
+  assert.equal(hitsText("a", [2, 2], true), "2 found, Enter goes on");
+  assert.equal(hitsText("a", [0, 3], false), "3 found");
+  const s = { same: true, queries: ["a", "b"], part: { prompt: 1 } };
+  assert.match(hintText(s), /^Click a token: Tokens with a line above them were written/);
+  assert.equal(hintText({ ...s, part: {} }), "Click a token:");
+  assert.match(hintText({ ...s, same: false }), /second row/);
+});
+
+test("a window is exact where Python answers, else a part of the whole head", async () => {
+  const whole = { ...map([1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], 4, 4), exact: false };
+  const tile = { ...map([0, 1, 1, 0], 2, 2, [0, 2, 0, 2]), exact: true };
+  const live = { map: async () => whole, tile: async () => tile };
+  const alone = { map: async () => whole, tile: () => Promise.reject(new Error("no Python")) };
+  assert.deepEqual(await windowOf(live, 0, 0, [0, 2, 0, 2]), [tile, tile]);
+  const [part, all] = await windowOf(alone, 0, 0, [0, 2, 0, 2]);
+  assert.deepEqual([...part.w], [1, 0, 1, 0]);
+  assert.equal(all, whole);
+  const [less] = await differenceOf([live, 0, 0], [alone, 0, 0], [0, 2, 0, 2]);
+  assert.deepEqual([...less.w], [-1, 1, 0, 0]);
 });
