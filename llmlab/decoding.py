@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from llmlab.attention import joining, pausing, tapes_of
 from llmlab.cache import KVCache, make_cache, pad
 from llmlab.checks import COUNT, check_value
 from llmlab.metrics import device_of, evaluating
+from llmlab.recording import joining, listeners_of, pausing, tapes_of
 from llmlab.scoring import context_of, logits_of
 from llmlab.transformer import Decoder, Encoder, EncoderDecoder, check_ids
 
@@ -153,7 +153,7 @@ class CachedDecodingState(DecodingState):
                 torch._dynamo.mark_static_address(layer.values)
 
     def logits(self, new, last):
-        if self.compiled and new.shape[1] == 1 and not tapes_of(self.model):
+        if self.compiled and new.shape[1] == 1 and not listeners_of(self.model):
             hidden = self.static_hidden(new)
         else:
             hidden = self.growing_hidden(new)
