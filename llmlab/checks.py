@@ -9,9 +9,10 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import cache, wraps
 from inspect import signature
 from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0002
@@ -272,27 +273,6 @@ SETTINGS = {
         "head_scale": real_number(above=0, todo="such as 1.0"),
         "head_bias": flag(),
     },
-    "Recipe": {
-        "steps": SIZE,
-        "batch_size": SIZE,
-        "lr": real_number(above=0),
-        "warmup": real_number(0, 1, todo="it is a share of the steps"),
-        "schedule": choice("cosine", "linear", "constant"),
-        "min_lr": real_number(low=0),
-        "weight_decay": real_number(low=0),
-        "betas": tuple_of(2, real_number(low=0, below=1)),
-        "clip": real_number(above=0, infinite=True, todo="math.inf never clips"),
-        "muon": flag(),
-        "precision": choice("auto", "fp32", "bf16"),
-        "accumulate": SIZE,
-        "recompute": flag(),
-        "compile": choice("auto", "yes", "no"),
-        "seconds": real_number(above=0, infinite=True),
-        "patience": optional(SIZE),
-        "every": SIZE,
-        "keep": SIZE,
-        "seed": SEED,
-    },
     "Masking": {
         "rate": real_number(above=0, below=1, todo="at 0 there is no target, at 1 no context; such as 0.15"),
         "mask": SHARE,
@@ -317,12 +297,44 @@ SETTINGS = {
 }
 
 
+Size = Annotated[int, SIZE]
+Seed = Annotated[int, SEED]
+Share = Annotated[float, real_number(0, 1, todo="it is a share")]
+BelowOne = Annotated[float, real_number(low=0, below=1)]
+NotNegative = Annotated[float, real_number(low=0)]
+Positive = Annotated[float, real_number(above=0)]
+PositiveOrInfinite = Annotated[float, real_number(above=0, infinite=True, todo="math.inf sets no limit")]
+
+
+def rule_of(kind) -> Rule:
+    "The rule that the type of a field stands for; ValueError for a type that stands for none."
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return parts[1]
+    if origin is Literal:
+        return choice(*parts)
+    if kind is bool:
+        return flag()
+    if origin is tuple:
+        return tuple_of(len(parts), rule_of(parts[0]))
+    require(type(None) in parts, f"a setting of type {kind} has no rule: take Size, Positive or such a type")
+    return optional(rule_of(parts[0]))
+
+
+@cache
+def setting_rules(kind: type) -> dict[str, Rule]:
+    "The rule of each field of a data class: from its row of SETTINGS, or else from the types of its fields."
+    if kind.__name__ in SETTINGS:
+        return SETTINGS[kind.__name__]
+    types = get_type_hints(kind, include_extras=True)
+    return {field.name: rule_of(types[field.name]) for field in fields(kind)}
+
+
 def check_settings(
     settings,  # a data class, in its __post_init__
-    rules: dict[str, Rule] | None = None,  # a rule for each field; None: the class's row of SETTINGS
 ) -> None:
     "Check every field by its rule, and put numbers of NumPy or PyTorch in as Python's own."
-    rules = SETTINGS[type(settings).__name__] if rules is None else rules
+    rules = setting_rules(type(settings))
     for field in fields(settings):
         value = check_value(field.name, getattr(settings, field.name), rules[field.name])
         object.__setattr__(settings, field.name, value)

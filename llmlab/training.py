@@ -8,13 +8,28 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings, require
+from llmlab.checks import (
+    COUNT,
+    SEED,
+    SIZE,
+    BelowOne,
+    NotNegative,
+    Positive,
+    PositiveOrInfinite,
+    Seed,
+    Share,
+    Size,
+    check_arguments,
+    check_settings,
+    require,
+)
 from llmlab.devices import ALONE, Processes, flat_ids, uses_bf16, window_starts
 from llmlab.optimizers import Muon, block_matrices
 from llmlab.runs import Run, explain_failure, finish_step, step_row, training_steps, weighted_parts
@@ -31,38 +46,33 @@ class Recipe:
     'cosine'
     """
 
-    steps: int = 1000  # updates of the weights
-    batch_size: int = 32  # windows a step, over all devices
-    lr: float = 1e-3  # peak learning rate
-    warmup: float = 0.05  # share of the steps in which the rate rises
-    schedule: str = "cosine"  # how it goes on: "cosine" or "linear" fall to min_lr, "constant" stays
-    min_lr: float = 0.0  # where the rate ends, and stays
-    weight_decay: float = 0.1  # pull of the matrices towards zero; vectors feel none
-    betas: tuple = (0.9, 0.95)  # how long Adam remembers gradients, and their squares
-    clip: float = 1.0  # largest norm of the gradient; math.inf: never clip
+    steps: Size = 1000  # updates of the weights
+    batch_size: Size = 32  # windows a step, over all devices
+    lr: Positive = 1e-3  # peak learning rate
+    warmup: Share = 0.05  # share of the steps in which the rate rises
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # a fall to min_lr, or none
+    min_lr: NotNegative = 0.0  # where the rate ends, and stays
+    weight_decay: NotNegative = 0.1  # pull of the matrices towards zero; vectors feel none
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.95)  # how long Adam remembers gradients, and their squares
+    clip: PositiveOrInfinite = 1.0  # largest norm of the gradient; math.inf: never clip
     muon: bool = False  # Muon instead of AdamW for the matrices inside the blocks
-    precision: str = "auto"  # "fp32", "bf16", or "auto": bf16 on a GPU that has it
-    accumulate: int = 1  # parts of a batch, one after another: less memory, the same update
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # "auto": bf16 on a GPU that has it
+    accumulate: Size = 1  # parts of a batch, one after another: less memory, the same update
     recompute: bool = False  # forget what blocks computed and do it again for the gradient: less memory
-    compile: str = "auto"  # torch.compile: "yes", "no", or "auto": on a GPU, if the run is long enough to pay
-    seconds: float = math.inf  # stop when this much time has gone into training
-    patience: int | None = None  # stop after this many validations in a row without a new best; None: never
-    every: int = 100  # steps between validations, and between checkpoints
-    keep: int = 2  # checkpoints that stay, apart from the best
-    seed: int = 0  # of dropout; Batches has its own
+    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile; "auto": on a GPU, in a long run
+    seconds: PositiveOrInfinite = math.inf  # stop when this much time has gone into training
+    patience: Size | None = None  # stop after this many validations in a row without a new best
+    every: Size = 100  # steps between validations, and between checkpoints
+    keep: Size = 2  # checkpoints that stay, apart from the best
+    seed: Seed = 0  # of dropout; Batches has its own
 
     def __post_init__(self):
         check_settings(self)
-        require(
-            self.min_lr <= self.lr,
-            f"min_lr={self.min_lr} is above lr={self.lr}: the rate falls from lr to min_lr",
-        )
+        said = f"min_lr={self.min_lr}"
+        require(self.min_lr <= self.lr, f"{said} is above lr={self.lr}: the rate falls from lr to min_lr")
         falls = self.schedule != "constant" or not self.min_lr
-        require(
-            falls,
-            f"min_lr={self.min_lr} with a constant schedule, which never falls: take min_lr=0, or another "
-            "schedule",
-        )
+        todo = "take min_lr=0, or another schedule"
+        require(falls, f"{said} with a constant schedule, which never falls: {todo}")
 
 
 # %% ../nbs/10_training.ipynb #586d92fc

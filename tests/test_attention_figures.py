@@ -257,7 +257,7 @@ def test_mask_starts_where_somebody_is_asked():
     view = mask_view(
         "abc", {"m": (np.eye(3), [None, {"a": 1.0}, None]), "n": (np.eye(3), [None, None, {"b": 1.0}])}
     )
-    assert view.at == 1 and view.data["askable"] == [False, True, True]
+    assert view.position == 1 and view.data["askable"] == [False, True, True]
     assert mask_view("abc", {"m": (np.eye(3), None)}).data["askable"] == [True] * 3
 
 

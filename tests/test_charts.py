@@ -77,7 +77,7 @@ def test_steps_may_come_from_a_generator():
 def test_curves_sort_their_points_and_leave_gaps():
     data = curves_view({"a": [(2, 1), (1, float("nan")), (3, float("inf"))]}).data
     assert data["series"]["a"] == [[1, None], [2, 1], [3, None]]
-    assert curves_view({"a": np.array([[1, 2], [3, 4]])}).at == 3
+    assert curves_view({"a": np.array([[1, 2], [3, 4]])}).x == 3
 
 
 def test_a_snapshot_may_be_text_and_matrix():
@@ -88,7 +88,7 @@ def test_a_snapshot_may_be_text_and_matrix():
 def test_loss_view_reads_the_rows_of_fit():
     history = [{"step": 1, "loss": 4.0, "lr": 0.1}, {"step": 2, "loss": 3.0, "valid": 3.5}]
     view = loss_view(history, {1: "xq", 2: "cat"}, {2: np.eye(2)})
-    assert view.data["series"] == {"loss": [[1, 4], [2, 3]], "valid": [[2, 3.5]]} and view.at == 2
+    assert view.data["series"] == {"loss": [[1, 4], [2, 3]], "valid": [[2, 3.5]]} and view.x == 2
     assert view.data["snapshots"] == [[1, ["xq"]], [2, ["cat", [[1, 0], [0, 1]]]]]
 
 

@@ -82,12 +82,22 @@ def test_an_error_shows_a_long_value_in_short():
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_field_has_its_rule_and_its_default_keeps_it(kind):
-    assert {field.name for field in dataclasses.fields(kind)} == {*checks.SETTINGS[kind.__name__]}
+    assert {field.name for field in dataclasses.fields(kind)} == {*checks.setting_rules(kind)}
     kind(**(RIGHT if kind is Config else {}))
 
 
 def test_every_row_is_of_a_class():
-    assert {kind.__name__ for kind in CLASSES} == {*checks.SETTINGS}
+    assert {kind.__name__ for kind in CLASSES} >= {*checks.SETTINGS}
+
+
+def test_the_type_of_a_field_is_its_rule():
+    rules = checks.setting_rules(Recipe)
+    assert rules["steps"] is checks.SIZE and rules["patience"].fits(None) and not rules["patience"].fits(0)
+    assert rules["betas"].fits((0.9, 0.95)) and not rules["betas"].fits((0.9, 1.0))
+    assert rules["schedule"].expected == "one of cosine, linear, constant"
+    assert rules["muon"].fits(True) and not rules["muon"].fits(1)
+    with pytest.raises(ValueError, match="a setting of type .* has no rule: take Size"):
+        checks.rule_of(str)
 
 
 NONSENSE = [math.nan, -1, -math.inf, "yes", 1j, [], object()]  # xdist wants the same names in every worker
@@ -133,13 +143,13 @@ def test_replace_checks_again_and_a_list_becomes_a_tuple(unchecked):
         dataclasses.replace(Recipe(), steps=0)
 
 
-def test_rules_may_be_given(unchecked):
+def test_a_class_of_one_s_own_has_the_rules_of_its_types(unchecked):
     @dataclasses.dataclass(frozen=True)
     class Mine:
-        n: int = 1
+        n: checks.Size = 1
 
         def __post_init__(self):
-            check_settings(self, {"n": integer(1)})
+            check_settings(self)
 
     assert Mine(np.int32(4)) == Mine(4) and type(Mine(np.int32(4)).n) is int
     with pytest.raises(ValueError, match="n=0"):

@@ -217,5 +217,5 @@ def test_nan_and_infinity_are_refused_in_words(draw, words):
 
 def test_a_state_stays_finite():
     view = curves_view({"a": [(1, 2.0)]})
-    with pytest.raises(ValueError, match="at=nan"):
-        view.at = NAN
+    with pytest.raises(ValueError, match="x=nan"):
+        view.x = NAN

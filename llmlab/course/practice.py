@@ -13,6 +13,8 @@ import inspect
 import pkgutil
 import re
 import secrets
+import string
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -57,7 +59,7 @@ def to_html(
 
 def code_html(code: str) -> str:
     "Code as safe HTML, with its lines."
-    return f'<pre style="{CODE}"><code>{html.escape(code.strip())}</code></pre>'
+    return f'<pre style="{CODE}"><code>{html.escape(code.strip(chr(10)))}</code></pre>'
 
 
 def details_html(
@@ -445,7 +447,7 @@ class Exercise:
     def _suspects(self) -> dict[str, str]:
         "Letters and the ideas that they stand for; the order says nothing."
         ideas = sorted(wrong.idea for wrong in self.wrongs)
-        return dict(zip("ABCDEFGHIJ", ideas))
+        return dict(zip(string.ascii_uppercase, ideas))
 
     def show_symptom(self) -> Card:
         "What the code in the stub does, as one would meet it."
@@ -466,10 +468,11 @@ class Exercise:
             return str(outcome.value if outcome.error is None else outcome.error)
         lines = []
         for answer, right in zip(self.answers(broken), self._expected(0)):
-            error = answer.outcome.error
-            now = f"{type(error).__name__}: {error}" if error else short(answer.outcome.value, 200)
-            before = short(right.outcome.value, 200)
-            lines += [f"{answer.label}:", f"    before  {before}", f"    now     {now}"]
+            if not same_answers([answer], [right], self.tolerance) and len(lines) < 6:
+                error = answer.outcome.error
+                now = f"{type(error).__name__}: {error}" if error else pretty(answer.outcome.value)
+                before = pretty(right.outcome.value)
+                lines += [f"{answer.label}", "  before", indent(before), "  now", indent(now)]
         return "\n".join(lines)
 
     def diagnose(self, letter: str) -> Result:
@@ -528,6 +531,22 @@ def _changed(old: object, new: object) -> bool:
         return comparable and bool(difference(new, old, 0.0))
     except Exception:
         return False
+
+
+def pretty(value: object) -> str:
+    "A value for a learner's eyes: small matrices stand in rows, True and False are 1 and 0."
+    torch = sys.modules.get("torch")
+    if not torch or not isinstance(value, torch.Tensor) or value.dim() not in (1, 2) or value.numel() > 200:
+        return short(value, 300)
+    whole = not value.is_floating_point()
+    numbers = value.detach().reshape(-1, value.shape[-1])
+    rows = numbers.int().tolist() if whole else numbers.double().tolist()
+    return "\n".join(" ".join(f"{n:d}" if whole else f"{n:7.3f}" for n in row) for row in rows)
+
+
+def indent(text: str) -> str:
+    "Text moved in by four spaces."
+    return textwrap.indent(text, "    ")
 
 
 def names_in(attempt: object) -> set[str]:

@@ -50,7 +50,7 @@ def attention_view(
 ) -> View:
     """Where every head looks: small maps of all heads, one large, and lines between tokens.
 
-    State: part, layer, head, token, back, lines, window, pin.
+    Traits: part, layer, head, token, back (who looks at it), lines (or a matrix), window, pin (to compare).
     Shapes: each layer [heads queries keys], after softmax
     Raises: ValueError if the weights are no attention over these tokens, with what to do.
 
@@ -87,7 +87,7 @@ def formula_view(
 ) -> View:
     """Attention of one small head with every number shown, and open to change.
 
-    State: scaled (by √d), causal (mask), query, key.
+    Traits: scaled (by √d), causal (mask), query, key.
     Shapes: q [t d], k [t d], v [t dv]; at most 8 tokens and 8 columns
     Raises: ValueError if shapes do not fit the tokens, or a number is not finite.
 
@@ -126,7 +126,7 @@ def neuron_view(
 ) -> View:
     """The products of query and key, number by number, that make each attention score.
 
-    State: head, query, key.
+    Traits: head, query, key.
     Shapes: q and k [t d] or [h t d]
     Raises: ValueError if shapes do not fit the tokens, or a number is not finite.
     Source: the query–key view of bertviz (Vig 2019, arXiv:1906.05714)
@@ -190,7 +190,7 @@ def mask_view(
 ) -> View:
     """What each model may see from a position, and what it expects there when the token is hidden.
 
-    State: at, the position.
+    Traits: position, the token that is asked.
     Shapes: mask [t t], 1 where the row sees the column
     Raises: ValueError if a mask or its predictions do not fit the tokens.
 
@@ -211,5 +211,5 @@ def mask_view(
     names = " and ".join(model["name"] for model in seen)
     data = {"tokens": tokens, "models": seen, "askable": askable}
     return View(
-        "mask", data, f"What {names} may see from each of {len(tokens)} tokens.", at=askable.index(True)
+        "mask", data, f"What {names} may see from each of {len(tokens)} tokens.", position=askable.index(True)
     )

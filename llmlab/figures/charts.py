@@ -27,7 +27,7 @@ def next_token_view(
 ) -> View:
     """What comes next after each context; temperature, top-k and top-p reshape it.
 
-    State: step, temperature, k (0: all), p.
+    Traits: step (which context), temperature, k of top-k (0 keeps all), p of top-p.
     Raises: ValueError if probabilities are negative or sum to more than 1.
 
     >>> next_token_view([("the cat", {" sat": 0.5, " ran": 0.25})])
@@ -51,7 +51,7 @@ def decoding_view(
 ) -> View:
     """What temperature, top-k, top-p and min-p keep of a distribution, and what they cut.
 
-    State: step, temperature, k, p, min_p.
+    Traits: step (which context), temperature, k of top-k, p of top-p, min_p.
     Raises: ValueError if probabilities are negative, sum to more than 1, or are more than 5,000.
 
     >>> decoding_view([("the cat", {" sat": 0.5, " ran": 0.25})])
@@ -87,7 +87,7 @@ def beams_view(
 ) -> View:
     """Which beginnings a beam search followed after a context, and where each was dropped.
 
-    State: at, the width; node, what is chosen.
+    Traits: search (the index of a beam width), node (the chosen hypothesis).
     Raises: ValueError if a search has no steps, or a log-probability is not finite.
 
     >>> beams_view("the cat", {1: [[([" sat"], -0.5)]]})
@@ -107,7 +107,7 @@ def beams_view(
     widths = as_strings(searches)
     data = {"context": as_strings([context])[0], "widths": widths, "searches": packed}
     alt = f"Beams after {context!r}: {len(packed[0])} steps with width {', '.join(widths)}."
-    return View("beams", data, alt, at=len(packed) - 1, node="")
+    return View("beams", data, alt, search=len(packed) - 1, node="")
 
 
 # %% ../../nbs/workshop/charts.ipynb #4e0ccb5d
@@ -116,7 +116,7 @@ def tokens_view(
 ) -> View:
     """A text cut into tokens, step by step, as the merges of byte-pair encoding make them.
 
-    State: step.
+    Traits: step.
     Raises: ValueError if a step has more than 5,000 tokens.
 
     >>> tokens_view([("letters", list("the")), ("t + h", ["th", "e"])])
@@ -195,7 +195,7 @@ def curves_view(
 ) -> View:
     """Curves over a common axis, to scrub through; a y that is NaN or infinite leaves a gap.
 
-    State: at, a place on the x axis.
+    Traits: x, the place that is read on the horizontal axis.
     Raises: ValueError if a series has no points, or an x is not finite.
 
     >>> curves_view({"train": [(1, 4.0), (2, 3.5)]})
@@ -220,7 +220,7 @@ def curves_view(
     }
     last_x = max(float(points[-1, 0]) for points in lines.values())
     ends = ", ".join(f"{name} ends at {points[-1, 1]:.3g}" for name, points in lines.items())
-    return View("curves", data, f"{y} over {x}: {ends}.", at=last_x)
+    return View("curves", data, f"{y} over {x}: {ends}.", x=last_x)
 
 
 # %% ../../nbs/workshop/charts.ipynb #5c9dafe4
@@ -231,7 +231,7 @@ def loss_view(
 ) -> View:
     """Training to scrub through: loss in nats per token, a sample of text, one head's attention.
 
-    State: at, a step.
+    Traits: x, the training step that is read.
 
     >>> loss_view([{"step": 1, "loss": 4.2}, {"step": 11, "loss": 3.1}])
     View(curves): loss, nats per token over step: loss ends at 3.1.
@@ -270,7 +270,7 @@ def grid_view(
 ) -> View:
     """Numbers over rows and columns, such as layers and positions; each cell can be chosen.
 
-    State: row, column; it starts at the largest number.
+    Traits: row, column; they start at the largest number.
     Shapes: values [rows columns], labels and tips the same
     Raises: ValueError if a number is not finite, or names and texts do not fit the values.
 

@@ -42,7 +42,7 @@ def spans_view(
 ) -> View:
     """Start and end scores of an extractive reader, and the grid of all spans.
 
-    State: start, end.
+    Traits: start, end (positions).
     Shapes: scores [t 2], inside [t]; token 0 stands for "no answer"
     Raises: ValueError if the shapes do not fit, no token is inside, or a score is NaN or +infinity.
     Source: Devlin et al. 2019, section 4.2 (arXiv:1810.04805)
@@ -83,7 +83,7 @@ def phrases_view(
 ) -> View:
     """Which phrases of a summary stand in the document, and where.
 
-    State: who, at (the phrase).
+    Traits: summary, phrase.
     Raises: ValueError if the document has no words, or there is no summary.
 
     >>> document = ["", "Mia", " ", "saw", " ", "two", "."]
@@ -105,7 +105,7 @@ def phrases_view(
         )
     data = {"source": as_strings(document), "summaries": rows}
     alt = f"A document of {n_words} words, and which phrases of {', '.join(names)} stand in it."
-    return View("phrases", data, alt, who=0, at=0)
+    return View("phrases", data, alt, summary=0, phrase=0)
 
 
 # %% ../../nbs/workshop/task_figures.ipynb #d657f51b
@@ -116,7 +116,7 @@ def patches_view(
 ) -> View:
     """A picture and its caption; choose a word and see which patches it came from.
 
-    State: at, the word.
+    Traits: word.
     Shapes: image [h w 3], weights [words patches], patches square
     Raises: ValueError if the weights fit neither words nor patches, or a number is not finite.
 
@@ -146,7 +146,7 @@ def patches_view(
         "side": side,
     }
     alt = f"A picture of {wide} × {high} pixels in {n_patches} patches: {' '.join(words)}."
-    return View("patches", data, alt, at=0)
+    return View("patches", data, alt, word=0)
 
 
 # %% ../../nbs/workshop/task_figures.ipynb #5a0b5d9b
@@ -197,7 +197,7 @@ def cost_view(
 ) -> View:
     """What training and running a model costs: hours, dollars, kWh, CO2, and its loss by a scaling law.
 
-    State: chosen (model), gpu, grid, tokens and context (logarithms), utilisation.
+    Traits: model, gpu, grid, tokens and context (logarithms), utilisation.
     Raises: ValueError if a fact is absent or not above 0.
     Source: Hoffmann et al. 2022, equation 2 (arXiv:2203.15556), for the law
 
@@ -216,7 +216,7 @@ def cost_view(
     data = dict(models=models, gpus=gpus, overhead=overhead, grids=grids, law=law, runs=runs)
     names = ", ".join(as_strings(model["name"] for model in models))
     alt = f"A cost calculator for {names}, and {len(runs)} published models on a scaling law."
-    state = dict(chosen=0, gpu=len(gpus) - 1, grid=0, tokens=10.0, context=10, utilisation=0.4)
+    state = dict(model=0, gpu=len(gpus) - 1, grid=0, tokens=10.0, context=10, utilisation=0.4)
     return View("cost", data, alt, **state)
 
 
@@ -240,7 +240,7 @@ def bias_view(
 ) -> View:
     """Measures of a bias with their intervals and single pairs, a model at a time.
 
-    State: model, row.
+    Traits: model, measure.
     Raises: ValueError if models differ in their measures, or a number is not finite.
 
     >>> measure = {"at": 2.0, "low": 1.5, "high": 2.4, "p": 0.001, "points": [1.5, 2.5]}
@@ -261,4 +261,4 @@ def bias_view(
     data = {"models": names, "measures": measures, "marks": marks, "unit": unit, "zero": zero}
     first = f"{names[0]}, {measures[0]}: {marks[0][0]['at']:.2f} {unit}"
     alt = f"{', '.join(measures)} for {', '.join(names)}; {first}."
-    return View("bias", data, alt, model=0, row=0)
+    return View("bias", data, alt, model=0, measure=0)

@@ -106,9 +106,9 @@ function nodeButton(node, columns, found, chosen, choose) {
 function render({ model, el }) {
   const { context, widths, searches } = model.get("data");
   const choose = chooser(model);
-  const at = () => clampIndex(model.get("at"), widths.length);
+  const at = () => clampIndex(model.get("search"), widths.length);
   const tabs = widths.map((width, i) =>
-    h("button", { onclick: () => choose({ at: i, node: "" }) }, `width ${width}`),
+    h("button", { onclick: () => choose({ search: i, node: "" }) }, `width ${width}`),
   );
   const plot = h("div", { className: "beams" });
   const say = liveText();
@@ -144,7 +144,7 @@ function render({ model, el }) {
     say.textContent = summary(context, found, chosen);
   }
   tools(el, model, "beams");
-  for (const name of ["at", "node"]) model.on(`change:${name}`, update);
+  for (const name of ["search", "node"]) model.on(`change:${name}`, update);
   update();
 }
 

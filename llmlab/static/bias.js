@@ -92,7 +92,7 @@ function render({ model, el }) {
   const say = liveText();
   const choose = chooser(model);
   const corpora = buttonGroup("corpus", models, (i) => choose({ model: i }));
-  const rows = buttonGroup("measure", measures, (i) => choose({ row: i }));
+  const rows = buttonGroup("measure", measures, (i) => choose({ measure: i }));
   const chart = h("div", { className: "chart" });
   const ends = extent(marks);
   el.classList.add("llmlab");
@@ -100,7 +100,7 @@ function render({ model, el }) {
 
   function draw() {
     const at = clampIndex(model.get("model"), models.length);
-    const here = clampIndex(model.get("row"), measures.length);
+    const here = clampIndex(model.get("measure"), measures.length);
     const layout = chartLayout(Math.max(280, chart.clientWidth || 640), measures.length, ends);
     const { width, height } = layout;
     say.textContent = summary(models[at], measures[here], marks[at][here], unit);
@@ -113,13 +113,13 @@ function render({ model, el }) {
     marks[at].forEach((m, i) => {
       const nodes = drawMeasure(m, measures[i], layout.y(i), layout);
       const row = svg("g", { class: i === here ? "effect asked" : "effect" }, ...nodes);
-      row.addEventListener("click", () => choose({ row: i }));
+      row.addEventListener("click", () => choose({ measure: i }));
       drawing.append(row);
     });
     chart.replaceChildren(drawing);
   }
   tools(el, model, "bias");
-  for (const name of ["model", "row"]) model.on(`change:${name}`, draw);
+  for (const name of ["model", "measure"]) model.on(`change:${name}`, draw);
   const resized = new ResizeObserver(draw);
   resized.observe(chart);
   draw();

@@ -1,12 +1,13 @@
 // The cost figure: a calculator for training and running a model, and the plane of sizes and tokens
 // that a scaling law colours.
+import { liveText } from "./controls.js";
 import { chooser, clamp, clampIndex, h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
 
 // everything that the figure reads out; s holds the state, the sizes as logarithms
 export function compute({ models, gpus, overhead, grids, law }, s) {
-  const m = models[s.chosen];
+  const m = models[s.model];
   const g = gpus[s.gpu];
   const tokens = 10 ** s.tokens;
   const t = Math.min(2 ** s.context, m.context);
@@ -115,14 +116,14 @@ export function summary(r) {
 
 const X = [7, 12.5]; // powers of ten of the parameters
 const Y = [8, 14]; // powers of ten of the training tokens
-const STATE = ["chosen", "gpu", "grid", "tokens", "context", "utilisation"];
+const STATE = ["model", "gpu", "grid", "tokens", "context", "utilisation"];
 const LEVELS = [4, 3, 2.6, 2.3, 2.1, 2, 1.9]; // losses that have a line
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
 // the state, with what a link or Python set out of range put at its nearest end
 function readState(model, data) {
   const lengths = {
-    chosen: data.models.length,
+    model: data.models.length,
     gpu: data.gpus.length,
     grid: Object.keys(data.grids).length,
   };
@@ -309,7 +310,7 @@ function drawPlane({ data, set, chart, say }, r) {
     const [x, y] = scale.powers(event.clientX - at.left, event.clientY - at.top);
     const far = data.models.map((m) => Math.abs(Math.log10(m.n) - x));
     const tokens = clamp(Math.round(10 * y) / 10, ...Y);
-    set({ chosen: far.indexOf(Math.min(...far)), tokens });
+    set({ model: far.indexOf(Math.min(...far)), tokens });
   });
   chart.replaceChildren(drawing);
 }
@@ -339,11 +340,11 @@ function showSlider(node, value, text) {
 function render({ model, el }) {
   const data = model.get("data");
   const chart = h("div", { className: "chart" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const figure = { data, set: chooser(model), chart, say };
   const names = (rows) => rows.map(({ name }) => name);
   const choices = {
-    chosen: choice(figure, "model", "chosen", names(data.models)),
+    model: choice(figure, "model", "model", names(data.models)),
     gpu: choice(figure, "GPU", "gpu", names(data.gpus)),
     grid: choice(figure, "electricity of", "grid", Object.keys(data.grids)),
   };

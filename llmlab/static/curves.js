@@ -1,4 +1,5 @@
 // The curves figure: lines on common axes, with a legend, a scrubber and snapshots.
+import { liveText } from "./controls.js";
 import { chooser, h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/curves.test.js
@@ -205,11 +206,11 @@ function render({ model, el }) {
   const xs = places(series, snapshots);
   const off = new Set(); // the curves that the reader took away
   const shownNames = () => names.filter((name) => !off.has(name));
-  const at = () => nearest(xs, (a) => Math.abs(a - model.get("at")));
+  const at = () => nearest(xs, (a) => Math.abs(a - model.get("x")));
   const choose = chooser(model);
 
   const chart = h("div", { className: "chart" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const shot = h("div", { className: "shot" });
   const where = h("output");
   const slider = h("input", {
@@ -219,7 +220,7 @@ function render({ model, el }) {
     step: 1,
     "aria-label": x,
   });
-  slider.oninput = () => choose({ at: xs[slider.valueAsNumber] });
+  slider.oninput = () => choose({ x: xs[slider.valueAsNumber] });
   const keys = names.map((name, i) => legendKey(name, i, toggle));
 
   function toggle(name) {
@@ -247,7 +248,7 @@ function render({ model, el }) {
     );
     const follow = (event) => {
       const px = event.clientX - drawing.getBoundingClientRect().left;
-      choose({ at: nearest(xs, (a) => Math.abs(sx(a) - px)) });
+      choose({ x: nearest(xs, (a) => Math.abs(sx(a) - px)) });
     };
     drawing.addEventListener("pointermove", follow);
     drawing.addEventListener("pointerdown", follow);
@@ -280,7 +281,7 @@ function render({ model, el }) {
     say,
   );
   tools(el, model, "curves");
-  model.on("change:at", update);
+  model.on("change:x", update);
   update();
   const resized = new ResizeObserver(draw);
   resized.observe(el);

@@ -59,7 +59,11 @@ export function summary(tokens, at, models) {
 // one model: its tokens as buttons, and room for what it says about the chosen place
 function modelPanel({ name, predictions }, tokens, askable, choose) {
   const chips = tokens.map((token, i) => {
-    const props = { className: "tok", disabled: !askable[i], onclick: () => choose({ at: i }) };
+    const props = {
+      className: "tok",
+      disabled: !askable[i],
+      onclick: () => choose({ position: i }),
+    };
     return h("button", props, shown(token));
   });
   const label = `${name}: choose a token`;
@@ -107,7 +111,7 @@ function render({ model, el }) {
   el.append(h("div", { className: "maskpanels" }, ...panels.map((panel) => panel.node)), say);
 
   function update() {
-    const at = clampIndex(model.get("at"), tokens.length);
+    const at = clampIndex(model.get("position"), tokens.length);
     models.forEach(({ visible, predictions }, r) => {
       const { chips, list } = panels[r];
       const prediction = predictions[at];
@@ -120,7 +124,7 @@ function render({ model, el }) {
     say.textContent = summary(tokens, at, models);
   }
   tools(el, model, "mask");
-  model.on("change:at", update);
+  model.on("change:position", update);
   update();
   return () => panels.forEach(({ cut }) => cut.end());
 }

@@ -1,4 +1,5 @@
 // The patches figure: choose a word, and see which patches of the picture its position looked at.
+import { liveText } from "./controls.js";
 import { chooser, clampIndex, h, press, rove, shown, svg, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/patches.test.js
@@ -32,12 +33,12 @@ export function summary(word, weights, columns) {
 
 function render({ model, el }) {
   const { words, weights, pixels, wide, side } = model.get("data");
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const high = pixels.length / wide;
   const at = squares(weights[0].length, wide, side);
   const choose = chooser(model);
   const chips = words.map((word, i) =>
-    h("button", { className: "tok", onclick: () => choose({ at: i }) }, shown(word)),
+    h("button", { className: "tok", onclick: () => choose({ word: i }) }, shown(word)),
   );
   const row = h(
     "div",
@@ -64,7 +65,7 @@ function render({ model, el }) {
   el.append(row, h("div", { className: "patches" }, image), say);
 
   function update() {
-    const i = clampIndex(model.get("at"), words.length);
+    const i = clampIndex(model.get("word"), words.length);
     const dark = veil(weights[i]);
     chips.forEach((chip, j) => press(chip, j === i));
     veils.forEach((rect, j) => rect.setAttribute("fill-opacity", dark[j].toFixed(3)));
@@ -75,7 +76,7 @@ function render({ model, el }) {
     image.setAttribute("aria-label", say.textContent);
   }
   tools(el, model, "patches");
-  model.on("change:at", update);
+  model.on("change:word", update);
   update();
 }
 

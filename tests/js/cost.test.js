@@ -32,7 +32,7 @@ const data = {
   law,
   runs: {},
 };
-const state = { chosen: 0, gpu: 0, grid: 1, tokens: 10, context: 10, utilisation: 0.5 };
+const state = { model: 0, gpu: 0, grid: 1, tokens: 10, context: 10, utilisation: 0.5 };
 
 test("one run by hand", () => {
   const r = compute(data, state);
