@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 # %% ../nbs/31_interpretability.ipynb #4c45b5ce
 from llmlab.activations import edit_activation, trace_activations
-from llmlab.attention import record_attention
 from llmlab.checks import COUNT, SEED, SIZE, check_arguments, optional, real_number, require
 from llmlab.masked import MaskedLM
 from llmlab.metrics import evaluating
+from llmlab.recording import record_attention
 from llmlab.transformer import Decoder
 
 

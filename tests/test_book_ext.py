@@ -76,6 +76,23 @@ def test_a_cell_that_only_imports_is_folded_or_left_out(source, tag):
     assert found == ({tag} if tag else set())
 
 
+@pytest.mark.parametrize(
+    ("source", "tag"),
+    [
+        ('exercise("attention.window")', "remove-input"),
+        ('predict("attention.fits")', "remove-input"),
+        ('exercise("causal.bug_softmax").show_symptom()', "remove-input"),
+        ('def f(x):\n    raise NotImplementedError\n\n\nexercise("a.b").check(f)', "remove-output"),
+        ('exercise("a.b").show_hint()', None),
+        ('card = exercise("a.b")', None),
+    ],
+)
+def test_of_an_exercise_the_page_shows_the_card_and_the_stub(source, tag):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    cell = nbdev_layout.read(nbformat.writes(notebook)).cells[0]
+    assert cell.metadata.get("tags", []) == ([tag] if tag else [])
+
+
 def test_an_exported_cell_knows_its_module():
     cells = read("#| export\na = 0", "#| default_exp text", "#| export\nb = 1", "c = 2")
     assert [c.metadata.get("module") for c in cells] == [None, None, "text", None]

@@ -6,6 +6,7 @@ knows; `label` writes above an exported cell where it was exported to.
 """
 
 import ast
+import re
 
 import nbformat
 from docutils import nodes
@@ -24,6 +25,12 @@ TAGS = {  # a line of nbdev or Quarto -> the tag of MyST-NB
     "eval: false": "skip-execution",
 }
 SILENT = {"notest"}  # understood, but without effect on the page
+CARD = re.compile(
+    r"""(predict|judge|quiz|exercise)\("[\w.]+"\)(\.show_symptom\(\))?"""
+)  # the page shows the card alone
+STUB = re.compile(
+    r"""exercise\("[\w.]+"\)\.check\(\w+\)\Z""", re.M
+)  # it says only that nothing is written yet
 
 
 def directives(source: str) -> tuple[list[str], str]:
@@ -65,6 +72,10 @@ def read(text: str) -> nbformat.NotebookNode:
             tags.append("remove-cell")
         if not {"remove-cell", "remove-input", "hide-input"} & {*tags} and only_imports(cell.source):
             tags.append("remove-cell" if "llmlab-export" in tags else "hide-input")
+        if CARD.fullmatch(cell.source.strip()):
+            tags.append("remove-input")
+        elif STUB.search(cell.source.strip()):
+            tags.append("remove-output")
         if tags:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), *tags]
         if "llmlab-export" in tags and module:
