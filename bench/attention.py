@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from _shared import DEVICE, TINY, arguments, interleave, ratio, write
 
-from llmlab.attention import attention_map, causal_mask, dot_product_attention
+from llmlab import attention_map
+from llmlab.attention import causal_mask, dot_product_attention
 from llmlab.devices import peak_memory
 
 GPU = DEVICE.type == "cuda"

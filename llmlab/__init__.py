@@ -21,10 +21,10 @@ GROUPS = {  # what the names are for: {name: the module that defines it}; the re
         "NGram": "ngram_tables",
     },
     "Models": {
-        "attention_map": "attention",
+        "attention_map": "attention_pooling",
         "causal_mask": "attention",
         "dot_product_attention": "attention",
-        "record_attention": "attention",
+        "record_attention": "recording",
         "Config": "transformer",
         "Decoder": "transformer",
         "Encoder": "transformer",

@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from llmlab.attention import Tape, merge_heads, record_attention, split_heads
+from llmlab.attention import merge_heads, split_heads
 from llmlab.checks import require
+from llmlab.recording import Tape, listening, record_attention
 from llmlab.transformer import Attention
 
 # %% ../nbs/workshop/activations.ipynb #dc3e9a84
@@ -115,20 +116,6 @@ def check_replacement(name: str, new, old: Tensor) -> Tensor:
     return new
 
 
-def edited_tensors(
-    tape: Tape,
-    given: dict[str, Tensor],  # what attention computed
-    name: str,
-    change: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
-    "The weights and values that attention goes on with, one of them changed where it has this name."
-    found = []
-    for part in ("weights", "v"):
-        here = f"{tape.running[-1]}.{part}".lstrip(".")
-        found.append(change(given[part]) if here == name else given[part])
-    return tuple(found)
-
-
 # %% ../nbs/workshop/activations.ipynb #060efd97
 @contextmanager
 def edit_activation(
@@ -158,10 +145,16 @@ def edit_activation(
         require(isinstance(x, Tensor), f"{name} gives {what}, expected a tensor: edit a part inside it")
         return check_replacement(name, fn(x.clone()), x)
 
+    def edit_attention(module, weights, v):
+        if name == f"{module}.weights".lstrip("."):
+            return change(weights), v
+        if name == f"{module}.v".lstrip("."):
+            return weights, change(v)
+        return weights, v
+
     with ExitStack() as stack:
         if is_recorded(model, name):
-            tape = stack.enter_context(record_attention(model))
-            tape.put = lambda **given: edited_tensors(tape, given, name, change)
+            stack.enter_context(listening(model, edit=edit_attention))
         else:
             stack.callback(hook_tensor(model, name, change).remove)
         yield

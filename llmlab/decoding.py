@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from llmlab.attention import joining, pausing, tapes_of
 from llmlab.cache import KVCache, make_cache, pad
 from llmlab.checks import COUNT, check_value
 from llmlab.metrics import device_of, evaluating
+from llmlab.recording import joining, listeners_of, pausing, tapes_of
 from llmlab.scoring import context_of, logits_of
 from llmlab.transformer import Decoder, Encoder, EncoderDecoder, check_ids
 
@@ -153,7 +153,7 @@ class CachedDecodingState(DecodingState):
                 torch._dynamo.mark_static_address(layer.values)
 
     def logits(self, new, last):
-        if self.compiled and new.shape[1] == 1 and not tapes_of(self.model):
+        if self.compiled and new.shape[1] == 1 and not listeners_of(self.model):
             hidden = self.static_hidden(new)
         else:
             hidden = self.growing_hidden(new)
@@ -274,11 +274,6 @@ def check_reading(model, prompts, max_new_tokens, source, cache, overflow) -> No
 
 
 # %% ../nbs/workshop/decoding.ipynb #2ebeb900
-def own_context(model: Callable) -> int | None:
-    "The context that a model of transformers names; None for every other function from ids to logits."
-    return context_of(model) if hasattr(model, "config") else None
-
-
 def start_decoding(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
@@ -302,7 +297,11 @@ def start_decoding(
     check_reading(model, prompts, max_new_tokens, source, cache, overflow)
     decoder = model if source is None else getattr(model, "decoder", model)
     longest = max(map(len, prompts)) + max_new_tokens
-    context = (decoder.cfg.context if isinstance(decoder, Decoder) else own_context(model)) or longest
+    context = longest
+    if isinstance(decoder, Decoder):
+        context = decoder.cfg.context
+    elif hasattr(model, "config"):  # a model of transformers
+        context = context_of(model) or longest
     rows = [row[-context:] for row in prompts] if overflow == "forget" else prompts
     lengths = [len(row) for row in rows]
     ids, real = pad(rows, device=device_of(model))

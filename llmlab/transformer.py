@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 # %% ../nbs/06_transformer.ipynb #277b771a
 from llmlab.attention import (
-    Rule,
     alibi,
     dot_product_attention,
     merge_heads,
@@ -24,6 +23,7 @@ from llmlab.attention import (
     rotate,
     split_heads,
 )
+from llmlab.attention_kernels import Rule
 from llmlab.cache import KVCache
 from llmlab.checks import check_settings, require
 

@@ -2,6 +2,7 @@
 error texts."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,20 +12,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 import llmlab.attention as module
+from llmlab import attention_kernels as kernels
+from llmlab import attention_map, record_attention, recording
 from llmlab.attention import (
-    _check,
-    _check_mask,
-    _guarded,
-    _streamed,
     alibi,
     alibi_slopes,
-    attention_map,
     attention_weights,
     causal_mask,
     document_positions,
     dot_product_attention,
+    eager_attention,
     merge_heads,
-    record_attention,
     relative_buckets,
     rotary,
     rotary_table,
@@ -34,6 +32,9 @@ from llmlab.attention import (
     sliding_window,
     split_heads,
 )
+from llmlab.attention_kernels import guarded_attention, streamed_attention
+
+streamed = partial(streamed_attention, eager_attention)
 
 SHAPES = [
     (1, 4, 4, 1, 1, 8),
@@ -119,7 +120,7 @@ def test_four_ways_agree_with_gradients(shape, kind):
     ways = {
         "fused": lambda q, k, v: dot_product_attention(q, k, v, mask, causal),
         "with weights": lambda q, k, v: dot_product_attention(q, k, v, mask, causal, need_weights=True)[0],
-        "guarded": lambda q, k, v: _guarded(q, k, v, allowed, True),
+        "guarded": lambda q, k, v: guarded_attention(q, k, v, allowed),
         "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, allowed, enable_gqa=True),
     }
     expected = out_and_gradients(lambda q, k, v: textbook(q, k, v, allowed), *inputs)
@@ -237,7 +238,7 @@ def test_the_guarded_kernel_never_meets_an_empty_row(monkeypatch):
         F, "scaled_dot_product_attention", lambda q, k, v, m, **o: met.append(m) or real(q, k, v, m, **o)
     )
     q, k, v = (x.detach() for x in qkv(2, 4, 2, 3, 3, 8))
-    out = _guarded(q, k, v, torch.tensor([[True, False, False], [False] * 3, [True] * 3]), True)
+    out = guarded_attention(q, k, v, torch.tensor([[True, False, False], [False] * 3, [True] * 3]))
     assert met[0].tolist() == [[True, False, False], [True] * 3, [True] * 3] and (out[:, :, 1] == 0).all()
 
 
@@ -366,21 +367,19 @@ def test_no_hook_outside_the_block_and_the_fused_kernel_is_back(monkeypatch):
 
 
 def test_an_exception_in_the_model_leaves_nothing_behind():
-    from llmlab import attention as module
-
     model, x = Model(), torch.randn(1, 4, 8)
     model.blocks[1].fail = True
     with record_attention(model) as tape:
         with pytest.raises(RuntimeError, match="on purpose"):
             model(x)
-        assert tape.running == []
+        assert recording.open_listeners[0].running == []
         model.blocks[1].fail = False
         model(x)
     assert "blocks.0.weights.2" in tape and "blocks.2.weights" in tape
     model.blocks[1].fail = True
     with pytest.raises(RuntimeError, match="on purpose"), record_attention(model):
         model(x)
-    assert hooks(model) == 0 and module._tapes == []
+    assert hooks(model) == 0 and recording.open_listeners == []
 
 
 def test_own_hooks_of_the_model_survive():
@@ -417,7 +416,7 @@ def test_recording_one_layer_names_the_bare_tensor():
 
 
 def test_kind_selects_by_the_parts_of_a_name():
-    from llmlab.attention import Tape
+    from llmlab.recording import Tape
 
     tape = Tape()
     for name in (
@@ -466,7 +465,7 @@ def test_a_rule_equals_its_mask_written_out(rule, tq, causal):
     mask = dense(rule, 2, 4, tq, 11)
     theirs = out_and_gradients(lambda *x: dot_product_attention(*x, mask, causal), q, k, v)
     for block in (3, 256):
-        ours = out_and_gradients(lambda *x: _streamed(*x, rule, causal, block), q, k, v)  # noqa: B023
+        ours = out_and_gradients(lambda *x: streamed(*x, rule, causal, block=block), q, k, v)  # noqa: B023
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(dot_product_attention(q, k, v, rule, causal), theirs[0], atol=1e-5, rtol=1e-5)
@@ -482,19 +481,19 @@ def test_the_gpu_path_gives_what_the_cpu_gives(tq, causal, monkeypatch):
     "FlexAttention itself, here uncompiled: what a GPU compiles."
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    monkeypatch.setattr(module, "_compiled", lambda: (create_block_mask, flex_attention))
-    module._plan.cache_clear()
+    monkeypatch.setattr(kernels, "compiled_flex_attention", lambda: (create_block_mask, flex_attention))
+    kernels.flex_block_mask.cache_clear()
     q, k, v = (x.detach() for x in qkv(2, 4, 2, tq, 11, 8))
     for rule in RULES.values():
-        ours = _streamed(q, k, v, rule, causal, 4)
-        torch.testing.assert_close(module._flex(q, k, v, rule, causal), ours, atol=1e-5, rtol=1e-5)
+        ours = streamed(q, k, v, rule, causal, block=4)
+        torch.testing.assert_close(kernels.flex_attention(q, k, v, rule, causal), ours, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(
-            module._flex(q[0], k[0], v[0], RULES["window"], causal),
-            _streamed(q[0], k[0], v[0], RULES["window"], causal, 4),
+            kernels.flex_attention(q[0], k[0], v[0], RULES["window"], causal),
+            streamed(q[0], k[0], v[0], RULES["window"], causal, block=4),
             atol=1e-5,
             rtol=1e-5,
         )
-    module._plan.cache_clear()
+    kernels.flex_block_mask.cache_clear()
 
 
 def test_a_window_reads_only_the_keys_in_view(monkeypatch):
@@ -635,17 +634,17 @@ def test_a_bias_as_a_rule_equals_its_table():
 def test_the_gpu_path_takes_bias_and_softcap(bias, monkeypatch):
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    monkeypatch.setattr(module, "_compiled", lambda: (create_block_mask, flex_attention))
-    module._plan.cache_clear()
+    monkeypatch.setattr(kernels, "compiled_flex_attention", lambda: (create_block_mask, flex_attention))
+    kernels.flex_block_mask.cache_clear()
     q, k, v = (x.detach() for x in qkv(2, 4, 2, 5, 11, 8))
     more = {"table": torch.randn(4, 1, 11), "rule": lambda b, h, i, j: -0.2 * (h + 1) * (i - j)}.get(bias)
     for softcap, scale in ((None, None), (1.5, 0.4)):
         options = dict(bias=more, softcap=softcap, scale=scale)
-        ours = _streamed(q, k, v, sliding_window(4), False, **options)
+        ours = streamed(q, k, v, sliding_window(4), False, **options)
         torch.testing.assert_close(
-            module._flex(q, k, v, sliding_window(4), False, **options), ours, atol=1e-5, rtol=1e-5
+            kernels.flex_attention(q, k, v, sliding_window(4), False, **options), ours, atol=1e-5, rtol=1e-5
         )
-    module._plan.cache_clear()
+    kernels.flex_block_mask.cache_clear()
 
 
 @pytest.mark.parametrize("heads", [1, 2, 8, 12])
@@ -834,9 +833,9 @@ def test_error_texts(text, unchecked):
 
 
 def test_checks_pass_what_is_right():
-    _check(Q, K, K)
+    kernels.check_attention(Q, K, K)
     for shape in ((5,), (3, 5), (1, 1, 1, 5), (4, 1, 1)):
-        _check_mask(torch.zeros(shape, dtype=torch.bool), Q, K)
+        kernels.check_mask(torch.zeros(shape, dtype=torch.bool), Q, K)
 
 
 def test_heads_must_divide_the_width():

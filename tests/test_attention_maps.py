@@ -85,7 +85,7 @@ def outputs(**attentions):
 
 def test_a_tape_is_taken_apart_by_kind():
     torch = pytest.importorskip("torch")
-    from llmlab.attention import record_attention
+    from llmlab.recording import record_attention
     from llmlab.transformer import Config, Decoder
 
     torch.manual_seed(0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmlab.attention import record_attention
 from llmlab.causal import attention_on, causal_loss, earlier_mentions, future_gradient
+from llmlab.recording import record_attention
 from llmlab.transformer import Config, Decoder
 
 CFG = Config(vocab_size=30, context=12, layers=2, heads=2, d_model=16)

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process as peer
 
-from llmlab.attention import record_attention
 from llmlab.generation import (
     Beams,
     Sampling,
@@ -29,6 +28,7 @@ from llmlab.generation import (
 )
 from llmlab.masked import MaskedLM
 from llmlab.penalties import penalize, repeats
+from llmlab.recording import record_attention
 from llmlab.stopping import cut
 from llmlab.streaming import end_of_text, generate_text, prompt_ids, stream_tokens, text_pieces
 from llmlab.tokens import Tokenizer
@@ -796,13 +796,14 @@ def test_speculation_under_a_tape_keeps_what_was_accepted():
 
 
 def test_no_tape_nothing_is_kept():
-    from llmlab import attention as module
+    from llmlab import recording
 
     model = decoder()
     with pytest.raises(ZeroDivisionError), record_attention(model) as tape:
+        (listener,) = recording.open_listeners
         for i, _ in enumerate(stream_tokens(model, [1], 9)):
             1 / (3 - i)
-    assert tape.running == [] and tape.place is None and module._tapes == []
+    assert listener.running == [] and tape.place is None and recording.open_listeners == []
 
 
 # --- devices ----------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import patches_view, pictures
-from llmlab.attention import record_attention
 from llmlab.cost import forward_flops
 from llmlab.devices import flops_per_token
 from llmlab.generation import Sampling
@@ -19,17 +18,15 @@ from llmlab.horizons import (
     Captioner,
     MixtureOfExperts,
     PatchEncoder,
-    estimate_training,
     expert_load,
     image_patches,
     load_balancing_loss,
     majority_vote,
-    mixture_flops,
-    mixture_parameters,
     route,
     with_experts,
     write_captions,
 )
+from llmlab.mixtures import estimate_training, mixture_flops, mixture_parameters
 from llmlab.pictures import (
     CAPTION_WORDS,
     COLOURS,
@@ -39,6 +36,7 @@ from llmlab.pictures import (
     caption_text,
     generate_pictures,
 )
+from llmlab.recording import record_attention
 from llmlab.tables import published_quantities
 from llmlab.training import Recipe, fit
 from llmlab.transformer import Config, Decoder, Encoder, count_parameters

@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformer_lens_reference import weight
 
-from llmlab import attention as attention_module
+from llmlab import recording
 from llmlab.activations import activation_names, edit_activation, trace_activations
-from llmlab.attention import record_attention
+from llmlab.alternative_maps import alternative_attention
 from llmlab.interpretability import (
     ablate_head,
     ablate_heads,
-    alternative_attention,
     attention_at_distance,
     control_labels,
     direct_logit_attribution,
@@ -31,14 +30,13 @@ from llmlab.interpretability import (
     logit_direction,
     logit_lens,
     mean_head_outputs,
-    metric_gradients,
     patch_activations,
     repeated_sequences,
-    residual_stream_names,
-    token_embedding,
 )
 from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
+from llmlab.recording import record_attention
+from llmlab.residual_stream import metric_gradients, residual_stream_names, token_embedding
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
 CFG = Config(vocab_size=23, context=24, layers=3, heads=4, d_model=32)
@@ -85,7 +83,7 @@ def test_every_name_is_on_the_tape_and_the_stream_is_a_sum(change):
         )
         w, v, z = (tape[f"blocks.{i}.attention.{part}"] for part in ("weights", "v", "z"))
         assert torch.allclose(z, w @ v)
-    assert torch.allclose(out, model(IDS)) and hooks(model) == 0 and attention_module._tapes == []
+    assert torch.allclose(out, model(IDS)) and hooks(model) == 0 and recording.open_listeners == []
 
 
 def test_a_second_run_gets_its_own_names():
@@ -148,7 +146,7 @@ def test_the_model_is_always_restored(edits):
         assert not {"boom", "shape"} & {kind for _, kind in edits}
     except (Boom, ValueError):
         assert {"boom", "shape"} & {kind for _, kind in edits}
-    assert hooks(MODEL) == 0 and attention_module._tapes == []
+    assert hooks(MODEL) == 0 and recording.open_listeners == []
     assert torch.equal(MODEL(IDS), before)
     assert all(torch.equal(v, state[k]) for k, v in MODEL.state_dict().items())
 
@@ -231,7 +229,7 @@ def test_five_near_names_are_told_or_the_first_five():
 def test_edit_refuses(name, fn, words):
     with pytest.raises(ValueError, match=words), edit_activation(MODEL, name, fn):
         MODEL(IDS)
-    assert hooks(MODEL) == 0 and attention_module._tapes == []
+    assert hooks(MODEL) == 0 and recording.open_listeners == []
 
 
 def test_an_edit_without_a_run_is_an_error_but_does_not_hide_another():
@@ -255,7 +253,7 @@ def everything(model):
         weights,
         hooks,
         [m.training for m in model.modules()],
-        list(attention_module._tapes),
+        list(recording.open_listeners),
         torch.is_grad_enabled(),
     )
 
@@ -384,7 +382,7 @@ def test_a_part_that_gives_no_tensor_is_refused():
 
 COMPILED = """
 import torch
-from llmlab import attention
+from llmlab import recording
 from llmlab.activations import edit_activation, trace_activations
 from llmlab.transformer import Config, Decoder
 
@@ -422,7 +420,7 @@ for way, name, early in CASES:  # early: compiled before the edit
         except Exception as error:
             assert "missing" in str(error), error
         assert torch.allclose(run(ids), plain, atol=1e-5), (name, early)
-        assert not attention._tapes
+        assert not recording.open_listeners
         for module in model.modules():
             assert not module._forward_hooks and not module._forward_pre_hooks
     with trace_activations(model) as tape:

@@ -21,7 +21,8 @@ view = attention_view(weights, ["</script><img src=x onerror='window.hit=1'>"] +
 view"""
 LONG = """import torch
 from llmlab import PooledAttention, attention_view
-from llmlab.attention import attention_map, dot_product_attention
+from llmlab.attention import dot_product_attention
+from llmlab.attention_pooling import attention_map
 q, k = torch.randn(2, 2, 2, 2000, 8, generator=torch.Generator().manual_seed(0))
 
 def tile(layer, head, rows, keys):

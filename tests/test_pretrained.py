@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llmlab import attention_view
-from llmlab.attention import record_attention
 from llmlab.checkpoints import shipped_path
 from llmlab.exporting import hub_config, save_pretrained
 from llmlab.families import WEIGHT_NAMES, TextClassifier, read_config
@@ -35,6 +34,7 @@ from llmlab.pretrained import (
     hub_attentions,
     weight_source,
 )
+from llmlab.recording import record_attention
 from llmlab.storage import own_tensors
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder, count_parameters
 

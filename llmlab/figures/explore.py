@@ -13,7 +13,6 @@ from time import perf_counter
 import ipywidgets
 import torch
 
-from llmlab.attention import record_attention
 from llmlab.checks import require
 from llmlab.figures.attention_figures import attention_view
 from llmlab.figures.attention_maps import layers_by_kind
@@ -22,6 +21,7 @@ from llmlab.figures.stills import strongest_keys_table
 from llmlab.figures.view import figure_html, widget_mimebundle
 from llmlab.generation import Sampling, generate
 from llmlab.metrics import evaluating
+from llmlab.recording import record_attention
 
 
 # %% ../../nbs/workshop/explore.ipynb #7697e725

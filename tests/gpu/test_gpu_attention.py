@@ -4,10 +4,9 @@ import pytest
 import torch
 from on_device import DEVICE, LargestTensor, decoder, only_gpu, relative_error
 
+from llmlab import attention_map, record_attention
 from llmlab.attention import (
-    attention_map,
     dot_product_attention,
-    record_attention,
     same_document,
     sliding_window,
 )
