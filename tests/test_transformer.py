@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from llmlab.attention import document_positions, record_attention, same_document
+from llmlab.attention import document_positions, same_document
 from llmlab.cache import pad
+from llmlab.recording import record_attention
 from llmlab.transformer import (
     Attention,
     Block,
