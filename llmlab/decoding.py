@@ -274,11 +274,6 @@ def check_reading(model, prompts, max_new_tokens, source, cache, overflow) -> No
 
 
 # %% ../nbs/workshop/decoding.ipynb #2ebeb900
-def own_context(model: Callable) -> int | None:
-    "The context that a model of transformers names; None for every other function from ids to logits."
-    return context_of(model) if hasattr(model, "config") else None
-
-
 def start_decoding(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
@@ -302,7 +297,11 @@ def start_decoding(
     check_reading(model, prompts, max_new_tokens, source, cache, overflow)
     decoder = model if source is None else getattr(model, "decoder", model)
     longest = max(map(len, prompts)) + max_new_tokens
-    context = (decoder.cfg.context if isinstance(decoder, Decoder) else own_context(model)) or longest
+    context = longest
+    if isinstance(decoder, Decoder):
+        context = decoder.cfg.context
+    elif hasattr(model, "config"):  # a model of transformers
+        context = context_of(model) or longest
     rows = [row[-context:] for row in prompts] if overflow == "forget" else prompts
     lengths = [len(row) for row in rows]
     ids, real = pad(rows, device=device_of(model))

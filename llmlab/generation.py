@@ -157,6 +157,7 @@ def next_tokens(
 
 
 # %% ../nbs/15_generation.ipynb #c33e2757
+#| code-fold: true
 def generate(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]
     prompts: Sequence,  # a list of ids for each text
@@ -263,6 +264,7 @@ def beam_steps(
 
 
 # %% ../nbs/15_generation.ipynb #e5b10861
+#| code-fold: true
 @check_arguments(max_new_tokens=COUNT)
 def beam_search(
     model: Callable,  # a Decoder, an EncoderDecoder, or any function from ids [b t] to logits [b t v]

@@ -7,6 +7,7 @@ __all__ = ["stream_tokens", "generate_text"]
 from collections.abc import Callable, Iterator, Sequence
 
 # %% ../nbs/workshop/streaming.ipynb #94aad91a
+from llmlab.checks import require
 from llmlab.generation import Sampling, next_tokens
 from llmlab.penalties import Processor
 from llmlab.stopping import check_stop, ends_with
@@ -80,12 +81,6 @@ def prompt_ids(tokenizer, text: str) -> list[int]:
 
 
 # %% ../nbs/workshop/streaming.ipynb #1605df16
-def check_stop_texts(stop: Sequence[str]) -> None:
-    "Raise ValueError unless stop is a list of texts, none of them empty."
-    if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
-        raise ValueError(f"stop={stop!r}: expected a list of texts, none of them empty")
-
-
 def text_pieces(ids: Iterator[int], tokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
     "The text of a stream's ids, piece by piece; half characters, and what may become a stop, are held back."
     end = end_of_text(tokenizer)
@@ -138,7 +133,8 @@ def generate_text(
     >>> generate_text(count_up, Tokenizer([]), "abc", 9, Sampling(temperature=0), stop=["h"])
     'defg'
     """
-    check_stop_texts(stop)
+    texts = not isinstance(stop, str) and all(isinstance(s, str) and s for s in stop)
+    require(texts, f"stop={stop!r}: expected a list of texts, none of them empty")
     ids = stream_tokens(
         model, prompt_ids(tokenizer, prompt), max_new_tokens, sampling, seed=seed, processors=processors
     )

@@ -1,5 +1,6 @@
 // The cost figure: a calculator for training and running a model, and the plane of sizes and tokens
 // that a scaling law colours.
+import { liveText } from "./controls.js";
 import { chooser, clamp, clampIndex, h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/cost.test.js
@@ -339,7 +340,7 @@ function showSlider(node, value, text) {
 function render({ model, el }) {
   const data = model.get("data");
   const chart = h("div", { className: "chart" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const figure = { data, set: chooser(model), chart, say };
   const names = (rows) => rows.map(({ name }) => name);
   const choices = {

@@ -1,4 +1,5 @@
 // The curves figure: lines on common axes, with a legend, a scrubber and snapshots.
+import { liveText } from "./controls.js";
 import { chooser, h, svg, tint, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/curves.test.js
@@ -209,7 +210,7 @@ function render({ model, el }) {
   const choose = chooser(model);
 
   const chart = h("div", { className: "chart" });
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const shot = h("div", { className: "shot" });
   const where = h("output");
   const slider = h("input", {

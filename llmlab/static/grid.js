@@ -1,4 +1,5 @@
 // A grid of cells: a number's colour, a short text, and on a click what stands behind it.
+import { liveText } from "./controls.js";
 import {
   chooser,
   clampIndex,
@@ -71,7 +72,7 @@ function render({ model, el }) {
     ...head,
     ...rows.flatMap((name, r) => [h("span", { className: "side" }, name), ...cells[r]]),
   );
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   grid.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(2.6rem, 1fr))`;
   rove(grid, () => columns.length);
   el.classList.add("llmlab");

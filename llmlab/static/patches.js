@@ -1,4 +1,5 @@
 // The patches figure: choose a word, and see which patches of the picture its position looked at.
+import { liveText } from "./controls.js";
 import { chooser, clampIndex, h, press, rove, shown, svg, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/patches.test.js
@@ -32,7 +33,7 @@ export function summary(word, weights, columns) {
 
 function render({ model, el }) {
   const { words, weights, pixels, wide, side } = model.get("data");
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const high = pixels.length / wide;
   const at = squares(weights[0].length, wide, side);
   const choose = chooser(model);

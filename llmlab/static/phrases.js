@@ -1,4 +1,5 @@
 // The phrases figure: click a phrase of a summary, and its place in the source lights up.
+import { liveText } from "./controls.js";
 import { chooser, clampIndex, h, press, rove, tools } from "./dom.js";
 
 // ---- layout: pure functions, tested in tests/js/phrases.test.js
@@ -62,41 +63,33 @@ export function summary(source, row, at) {
 
 // ---- drawing
 
+// one summary: its copied phrases as buttons, its new words marked
+function summaryText(row, choose) {
+  const nodes = parts(row.pieces, row.fragments).map(({ text, fragment, fresh }) => {
+    if (fragment !== null) return h("button", { onclick: () => choose(fragment) }, text);
+    return fresh ? h("del", { title: "stands nowhere in the source" }, text) : text;
+  });
+  const label = `${row.name}: choose a phrase`;
+  const group = h("p", { className: "text", role: "group", "aria-label": label }, ...nodes);
+  rove(group, () => 1);
+  const node = h("section", {}, h("div", { className: "title" }, row.name), group);
+  return { node, buttons: [...group.querySelectorAll("button")] };
+}
+
 function render({ model, el }) {
   const { source, summaries } = model.get("data");
-  const say = h("p", { className: "say", "aria-live": "polite" });
+  const say = liveText();
   const choose = chooser(model);
   const text = h("p", { className: "text", role: "region", "aria-label": "source" });
-  const buttons = [];
-  const rows = summaries.map((row, who) => {
-    buttons.push([]);
-    const group = h(
-      "p",
-      { className: "text", role: "group", "aria-label": `${row.name}: choose a phrase` },
-      ...parts(row.pieces, row.fragments).map((part) => {
-        if (part.fragment === null) {
-          return part.fresh
-            ? h("del", { title: "stands nowhere in the source" }, part.text)
-            : part.text;
-        }
-        const button = h(
-          "button",
-          { onclick: () => choose({ summary: who, phrase: part.fragment }) },
-          part.text,
-        );
-        buttons[who].push(button);
-        return button;
-      }),
-    );
-    rove(group, () => 1);
-    return h("section", {}, h("div", { className: "title" }, row.name), group);
-  });
+  const rows = summaries.map((row, who) =>
+    summaryText(row, (phrase) => choose({ summary: who, phrase })),
+  );
   el.classList.add("llmlab");
   el.append(
     h(
       "div",
       { className: "phrases" },
-      ...rows,
+      ...rows.map(({ node }) => node),
       h("section", {}, h("div", { className: "title" }, "source"), text),
     ),
     say,
@@ -107,8 +100,10 @@ function render({ model, el }) {
     const row = summaries[who];
     const at = clampIndex(model.get("phrase"), row.fragments.length);
     const [before, phrase, after] = splitAtPhrase(source, row.fragments[at]);
-    buttons.forEach((some, w) =>
-      some.forEach((button, i) => press(button, w === who && i === at, i === (w === who ? at : 0))),
+    rows.forEach(({ buttons }, w) =>
+      buttons.forEach((button, i) =>
+        press(button, w === who && i === at, i === (w === who ? at : 0)),
+      ),
     );
     text.replaceChildren(before, ...(phrase ? [h("mark", {}, phrase)] : []), after);
     say.textContent = summary(source, row, at);
