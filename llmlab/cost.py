@@ -19,7 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/30_cost.ipynb #2ccc5242
+from llmlab.activation_memory import count_activations
 from llmlab.checks import SEED, SIZE, check_arguments, check_sizes, optional
+from llmlab.scaling_fits import best_on_grid, check_scaling_runs
 from llmlab.tables import published_quantities, quantities_of
 from llmlab.transformer import Config
 
@@ -136,54 +138,6 @@ def bytes_per_number(dtype: str) -> float:
     if dtype not in BYTES_PER_NUMBER:
         raise ValueError(f"dtype={dtype!r}: choose one of {', '.join(BYTES_PER_NUMBER)}")
     return BYTES_PER_NUMBER[dtype]
-
-
-# %% ../nbs/30_cost.ipynb #88e3e595
-def attention_activations(cfg: Config) -> int:
-    "Numbers a token that one layer's attention keeps for the backward pass, the input of its norm left out."
-    kv_heads = cfg.key_value_heads
-    q_width, kv_width = cfg.heads * cfg.head_width, kv_heads * cfg.head_width
-    rope = cfg.position == "rope"
-    kept = cfg.d_model + q_width + 2 * kv_width  # the input, queries, keys and values
-    kept += cfg.heads + q_width  # the softmax's sums, what the heads hand over
-    if rope:
-        kept += q_width + kv_width  # queries and keys before they were rotated
-    if rope or cfg.qk_norm:
-        kept += q_width
-    if cfg.qk_norm:
-        kept += (cfg.heads + kv_heads) * (2 if cfg.norm == "layer" else 1)  # means and scales
-        if cfg.norm == "rms":
-            kept += q_width + kv_width
-        if not rope:
-            kept += q_width + kv_width
-    return kept
-
-
-# %% ../nbs/30_cost.ipynb #1725a40d
-@check_arguments(batch=SIZE, t=SIZE)
-def count_activations(
-    cfg: Config,
-    batch: int,  # sequences held at once
-    t: int,  # tokens in each
-) -> int:
-    """How many numbers the backward pass of `batch` sequences of t tokens needs.
-
-    Counted without dropout and without the loss, for PyTorch's CPU kernels.
-    """
-    check_sizes(batch=(batch, 10**9), t=(t, cfg.context))
-    d, units = cfg.d_model, matrix_shapes(cfg)["mlp.down"][0]
-    norm = d + (2 if cfg.norm == "layer" else d + 1)
-    kept_units = 2  # before and after the activation function
-    if cfg.gated:
-        kept_units = 4
-    elif cfg.feed_forward == "relu":
-        kept_units = 1
-    layer = 2 * norm + attention_activations(cfg) + d + units * kept_units
-    token = cfg.layers * layer + d
-    if cfg.norm_place == "pre" or cfg.embed_norm:
-        token += norm
-    angles = t * cfg.head_width if cfg.position == "rope" else 0
-    return batch * t * token + angles
 
 
 # %% ../nbs/30_cost.ipynb #b4558fa0
@@ -370,25 +324,6 @@ def isoflop_minimum(n, loss) -> tuple[float, float]:
     return float(np.exp(-b / (2 * a))), float(c - b * b / (4 * a))
 
 
-# %% ../nbs/30_cost.ipynb #385d256d
-def fit_on_grid(n, tokens, loss, alphas, betas) -> ScalingLaw:
-    "The law with the smallest squared relative error, among these exponents and with E, A, B at least 0."
-    pairs = np.meshgrid(alphas, betas)
-    alpha, beta = pairs[0].ravel(), pairs[1].ravel()
-    n_terms = (n / n.min()) ** -alpha[:, None]
-    token_terms = (tokens / tokens.min()) ** -beta[:, None]
-    terms = np.stack([np.ones_like(n_terms), n_terms, token_terms], -1)  # [pairs, runs, 3]
-    x = terms / loss[:, None]  # least squares of prediction / loss = 1
-    normal = x.swapaxes(1, 2) @ x + 1e-12 * np.eye(3)
-    factors = np.linalg.solve(normal, x.sum(1)[..., None])[..., 0]  # E, A, B of each pair
-    error = ((np.einsum("grk,gk->gr", x, factors) - 1) ** 2).sum(1)
-    error = np.where((factors < 0).any(1), np.inf, error)
-    best = int(error.argmin())
-    E, A, B = factors[best]
-    A, B = A * n.min() ** alpha[best], B * tokens.min() ** beta[best]
-    return ScalingLaw(float(E), float(A), float(B), float(alpha[best]), float(beta[best]))
-
-
 # %% ../nbs/30_cost.ipynb #a6c98be9
 def fit_scaling_law(
     n: Sequence[Real] | np.ndarray,  # parameters of each run
@@ -405,33 +340,21 @@ def fit_scaling_law(
     >>> round(law.alpha, 2), round(law.beta, 2)
     (0.34, 0.28)
     """
-    n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))
-    sizes, lengths = len({*n}), len({*tokens})
-    if not len(n) == len(tokens) == len(loss) >= 6 or min(sizes, lengths) < 3:
-        given = f"{len(n)} runs, {sizes} sizes, {lengths} lengths"
-        raise ValueError(
-            f"{given}: five unknowns need at least 6 runs, with 3 sizes and 3 lengths among them"
-        )
-    check_sizes(
-        smallest_loss=(loss.min(), 1e6),
-        fewest_parameters=(n.min(), 1e15),
-        fewest_tokens=(tokens.min(), 1e18),
-    )
+    n, tokens, loss = check_scaling_runs(n, tokens, loss)
     alphas = betas = np.linspace(0.02, 3, 60)
     for step in (0.04, 0.005, 0.0006, 0.00008):  # a finer grid around the best pair, four times
-        law = fit_on_grid(n, tokens, loss, alphas, betas)
+        law = ScalingLaw(*best_on_grid(n, tokens, loss, alphas, betas))
         near = step * np.linspace(-1.5, 1.5, 25)
         alphas, betas = law.alpha + near, law.beta + near
         alphas, betas = alphas[alphas > 0], betas[betas > 0]
-    return fit_on_grid(n, tokens, loss, alphas, betas)
+    return ScalingLaw(*best_on_grid(n, tokens, loss, alphas, betas))
 
 
 # %% ../nbs/30_cost.ipynb #cd8e9e81
 @check_arguments(repeats=SIZE, seed=SEED)
 def bootstrap_scaling_laws(n, tokens, loss, repeats: int = 100, seed: int = 0) -> list[ScalingLaw]:
     "Laws of resampled runs; a draw with too few different runs is drawn again."
-    n, tokens, loss = (np.asarray(x, float) for x in (n, tokens, loss))
-    fit_scaling_law(n, tokens, loss)  # refuses what cannot be fitted
+    n, tokens, loss = check_scaling_runs(n, tokens, loss)
     generator, found = np.random.default_rng(seed), []
     while len(found) < repeats:
         drawn = generator.integers(len(n), size=len(n))

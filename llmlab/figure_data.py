@@ -4,8 +4,8 @@
 __all__ = []
 
 # %% ../nbs/workshop/figure_data.ipynb #17d79fda
+from llmlab.activation_memory import count_activations
 from llmlab.cost import (
-    count_activations,
     forward_flops,
     kv_cache_bytes,
     parameters_by_part,

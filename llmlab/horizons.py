@@ -7,26 +7,17 @@ __all__ = ["with_experts", "Captioner"]
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/33_horizons.ipynb #ece513b1
-from llmlab.checks import SIZE, check_arguments, check_sizes
-from llmlab.cost import (
-    approximate_training_flops,
-    forward_flops,
-    gpu_hours,
-    gpus_needed,
-    parameters_by_part,
-    running_costs,
-)
+from llmlab.checks import SIZE, check_arguments
 from llmlab.generation import Sampling, generate
 from llmlab.metrics import device_of, evaluating
+from llmlab.mixtures import check_experts
 from llmlab.pictures import IMAGE_SIDE
-from llmlab.tables import published_quantities
 from llmlab.transformer import Block, Config, Decoder, FeedForward, init_weights, norm
 
 
@@ -69,14 +60,6 @@ class MixtureOfExperts(nn.Module):
         return out.view_as(x)
 
 
-# %% ../nbs/33_horizons.ipynb #81be231f
-@check_arguments(experts=SIZE, top_k=SIZE)
-def check_experts(experts: int, top_k: int) -> None:
-    "Raise ValueError unless there is at least one expert, and no more are asked than there are."
-    if top_k > experts:
-        raise ValueError(f"top_k={top_k!r} of {experts} experts: choose a whole number from 1 to {experts}")
-
-
 # %% ../nbs/33_horizons.ipynb #4288a532
 def with_experts(
     model: nn.Module,  # with blocks; changed in place
@@ -103,25 +86,6 @@ def with_experts(
         block.mlp = MixtureOfExperts(cfg, experts, top_k)
     init_weights(model, cfg)
     return model.to(device_of(model))
-
-
-# %% ../nbs/33_horizons.ipynb #bd90230f
-def mixture_parameters(cfg: Config, experts: int, top_k: int) -> tuple[int, int]:
-    "(all, used for one token) of a Decoder whose cfg.d_ff is the width of one expert."
-    check_experts(experts, top_k)
-    table, router = parameters_by_part(cfg), cfg.layers * cfg.d_model * experts
-    one = table["blocks.mlp.up"] + table["blocks.mlp.down"]
-    rest = sum(table.values()) - one + router
-    return rest + experts * one, rest + top_k * one
-
-
-# %% ../nbs/33_horizons.ipynb #bd174bf4
-def mixture_flops(cfg: Config, experts: int, top_k: int, t: int) -> dict[str, int]:
-    "`forward_flops` of a Decoder with a mixture: each token pays for the router and for top_k experts."
-    check_experts(experts, top_k)
-    count = forward_flops(cfg, t)
-    asked = {part: top_k * count[part] for part in ("mlp.up", "mlp.down")}
-    return count | asked | {"router": 2 * t * cfg.d_model * experts * cfg.layers}
 
 
 # %% ../nbs/33_horizons.ipynb #67b95522
@@ -235,34 +199,6 @@ def write_captions(
     with evaluating(model):
         words = generate(next_word, prompts, model.cfg.context - 1, sampling, seed=seed)
     return torch.tensor([[0, *row] for row in words], device=images.device)
-
-
-# %% ../nbs/33_horizons.ipynb #d57e9934
-def estimate_training(
-    total: Real,  # parameters to hold
-    active: Real,  # parameters that a token uses
-    tokens: Real,  # to train on
-    utilisation: tuple[Real, Real] | None = None,  # share of the peak; None: as large dense runs report
-    gpu: str = "H100 80GB",
-) -> dict[str, tuple[float, float]]:
-    "(low, high) of what a training takes: only the run that succeeds, at rented prices."
-    check_sizes(total=(total, 1e15), active=(active, total))
-    share = published_quantities("training")["large runs"]["utilisation"]
-    low, high = utilisation or (share.low, share.high)
-    flops = approximate_training_flops(active, tokens)
-    holders = gpus_needed(16 * total, gpu)
-    hours = gpu_hours(flops, gpu, high), gpu_hours(flops, gpu, low)
-    least, most = (running_costs(h, gpu) for h in hours)
-    found = {
-        "FLOPs": (flops, flops),
-        "GPUs to hold it": (holders, holders),
-        "GPU-hours": hours,
-        "days on 16,384": (hours[0] / 16_384 / 24, hours[1] / 16_384 / 24),
-    }
-    units = {"million USD": ("USD", 1e6), "GWh": ("kWh", 1e6), "t CO2": ("kg CO2", 1e3)}
-    for name, (quantity, size) in units.items():
-        found[name] = (least[quantity][0] / size, most[quantity][1] / size)
-    return found
 
 
 # %% ../nbs/33_horizons.ipynb #49771b76

@@ -20,18 +20,8 @@ from llmlab.checks import COUNT, SEED, SIZE, check_arguments, optional, real_num
 from llmlab.masked import MaskedLM
 from llmlab.metrics import evaluating
 from llmlab.recording import record_attention
+from llmlab.residual_stream import metric_gradients, residual_stream_names, token_embedding
 from llmlab.transformer import Decoder
-
-
-# %% ../nbs/31_interpretability.ipynb #ceaddd1e
-def residual_stream_names(model: nn.Module) -> list[str]:
-    "The names of the residual stream: what enters block 0, then what leaves each block."
-    single = isinstance(model, MaskedLM | Decoder)
-    todo = "give a Decoder or a MaskedLM"
-    require(single, f"{type(model).__name__} has no single stream that ends in logits: {todo}")
-    prefix = "encoder." if isinstance(model, MaskedLM) else ""
-    first = "norm" if model.cfg.norm_place == "post" else "embed"
-    return [prefix + first, *(f"{prefix}blocks.{i}" for i in range(model.cfg.layers))]
 
 
 # %% ../nbs/31_interpretability.ipynb #6c541227
@@ -260,24 +250,7 @@ def direct_logit_attribution(
     return found | {"norm.bias": rest}
 
 
-# %% ../nbs/31_interpretability.ipynb #b314672f
-def metric_gradients(
-    model: nn.Module, ids: Int[Tensor, "1 t"], metric: Callable, points: Float[Tensor, "n t d"]
-) -> Float[Tensor, "n t d"]:
-    "How the metric changes with each token vector, at several points."
-    name = f"{residual_stream_names(model)[0].rpartition('.')[0]}.embed.tokens".lstrip(".")
-    points = points.detach().requires_grad_(True)
-    with evaluating(model), torch.enable_grad(), edit_activation(model, name, lambda _: points):
-        total = metric(model(ids.expand(len(points), -1))).sum()
-    return torch.autograd.grad(total, points)[0]
-
-
-# %% ../nbs/31_interpretability.ipynb #44d16fe4
-def token_embedding(model: nn.Module) -> nn.Embedding:
-    "The table of token vectors of a Decoder or a MaskedLM."
-    return (model.encoder if isinstance(model, MaskedLM) else model).embed.tokens
-
-
+# %% ../nbs/31_interpretability.ipynb #d4a7b8d8
 def gradient_x_input(
     model: nn.Module,
     ids: Int[Tensor, "1 t"],
@@ -352,32 +325,3 @@ def control_labels(
     generator = torch.Generator().manual_seed(seed)
     random = torch.randint(classes, (int(types.max()) + 1,), generator=generator)
     return random.to(types.device)[types]
-
-
-# %% ../nbs/31_interpretability.ipynb #0e8c6cfc
-def alternative_weights(w: Float[Tensor, " t"], v: Float[Tensor, "t dh"]) -> Float[Tensor, " t"]:
-    """Other attention weights of one query that give the same mean of v.
-
-    Of the tokens that the query sees, one after another is dropped, heavy ones first.
-    """
-    w, v = w.double().clone(), v.double()
-    seen = w.nonzero().flatten()
-    while len(seen) > v.shape[1] + 1:
-        ones = torch.ones(len(seen), 1, dtype=v.dtype, device=v.device)
-        fixed = torch.cat([v[seen], ones], 1)  # what must stay: the mean of v, and the sum of the weights
-        basis, _ = torch.linalg.qr(fixed, mode="complete")
-        free = basis[:, fixed.shape[1] :]  # moves that change neither
-        heaviest = (w[seen] * free.norm(dim=1)).argmax()
-        move = free @ free[heaviest]
-        move = move / move.abs().max()
-        steps = torch.where(move > 1e-9, w[seen] / move.clamp(min=1e-9), torch.inf)
-        w[seen] = (w[seen] - steps.min() * move).clamp(min=0)
-        w[seen[steps.argmin()]] = 0
-        seen = w.nonzero().flatten()
-    return w
-
-
-# %% ../nbs/31_interpretability.ipynb #f56bd935
-def alternative_attention(weights: Float[Tensor, "t t"], v: Float[Tensor, "t dh"]) -> Float[Tensor, "t t"]:
-    "Another attention map of a head with the same output; rows that see too few tokens stay."
-    return torch.stack([alternative_weights(row, v) for row in weights]).to(weights.dtype)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmlab import cost, cost_view, figure_data
+from llmlab.activation_memory import count_activations
 from llmlab.cost import ScalingLaw, published_scaling_laws
 from llmlab.tables import published_configs, published_quantities
 from llmlab.transformer import Config, Decoder, Encoder, parameters
@@ -140,7 +141,7 @@ def kept_bytes(model, ids):
 def test_activations_are_what_autograd_keeps(change, batch, t):
     cfg = replace(SMALL, **change)
     ids = torch.randint(50, (batch, t))
-    assert kept_bytes(Decoder(cfg), ids) == 4 * cost.count_activations(cfg, batch, t)
+    assert kept_bytes(Decoder(cfg), ids) == 4 * count_activations(cfg, batch, t)
 
 
 def test_sixteen_bytes_a_parameter():

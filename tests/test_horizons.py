@@ -18,17 +18,15 @@ from llmlab.horizons import (
     Captioner,
     MixtureOfExperts,
     PatchEncoder,
-    estimate_training,
     expert_load,
     image_patches,
     load_balancing_loss,
     majority_vote,
-    mixture_flops,
-    mixture_parameters,
     route,
     with_experts,
     write_captions,
 )
+from llmlab.mixtures import estimate_training, mixture_flops, mixture_parameters
 from llmlab.pictures import (
     CAPTION_WORDS,
     COLOURS,

@@ -16,10 +16,10 @@ from transformer_lens_reference import weight
 
 from llmlab import recording
 from llmlab.activations import activation_names, edit_activation, trace_activations
+from llmlab.alternative_maps import alternative_attention
 from llmlab.interpretability import (
     ablate_head,
     ablate_heads,
-    alternative_attention,
     attention_at_distance,
     control_labels,
     direct_logit_attribution,
@@ -30,15 +30,13 @@ from llmlab.interpretability import (
     logit_direction,
     logit_lens,
     mean_head_outputs,
-    metric_gradients,
     patch_activations,
     repeated_sequences,
-    residual_stream_names,
-    token_embedding,
 )
 from llmlab.loading import load_pretrained
 from llmlab.masked import MaskedLM
 from llmlab.recording import record_attention
+from llmlab.residual_stream import metric_gradients, residual_stream_names, token_embedding
 from llmlab.transformer import Config, Decoder, Encoder, EncoderDecoder
 
 CFG = Config(vocab_size=23, context=24, layers=3, heads=4, d_model=32)
