@@ -30,6 +30,9 @@ class Rule:
     fits: Callable[[object], bool]  # whether a value is allowed
     expected: str  # the same in words: "a whole number of at least 1"
 
+    def __repr__(self):  # in the signature that help() shows
+        return self.expected
+
 
 def as_python_number(value):
     "A number of NumPy or PyTorch as Python's own, any other value as it is."
@@ -241,38 +244,6 @@ def reference_lists(
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0009
 SETTINGS = {
-    "Config": {
-        "vocab_size": SIZE,
-        "context": SIZE,
-        "layers": SIZE,
-        "heads": SIZE,
-        "d_model": SIZE,
-        "kv_heads": optional(SIZE),
-        "d_head": optional(SIZE),
-        "d_ff": optional(SIZE),
-        "norm": choice("layer", "rms"),
-        "norm_place": choice("pre", "post"),
-        "norm_eps": real_number(above=0, below=1, todo="such as 1e-5"),
-        "qk_norm": flag(),
-        "position": choice("learned", "sinusoidal", "sinusoidal_halves", "rope", "alibi", "relative"),
-        "relative_buckets": SIZE,
-        "relative_distance": SIZE,
-        "softcap": optional(real_number(above=0, todo="such as 50.0")),
-        "attention_scale": optional(real_number(above=0, todo="such as 1.0")),
-        "rope_base": real_number(above=0, todo="such as 10000.0"),
-        "rope_factor": real_number(above=0, todo="such as 1.0"),
-        "feed_forward": choice("gelu", "gelu_exact", "relu", "silu", "swiglu", "geglu"),
-        "tied": flag(),
-        "bias": choice(True, False, "qkv"),
-        "segments": integer(0),
-        "dropout": real_number(low=0, below=1),
-        "embed_scale": optional(real_number(above=0, todo="such as 1.0")),
-        "embed_norm": flag(),
-        "decoder_layers": optional(SIZE),
-        "shared_tokens": flag(),
-        "head_scale": real_number(above=0, todo="such as 1.0"),
-        "head_bias": flag(),
-    },
     "Masking": {
         "rate": real_number(above=0, below=1, todo="at 0 there is no target, at 1 no context; such as 0.15"),
         "mask": SHARE,
@@ -298,6 +269,7 @@ SETTINGS = {
 
 
 Size = Annotated[int, SIZE]
+Count = Annotated[int, COUNT]
 Seed = Annotated[int, SEED]
 Share = Annotated[float, real_number(0, 1, todo="it is a share")]
 BelowOne = Annotated[float, real_number(low=0, below=1)]

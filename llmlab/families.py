@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # %% ../nbs/workshop/families.ipynb #2f3a8b7e
-from llmlab.checks import SETTINGS, SIZE, check_arguments, check_value, read_json, require
+from llmlab.checks import SIZE, check_arguments, check_value, read_json, require, setting_rules
 from llmlab.generation import Sampling, generate
 from llmlab.hub import FOLDER_HOLDS
 from llmlab.pretrained import BERT_WEIGHT_NAMES, GPT2_WEIGHT_NAMES, LLAMA_WEIGHT_NAMES
@@ -583,5 +583,5 @@ def read_fields(path: Path, family: str, theirs: dict) -> dict:
     missing = [names[ours] for ours in sizes if ours not in found | ARCHITECTURES[family]]
     require(not missing, f"{path} lacks {', '.join(missing)}: copy it again")
     for ours, value in found.items():
-        check_value(f"{path} describes no model: {names[ours]}", value, SETTINGS["Config"][ours])
+        check_value(f"{path} describes no model: {names[ours]}", value, setting_rules(Config)[ours])
     return found

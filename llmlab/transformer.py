@@ -7,6 +7,7 @@ __all__ = ["Config", "count_parameters", "Encoder", "Decoder", "EncoderDecoder"]
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from llmlab.attention import (
 )
 from llmlab.attention_kernels import Rule
 from llmlab.cache import KVCache
-from llmlab.checks import check_settings, require
+from llmlab.checks import BelowOne, Count, Positive, Size, check_settings, real_number, require
 
 
 # %% ../nbs/06_transformer.ipynb #7a5c2fb8
@@ -40,52 +41,40 @@ class Config:
     (16, 4, 256)
     """
 
-    vocab_size: int  # tokens that ids can name
-    context: int = 256  # tokens, the longest sequence
-    layers: int = 4  # blocks, one after another
-    heads: int = 4  # query heads in each attention
-    d_model: int = 128  # numbers per token in the residual stream
-    kv_heads: int | None = None  # key and value heads; None: as many as heads
-    d_head: int | None = None  # numbers per token in one head; None: d_model / heads
-    d_ff: int | None = None  # hidden units of the feed-forward; None: 4 · d_model, for swiglu and geglu 8/3
-    norm: str = "layer"  # "layer" | "rms"
-    norm_place: str = "pre"  # "pre": before each part | "post": after each addition
-    norm_eps: float = 1e-5  # keeps the norm's division away from zero
+    vocab_size: Size  # tokens that ids can name
+    context: Size = 256  # tokens, the longest sequence
+    layers: Size = 4  # blocks, one after another
+    heads: Size = 4  # query heads in each attention
+    d_model: Size = 128  # numbers per token in the residual stream
+    kv_heads: Size | None = None  # key and value heads; None: as many as heads
+    d_head: Size | None = None  # numbers per token in one head; None: d_model / heads
+    d_ff: Size | None = None  # hidden units of the feed-forward; None: 4 · d_model, gated 8/3 · d_model
+    norm: Literal["layer", "rms"] = "layer"  # LayerNorm or RMSNorm
+    norm_place: Literal["pre", "post"] = "pre"  # "pre": before each part | "post": after each addition
+    norm_eps: Annotated[float, real_number(above=0, below=1)] = (
+        1e-5  # keeps the norm's division away from zero
+    )
     qk_norm: bool = False  # the same norm on the queries and keys of each head
-    position: str = (
-        "learned"  # "learned" | "sinusoidal" | "sinusoidal_halves" | "rope" | "alibi" | "relative"
-    )
-    rope_base: float = 10000.0  # for rope: pair i turns by rope_base ** (-2i / head width) radian a token
-    rope_factor: float = 1.0  # for rope: slow pairs turn so many times slower, as in Llama 3.1
-    relative_buckets: int = 32  # for relative: kinds of distance that have a learned bias, as in T5
-    relative_distance: int = 128  # for relative: tokens, from here on one bucket holds all distances
-    softcap: float | None = (
-        None  # no attention score beyond this, by softcap · tanh(score / softcap); None: no cap
-    )
-    attention_scale: float | None = None  # factor of the scores; None: 1 / sqrt(head width); T5 has 1
-    feed_forward: str = (
-        "gelu"  # "gelu" (by tanh) | "gelu_exact" | "relu" | "silu" | "swiglu" | "geglu" (by tanh)
-    )
+    # where a token stands
+    position: Literal["learned", "sinusoidal", "sinusoidal_halves", "rope", "alibi", "relative"] = "learned"
+    rope_base: Positive = 10000.0  # for rope: pair i turns by rope_base ** (-2i / head width) radian a token
+    rope_factor: Positive = 1.0  # for rope: slow pairs turn so many times slower, as in Llama 3.1
+    relative_buckets: Size = 32  # for relative: kinds of distance that have a learned bias, as in T5
+    relative_distance: Size = 128  # for relative: tokens, from here on one bucket holds all distances
+    softcap: Positive | None = None  # attention scores stay below, by softcap · tanh(score / softcap)
+    attention_scale: Positive | None = None  # factor of the scores; None: 1 / sqrt(head width); T5 has 1
+    # its activation; "gelu" and "geglu" by tanh
+    feed_forward: Literal["gelu", "gelu_exact", "relu", "silu", "swiglu", "geglu"] = "gelu"
     tied: bool = True  # the token table is also the output matrix
-    bias: bool | str = (
-        True  # linear layers and layer norms add a learned constant; "qkv": only queries, keys, values
-    )
-    segments: int = 0  # kinds of text that a token can belong to, each with its vector
-    dropout: float = 0.0  # probability that a number is zeroed on its way into the residual stream
-    embed_scale: float | None = (
-        None  # factor of the token vectors; None: sqrt(d_model) for sinusoidal, else 1
-    )
-    embed_norm: bool = (
-        True  # for norm_place "post": the embeddings are normed, too; Marian leaves this norm out
-    )
-    decoder_layers: int | None = None  # blocks of an EncoderDecoder's decoder; None: as many as layers
+    bias: Literal[True, False, "qkv"] = True  # of linear layers and layer norms; "qkv": of these three only
+    segments: Count = 0  # kinds of text that a token can belong to, each with its vector
+    dropout: BelowOne = 0.0  # probability that a number is zeroed on its way into the residual stream
+    embed_scale: Positive | None = None  # factor of token vectors; None: sqrt(d_model) for sinusoidal, else 1
+    embed_norm: bool = True  # for norm_place "post": the embeddings are normed, too; not in Marian
+    decoder_layers: Size | None = None  # blocks of an EncoderDecoder's decoder; None: as many as layers
     shared_tokens: bool = False  # both sides of an EncoderDecoder have one token table
-    head_scale: float = (
-        1.0  # of an EncoderDecoder: factor of the last vectors before the output matrix, as in T5
-    )
-    head_bias: bool = (
-        False  # of an EncoderDecoder: each logit has a constant that training leaves alone, as in BART
-    )
+    head_scale: Positive = 1.0  # of an EncoderDecoder: factor of the vectors before the output, as in T5
+    head_bias: bool = False  # of an EncoderDecoder: logits have constants that are not trained, as in BART
 
     def __post_init__(self):
         check_settings(self)
@@ -465,10 +454,17 @@ def with_heads(mask):
 class Stack(nn.Module):
     "Embedding, blocks, final norm: what the assemblies have in common."
 
-    def __init__(self, cfg: Config, causal: bool = False, cross: bool = False):
+    def __init__(
+        self,
+        cfg: Config,  # its shape
+        causal: bool = False,  # whether each token sees only itself and those before it
+        cross: bool = False,  # whether each block also attends to an encoder's output
+    ):
         super().__init__()
-        self.cfg, self.causal = cfg, causal
-        self.embed, self.drop = Embed(cfg), nn.Dropout(cfg.dropout)
+        self.cfg = cfg
+        self.causal = causal
+        self.embed = Embed(cfg)
+        self.drop = nn.Dropout(cfg.dropout)
         self.blocks = nn.ModuleList(Block(cfg, causal, cross) for _ in range(cfg.layers))
         self.norm = norm(cfg) if cfg.norm_place == "pre" or cfg.embed_norm else nn.Identity()
         self.relative = nn.Embedding(cfg.relative_buckets, cfg.heads) if cfg.position == "relative" else None

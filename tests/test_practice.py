@@ -1,13 +1,16 @@
 "Exercises called by name: known wrong answers, limits, progress, and faults in one's own code."
 
+import http.server
 import importlib.util
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -437,3 +440,57 @@ def test_two_kernels_lose_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert json.loads(records.progress_path().read_text()) == {"a.b": {"attempts": 60}}
+
+
+# --- on a page --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path):
+    "A folder that is served, with the book's script for answers; its address."
+    shutil.copy(ROOT / "book" / "_static" / "answers.js", tmp_path)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    handler.log_message = lambda *args: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def write_page(folder, *shown):
+    "A page with the script and some cards."
+    script = '<!doctype html><meta charset="utf-8"><script type="module" src="answers.js"></script>'
+    (folder / "page.html").write_text(script + "".join(shown), "utf-8")
+
+
+@pytest.mark.slow
+def test_hints_open_one_inside_the_other_without_javascript(browser, site, tmp_path):
+    found = exercise("attention.window")
+    write_page(tmp_path, found._repr_html_())
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}/page.html")
+    last = page.get_by_text("keeps the entries")
+    for number in (1, 2, 3):
+        assert not last.is_visible()
+        page.get_by_text(f"Hint {number} of 3", exact=True).click()
+    assert last.is_visible()
+    assert "return causal_mask(t)" not in page.content(), "the solution is nowhere on the page"
+    context.close()
+
+
+@pytest.mark.slow
+def test_the_first_choice_counts_and_the_browser_keeps_it(browser, site, tmp_path):
+    names = "attention.fits attention.masked_share"
+    table = f'<span class="llmlab-answers" data-names="{names}">2 questions</span>'
+    write_page(tmp_path, predict("attention.fits")._repr_html_(), table)
+    page = browser.new_context().new_page()
+    page.goto(f"{site}/page.html")
+    count = page.locator(".llmlab-answers")
+    assert count.text_content() == "2 questions, none answered yet"
+    page.get_by_text("sat", exact=True).last.click()
+    page.get_by_text("cat", exact=True).last.click()
+    page.wait_for_function("localStorage.getItem('llmlab-answers')")
+    page.reload()
+    assert count.text_content() == "0 right at once, 1 of 2 answered"
+    page.context.close()

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from llmlab.attention import document_positions, record_attention, same_document
+from llmlab.attention import document_positions, same_document
 from llmlab.cache import pad
+from llmlab.recording import record_attention
 from llmlab.transformer import (
     Attention,
     Block,
@@ -689,7 +690,7 @@ BAD_CONFIGS = {
     "head_bias=None: expected True or False": dict(head_bias=None),
     "layers=0: expected a whole number of at least 1": dict(layers=0),
     "vocab_size=-1: expected a whole number of at least 1": dict(vocab_size=-1),
-    "rope_base=0: expected a finite number above 0; such as 10000.0": dict(rope_base=0),
+    "rope_base=0: expected a finite number above 0": dict(rope_base=0),
     "norm_eps=0: expected a number above 0 and below 1": dict(norm_eps=0),
     "norm_place='middle': expected one of pre, post": dict(norm_place="middle"),
     "bias='all': expected one of True, False, qkv": dict(bias="all"),

@@ -29,17 +29,11 @@ class Finding(NamedTuple):
     todo: str = ""  # what to do about it; nothing where all is well
 
 
-# %% ../../nbs/workshop/doctor.ipynb #d0c70008
-def distribution_name() -> str | None:
-    "The name under which pip knows this package; None where it runs from a folder and is not installed."
-    names = packages_distributions().get("llmlab", [])
-    return next((name for name in names if requires(name)), None)
-
-
 # %% ../../nbs/workshop/doctor.ipynb #d0c70009
 def check_packages() -> Iterator[Finding]:
     "Is each requirement of the library and of the chapters there, in a version that fits?"
-    name = distribution_name()
+    installed_as = packages_distributions().get("llmlab", [])
+    name = next((name for name in installed_as if requires(name)), None)
     if name is None:
         yield Finding(
             "note",
