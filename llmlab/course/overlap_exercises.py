@@ -828,14 +828,14 @@ short_cut_exercise = Exercise(
     "pass. By how "
     "much is the mean of the short cut 1 - (1 - c/5)⁵ below the true pass@5? Set `answer` to the "
     "difference, a positive "
-    "number (to within 2 %).",
+    "number (to within 0.005).",
     stub="answer = ...  # true pass@5 - mean of the short cut",
     hints=[
         "The true chance that one of five tries passes is one minus the chance that all five fail, 0.8⁵.",
         "The short cut works on the whole array: one value for each task, then their mean.",
         "Subtract the mean of the short cut from the truth.",
     ],
-    tolerance=0.02,
+    tolerance=0.005,
 )
 
 
