@@ -714,7 +714,7 @@ chrf_exercise = Exercise(
     "chrF of one pair",
     minutes=20,
     difficulty=2,
-    task="Write `chrf(hyp, ref, order)` for two texts. Leave out all white space. For each n from 1 to "
+    task="Write `chrf_of(hyp, ref, order)` for two texts. Leave out all white space. For each n from 1 to "
     "`order`, count "
     "the rows of n characters of both; clipped matches divided by those of `hyp` are the precision, "
     "divided by those "
@@ -724,7 +724,7 @@ chrf_exercise = Exercise(
     "formula of "
     "the chapter with β = 2. It is 0 if nothing matches, or no n is left.",
     stub="""
-        def chrf(hyp: str, ref: str, order: int) -> float:
+        def chrf_of(hyp: str, ref: str, order: int) -> float:
             "F-score of the rows of 1 to order characters, in which recall counts twice; 0 to 100."
             raise NotImplementedError
     """,
@@ -753,7 +753,7 @@ def chrf_cases(seed):
 
 
 @chrf_exercise.solution
-def chrf(hyp, ref, order):
+def chrf_of(hyp, ref, order):
     hyp, ref = "".join(hyp.split()), "".join(ref.split())
     precisions, recalls = [], []
     for n in range(1, order + 1):
