@@ -821,6 +821,10 @@ def best_cases(seed):
             "seven eight nine": [-1.9, -1.9, -1.8],
             "ten eleven": [-1.7, -1.9],
         },
+        "texts in which the worst token misleads": {
+            "m n o p": [-1.6, -1.7, -1.6, -1.7],
+            "q r s t": [-1.0, -1.0, -1.0, -3.0],
+        },
         "a short text that fits badly": {"no": [-4.0], "a long text that fits": [-1.0] * 5},
         "two that are equally good": {"x": [-3.0], "y": [-1.0], "z": [-1.0, -1.0]},
     }
@@ -885,6 +889,11 @@ def best_by_maximum(texts, logprobs):
 )
 def best_by_median(texts, logprobs):
     return max(texts, key=lambda text: logprobs(text).median().item())
+
+
+@best.wrong("takes the midrange", "Only the best and the worst token count in your score: all tokens should.")
+def best_by_midrange(texts, logprobs):
+    return max(texts, key=lambda text: (logprobs(text).max() + logprobs(text).min()).item())
 
 
 @best.wrong("averages probabilities", "Average log-probabilities: a token of probability near 0 must hurt.")
