@@ -268,9 +268,6 @@ bootstrap = Exercise(
     "`level` is 0.95, for instance. Return the two quantiles (`np.quantile`) of the r numbers between "
     "which a share `level` of them lies, with as much left out below as above, as two floats.",
     stub="""
-        from collections.abc import Callable
-
-
         def bootstrap_interval(
             scores: np.ndarray,  # [n]
             resamples: np.ndarray,  # [r, n], places in scores
