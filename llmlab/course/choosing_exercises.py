@@ -283,7 +283,6 @@ bootstrap = Exercise(
         "With level 0.9, 0.05 is left out on each side, so the quantiles are at 0.05 and 0.95: (1 - "
         "level) / 2 and 1 - (1 - level) / 2.",
     ],
-    forbidden={"bootstrap": "That is SciPy's answer: the resamples are given, and the rest is three lines."},
 )
 
 
