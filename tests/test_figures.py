@@ -13,7 +13,6 @@ from conftest import ROOT
 from sample_figures import figures, softmax
 
 import llmlab
-from llmlab.course.exercises import Exercise, predict
 from llmlab.figures import view as view_module
 
 ATTACK = "</script><img src=x onerror=\"window.hit=1\"><svg onload='window.hit=1'>"
@@ -761,7 +760,7 @@ def test_without_javascript_the_figure_is_told_in_words(browser, book):
     context.close()
 
 
-# --- bertviz, exercises, notebook ---------------------------------------------------------------------------
+# --- bertviz, notebook ------------------------------------------------------------------------------------
 
 
 def test_bertviz_neuron_draws(page, book):
@@ -791,25 +790,6 @@ def test_bertviz_draws_without_a_network_and_without_harm(page, book, draw):
     inner = page.frames[1]
     assert inner.evaluate("window.hit") is None and inner.locator("img").count() == 0
     assert [url for url in page.asked if not url.startswith("http://127.0.0.1")] in ([], ["about:srcdoc"])
-
-
-def test_exercises_open_without_javascript(browser, book):
-    exercise = Exercise(
-        "Add", 2, 1, f"Write `add`. {ATTACK}", lambda f: None, ["first hint", "second hint"], "x = 1"
-    )
-    question = predict("What?", {"one": "why one", ATTACK: "why not"}, answer="one")
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(in_book(book, "exercise", exercise._repr_html_(), question._repr_html_()))
-    assert page.locator("img").count() == 0
-    solution = page.get_by_text("x = 1")
-    for name in ("Hint 1 of 2", "Hint 2 of 2", "Solution"):
-        assert not solution.is_visible()
-        page.get_by_text(name, exact=True).click()
-    assert solution.is_visible()
-    page.get_by_text("one", exact=True).click()
-    assert page.get_by_text("✓ Right. why one").is_visible()
-    context.close()
 
 
 def test_a_kernel_sends_the_view_and_its_state(tmp_path):

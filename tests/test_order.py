@@ -114,7 +114,6 @@ ALONE = [
     *PICTURES,
     *COMMAND,
     *COURSE,
-    "exercises",
 ]  # import nothing of ours but what stands before them in their row
 LIGHT = [
     "segmentation",
@@ -128,7 +127,6 @@ LIGHT = [
     *PICTURES,
     *COMMAND,
     *COURSE,
-    "exercises",
 ]  # import no torch
 HUB = {"pretrained"}  # the only module that may import transformers
 DEVELOPERS = {"nbdev", "fastcore", "execnb", "pytest", "jupyter_book"}

@@ -152,6 +152,37 @@ def test_exercises_belong_to_a_lesson(chapter):
     assert {name.partition(".")[0] for name in names} <= set(LESSONS)
 
 
+@pytest.mark.parametrize("chapter", course_chapters())
+def test_a_chapter_has_something_to_write_to_measure_to_judge_and_a_quiz(chapter):
+    mine = [found for name, found in COURSE.items() if name.partition(".")[0] == chapter]
+    kinds = [q.kind for name, q in QUESTIONS.items() if name.partition(".")[0] == chapter]
+    assert len(mine) >= 4 and len({found.difficulty for found in mine}) >= 2
+    assert any(found.make_cases is None for found in mine), "one that changes an experiment and reads a value"
+    assert "judgement" in kinds and kinds.count("quiz") >= 3
+
+
+def long_lines(code: str) -> list[str]:
+    "The lines of a solution that are long enough to be its own."
+    return [line.strip() for line in code.splitlines()[1:] if len(line.strip()) > 30]
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_no_answer_stands_in_its_lesson(name):
+    cells = json.loads(LESSONS[name.partition(".")[0]].read_text("utf-8"))["cells"]
+    lesson = "\n".join("".join(cell["source"]) for cell in cells)
+    for solution in COURSE[name].solutions:
+        lines = [line for line in long_lines(source_of(solution)) if line not in COURSE[name].stub]
+        found = [line for line in lines if line in lesson]
+        assert len(found) <= len(lines) / 2, f"the lesson gives the answer away: {found}"
+
+
+@pytest.mark.parametrize("chapter", LESSONS)
+def test_no_notebook_of_a_learner_holds_an_answer(chapter):
+    lesson = LESSONS[chapter].read_text("utf-8")
+    for word in ("answer=", "solution=", "Question(", ".solution", ".wrong("):
+        assert word not in lesson, f"{word} belongs into llmlab.course"
+
+
 # --- what a learner may write -----------------------------------------------------------------------------
 
 

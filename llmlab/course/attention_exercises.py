@@ -49,10 +49,8 @@ Question(
 # %% ../../nbs/workshop/exercises/attention_exercises.ipynb #e39c19c5
 Question(
     "attention.explains",
-    "In one trained model, the token `it` gives 0.62 of its attention to `cat`. Somebody "
-    "concludes: *the "
-    "model knows "
-    "that `it` means the cat.* Which answer is best supported by what was measured?",
+    "In one trained model, the token `it` gives 0.62 of its attention to `cat`. Somebody concludes: *the "
+    "model knows that `it` means the cat.* Which answer is best supported by what was measured?",
     {
         "The conclusion holds: 0.62 is more than half.": (
             "A share says from where values were averaged. It does not say that the model used what it took."
@@ -76,8 +74,7 @@ Question(
             "A sum of d products of independent numbers with variance 1 has variance d, so its root is "
             "the unit."
         ),
-        "So that queries and keys have length one.": "Nothing is normalized here: long keys "
-        "still score "
+        "So that queries and keys have length one.": "Nothing is normalized here: long keys still score "
         "more.",
     },
     answer="So that their spread does not grow with the width, and the softmax does not saturate.",
@@ -116,9 +113,8 @@ window = Exercise(
     minutes=10,
     difficulty=1,
     task="Long texts make long rows. Many models let a token look at the last `n` tokens only, itself "
-    "included. "
-    "Write `window_mask(t, n)`: a boolean mask of shape [t, t], True where a query (row) may look at a "
-    "key (column).",
+    "included. Write `window_mask(t, n)`: a boolean mask of shape [t, t], True where a query (row) may "
+    "look at a key (column).",
     stub="""
         def window_mask(t: int, n: int) -> torch.Tensor:
             "Boolean mask [t, t]: query i may look at keys i - n + 1 to i."
@@ -200,12 +196,10 @@ masked = Exercise(
     "Attention with a mask",
     minutes=20,
     difficulty=2,
-    task="Write `attend(q, k, v, mask)`, the formula of this chapter, from `@`, `exp`, `sum` "
-    "and the like. "
-    "`q` has the shape [tq, d], `k` [tk, d], `v` [tk, dv], and `mask` [tq, tk] is True where a "
-    "query may "
-    "look. "
-    "It returns the outputs, of shape [tq, dv]. A query that may look at nothing gets zeros.",
+    task="Write `attend(q, k, v, mask)`, the formula of this chapter, from `@`, `exp`, `sum` and the "
+    "like. `q` has the shape [tq, d], `k` [tk, d], `v` [tk, dv], and `mask` [tq, tk] is True where a "
+    "query may look. It returns the outputs, of shape [tq, dv]. A query that may look at nothing gets "
+    "zeros.",
     stub="""
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             "softmax(q kᵀ / √d) v, over the keys that each query may look at: [tq, dv]."
@@ -213,11 +207,9 @@ masked = Exercise(
     """,
     hints=[
         "Four steps: scores, hide, weights, average. Write one line for each and print its shape.",
-        "Before the softmax, fill what is hidden with -∞. Over which dimension must a row of "
-        "weights sum "
+        "Before the softmax, fill what is hidden with -∞. Over which dimension must a row of weights sum "
         "to one?",
-        "A row of nothing but -∞ gives NaN. After the softmax, `torch.where(mask, weights, 0)` "
-        "makes it "
+        "A row of nothing but -∞ gives NaN. After the softmax, `torch.where(mask, weights, 0)` makes it "
         "zeros.",
     ],
     specification="""
@@ -355,12 +347,10 @@ shift = Exercise(
     minutes=15,
     difficulty=2,
     task="Without `rotary`, by complex numbers: write `score_at(q, k, i, j)` for a query at position i "
-    "and a key at "
-    "position j, both of shape [8]. Coordinates c and c + 4 are the real and the imaginary part of "
-    "number c, and "
-    "turning number c by an angle is multiplying it by `torch.polar(torch.ones(4), angle)[c]`. At "
-    "position i, the "
-    "angle of number c is `i * 10000 ** (-c / 4)`. Divide the score by √8, and return a float.",
+    "and a key at position j, both of shape [8]. Coordinates c and c + 4 are the real and the imaginary "
+    "part of number c, and turning number c by an angle is multiplying it by `torch.polar(torch.ones(4), "
+    "angle)[c]`. At position i, the angle of number c is `i * 10000 ** (-c / 4)`. Divide the score by "
+    "√8, and return a float.",
     stub="""
         def score_at(q: torch.Tensor, k: torch.Tensor, i: int, j: int) -> float:
             "The score of a query [8] at position i and a key [8] at position j, by rotary positions."
@@ -369,8 +359,7 @@ shift = Exercise(
     hints=[
         "`torch.complex(q[:4], q[4:])` gives four complex numbers.",
         "The angles at position i are `i * 10000 ** (-torch.arange(4) / 4)`.",
-        "The dot product of two pairs is the real part of one times the conjugate of the other. "
-        "Only i - "
+        "The dot product of two pairs is the real part of one times the conjugate of the other. Only i - "
         "j remains.",
     ],
     forbidden={"rotary": "This exercise turns by complex numbers: leave `rotary` out."},
@@ -468,15 +457,10 @@ saturate = Exercise(
     "How sharp does a softmax get?",
     minutes=10,
     difficulty=1,
-    task="Change the experiment of *Break it: no division by √d*. With `torch.manual_seed(0)`, "
-    "draw `q` "
-    "of shape [d] and "
-    "`k` of shape [64, d] by `torch.randn`, in this order, take the scores `k @ q` without "
-    "dividing, and "
-    "the largest "
-    "weight of their softmax. What is its mean over 200 draws at d = 256? Set `answer` to what you "
-    "measured "
-    "(to within 0.03).",
+    task="Change the experiment of *Break it: no division by √d*. With `torch.manual_seed(0)`, draw `q` "
+    "of shape [d] and `k` of shape [64, d] by `torch.randn`, in this order, take the scores `k @ q` "
+    "without dividing, and the largest weight of their softmax. What is its mean over 200 draws at d = "
+    "256? Set `answer` to what you measured (to within 0.03).",
     stub="answer = ...  # a number between 0 and 1",
     hints=[
         "Seed once, before the loop of 200 draws.",
@@ -541,12 +525,11 @@ heads_exercise = Exercise(
     "Heads, apart and together",
     minutes=12,
     difficulty=1,
-    task="Write `in_heads(x, heads, function)` without `split_heads` and `merge_heads`. `x` has "
-    "the shape [b, t, d], and `heads` divides d. "
-    "Head number n of a token is its numbers n · d / heads up to (n + 1) · d / heads. Cut every "
-    "token into its heads, which gives [b, heads, "
-    "t, d / heads], apply `function` to this tensor, which keeps the shape, and put the heads "
-    "of each token side by side again: [b, t, d].",
+    task="Write `in_heads(x, heads, function)` without `split_heads` and `merge_heads`. `x` has the "
+    "shape [b, t, d], and `heads` divides d. Head number n of a token is its numbers n · d / heads up to "
+    "(n + 1) · d / heads. Cut every token into its heads, which gives [b, heads, t, d / heads], apply "
+    "`function` to this tensor, which keeps the shape, and put the heads of each token side by side "
+    "again: [b, t, d].",
     stub="""
         def in_heads(x: torch.Tensor, heads: int, function) -> torch.Tensor:
             "Apply a function to [b, heads, t, d / heads], and merge the heads again: [b, t, d]."
@@ -691,12 +674,10 @@ grouped = Exercise(
     "Query heads that share keys",
     minutes=25,
     difficulty=3,
-    task="In grouped-query attention, several query heads share one head of keys and values. "
-    "Write `grouped_attention(q, k, v)` for one text: "
-    "`q` has the shape [h, t, w], `k` and `v` have [g, t, w], and g divides h. The first h / g "
-    "query heads share key head 0, the next h / g "
-    "share key head 1, and so on. Attention is causal and divides by √w. Return the outputs of "
-    "all query heads, [h, t, w].",
+    task="In grouped-query attention, several query heads share one head of keys and values. Write "
+    "`grouped_attention(q, k, v)` for one text: `q` has the shape [h, t, w], `k` and `v` have [g, t, w], "
+    "and g divides h. The first h / g query heads share key head 0, the next h / g share key head 1, and "
+    "so on. Attention is causal and divides by √w. Return the outputs of all query heads, [h, t, w].",
     stub="""
         def grouped_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             "Causal attention of h query heads over g heads of keys and values: [h, t, w]."
@@ -706,9 +687,8 @@ grouped = Exercise(
         "With 6 query heads and 2 key heads, which key head does query head 4 use?",
         "Either repeat k and v until there are h heads of them, or cut q into [g, h / g, t, w]. "
         "Mind the order in which copies stand.",
-        "`repeat_interleave(h // g, 0)` gives 0, 0, 0, 1, 1, 1, whereas `repeat` gives 0, 1, 0, "
-        "1, 0, 1. Then it is attention with a causal "
-        "mask, for all heads at once.",
+        "`repeat_interleave(h // g, 0)` gives 0, 0, 0, 1, 1, 1, whereas `repeat` gives 0, 1, 0, 1, 0, 1. "
+        "Then it is attention with a causal mask, for all heads at once.",
     ],
     forbidden={
         "scaled_dot_product_attention": "That is the library's answer: write the steps yourself.",

@@ -19,9 +19,8 @@ mask_hunt = Exercise(
     minutes=15,
     difficulty=2,
     task="`attend_causally(q, k, v)` should let each token look at itself and at those before it. It "
-    "returns outputs "
-    "of shape [t, d]. Something is wrong with it: look at the symptom, say what you suspect, and repair "
-    "it.",
+    "returns outputs of shape [t, d]. Something is wrong with it: look at the symptom, say what you "
+    "suspect, and repair it.",
     stub="""
         def attend_causally(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             "Causal attention of t tokens, all tensors of shape [t, d]."
@@ -133,10 +132,9 @@ softmax_hunt = Exercise(
     minutes=15,
     difficulty=2,
     task="`next_token_loss(logits, targets)` takes logits of shape [b, t, v] and ids of shape [b, t], "
-    "and returns the "
-    "mean cross-entropy in nats, a tensor without dimensions. Training with it goes down, but far too "
-    "slowly, and "
-    "stops too early. Look at the symptom, say what you suspect, and repair it.",
+    "and returns the mean cross-entropy in nats, a tensor without dimensions. Training with it goes "
+    "down, but far too slowly, and stops too early. Look at the symptom, say what you suspect, and "
+    "repair it.",
     stub="""
         def next_token_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             "Mean cross-entropy in nats of logits [b, t, v] and targets [b, t]."
@@ -238,10 +236,9 @@ padding_hunt = Exercise(
     minutes=20,
     difficulty=2,
     task="Rows of unequal length were padded with -1. `padded_loss(logits, targets)` takes logits of "
-    "shape [b, t, v] and "
-    "targets of shape [b, t], and should return the mean cross-entropy in nats of the real tokens only. "
-    "A model "
-    "trained with it predicts token 0 almost everywhere. Find out why, and repair it.",
+    "shape [b, t, v] and targets of shape [b, t], and should return the mean cross-entropy in nats of "
+    "the real tokens only. A model trained with it predicts token 0 almost everywhere. Find out why, and "
+    "repair it.",
     stub="""
         def padded_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             "Mean cross-entropy in nats of the targets that are not -1."
@@ -347,10 +344,9 @@ perplexity_hunt = Exercise(
     minutes=10,
     difficulty=1,
     task="`corpus_perplexity(documents)` takes a pair for each document: its negative log-likelihood in "
-    "nats, summed over "
-    "its tokens, and how many tokens it has. It should return the perplexity of the whole corpus, a "
-    "float. The same "
-    "text, cut otherwise, gives another score. Find out why, and repair it.",
+    "nats, summed over its tokens, and how many tokens it has. It should return the perplexity of the "
+    "whole corpus, a float. The same text, cut otherwise, gives another score. Find out why, and repair "
+    "it.",
     stub="""
         def corpus_perplexity(documents: list[tuple[float, int]]) -> float:
             "The perplexity of a corpus from (summed nats, tokens) of each document."
@@ -444,10 +440,8 @@ accumulation_hunt = Exercise(
     difficulty=2,
     task="To save memory, a batch is cut into micro-batches, and their gradients are accumulated. "
     "`accumulated_gradient(w, parts)` takes weights of shape [d] and parts `(x, y)` with `x` of shape "
-    "[n, d] and `y` of "
-    "shape [n], where n may differ. It should return the gradient of the mean squared error over all "
-    "rows of all "
-    "parts, of shape [d]. It does not: repair it.",
+    "[n, d] and `y` of shape [n], where n may differ. It should return the gradient of the mean squared "
+    "error over all rows of all parts, of shape [d]. It does not: repair it.",
     stub="""
         def accumulated_gradient(w: torch.Tensor, parts: list) -> torch.Tensor:
             "The gradient [d] of the mean squared error over the rows of all parts."
@@ -556,12 +550,9 @@ positions_hunt = Exercise(
     minutes=15,
     difficulty=2,
     task="To generate from prompts of unequal length, they are padded on the left, so that all end at "
-    "the right. "
-    "`position_ids(mask)` takes a boolean mask of shape [b, t], True at real tokens, and returns whole "
-    "numbers of the "
-    "same shape: the position of each real token in its own text, counted from 0, and 0 at padding. Find "
-    "out what "
-    "is wrong with it, and repair it.",
+    "the right. `position_ids(mask)` takes a boolean mask of shape [b, t], True at real tokens, and "
+    "returns whole numbers of the same shape: the position of each real token in its own text, counted "
+    "from 0, and 0 at padding. Find out what is wrong with it, and repair it.",
     stub="""
         def position_ids(mask: torch.Tensor) -> torch.Tensor:
             "Positions [b, t] of the real tokens in their own texts, 0 at padding."
@@ -658,11 +649,9 @@ tied_hunt = Exercise(
     minutes=15,
     difficulty=2,
     task="Many models use one matrix for the token embedding and for the head. `tied_matrices(vocab, "
-    "width)` should return "
-    "the pair `(embedding, head)` of parameters, both [vocab, width], drawn by `torch.randn` and tied: a "
-    "training step "
-    "changes both alike, and an optimizer sees one parameter. Find out what is wrong with it, and repair "
-    "it.",
+    "width)` should return the pair `(embedding, head)` of parameters, both [vocab, width], drawn by "
+    "`torch.randn` and tied: a training step changes both alike, and an optimizer sees one parameter. "
+    "Find out what is wrong with it, and repair it.",
     stub="""
         def tied_matrices(vocab: int, width: int) -> tuple:
             "The embedding and the head [vocab, width], one parameter."
@@ -793,12 +782,9 @@ leak_hunt = Exercise(
     minutes=20,
     difficulty=2,
     task="`split_texts(texts, share, seed)` takes a list of texts, some of which occur several times, "
-    "and returns two lists: "
-    "training and validation. Each distinct text should stand once, and on one side only, none should be "
-    "lost, and "
-    "the validation side should hold `round(share * n)` of the n distinct texts, drawn at random by the "
-    "seed. Find "
-    "out what is wrong with it, and repair it.",
+    "and returns two lists: training and validation. Each distinct text should stand once, and on one "
+    "side only, none should be lost, and the validation side should hold `round(share * n)` of the n "
+    "distinct texts, drawn at random by the seed. Find out what is wrong with it, and repair it.",
     stub="""
         def split_texts(texts: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
             "Training and validation texts; no text stands on both sides."

@@ -19,18 +19,13 @@ bigram = Exercise(
     minutes=60,
     difficulty=3,
     task="Put part I together in one function, `bits_per_byte(train, test, merges)`, which returns a "
-    "float. "
-    "1. Take the UTF-8 bytes of `train` as ids 0 to 255. 2. Learn `merges` BPE merges on it: each time, "
-    "the most frequent "
-    "pair of neighbours (ties: the smallest pair) becomes the next new id, 256, 257, …, and is replaced "
-    "from left to "
-    "right; stop early if there is no pair. 3. Encode `test` by the same merges in the same order. 4. "
-    "Estimate a bigram "
-    "model with add-one smoothing on the tokens of `train`: P(b|a) = (count of a b + 1) / (count of a as "
-    "the first of a "
-    "pair + V), where V is 256 plus the merges learned. 5. Return the surprise of all but the first "
-    "token of `test`, in "
-    "bits, divided by the bytes of `test`. The check runs it on texts that you have not seen.",
+    "float. 1. Take the UTF-8 bytes of `train` as ids 0 to 255. 2. Learn `merges` BPE merges on it: each "
+    "time, the most frequent pair of neighbours (ties: the smallest pair) becomes the next new id, 256, "
+    "257, …, and is replaced from left to right; stop early if there is no pair. 3. Encode `test` by the "
+    "same merges in the same order. 4. Estimate a bigram model with add-one smoothing on the tokens of "
+    "`train`: P(b|a) = (count of a b + 1) / (count of a as the first of a pair + V), where V is 256 plus "
+    "the merges learned. 5. Return the surprise of all but the first token of `test`, in bits, divided "
+    "by the bytes of `test`. The check runs it on texts that you have not seen.",
     stub="""
         def bits_per_byte(train: str, test: str, merges: int) -> float:
             "Bits per byte of a test text under a BPE bigram model with add-one smoothing."
@@ -202,16 +197,12 @@ forward = Exercise(
     minutes=60,
     difficulty=3,
     task="Write `decode_logits(w, ids, heads)`: the logits of a small GPT for one row of ids, of shape "
-    "[t, v]. `w` is a "
-    "dictionary of tensors: `tokens` [v, d] (also the head: it is tied) and `positions` [n, d]; for each "
-    "layer i = 0, 1, … "
-    "as long as `i.q` is there: `i.norm1` [d], `i.q`, `i.k`, `i.v`, `i.out` [d, d], `i.norm2` [d], "
-    "`i.up` [4d, d] and "
-    "`i.down` [d, 4d]; and `norm` [d]. A matrix W is applied as `x @ W.T`, without bias. The blocks are "
-    "pre-norm with RMSNorm "
-    "(epsilon 1e-6 inside the root), causal attention of `heads` heads scaled by the root of the head "
-    "width, and the "
-    "exact GELU. The check draws new weights, in other sizes.",
+    "[t, v]. `w` is a dictionary of tensors: `tokens` [v, d] (also the head: it is tied) and `positions` "
+    "[n, d]; for each layer i = 0, 1, … as long as `i.q` is there: `i.norm1` [d], `i.q`, `i.k`, `i.v`, "
+    "`i.out` [d, d], `i.norm2` [d], `i.up` [4d, d] and `i.down` [d, 4d]; and `norm` [d]. A matrix W is "
+    "applied as `x @ W.T`, without bias. The blocks are pre-norm with RMSNorm (epsilon 1e-6 inside the "
+    "root), causal attention of `heads` heads scaled by the root of the head width, and the exact GELU. "
+    "The check draws new weights, in other sizes.",
     stub="""
         def decode_logits(w: dict[str, torch.Tensor], ids: torch.Tensor, heads: int) -> torch.Tensor:
             "Logits [t, v] of a pre-norm GPT with weights w, for ids [t]."
@@ -387,15 +378,11 @@ training = Exercise(
     minutes=60,
     difficulty=3,
     task="Write `train(ids, vocab, steps, lr, warmup, clip)`. It trains a table of logits [vocab, "
-    "vocab], zeros at the start, "
-    "to predict the next of `ids` (a tensor [n]) from the one before, and returns the loss of each step, "
-    "before its "
-    "update, as a list of floats. Each step uses all n - 1 pairs and the mean cross-entropy in nats. The "
-    "gradient is "
-    "scaled down so that its norm is at most `clip`. Then AdamW with betas 0.9 and 0.95, epsilon 1e-8 "
-    "and weight decay 0.1. "
-    "The learning rate of step s = 0, 1, … is lr (s + 1) / warmup while s < warmup; after that it falls "
-    "by half a cosine from "
+    "vocab], zeros at the start, to predict the next of `ids` (a tensor [n]) from the one before, and "
+    "returns the loss of each step, before its update, as a list of floats. Each step uses all n - 1 "
+    "pairs and the mean cross-entropy in nats. The gradient is scaled down so that its norm is at most "
+    "`clip`. Then AdamW with betas 0.9 and 0.95, epsilon 1e-8 and weight decay 0.1. The learning rate of "
+    "step s = 0, 1, … is lr (s + 1) / warmup while s < warmup; after that it falls by half a cosine from "
     "lr at s = warmup to a tenth of lr at s = steps. The check trains on data that you have not seen.",
     stub="""
         def train(ids, vocab: int, steps: int, lr: float, warmup: int, clip: float) -> list[float]:
@@ -554,20 +541,15 @@ generating = Exercise(
     minutes=60,
     difficulty=3,
     task="Write `generate_ids(step, prompt, uniforms, temperature, top_p, stop)`. `step(ids, cache)` is "
-    "a model: it takes the ids "
-    "that it has not read yet, as a list, and a cache (None at first), and returns the logits [v] after "
-    "the last of them, and a "
-    "new cache. Read the whole prompt in one step, then one token a step. For each number u of "
-    "`uniforms`, one token is "
-    "drawn: divide the logits by the temperature, take the softmax, keep the most probable tokens until "
-    "their sum reaches "
-    "`top_p` (the one that reaches it included; ties: the smaller id first), make them sum to one, and "
-    "take the first kept "
-    "token, from the most probable on, at which their running sum exceeds u. At temperature 0 take the "
-    "most probable token. Stop "
-    "before a token that is in `stop`: it is not returned. Return the new ids. The check uses models "
-    "that you have not "
-    "seen, and each of them counts how often and with what it is called.",
+    "a model: it takes the ids that it has not read yet, as a list, and a cache (None at first), and "
+    "returns the logits [v] after the last of them, and a new cache. Read the whole prompt in one step, "
+    "then one token a step. For each number u of `uniforms`, one token is drawn: divide the logits by "
+    "the temperature, take the softmax, keep the most probable tokens until their sum reaches `top_p` "
+    "(the one that reaches it included; ties: the smaller id first), make them sum to one, and take the "
+    "first kept token, from the most probable on, at which their running sum exceeds u. At temperature 0 "
+    "take the most probable token. Stop before a token that is in `stop`: it is not returned. Return the "
+    "new ids. The check uses models that you have not seen, and each of them counts how often and with "
+    "what it is called.",
     stub="""
         def generate_ids(step, prompt, uniforms, temperature, top_p, stop) -> list[int]:
             "The new ids that a model draws after a prompt, by nucleus sampling with a cache."
@@ -743,18 +725,14 @@ choosing = Exercise(
     minutes=45,
     difficulty=3,
     task="Two models answered the same n questions. Write `compare(a, b, resamples, signs, cost_a, "
-    "cost_b)`: `a` and `b` are "
-    "tensors [n] of scores, `resamples` holds drawn question numbers [r, n], and `signs` holds +1 and -1 "
-    "[s, n]. Return a dictionary: "
-    "`difference` is the mean of b - a; `low` and `high` are the 2.5 % and 97.5 % quantiles "
-    "(`torch.quantile`) of the r "
-    "resampled means of b - a; `p` is the two-sided p-value of the sign-flip test: (1 + how many of the "
-    "s flipped means are at least "
-    "as far from 0 as the difference) / (s + 1), where a distance smaller by less than 1e-9 counts as "
-    "equal; and `choice` is "
-    "`'b'` if `low` is above 0, `'a'` if `high` is below 0, and otherwise the cheaper one (`'a'` if they "
-    "cost the same). Numbers "
-    "are floats. The check uses scores that you have not seen.",
+    "cost_b)`: `a` and `b` are tensors [n] of scores, `resamples` holds drawn question numbers [r, n], "
+    "and `signs` holds +1 and -1 [s, n]. Return a dictionary: `difference` is the mean of b - a; `low` "
+    "and `high` are the 2.5 % and 97.5 % quantiles (`torch.quantile`) of the r resampled means of b - a; "
+    "`p` is the two-sided p-value of the sign-flip test: (1 + how many of the s flipped means are at "
+    "least as far from 0 as the difference) / (s + 1), where a distance smaller by less than 1e-9 counts "
+    "as equal; and `choice` is `'b'` if `low` is above 0, `'a'` if `high` is below 0, and otherwise the "
+    "cheaper one (`'a'` if they cost the same). Numbers are floats. The check uses scores that you have "
+    "not seen.",
     stub="""
         def compare(a, b, resamples, signs, cost_a: float, cost_b: float) -> dict:
             "Difference, interval, p-value and choice between two models on the same questions."

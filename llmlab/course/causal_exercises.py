@@ -48,9 +48,9 @@ Question(
 # %% ../../nbs/workshop/exercises/causal_exercises.ipynb #ad93c6e7
 Question(
     "causal.too_good",
-    "A new GPT reaches 0.31 nats per token on held-out news text after 200 steps. Models of the "
-    "same size usually need 20,000 "
-    "steps to come to 3.2. Its samples repeat single words. What is the best next step?",
+    "A new GPT reaches 0.31 nats per token on held-out news text after 200 steps. Models of the same "
+    "size usually need 20,000 steps to come to 3.2. Its samples repeat single words. What is the best "
+    "next step?",
     {
         "Publish: the architecture learns a hundred times faster.": (
             "A loss that falls far too fast, with samples that make no sense, is the sign of a leak."
@@ -68,9 +68,8 @@ Question(
 )
 Question(
     "causal.head_claim",
-    "Over 50 stories, head 3 of layer 1 puts 0.78 of its attention on the earlier place where a "
-    "place is due, every other head "
-    "less than 0.1. Which conclusion is supported?",
+    "Over 50 stories, head 3 of layer 1 puts 0.78 of its attention on the earlier place where a place is "
+    "due, every other head less than 0.1. Which conclusion is supported?",
     {
         "Without this head, the model could not name the place.": (
             "Nothing was removed. Another head, or the feed-forward, may do it too."
@@ -107,8 +106,8 @@ Question(
         "Because no position can see the tokens after it.": (
             "So each prediction is made from its own past, as if the text had been cut there."
         ),
-        "Because attention has no order.": "Positions give it one. What is needed is that the "
-        "future is hidden.",
+        "Because attention has no order.": "Positions give it one. What is needed is that the future is "
+        "hidden.",
     },
     answer="Because no position can see the tokens after it.",
     kind="quiz",
@@ -137,8 +136,8 @@ Question(
         "A leak: the predictions can see what they should predict.": (
             "With enough text, nothing else brings the mean under the oracle. On little text, luck can."
         ),
-        "The vocabulary is too small.": "The oracle uses the same texts, and is divided by the "
-        "same number of tokens.",
+        "The vocabulary is too small.": "The oracle uses the same texts, and is divided by the same "
+        "number of tokens.",
     },
     answer="A leak: the predictions can see what they should predict.",
     kind="quiz",
@@ -151,9 +150,8 @@ contexts = Exercise(
     minutes=3,
     difficulty=1,
     task="A causal model learns several things from one row of tokens at once. Write them down: "
-    "`contexts(ids)` returns a list of pairs "
-    "(context, target), one for each target of the list `ids`, in order. A context is the list "
-    "of all tokens before the target; it is never empty.",
+    "`contexts(ids)` returns a list of pairs (context, target), one for each target of the list `ids`, "
+    "in order. A context is the list of all tokens before the target; it is never empty.",
     stub="""
         def contexts(ids: list[int]) -> list[tuple[list[int], int]]:
             "All pairs of a context and the token that follows it."
@@ -241,14 +239,11 @@ shift = Exercise(
     "Shift by one",
     minutes=20,
     difficulty=2,
-    task="Write `my_loss(model, ids)`: the mean negative log-likelihood of each next token, in "
-    "nats, as a tensor without "
-    "dimensions. `ids` has the shape [b, t]; short rows are padded with -1 at their end. "
-    "`model(inputs)` takes ids without -1, "
-    "of shape [b, n] for any n, and gives logits of shape [b, n, v]; position i of them sees "
-    "the inputs up to i. Padding is never "
-    "a target. The mean goes over all real targets of the batch, in which a long row has more "
-    "than a short one. Build it from "
+    task="Write `my_loss(model, ids)`: the mean negative log-likelihood of each next token, in nats, as "
+    "a tensor without dimensions. `ids` has the shape [b, t]; short rows are padded with -1 at their "
+    "end. `model(inputs)` takes ids without -1, of shape [b, n] for any n, and gives logits of shape [b, "
+    "n, v]; position i of them sees the inputs up to i. Padding is never a target. The mean goes over "
+    "all real targets of the batch, in which a long row has more than a short one. Build it from "
     "`log_softmax` and indexing, without PyTorch's ready losses.",
     stub="""
         def my_loss(model, ids: torch.Tensor) -> torch.Tensor:
@@ -257,12 +252,10 @@ shift = Exercise(
     """,
     hints=[
         "Which tokens of a row are inputs, and which are targets? Write both for the row 5, 6, 7.",
-        "Inputs are all ids but the last, targets all but the first. Replace -1 in the inputs "
-        "by any id: what follows it is no "
-        "target, so nobody looks.",
-        "`gather(-1, targets[..., None])` picks one log-probability at each position, if there "
-        "is no -1 among the targets. Then "
-        "keep the positions with a real target, and take the mean.",
+        "Inputs are all ids but the last, targets all but the first. Replace -1 in the inputs by any id: "
+        "what follows it is no target, so nobody looks.",
+        "`gather(-1, targets[..., None])` picks one log-probability at each position, if there is no -1 "
+        "among the targets. Then keep the positions with a real target, and take the mean.",
     ],
     specification="""
         for row in ids:
@@ -432,15 +425,12 @@ pack = Exercise(
     "Pack documents into rows",
     minutes=15,
     difficulty=2,
-    task="Write `pack(documents, length, eot)`. `documents` is a list of lists of ids. All are "
-    "joined to one long list, with the "
-    "id `eot` before the first document, between two documents, and after the last. This list "
-    "is cut into rows of `length` ids. "
-    "Each row begins with the last id of the row before, so that every id of the joined list "
-    "but the first is a target exactly "
-    "once, when a row's inputs are all its ids but the last. What is left at the end and fills "
-    "no row is dropped. Return a list of "
-    "lists; `length` is at least 2.",
+    task="Write `pack(documents, length, eot)`. `documents` is a list of lists of ids. All are joined to "
+    "one long list, with the id `eot` before the first document, between two documents, and after the "
+    "last. This list is cut into rows of `length` ids. Each row begins with the last id of the row "
+    "before, so that every id of the joined list but the first is a target exactly once, when a row's "
+    "inputs are all its ids but the last. What is left at the end and fills no row is dropped. Return a "
+    "list of lists; `length` is at least 2.",
     stub="""
         def pack(documents: list[list[int]], length: int, eot: int) -> list[list[int]]:
             "Rows of `length` ids, which overlap by one."
@@ -557,12 +547,10 @@ document_mask = Exercise(
     minutes=15,
     difficulty=2,
     task="In a packed row, a token should not look into the document before its own. Write "
-    "`document_mask(ids, eot)` for one row of "
-    "ids, of shape [t]: a boolean mask [t, t], True where a query (row) may look at a key "
-    "(column). A query may look at itself and "
-    "at earlier tokens of its own document. Each `eot` begins a new document and belongs to it; "
-    "the row may also begin in the "
-    "middle of a document.",
+    "`document_mask(ids, eot)` for one row of ids, of shape [t]: a boolean mask [t, t], True where a "
+    "query (row) may look at a key (column). A query may look at itself and at earlier tokens of its own "
+    "document. Each `eot` begins a new document and belongs to it; the row may also begin in the middle "
+    "of a document.",
     stub="""
         def document_mask(ids: torch.Tensor, eot: int) -> torch.Tensor:
             "Causal mask [t, t] in which no token sees another document."
@@ -662,16 +650,13 @@ lookahead = Exercise(
     "How far ahead does it look?",
     minutes=25,
     difficulty=3,
-    task="Write `lookahead(model, ids, others)`: a test that finds leaks without knowing how a "
-    "model works. `model(ids)` takes a "
-    "tensor of ids [t] and gives logits [t, v]. `others` has the same shape, and at each "
-    "position an id that differs from `ids` "
-    "there. Replace one token at a time by the one in `others`, and see where the logits change "
-    "by more than 1e-6. Return the "
-    "largest n such that the logits at some position i depend on the token at i + n; that is 0 "
-    "for a causal model, which sees "
-    "its own token. If nothing depends on any token at its own position or later, return -1, as "
-    "a whole number in each case.",
+    task="Write `lookahead(model, ids, others)`: a test that finds leaks without knowing how a model "
+    "works. `model(ids)` takes a tensor of ids [t] and gives logits [t, v]. `others` has the same shape, "
+    "and at each position an id that differs from `ids` there. Replace one token at a time by the one in "
+    "`others`, and see where the logits change by more than 1e-6. Return the largest n such that the "
+    "logits at some position i depend on the token at i + n; that is 0 for a causal model, which sees "
+    "its own token. If nothing depends on any token at its own position or later, return -1, as a whole "
+    "number in each case.",
     stub="""
         def lookahead(model, ids: torch.Tensor, others: torch.Tensor) -> int:
             "How many tokens ahead the logits of a position depend on; 0 for a causal model."
@@ -680,9 +665,8 @@ lookahead = Exercise(
     hints=[
         "Compute the logits of the unchanged ids once. What do you compare with them, and how often?",
         "For a change at position j, find the first position whose logits changed. How far before j is it?",
-        "The distance is j - i for the first changed i. Keep the largest over all j, beginning "
-        "with -1; skip a j after which "
-        "nothing changed.",
+        "The distance is j - i for the first changed i. Keep the largest over all j, beginning with -1; "
+        "skip a j after which nothing changed.",
     ],
 )
 
@@ -847,17 +831,13 @@ after_next = Exercise(
     "The token after the next",
     minutes=15,
     difficulty=2,
-    task="A text with a known oracle: with `torch.manual_seed(0)`, begin with id 0 and append "
-    "1,999 ids. For each, draw "
-    "`torch.rand(())`; if it is under 0.9, the id is the one before plus 1, modulo 10, and else "
-    "`torch.randint(10, ())`. The best "
-    "possible loss of the next token is 0.50 nats. Now change the target: from each id alone, "
-    "predict not the next but the one "
-    "after it. Count all pairs of an id and the id two places later; the shares in a row of "
-    "this table are the best probabilities that "
-    "a table can have. Set `answer` to their mean negative log-likelihood in nats, over the "
-    "same pairs (to within 0.03). Guess first: "
-    "is it twice 0.50?",
+    task="A text with a known oracle: with `torch.manual_seed(0)`, begin with id 0 and append 1,999 ids. "
+    "For each, draw `torch.rand(())`; if it is under 0.9, the id is the one before plus 1, modulo 10, "
+    "and else `torch.randint(10, ())`. The best possible loss of the next token is 0.50 nats. Now change "
+    "the target: from each id alone, predict not the next but the one after it. Count all pairs of an id "
+    "and the id two places later; the shares in a row of this table are the best probabilities that a "
+    "table can have. Set `answer` to their mean negative log-likelihood in nats, over the same pairs (to "
+    "within 0.03). Guess first: is it twice 0.50?",
     stub="answer = ...  # nats, the loss of the token after the next",
     hints=[
         "Inputs are all ids but the last two, targets all but the first two.",
@@ -949,15 +929,12 @@ chunks = Exercise(
     "A loss that never holds its logits",
     minutes=45,
     difficulty=3,
-    task="Write `loss_and_gradients(hidden, weight, targets, chunk)`. `hidden` has the shape "
-    "[n, d], the output matrix `weight` "
-    "[v, d], and `targets` holds n ids. The logits are hidden · weightᵀ, and the loss is the "
-    "mean cross-entropy over the n rows. Return "
-    "three tensors: the loss, its gradient for `hidden` [n, d], and its gradient for `weight` "
-    "[v, d]. Only `chunk` rows of logits "
-    "may be in memory at a time, so no tensor may have more numbers than chunk · v, than "
-    "`weight`, or than `hidden`. Use the "
-    "gradient of this chapter and no `backward`. `chunk` need not divide n.",
+    task="Write `loss_and_gradients(hidden, weight, targets, chunk)`. `hidden` has the shape [n, d], the "
+    "output matrix `weight` [v, d], and `targets` holds n ids. The logits are hidden · weightᵀ, and the "
+    "loss is the mean cross-entropy over the n rows. Return three tensors: the loss, its gradient for "
+    "`hidden` [n, d], and its gradient for `weight` [v, d]. Only `chunk` rows of logits may be in memory "
+    "at a time, so no tensor may have more numbers than chunk · v, than `weight`, or than `hidden`. Use "
+    "the gradient of this chapter and no `backward`. `chunk` need not divide n.",
     stub="""
         def loss_and_gradients(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int):
             "The mean cross-entropy and its gradients for hidden [n, d] and weight [v, d]."
@@ -966,13 +943,11 @@ chunks = Exercise(
     hints=[
         "Write it for all rows at once first, and compare with `torch.autograd.grad`. Then put "
         "a loop around it.",
-        "In a chunk, the gradient for the logits is softmax minus one-hot, over n. From it "
-        "follow both others, each by one matrix "
-        "product.",
-        "The gradient for a chunk of `hidden` is (p - y) @ weight, and each row belongs to one "
-        "chunk only. The gradient for `weight` is "
-        "(p - y)ᵀ @ hidden of the chunk, added up over all chunks. Subtract 1 at `[arange, "
-        "targets]` instead of making a one-hot.",
+        "In a chunk, the gradient for the logits is softmax minus one-hot, over n. From it follow both "
+        "others, each by one matrix product.",
+        "The gradient for a chunk of `hidden` is (p - y) @ weight, and each row belongs to one chunk "
+        "only. The gradient for `weight` is (p - y)ᵀ @ hidden of the chunk, added up over all chunks. "
+        "Subtract 1 at `[arange, targets]` instead of making a one-hot.",
     ],
     specification="""
         logits = hidden @ weight.T                   # n · v numbers: this must not happen at once
@@ -1054,9 +1029,8 @@ class Largest(TorchDispatchMode):
 
 
 ALL_LOGITS = (
-    "The numbers are right, but a tensor was larger than it may be: are all logits, or all "
-    "one-hot rows, there "
-    "at once?"
+    "The numbers are right, but a tensor was larger than it may be: are all logits, or all one-hot rows, "
+    "there at once?"
 )
 
 

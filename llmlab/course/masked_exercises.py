@@ -15,33 +15,27 @@ from llmlab.course.practice import Exercise, Question
 # %% ../../nbs/workshop/exercises/masked_exercises.ipynb #f0dc3d1a
 Question(
     "masked.none_hidden",
-    "Somebody trains an encoder to say, at every position, the token that stands there, and "
-    "hides none. "
+    "Somebody trains an encoder to say, at every position, the token that stands there, and hides none. "
     "What does it learn?",
     {
         "to copy": "The answer stands in the input. Copying is a perfect prediction, and nothing about "
         "language is learned.",
-        "the same as a masked model, only faster": "It has a target at every position, but no "
-        "position has "
-        "to look at another.",
-        "the same as a causal model": "A causal model is asked for the next token, which it "
-        "cannot see. "
+        "the same as a masked model, only faster": "It has a target at every position, but no position "
+        "has to look at another.",
+        "the same as a causal model": "A causal model is asked for the next token, which it cannot see. "
         "This one is asked for what it sees.",
     },
     answer="to copy",
 )
 Question(
     "masked.who_wins",
-    "Hidden tokens: 15 %. The model must do without some of the neighbours that the counting "
-    "model sees. "
+    "Hidden tokens: 15 %. The model must do without some of the neighbours that the counting model sees. "
     "Who wins?",
     {
         "counting": "It has the true neighbours, but nothing beyond them.",
-        "the masked model, slightly": "What stands further away would have to be worth little. "
-        "In a story "
-        "it is worth much.",
-        "the masked model, clearly": "The place, the pet and the thing are named again "
-        "elsewhere in the "
+        "the masked model, slightly": "What stands further away would have to be worth little. In a "
+        "story it is worth much.",
+        "the masked model, clearly": "The place, the pet and the thing are named again elsewhere in the "
         "story, out of the reach of neighbours.",
     },
     answer="the masked model, clearly",
@@ -50,9 +44,8 @@ Question(
 # %% ../../nbs/workshop/exercises/masked_exercises.ipynb #77ef390f
 Question(
     "masked.two_perplexities",
-    "On the same stories, a masked model has a pseudo-perplexity of 1.6, a GPT of the same size "
-    "a perplexity of 2.3. Both use "
-    "the same tokens. Which conclusion is supported?",
+    "On the same stories, a masked model has a pseudo-perplexity of 1.6, a GPT of the same size a "
+    "perplexity of 2.3. Both use the same tokens. Which conclusion is supported?",
     {
         "The masked model knows the language better.": (
             "At each token it also saw what comes after. The two numbers answer different questions."
@@ -69,9 +62,8 @@ Question(
 )
 Question(
     "masked.suspicious_report",
-    "A team reports that its masked model finds 94 % of all targets, with rows of 512 positions "
-    "and texts of 60 tokens on average. "
-    "Ours finds 61 % on the same texts. What should be asked first?",
+    "A team reports that its masked model finds 94 % of all targets, with rows of 512 positions and "
+    "texts of 60 tokens on average. Ours finds 61 % on the same texts. What should be asked first?",
     {
         "How many parameters does the model have?": (
             "Size helps, but first it must be clear that both numbers count the same targets."
@@ -88,8 +80,8 @@ Question(
     "masked.quiz_ten_percent",
     "Why do some targets keep their own token in the input?",
     {
-        "So that less text is destroyed.": "A smaller rate would do that. These tokens are "
-        "targets all the same.",
+        "So that less text is destroyed.": "A smaller rate would do that. These tokens are targets all "
+        "the same.",
         "So that the model has a reason to say something sensible at tokens that it can see.": (
             "A model that was only ever asked about `[MASK]` says nearly anything elsewhere."
         ),
@@ -103,8 +95,8 @@ Question(
     "What is the label of a target that became a random token?",
     {
         "The random token, because the model reads it.": "Then the model would learn to copy noise.",
-        "The token that stood there before.": "The model must find out that the random token "
-        "does not belong there.",
+        "The token that stood there before.": "The model must find out that the random token does not "
+        "belong there.",
         "-100, because nothing is hidden there.": "-100 is for positions that are no targets. This one is.",
     },
     answer="The token that stood there before.",
@@ -131,8 +123,8 @@ Question(
     "Of a row of 100 tokens, a GPT learns from 99 targets. From how many does BERT learn, at a rate of 15 %?",
     {
         "about 15": "The rest is context. So BERT needs more passes for equally many targets.",
-        "about 12, those that became `[MASK]`": "The random ones and those that stay are "
-        "targets as well: 80 % of 15 became `[MASK]`.",
+        "about 12, those that became `[MASK]`": "The random ones and those that stay are targets as "
+        "well: 80 % of 15 became `[MASK]`.",
         "100": "Only the chosen tokens have a label, all others have -100.",
     },
     answer="about 15",
@@ -145,16 +137,13 @@ hide = Exercise(
     "Hide with one draw for each token",
     minutes=20,
     difficulty=2,
-    task="`corrupt` draws twice for each token. Write `hide_tokens(ids, special, mask, draw, "
-    "strangers, rate)`, which does the same with one "
-    "number. `ids`, `draw` and `strangers` have the shape [b, t], and `draw` holds numbers "
-    "between 0 and 1. A token is a target if its draw is "
-    "under `rate` and its id is not in the list `special`. The 80 % of the targets with the "
-    "smallest draws, on average, become the id `mask`, "
-    "the next 10 % the id in `strangers`, and the rest stay: so what happens to a target "
-    "depends on where its draw lies between 0 and `rate`. "
-    "Return two new tensors: what the model reads, and the labels, which hold the original id "
-    "at targets and -100 elsewhere.",
+    task="`corrupt` draws twice for each token. Write `hide_tokens(ids, special, mask, draw, strangers, "
+    "rate)`, which does the same with one number. `ids`, `draw` and `strangers` have the shape [b, t], "
+    "and `draw` holds numbers between 0 and 1. A token is a target if its draw is under `rate` and its "
+    "id is not in the list `special`. The 80 % of the targets with the smallest draws, on average, "
+    "become the id `mask`, the next 10 % the id in `strangers`, and the rest stay: so what happens to a "
+    "target depends on where its draw lies between 0 and `rate`. Return two new tensors: what the model "
+    "reads, and the labels, which hold the original id at targets and -100 elsewhere.",
     stub="""
         def hide_tokens(ids: torch.Tensor, special: list[int], mask: int, draw, strangers, rate: float):
             "What the model reads and what it must say, both [b, t], with shares of 80/10/10."
@@ -164,9 +153,8 @@ hide = Exercise(
         "At a rate of 0.15, below which draw does a token become the mask? And below which one a stranger?",
         "`torch.isin(ids, torch.tensor(special))` finds the special tokens. Make the targets "
         "first; labels and inputs follow from them.",
-        "The limits are 0.8 and 0.9 of the rate. `torch.where(condition, a, b)` chooses number "
-        "by number, and each condition contains the "
-        "targets.",
+        "The limits are 0.8 and 0.9 of the rate. `torch.where(condition, a, b)` chooses number by "
+        "number, and each condition contains the targets.",
     ],
     specification="""
         for each position of ids:
@@ -350,13 +338,11 @@ loss_at = Exercise(
     "The head where it is needed",
     minutes=15,
     difficulty=2,
-    task="Write `loss_at_targets(head, hidden, labels)`: the mean negative log-likelihood of "
-    "the targets in nats, as a tensor without "
-    "dimensions. `hidden` has the shape [b, t, d], and `labels` [b, t] holds ids at targets and "
-    "-100 elsewhere. `head(rows)` turns "
-    "rows of shape [n, d] into logits [n, v]. It is dear, so call it once, with the rows of the "
-    "targets alone. If there is no target, "
-    "return a zero and do not call the head.",
+    task="Write `loss_at_targets(head, hidden, labels)`: the mean negative log-likelihood of the targets "
+    "in nats, as a tensor without dimensions. `hidden` has the shape [b, t, d], and `labels` [b, t] "
+    "holds ids at targets and -100 elsewhere. `head(rows)` turns rows of shape [n, d] into logits [n, "
+    "v]. It is dear, so call it once, with the rows of the targets alone. If there is no target, return "
+    "a zero and do not call the head.",
     stub="""
         def loss_at_targets(head, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             "Mean of -ln p(label) over the targets, in nats; the head sees only their rows."
@@ -498,12 +484,10 @@ pll = Exercise(
     minutes=25,
     difficulty=2,
     task="Write `pseudo_log_likelihood(model, ids, mask, special)`. `ids` has the shape [t]; "
-    "`model(rows)` takes ids [n, t] and gives "
-    "logits [n, t, v]. Each token that is not in the list `special` is hidden in turn: in a "
-    "copy of the text, it alone is replaced by "
-    "the id `mask`. The result is the sum over these tokens of ln p(token), read from the copy "
-    "in which it was hidden. Return a float, "
-    "0.0 if there is nothing to hide, and leave `ids` as it is.",
+    "`model(rows)` takes ids [n, t] and gives logits [n, t, v]. Each token that is not in the list "
+    "`special` is hidden in turn: in a copy of the text, it alone is replaced by the id `mask`. The "
+    "result is the sum over these tokens of ln p(token), read from the copy in which it was hidden. "
+    "Return a float, 0.0 if there is nothing to hide, and leave `ids` as it is.",
     stub="""
         def pseudo_log_likelihood(model, ids: torch.Tensor, mask: int, special: list[int]) -> float:
             "The sum of ln p(token | all others) over all tokens that are not special."
@@ -657,14 +641,11 @@ exactly = Exercise(
     "Exactly 15 %",
     minutes=15,
     difficulty=2,
-    task="Ours hides each token with probability 0.15; BERT's own code hides exactly 15 % of "
-    "each row. Write "
-    "`choose_exactly(free, rate, draw)` without a loop over rows. `free` [b, t] is True where a "
-    "token may be chosen, and `draw` [b, t] "
-    "holds numbers between 0 and 1, all different. In each row, rate times the number of its "
-    "free tokens are chosen, rounded to the "
-    "nearest whole number, but at least one if the row has a free token. The free tokens with "
-    "the smallest draws are chosen. Return a "
+    task="Ours hides each token with probability 0.15; BERT's own code hides exactly 15 % of each row. "
+    "Write `choose_exactly(free, rate, draw)` without a loop over rows. `free` [b, t] is True where a "
+    "token may be chosen, and `draw` [b, t] holds numbers between 0 and 1, all different. In each row, "
+    "rate times the number of its free tokens are chosen, rounded to the nearest whole number, but at "
+    "least one if the row has a free token. The free tokens with the smallest draws are chosen. Return a "
     "boolean tensor [b, t].",
     stub="""
         def choose_exactly(free: torch.Tensor, rate: float, draw: torch.Tensor) -> torch.Tensor:
@@ -674,9 +655,8 @@ exactly = Exercise(
     hints=[
         "Two questions for each row: how many are chosen, and what rank does each token have?",
         "Sorting gives the order; sorting the order gives the rank. Tokens that are not free must rank last.",
-        "Fill the draws of tokens that are not free with 2, take `argsort(-1)` twice, and "
-        "compare the rank with the row's number, "
-        "which has the shape [b, 1] and a minimum of one.",
+        "Fill the draws of tokens that are not free with 2, take `argsort(-1)` twice, and compare the "
+        "rank with the row's number, which has the shape [b, 1] and a minimum of one.",
     ],
 )
 
@@ -786,12 +766,10 @@ best = Exercise(
     "The better text",
     minutes=8,
     difficulty=1,
-    task="Write `best_text(texts, logprobs)`: the text whose tokens are, on average, best "
-    "explained by their neighbours. "
-    "`logprobs(text)` gives a tensor with ln p of each token of a text, each hidden in turn; in "
-    "the chapter, "
-    "`pseudo_logprobs(model, tokenizer, text)` does it. The texts may differ in length. If two "
-    "are equally good, return the first.",
+    task="Write `best_text(texts, logprobs)`: the text whose tokens are, on average, best explained by "
+    "their neighbours. `logprobs(text)` gives a tensor with ln p of each token of a text, each hidden in "
+    "turn; in the chapter, `pseudo_logprobs(model, tokenizer, text)` does it. The texts may differ in "
+    "length. If two are equally good, return the first.",
     stub="""
         def best_text(texts: list[str], logprobs) -> str:
             "The text with the highest pseudo-log-likelihood per token."
@@ -938,12 +916,10 @@ words_exercise = Exercise(
     "Hide whole words",
     minutes=15,
     difficulty=2,
-    task="Write `whole_words(words, draw, rate)`. `words` has the shape [t]: for each token the "
-    "number of its word, counted from 0, or -1 "
-    "for a special token. The tokens of a word stand side by side. `draw` [t] holds a number "
-    "between 0 and 1 for each token. A word is "
-    "hidden if the draw of its first token is under `rate`, and then all its tokens are. Return "
-    "a boolean tensor [t]; special tokens are "
+    task="Write `whole_words(words, draw, rate)`. `words` has the shape [t]: for each token the number "
+    "of its word, counted from 0, or -1 for a special token. The tokens of a word stand side by side. "
+    "`draw` [t] holds a number between 0 and 1 for each token. A word is hidden if the draw of its first "
+    "token is under `rate`, and then all its tokens are. Return a boolean tensor [t]; special tokens are "
     "never hidden.",
     stub="""
         def whole_words(words: torch.Tensor, draw: torch.Tensor, rate: float) -> torch.Tensor:
@@ -1087,13 +1063,11 @@ surest = Exercise(
     "Several gaps, the surest first",
     minutes=30,
     difficulty=3,
-    task="If several tokens of a text are hidden, filling them all at once may give words that "
-    "do not go together. Write `fill_all(model, "
-    "ids, mask)`. `ids` has the shape [t] and holds the id `mask` at its gaps; `model(rows)` "
-    "takes ids [n, t] and gives logits [n, t, v]. "
-    "Ask the model, and look at all gaps: fill the one whose likeliest token has the highest "
-    "probability with that token, and ask again, until "
-    "no gap is left. The id `mask` itself is never put in: it has no probability, and the "
+    task="If several tokens of a text are hidden, filling them all at once may give words that do not go "
+    "together. Write `fill_all(model, ids, mask)`. `ids` has the shape [t] and holds the id `mask` at "
+    "its gaps; `model(rows)` takes ids [n, t] and gives logits [n, t, v]. Ask the model, and look at all "
+    "gaps: fill the one whose likeliest token has the highest probability with that token, and ask "
+    "again, until no gap is left. The id `mask` itself is never put in: it has no probability, and the "
     "others share the whole. Return a new tensor [t].",
     stub="""
         def fill_all(model, ids: torch.Tensor, mask: int) -> torch.Tensor:
@@ -1252,15 +1226,12 @@ right_side = Exercise(
     "What the right side adds",
     minutes=15,
     difficulty=2,
-    task="With `torch.manual_seed(0)`, begin a text with id 0 and append 1,999 ids. For each, "
-    "draw `torch.rand(())`; if it is under 0.9, "
-    "the id is the one before plus 1, modulo 10, and else `int(torch.randint(10, ()))`. A table "
-    "that knows the id before finds the next "
-    "one with 0.49 nats. Now let it see both sides: count all triples of three ids in a row, "
-    "and take for the middle one the shares among "
-    "the triples with the same first and last id. Set `answer` to the mean negative "
-    "log-likelihood of the middle id in nats, over all "
-    "1,998 triples (to within 0.02).",
+    task="With `torch.manual_seed(0)`, begin a text with id 0 and append 1,999 ids. For each, draw "
+    "`torch.rand(())`; if it is under 0.9, the id is the one before plus 1, modulo 10, and else "
+    "`int(torch.randint(10, ()))`. A table that knows the id before finds the next one with 0.49 nats. "
+    "Now let it see both sides: count all triples of three ids in a row, and take for the middle one the "
+    "shares among the triples with the same first and last id. Set `answer` to the mean negative "
+    "log-likelihood of the middle id in nats, over all 1,998 triples (to within 0.02).",
     stub="answer = ...  # nats, the loss of the middle token with both neighbours in view",
     hints=[
         "A table of zeros [10, 10, 10], and a loop that adds 1 at [left, middle, right] for each triple.",

@@ -28,8 +28,7 @@ Question(
 Question(
     "metrics.overlapping",
     "On the same 200 questions, model A is right in 71.0 % (95 % interval 64.6 to 77.0) and model B in "
-    "76.5 % (70.4 to "
-    "82.2). A paired test gives p = 0.004. What do these numbers support?",
+    "76.5 % (70.4 to 82.2). A paired test gives p = 0.004. What do these numbers support?",
     {
         "The intervals overlap, so there is no difference.": (
             "Overlap of two intervals is no test. Most of their width is how hard the questions are, for "
@@ -48,9 +47,8 @@ Question(
 Question(
     "metrics.strides",
     "Paper A reports a perplexity of 18.9 for its model, with windows of 1,024 tokens and stride 32. "
-    "Paper B reports "
-    "19.6 for another model on the same text and tokens, with windows that only touch. Which model is "
-    "better?",
+    "Paper B reports 19.6 for another model on the same text and tokens, with windows that only touch. "
+    "Which model is better?",
     {
         "A's, by 0.7.": "Part of the difference is the recipe: touching windows start blind, again and "
         "again.",
@@ -67,8 +65,7 @@ Question(
 Question(
     "metrics.quiz_mean",
     "A script averages the perplexities of its batches. Compared with the perplexity of all tokens "
-    "together, if all "
-    "batches have as many tokens, the average is…",
+    "together, if all batches have as many tokens, the average is…",
     {
         "the same.": "Only if all batches have the same perplexity. What may be averaged is the logarithm.",
         "at least as high.": "A mean of exponentials is never below the exponential of the mean.",
@@ -84,8 +81,8 @@ Question(
         "falls: each padding token is nearly certain and counts like a word.": (
             "Many numbers near 0 join the mean, so the text looks easier than it is."
         ),
-        "rises: padding is nothing that a model can know.": "It is the easiest thing to know: more of the "
-        "same.",
+        "rises: padding is nothing that a model can know.": "It is the easiest thing to know: more of "
+        "the same.",
         "stays: padding carries no information.": "It adds nothing to the sum, but it adds to the number "
         "of tokens.",
     },
@@ -129,8 +126,8 @@ pooled_exercise = Exercise(
     minutes=5,
     difficulty=1,
     task="Write `pooled(perplexities, tokens)`: the perplexity of a whole text from those of its parts "
-    "and their "
-    "lengths in tokens, two lists of the same length. The parts may be long, and their perplexities large.",
+    "and their lengths in tokens, two lists of the same length. The parts may be long, and their "
+    "perplexities large.",
     stub="""
         def pooled(perplexities: list[float], tokens: list[int]) -> float:
             "The perplexity of all parts together."
@@ -223,9 +220,8 @@ bits_exercise = Exercise(
     "Bits per byte",
     minutes=5,
     difficulty=1,
-    task="Write `bits_of(logprobs, text)`: bits per byte. `logprobs` is a list of natural logarithms, one "
-    "for each "
-    "token, and `text` is what these tokens spell. Its bytes are those of UTF-8.",
+    task="Write `bits_of(logprobs, text)`: bits per byte. `logprobs` is a list of natural logarithms, "
+    "one for each token, and `text` is what these tokens spell. Its bytes are those of UTF-8.",
     stub="""
         def bits_of(logprobs: list[float], text: str) -> float:
             "Bits that an ideal coder needs for each byte of the text."
@@ -320,16 +316,12 @@ windows_exercise = Exercise(
     minutes=35,
     difficulty=3,
     task="Write `windowed_perplexity(model, ids, context, stride)`. `model` reads a tensor of up to "
-    "`context` ids, of "
-    "shape [t], and returns log-probabilities of shape [t, v]; row i is about the id that comes after the "
-    "ids 0 to i "
-    "of what it read. Window number w begins at place w · stride of `ids` and holds `context` ids, the "
-    "last window "
-    "fewer; stop with the first window that reaches the end. Score every id but the first of the text "
-    "exactly "
-    "once, in the first window that holds both it and the id before it. Return the perplexity of all "
-    "scored ids, as "
-    "a float. `ids` has at least two entries, and 1 ≤ stride < context.",
+    "`context` ids, of shape [t], and returns log-probabilities of shape [t, v]; row i is about the id "
+    "that comes after the ids 0 to i of what it read. Window number w begins at place w · stride of "
+    "`ids` and holds `context` ids, the last window fewer; stop with the first window that reaches the "
+    "end. Score every id but the first of the text exactly once, in the first window that holds both it "
+    "and the id before it. Return the perplexity of all scored ids, as a float. `ids` has at least two "
+    "entries, and 1 ≤ stride < context.",
     stub="""
         def windowed_perplexity(model: Callable, ids: torch.Tensor, context: int, stride: int) -> float:
             "The perplexity of a text of any length, read in windows that overlap."
@@ -337,14 +329,11 @@ windows_exercise = Exercise(
     """,
     hints=[
         "Keep one number: how many ids of the text are dealt with so far. At the start it is 1: nothing "
-        "predicts the "
-        "first id.",
+        "predicts the first id.",
         "In the window from `begin` to `end`, row i is about the id at place begin + i + 1. So the id at "
-        "place p is "
-        "scored by row p - 1 - begin.",
+        "place p is scored by row p - 1 - begin.",
         "For each window: the places from the number so far up to `end` are new. Collect their "
-        "log-probabilities, set "
-        "the number to `end`, and stop if `end` is the length of the text.",
+        "log-probabilities, set the number to `end`, and stop if `end` is the length of the text.",
     ],
     specification="""
         for place in 1 … len(ids) - 1:
@@ -541,10 +530,9 @@ balanced_exercise = Exercise(
     minutes=10,
     difficulty=1,
     task="Write `balanced_accuracy(predicted, targets)` for two tensors of class ids of the same shape "
-    "[n]. For each "
-    "class that occurs among the targets, take the share of its places where the prediction is right; "
-    "return the "
-    "mean of these shares, as a float. Places where the target is -100 do not count. At least one counts.",
+    "[n]. For each class that occurs among the targets, take the share of its places where the "
+    "prediction is right; return the mean of these shares, as a float. Places where the target is -100 "
+    "do not count. At least one counts.",
     stub="""
         def balanced_accuracy(predicted: torch.Tensor, targets: torch.Tensor) -> float:
             "The mean over the classes that occur of the share of their places that are right."
@@ -667,13 +655,10 @@ bootstrap_exercise = Exercise(
     minutes=20,
     difficulty=2,
     task="Write `interval_of(nats, tokens, draws)`. `nats` and `tokens` are arrays of shape [n]: what "
-    "each page "
-    "costs in all, and how many tokens it has. `draws`, of shape [d, n], holds d samples, each of n "
-    "numbers of pages "
-    "drawn with replacement, such as [2, 0, 2]. The perplexity of a draw is that of all its pages "
-    "together. Return "
-    "`(low, high)`, two floats: the 2.5 % and the 97.5 % quantile of the perplexities of the draws, by "
-    "`np.quantile`.",
+    "each page costs in all, and how many tokens it has. `draws`, of shape [d, n], holds d samples, each "
+    "of n numbers of pages drawn with replacement, such as [2, 0, 2]. The perplexity of a draw is that "
+    "of all its pages together. Return `(low, high)`, two floats: the 2.5 % and the 97.5 % quantile of "
+    "the perplexities of the draws, by `np.quantile`.",
     stub="""
         def interval_of(nats: np.ndarray, tokens: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
             "The middle 95 % of the perplexities of the draws: nats [n], tokens [n], draws [d, n]."
@@ -823,13 +808,10 @@ paired_exercise = Exercise(
     minutes=25,
     difficulty=2,
     task="With few pages, all swaps can be tried. Write `paired_p(a, b)`: a and b are lists of whole "
-    "numbers, the errors "
-    "of two models on the same pages, at most 12 of them. If the models were equally good, the two "
-    "numbers of a page "
-    "could be swapped. Go through all 2ⁿ ways to swap or not, on each page; the p-value is the share of ways "
-    "in which the difference between the two sums is, without its sign, at least as large as it really "
-    "is. The way "
-    "that swaps nothing is one of them.",
+    "numbers, the errors of two models on the same pages, at most 12 of them. If the models were equally "
+    "good, the two numbers of a page could be swapped. Go through all 2ⁿ ways to swap or not, on each "
+    "page; the p-value is the share of ways in which the difference between the two sums is, without its "
+    "sign, at least as large as it really is. The way that swaps nothing is one of them.",
     stub="""
         def paired_p(a: list[int], b: list[int]) -> float:
             "The share of all ways to swap pages whose difference is at least as large as the real one."
@@ -839,8 +821,7 @@ paired_exercise = Exercise(
         "Only the difference on each page matters. What does a swap do to it?",
         "A swap turns its sign. So all ways are all choices of +1 and -1 for each page.",
         "`itertools.product([1, -1], repeat=n)` lists the choices. Sum sign times difference, compare "
-        "absolute "
-        "values with `>=`, and divide by the number of choices.",
+        "absolute values with `>=`, and divide by the number of choices.",
     ],
 )
 
@@ -967,10 +948,8 @@ pieces_exercise = Exercise(
     difficulty=1,
     task="Lie 1 with invented numbers. Draw the negative log-likelihoods of 4,096 tokens in nats by "
     "`np.random.default_rng(0).gamma(2.0, 1.5, 4096)`. Cut them, in order, into 512 pieces of 8 tokens. "
-    "How many "
-    "times as large is the mean of the perplexities of the pieces as the perplexity of all tokens "
-    "together? Set "
-    "`answer` to that ratio (to within 2 %). What happens with pieces of 64?",
+    "How many times as large is the mean of the perplexities of the pieces as the perplexity of all "
+    "tokens together? Set `answer` to that ratio (to within 2 %). What happens with pieces of 64?",
     stub="answer = ...  # mean of perplexities / perplexity",
     hints=[
         "`nats.reshape(512, 8)` has a row for each piece.",

@@ -19,9 +19,8 @@ from llmlab.tokens import Tokenizer
 # %% ../../nbs/workshop/exercises/ngrams_exercises.ipynb #c4f9266e
 Question(
     "ngrams.pet",
-    "A story begins `One day Zoe went to the park with a frog` "
-    "and ends, some 35 words later, in `said Zoe to the`. "
-    "What does a 5-gram model expect next?",
+    "A story begins `One day Zoe went to the park with a frog` and ends, some 35 words later, in `said "
+    "Zoe to the`. What does a 5-gram model expect next?",
     {
         "frog": "It would have to remember the beginning. A 5-gram looks four tokens back.",
         "each of the twelve pets, about equally": "Four tokens back there is no pet, so all are equal.",
@@ -32,10 +31,8 @@ Question(
 Question(
     "ngrams.sizes",
     "Two models read the same validation text of 60,000 bytes. A has 300 tokens in its vocabulary, a "
-    "perplexity of 9 "
-    "per token and 1.9 bits per byte; B has 2,048 tokens, a perplexity of 43 and 1.7 bits per byte. Which "
-    "model "
-    "predicts the text better?",
+    "perplexity of 9 per token and 1.9 bits per byte; B has 2,048 tokens, a perplexity of 43 and 1.7 "
+    "bits per byte. Which model predicts the text better?",
     {
         "A: its perplexity is far lower.": (
             "A's tokens are shorter, so each is easier to guess, but there are more of them to guess."
@@ -53,8 +50,7 @@ Question(
 Question(
     "ngrams.order",
     "On a validation text, orders 2, 3, 4, 5 and 6 give 2.61, 2.05, 1.87, 1.85 and 1.86 bits per byte. "
-    "What do the "
-    "numbers support?",
+    "What do the numbers support?",
     {
         "Order 10 would be much better: longer contexts carry more information.": (
             "They do, but most long contexts of a new text were never counted, so they cannot help."
@@ -86,8 +82,7 @@ Question(
 Question(
     "ngrams.quiz_francisco",
     "`Francisco` is frequent, but stands nearly always after `San`. After a word that was never seen, "
-    "Kneser–Ney "
-    "gives it…",
+    "Kneser–Ney gives it…",
     {
         "a high probability, for it is frequent.": (
             "Plain counts would. That is the fault which the continuation count repairs."
@@ -138,10 +133,9 @@ add_one_exercise = Exercise(
     minutes=12,
     difficulty=1,
     task="The oldest smoothing pretends that each pair occurred once more than it did. Write "
-    "`add_one(ids, v)`: a "
-    "matrix of shape [v, v] whose row i holds the probability of each token directly after token i. `ids` "
-    "is a list "
-    "of whole numbers below `v`. A token that nothing follows gets an even row.",
+    "`add_one(ids, v)`: a matrix of shape [v, v] whose row i holds the probability of each token "
+    "directly after token i. `ids` is a list of whole numbers below `v`. A token that nothing follows "
+    "gets an even row.",
     stub="""
         def add_one(ids: list[int], v: int) -> np.ndarray:
             "Row i: the probability of each of v tokens after token i, each pair counted once more. [v, v]"
@@ -274,14 +268,10 @@ perplexity_exercise = Exercise(
     minutes=15,
     difficulty=2,
     task="Write `bigram_perplexity(train, text)` for two lists of words. The model is the maximum "
-    "likelihood estimate "
-    "of this chapter: p(word | given) is how often the pair stands in `train`, divided by how often "
-    "`given` stands "
-    "there with a word behind it. Return the perplexity of `text`, over all of its words but the first, "
-    "which has "
-    "nothing before it. A pair that `train` does not hold makes it `math.inf`. The text has at least two "
-    "words, "
-    "and may have thousands.",
+    "likelihood estimate of this chapter: p(word | given) is how often the pair stands in `train`, "
+    "divided by how often `given` stands there with a word behind it. Return the perplexity of `text`, "
+    "over all of its words but the first, which has nothing before it. A pair that `train` does not hold "
+    "makes it `math.inf`. The text has at least two words, and may have thousands.",
     stub="""
         def bigram_perplexity(train: list[str], text: list[str]) -> float:
             "exp of the mean negative log-likelihood of the words 2 to T, by an unsmoothed bigram model."
@@ -292,8 +282,7 @@ perplexity_exercise = Exercise(
         "anything.",
         "Walk through the pairs of `text`, and add up the logarithms of their probabilities.",
         "Divide by the number of pairs, take the negative, and `math.exp` of it. Return `math.inf` as "
-        "soon as a pair "
-        "was never counted.",
+        "soon as a pair was never counted.",
     ],
     tolerance=1e-3,
 )
@@ -443,12 +432,9 @@ continuation_exercise = Exercise(
     minutes=10,
     difficulty=1,
     task="The idea that gave Kneser–Ney its name: below the highest order, count in how many contexts a "
-    "token occurs, "
-    "and not how often. Write `continuation(ids, v)`: for each of the `v` tokens, how many **different** "
-    "tokens stand "
-    "directly before it somewhere in the list `ids`. The result is a list of `v` whole numbers; a token "
-    "may stand "
-    "before itself, and nothing stands before the first.",
+    "token occurs, and not how often. Write `continuation(ids, v)`: for each of the `v` tokens, how many "
+    "**different** tokens stand directly before it somewhere in the list `ids`. The result is a list of "
+    "`v` whole numbers; a token may stand before itself, and nothing stands before the first.",
     stub="""
         def continuation(ids: list[int], v: int) -> list[int]:
             "How many different tokens stand directly before each of v tokens."
@@ -563,11 +549,10 @@ interpolate_exercise = Exercise(
     minutes=15,
     difficulty=2,
     task="One context of the Kneser–Ney formula. Write `interpolate(counts, lower, discount)`. `counts`, "
-    "an array of "
-    "shape [v], says how often each token came after this context; `lower`, of shape [v], is what the "
-    "order below "
-    "gives each token; `discount` is taken from every count above 0, but no count falls below 0. Return the "
-    "probabilities after this context, of shape [v]. If nothing came after this context, they are `lower`.",
+    "an array of shape [v], says how often each token came after this context; `lower`, of shape [v], is "
+    "what the order below gives each token; `discount` is taken from every count above 0, but no count "
+    "falls below 0. Return the probabilities after this context, of shape [v]. If nothing came after "
+    "this context, they are `lower`.",
     stub="""
         def interpolate(counts: np.ndarray, lower: np.ndarray, discount: float) -> np.ndarray:
             "Probabilities [v] after one context: discounted counts, and what was taken goes by `lower`."
@@ -721,16 +706,13 @@ kneser_ney_exercise = Exercise(
     "Kneser–Ney, from the text to the probabilities",
     minutes=40,
     difficulty=3,
-    task="Build the whole bigram model. Write `bigram_matrix(ids, v, discount)`: a matrix of shape [v, v] "
-    "whose row i "
-    "holds the probability of each token after token i. The highest order counts how often j follows i, "
-    "takes "
-    "`discount` (between 0 and 1) from every count above 0, and gives what was taken by the order below. "
-    "There, the "
-    "probability of a token is its number of different tokens directly before it, divided by the number of "
-    "different pairs in the text; nothing is taken from it. A token that nothing follows gets the order "
-    "below alone. "
-    "`ids` is a list of at least two whole numbers below `v`.",
+    task="Build the whole bigram model. Write `bigram_matrix(ids, v, discount)`: a matrix of shape [v, "
+    "v] whose row i holds the probability of each token after token i. The highest order counts how "
+    "often j follows i, takes `discount` (between 0 and 1) from every count above 0, and gives what was "
+    "taken by the order below. There, the probability of a token is its number of different tokens "
+    "directly before it, divided by the number of different pairs in the text; nothing is taken from it. "
+    "A token that nothing follows gets the order below alone. `ids` is a list of at least two whole "
+    "numbers below `v`.",
     stub="""
         def bigram_matrix(ids: list[int], v: int, discount: float) -> np.ndarray:
             "Row i: the probability of each of v tokens after token i, by interpolated Kneser–Ney. [v, v]"
@@ -738,12 +720,11 @@ kneser_ney_exercise = Exercise(
     """,
     hints=[
         "Fill a matrix with the counts of pairs first. Everything else follows from it.",
-        "Where is a count above 0? That matrix of True and False has sums over rows and over columns: one "
-        "says how "
-        "many different tokens follow, the other how many stand before.",
+        "Where is a count above 0? That matrix of True and False has sums over rows and over columns: "
+        "one says how many different tokens follow, the other how many stand before.",
         "Row by row: the counts after the discount, plus the discount times the number of different "
-        "followers times "
-        "the order below; divided by the sum of the row. Rows whose sum is 0 are the order below.",
+        "followers times the order below; divided by the sum of the row. Rows whose sum is 0 are the "
+        "order below.",
     ],
     specification="""
         p(j | i) = (max(c(i, j) - discount, 0) + discount * N(i) * p(j)) / c(i)
@@ -902,11 +883,10 @@ shuffled_exercise = Exercise(
     minutes=12,
     difficulty=1,
     task="What does a trigram model learn from a text whose tokens were shuffled? Take `train, valid = "
-    "load_corpus('stories', 100_000).split()`, train `Tokenizer.train(train.text, 512)`, and encode both by "
-    "`encode_documents`. Shuffle the training ids as a list with `random.Random(0).shuffle`, fit "
+    "load_corpus('stories', 100_000).split()`, train `Tokenizer.train(train.text, 512)`, and encode both "
+    "by `encode_documents`. Shuffle the training ids as a list with `random.Random(0).shuffle`, fit "
     "`NGram(3, tokenizer.vocab_size)` on them, and take its perplexity on the validation ids, which stay "
-    "in their "
-    "order. Set `answer` to it (to within 3 %).",
+    "in their order. Set `answer` to it (to within 3 %).",
     stub="answer = ...  # perplexity per token",
     hints=[
         "Only the training ids are shuffled. `fit` wants the list that you shuffled in place.",

@@ -68,8 +68,7 @@ Question(
 Question(
     "overlap.quiz_gaps",
     "The reference is `the police killed the gunman`. One more word, `yesterday`, is put into the middle "
-    "of a "
-    "hypothesis that was equal to it. The longest common subsequence…",
+    "of a hypothesis that was equal to it. The longest common subsequence…",
     {
         "keeps its length of 5.": "A subsequence may have gaps. Only precision falls, to 5/6.",
         "falls to the longer of the two halves.": (
@@ -132,11 +131,9 @@ flip = Exercise(
     minutes=5,
     difficulty=1,
     task="Write `worst(text, small)`: the text without the words in the list `small`. Every one of them "
-    "goes, "
-    "each time that it occurs, and nothing else does. Only whole words count, and they are compared "
-    "exactly as "
-    "they are written. In `text` and in the result, one space stands between two words. "
-    "Then see what ROUGE thinks of it.",
+    "goes, each time that it occurs, and nothing else does. Only whole words count, and they are "
+    "compared exactly as they are written. In `text` and in the result, one space stands between two "
+    "words. Then see what ROUGE thinks of it.",
     stub="""
         def worst(text: str, small: list[str]) -> str:
             "The text without the words in `small`."
@@ -250,11 +247,10 @@ subsequence = Exercise(
     minutes=35,
     difficulty=3,
     task="A number does not tell which words were matched. Write `common_words(a, b)` for two lists of "
-    "words: a "
-    "longest list of words that stand in both, in the same order, gaps allowed. Where several are equally "
-    "long, "
-    "give any of them. Without a common word, the list is empty. The check looks at the order in `a`, at the "
-    "order in `b` and at the length. Two texts of 40 words must not take longer than a blink.",
+    "words: a longest list of words that stand in both, in the same order, gaps allowed. Where several "
+    "are equally long, give any of them. Without a common word, the list is empty. The check looks at "
+    "the order in `a`, at the order in `b` and at the length. Two texts of 40 words must not take longer "
+    "than a blink.",
     stub="""
         def common_words(a: list[str], b: list[str]) -> list[str]:
             "A longest common subsequence of two lists of words, as a list of words."
@@ -262,11 +258,9 @@ subsequence = Exercise(
     """,
     hints=[
         "The chapter keeps one number for each pair of beginnings of `a` and `b`. What could you keep "
-        "instead of "
-        "the number?",
-        "Make a table with a row more than `a` has words and a column more than `b` has. Its entry (i, j) "
-        "holds "
-        "the answer, a list, for the first i words of `a` and the first j of `b`.",
+        "instead of the number?",
+        "Make a table with a row more than `a` has words and a column more than `b` has. Its entry (i, "
+        "j) holds the answer, a list, for the first i words of `a` and the first j of `b`.",
         "If the last two words are equal, the entry is the one up and to the left, and this word after it. "
         "Otherwise it is the longer list of the one above and the one to the left.",
     ],
@@ -807,13 +801,11 @@ short_cut = Exercise(
     "More programs, a rarer success",
     minutes=10,
     difficulty=1,
-    task="Change the experiment of *the short cut*. Each program passes with a chance of 0.05 now, and 20 "
-    "are "
-    "drawn for each of 20,000 tasks, so a user with 10 tries gets a right one with a chance of "
-    "1 - 0.95¹⁰ = 0.401. Draw the numbers of programs that pass by "
-    "`np.random.default_rng(0).binomial(20, 0.05, 20_000)`. What does the short cut 1 - (1 - c/n)ᵏ say "
-    "for k = 10, "
-    "averaged over the tasks? Set `answer` to what you measured (to within 0.004).",
+    task="Change the experiment of *the short cut*. Each program passes with a chance of 0.05 now, and "
+    "20 are drawn for each of 20,000 tasks, so a user with 10 tries gets a right one with a chance of 1 "
+    "- 0.95¹⁰ = 0.401. Draw the numbers of programs that pass by `np.random.default_rng(0).binomial(20, "
+    "0.05, 20_000)`. What does the short cut 1 - (1 - c/n)ᵏ say for k = 10, averaged over the tasks? Set "
+    "`answer` to what you measured (to within 0.004).",
     stub="answer = ...  # a number between 0 and 1",
     hints=[
         "In the chapter's figure, which curve is the short cut, and where is it computed?",

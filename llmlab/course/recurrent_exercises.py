@@ -18,8 +18,7 @@ Question(
     {
         "[2, 65, 512]": "That is what a language model needs: one row of logits for each token. But "
         "`LSTM(units)` keeps quiet until the end.",
-        "[2, 512]": "`LSTM(units)` gives its last state only, so there is one prediction for "
-        "each text: "
+        "[2, 512]": "`LSTM(units)` gives its last state only, so there is one prediction for each text: "
         "right for classifying, wrong here.",
         "[2, 65]": "`Dense(512)` ends every row in 512 numbers.",
     },
@@ -30,9 +29,8 @@ Question(
     "Equal parameters, equal batches, 800 steps. Who predicts the validation stories best?",
     {
         "the 5-gram": "It sees four tokens. The stories speak of something again after twenty or more.",
-        "the LSTM": "It can carry a word along in its memory, but it has to learn to, through "
-        "every token "
-        "in between.",
+        "the LSTM": "It can carry a word along in its memory, but it has to learn to, through every "
+        "token in between.",
         "the GPT": "Attention reaches an earlier word in one step, however far back it is.",
     },
     answer="the GPT",
@@ -41,9 +39,9 @@ Question(
 # %% ../../nbs/workshop/exercises/recurrent_exercises.ipynb #b378b507
 Question(
     "recurrent.cannot",
-    "After 800 steps, our LSTM names the right place with a probability of 0.08, which is "
-    "guessing among twelve. The GPT reaches more "
-    "than three times as much. Both have as many parameters. Which conclusion is supported?",
+    "After 800 steps, our LSTM names the right place with a probability of 0.08, which is guessing among "
+    "twelve. The GPT reaches more than three times as much. Both have as many parameters. Which "
+    "conclusion is supported?",
     {
         "An LSTM cannot remember a word over fifty tokens.": (
             "Its memory could hold it. What was measured is that this one had not learned to, in 800 steps."
@@ -60,10 +58,9 @@ Question(
 )
 Question(
     "recurrent.padding_gain",
-    "Somebody changes the batches of an LSTM from windows of equal length to single stories, "
-    "padded to the longest. The reported loss "
-    "falls from 1.9 to 0.7 nats per token after the same number of steps. What is the most "
-    "likely reason?",
+    "Somebody changes the batches of an LSTM from windows of equal length to single stories, padded to "
+    "the longest. The reported loss falls from 1.9 to 0.7 nats per token after the same number of steps. "
+    "What is the most likely reason?",
     {
         "Single stories are easier to learn.": (
             "A little, perhaps. But two thirds of the loss do not vanish because windows begin elsewhere."
@@ -72,8 +69,8 @@ Question(
             "The mean then goes over many positions that a lazy model gets right. Count the "
             "padding, or leave it out and compare."
         ),
-        "The LSTM forgets less in short texts.": "The lengths of the texts themselves did not "
-        "change, only how they are batched.",
+        "The LSTM forgets less in short texts.": "The lengths of the texts themselves did not change, "
+        "only how they are batched.",
     },
     answer="Padding is counted as a target, and it is easy to predict.",
     kind="judgement",
@@ -93,10 +90,10 @@ Question(
     "recurrent.quiz_sequential",
     "Why can an LSTM not compute all positions of a text at once, as a GPT does in training?",
     {
-        "Because each step needs the output of the step before.": "The state is handed on from "
-        "token to token, so the steps must wait for each other.",
-        "Because it has no mask.": "It needs none: it cannot look ahead anyhow. That is not "
-        "what makes it wait.",
+        "Because each step needs the output of the step before.": "The state is handed on from token to "
+        "token, so the steps must wait for each other.",
+        "Because it has no mask.": "It needs none: it cannot look ahead anyhow. That is not what makes "
+        "it wait.",
         "Because its matrices are too large.": "They are of the same size as those of a GPT.",
     },
     answer="Because each step needs the output of the step before.",
@@ -107,8 +104,8 @@ Question(
     "A text of 1,000 tokens instead of 100 is read. The state that an LSTM carries…",
     {
         "grows tenfold.": "A GPT's cache does. An LSTM's h and c keep their size.",
-        "stays as large as it was.": "All that it knows of the past must fit into two vectors, "
-        "however long the past is.",
+        "stays as large as it was.": "All that it knows of the past must fit into two vectors, however "
+        "long the past is.",
         "is cleared after 100 tokens.": "Nothing clears it, unless somebody writes code for it.",
     },
     answer="stays as large as it was.",
@@ -120,8 +117,8 @@ Question(
     "after 100 steps?",
     {
         "110 times the gradient": "The factors are multiplied, not added.",
-        "nearly 14,000 times the gradient": "1.1 to the power 100. Such gradients explode, so "
-        "they are clipped.",
+        "nearly 14,000 times the gradient": "1.1 to the power 100. Such gradients explode, so they are "
+        "clipped.",
         "next to nothing": "That is what factors under 1 do: 0.9 to the power 100 is 0.00003.",
     },
     answer="nearly 14,000 times the gradient",
@@ -134,13 +131,11 @@ step = Exercise(
     "An LSTM step in NumPy",
     minutes=20,
     difficulty=2,
-    task="Write `numpy_step(x, h, c, kernel, recurrent, bias, real)` in NumPy, without PyTorch "
-    "and Keras. `x` has the shape [b, d], `h` and "
-    "`c` [b, u], `kernel` [d, 4u], `recurrent` [u, 4u] and `bias` [4u]. The columns stand in "
-    "Keras' order: input gate, forget gate, "
-    "candidate, output gate. `real` is a boolean array [b]: where it is False, the token of "
-    "this row is padding, and h and c stay as they "
-    "were. Return the new h and the new c, and leave all arguments as they are.",
+    task="Write `numpy_step(x, h, c, kernel, recurrent, bias, real)` in NumPy, without PyTorch and "
+    "Keras. `x` has the shape [b, d], `h` and `c` [b, u], `kernel` [d, 4u], `recurrent` [u, 4u] and "
+    "`bias` [4u]. The columns stand in Keras' order: input gate, forget gate, candidate, output gate. "
+    "`real` is a boolean array [b]: where it is False, the token of this row is padding, and h and c "
+    "stay as they were. Return the new h and the new c, and leave all arguments as they are.",
     stub="""
         def numpy_step(x, h, c, kernel, recurrent, bias, real) -> tuple:
             "One step of an LSTM for rows whose token is real: new h and c, each [b, u]."
@@ -298,12 +293,11 @@ whole = Exercise(
     "Read a whole text",
     minutes=10,
     difficulty=1,
-    task="Write `my_read(x, step, units)`. `x` has the shape [b, t, d]: the embeddings of b "
-    "texts of t tokens. `step(token, h, c)` makes one "
-    "step of an LSTM: it takes the embeddings [b, d] of one token of each text, and h and c of "
-    "shape [b, units], and returns the new h and "
-    "the new c. Both begin as zeros. Return the outputs h of all tokens, of shape [b, t, "
-    "units]. It is `return_sequences=True` by hand.",
+    task="Write `my_read(x, step, units)`. `x` has the shape [b, t, d]: the embeddings of b texts of t "
+    "tokens. `step(token, h, c)` makes one step of an LSTM: it takes the embeddings [b, d] of one token "
+    "of each text, and h and c of shape [b, units], and returns the new h and the new c. Both begin as "
+    "zeros. Return the outputs h of all tokens, of shape [b, t, units]. It is `return_sequences=True` by "
+    "hand.",
     stub="""
         def my_read(x: torch.Tensor, step, units: int) -> torch.Tensor:
             "The output after each token: [b, t, d] gives [b, t, units]."
@@ -448,11 +442,10 @@ carry = Exercise(
     "Carry the weights over",
     minutes=8,
     difficulty=1,
-    task="Write `keras_weights(w_ih, w_hh, b_ih, b_hh)`. The arguments are the weights of a "
-    "PyTorch LSTM, as tensors: `w_ih` [4u, d], `w_hh` "
-    "[4u, u], and two biases [4u]. Return a tuple of three tensors as Keras has them: the "
-    "kernel [d, 4u], the recurrent kernel [u, 4u], and one "
-    "bias [4u], so that both compute the same. The order of the gates is the same in both.",
+    task="Write `keras_weights(w_ih, w_hh, b_ih, b_hh)`. The arguments are the weights of a PyTorch "
+    "LSTM, as tensors: `w_ih` [4u, d], `w_hh` [4u, u], and two biases [4u]. Return a tuple of three "
+    "tensors as Keras has them: the kernel [d, 4u], the recurrent kernel [u, 4u], and one bias [4u], so "
+    "that both compute the same. The order of the gates is the same in both.",
     stub="""
         def keras_weights(w_ih: torch.Tensor, w_hh: torch.Tensor, b_ih: torch.Tensor, b_hh: torch.Tensor):
             "Kernel [d, 4u], recurrent kernel [u, 4u] and bias [4u], as Keras stores them."
@@ -689,15 +682,13 @@ truncated = Exercise(
     "The state goes on, the gradient stops",
     minutes=25,
     difficulty=2,
-    task="A long text is read in pieces: the state passes from piece to piece, but the gradient "
-    "stops there. This is truncated "
-    "backpropagation through time. Write `truncated_gradient(w, x, y, length)` for the smallest "
-    "recurrent network: h = tanh(w[0] · x[t] + "
-    "w[1] · h), with h = 0 at the start. `w` has the shape [2], `x` and `y` have [t]. The loss "
-    "of a step is (h - y[t])²; the loss of all "
-    "is the sum over all steps. Pieces have `length` steps, the last may be shorter. Return the "
-    "gradient for `w`, of shape [2]: within a piece "
-    "it goes back through the state, and between pieces it does not. You may use `backward`.",
+    task="A long text is read in pieces: the state passes from piece to piece, but the gradient stops "
+    "there. This is truncated backpropagation through time. Write `truncated_gradient(w, x, y, length)` "
+    "for the smallest recurrent network: h = tanh(w[0] · x[t] + w[1] · h), with h = 0 at the start. `w` "
+    "has the shape [2], `x` and `y` have [t]. The loss of a step is (h - y[t])²; the loss of all is the "
+    "sum over all steps. Pieces have `length` steps, the last may be shorter. Return the gradient for "
+    "`w`, of shape [2]: within a piece it goes back through the state, and between pieces it does not. "
+    "You may use `backward`.",
     stub="""
         def truncated_gradient(w: torch.Tensor, x, y, length: int) -> torch.Tensor:
             "The gradient [2] of the summed loss, stopped between pieces of `length` steps."
@@ -828,13 +819,11 @@ distance = Exercise(
     minutes=15,
     difficulty=2,
     task="How much does the last state depend on a token k steps before? Write "
-    "`gradient_by_distance(cell, x, h)`. `cell(token, h)` makes one "
-    "step of a recurrent network: from a token [d] and a state [u] it makes the next state [u]. "
-    "`x` has the shape [t, d], and `h` [u] is the "
-    "state at the start. Read all tokens, and take the gradient of the sum of the last state "
-    "for each token. Return a tensor [t]: entry k is "
-    "the length of the gradient for the token k steps before the last one, so entry 0 belongs "
-    "to the last token.",
+    "`gradient_by_distance(cell, x, h)`. `cell(token, h)` makes one step of a recurrent network: from a "
+    "token [d] and a state [u] it makes the next state [u]. `x` has the shape [t, d], and `h` [u] is the "
+    "state at the start. Read all tokens, and take the gradient of the sum of the last state for each "
+    "token. Return a tensor [t]: entry k is the length of the gradient for the token k steps before the "
+    "last one, so entry 0 belongs to the last token.",
     stub="""
         def gradient_by_distance(cell, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
             "Length of the gradient of the last state's sum for each token, the last token first: [t]."
@@ -997,11 +986,10 @@ keeps = Exercise(
     "How long does a forget gate keep?",
     minutes=10,
     difficulty=1,
-    task="Make a `torch.nn.LSTM(1, 1)` and set all its weights and biases to zero, except for "
-    "the forget gate's entry of `bias_ih_l0`: set "
-    "that to 3. Begin with c = 1 and h = 0, and let it read 20 tokens of zero. How much of c is "
-    "left? Set `answer` to c at the end (to within "
-    "0.01). The chapter says that Keras starts this bias at 1. Try that, too: what is left then?",
+    task="Make a `torch.nn.LSTM(1, 1)` and set all its weights and biases to zero, except for the forget "
+    "gate's entry of `bias_ih_l0`: set that to 3. Begin with c = 1 and h = 0, and let it read 20 tokens "
+    "of zero. How much of c is left? Set `answer` to c at the end (to within 0.01). The chapter says "
+    "that Keras starts this bias at 1. Try that, too: what is left then?",
     stub="answer = ...  # c after 20 steps",
     hints=[
         "The gates stand in the order i, f, g, o, so with one unit the forget gate is entry 1 of the bias.",
@@ -1076,13 +1064,11 @@ backward = Exercise(
     "An LSTM step, backwards",
     minutes=45,
     difficulty=3,
-    task="Write `step_backward(z, c, dh, dc)`, the gradient of one LSTM step by hand. Forwards, "
-    "z of shape [b, 4u] is cut into i, f, g and o, "
-    "then new_c = σ(f) · c + σ(i) · tanh(g), and new_h = σ(o) · tanh(new_c). `c` [b, u] is the "
-    "memory before; `dh` and `dc` [b, u] are the "
-    "gradients of a loss for new_h and for new_c, where dc is what comes from later steps and "
-    "does not contain the way through new_h. Return "
-    "two tensors: the gradient for z [b, 4u], and the gradient for c [b, u]. Use neither "
+    task="Write `step_backward(z, c, dh, dc)`, the gradient of one LSTM step by hand. Forwards, z of "
+    "shape [b, 4u] is cut into i, f, g and o, then new_c = σ(f) · c + σ(i) · tanh(g), and new_h = σ(o) · "
+    "tanh(new_c). `c` [b, u] is the memory before; `dh` and `dc` [b, u] are the gradients of a loss for "
+    "new_h and for new_c, where dc is what comes from later steps and does not contain the way through "
+    "new_h. Return two tensors: the gradient for z [b, 4u], and the gradient for c [b, u]. Use neither "
     "`backward` nor `autograd`.",
     stub="""
         def step_backward(z: torch.Tensor, c: torch.Tensor, dh: torch.Tensor, dc: torch.Tensor) -> tuple:
@@ -1094,9 +1080,9 @@ backward = Exercise(
         "does new_c reach the loss?",
         "new_c reaches the loss by dc and through new_h: add dh · σ(o) · (1 - tanh²(new_c)) to "
         "dc first. Then everything else follows from the sum.",
-        "The logistic function s has the derivative s (1 - s), tanh has 1 - tanh². Each of the "
-        "four parts of z is: what came to the gate, times "
-        "what the gate multiplies, times its derivative. c itself gets the sum times the forget gate.",
+        "The logistic function s has the derivative s (1 - s), tanh has 1 - tanh². Each of the four "
+        "parts of z is: what came to the gate, times what the gate multiplies, times its derivative. c "
+        "itself gets the sum times the forget gate.",
     ],
     forbidden={
         "backward": "Write the derivatives by hand.",

@@ -27,8 +27,8 @@ Question(
 Question(
     "text.authors",
     "A model shall tell who wrote a forum post. Split at random by posts, it is right in 94 % of the "
-    "validation posts. "
-    "Split so that no thread stands on both sides, it is right in 61 %. Which conclusion is best supported?",
+    "validation posts. Split so that no thread stands on both sides, it is right in 61 %. Which "
+    "conclusion is best supported?",
     {
         "The second split is too hard; 94 % is what a user will see.": (
             "A user brings new threads. The first split asked about threads of which training held a part."
@@ -47,8 +47,7 @@ Question(
 Question(
     "text.below",
     "For the stories of a grammar, the entropy is 24.1 nats a story. Somebody reports a model that needs "
-    "21.7 nats a "
-    "story on 2,000 validation stories. What is the most likely explanation?",
+    "21.7 nats a story on 2,000 validation stories. What is the most likely explanation?",
     {
         "The model is better than the grammar.": (
             "On average no model can need less than the entropy, and 2,000 stories are no small sample."
@@ -125,10 +124,8 @@ leak_exercise = Exercise(
     minutes=8,
     difficulty=1,
     task="Write `leak(train, valid)`: the share of the paragraphs of `valid` that stand, as whole "
-    "paragraphs, in "
-    "`train` too. Both are a `Corpus`. White space must not matter, and a paragraph that stands twice in "
-    "`valid` "
-    "counts twice.",
+    "paragraphs, in `train` too. Both are a `Corpus`. White space must not matter, and a paragraph that "
+    "stands twice in `valid` counts twice.",
     stub="""
         def leak(train: Corpus, valid: Corpus) -> float:
             "The share of the paragraphs of valid that are paragraphs of train."
@@ -136,12 +133,10 @@ leak_exercise = Exercise(
     """,
     hints=[
         "`split_paragraphs` cuts a text, `normalized_paragraph` makes copies equal. Build a set from one "
-        "side first: "
-        "which side?",
+        "side first: which side?",
         "The set holds the normalized paragraphs of `train.text`.",
-        "Go through the list of paragraphs of valid, count those whose normalized text is in the set, and "
-        "divide by "
-        "the length of that list.",
+        "Go through the list of paragraphs of valid, count those whose normalized text is in the set, "
+        "and divide by the length of that list.",
     ],
 )
 
@@ -293,13 +288,11 @@ dedupe_exercise = Exercise(
     minutes=15,
     difficulty=2,
     task="Copies within the training text make a model learn a few paragraphs by heart. Write "
-    "`deduplicate(documents)` for a dictionary of title → list of paragraphs. Going through the documents "
-    "in their "
-    "order, keep each paragraph where it stands first, in whatever document, and leave out all later "
-    "copies. White "
-    "space does not matter for being a copy, capital letters do; what is kept stays letter by letter as "
-    "it was. A "
-    "document of which nothing is left goes too. Return a new dictionary.",
+    "`deduplicate(documents)` for a dictionary of title → list of paragraphs. Going through the "
+    "documents in their order, keep each paragraph where it stands first, in whatever document, and "
+    "leave out all later copies. White space does not matter for being a copy, capital letters do; what "
+    "is kept stays letter by letter as it was. A document of which nothing is left goes too. Return a "
+    "new dictionary.",
     stub="""
         def deduplicate(documents: dict[str, list[str]]) -> dict[str, list[str]]:
             "Title → paragraphs, each paragraph only where it stands first."
@@ -309,8 +302,7 @@ dedupe_exercise = Exercise(
         "You must remember what was seen, over all documents. What kind of collection answers quickly?",
         "What you compare and what you keep are two things: compare `' '.join(paragraph.split())`.",
         "For each document a new list; for each paragraph: if its key is not among the seen, append it, "
-        "and add the "
-        "key. Put the list into the result if it is not empty.",
+        "and add the key. Put the list into the result if it is not empty.",
     ],
 )
 
@@ -439,15 +431,12 @@ near_exercise = Exercise(
     "Near copies",
     minutes=20,
     difficulty=2,
-    task="On the web most copies differ by a word. Real systems compare the sets of short word sequences. "
-    "Write "
-    "`near_copies(texts, n, share)`: the pairs (i, j) with i < j, in order, of places of two texts whose "
-    "sets of "
-    "word n-grams (n words in a row, cut at white space) overlap enough: the number of different n-grams "
-    "that both "
-    "have, divided by the number that at least one has, is at least `share`. This is the **Jaccard** "
-    "coefficient. A "
-    "text of fewer than n words has no n-grams and is a near copy of nothing.",
+    task="On the web most copies differ by a word. Real systems compare the sets of short word "
+    "sequences. Write `near_copies(texts, n, share)`: the pairs (i, j) with i < j, in order, of places "
+    "of two texts whose sets of word n-grams (n words in a row, cut at white space) overlap enough: the "
+    "number of different n-grams that both have, divided by the number that at least one has, is at "
+    "least `share`. This is the **Jaccard** coefficient. A text of fewer than n words has no n-grams and "
+    "is a near copy of nothing.",
     stub="""
         def near_copies(texts: list[str], n: int, share: float) -> list[tuple[int, int]]:
             "Pairs of texts whose sets of word n-grams have a Jaccard coefficient of at least share."
@@ -457,8 +446,7 @@ near_exercise = Exercise(
         "First a function, or a line, that turns a text into the set of its n-grams.",
         "For two sets, `a & b` holds what both have and `a | b` what at least one has.",
         "Two loops over the places, the second from i + 1 on. Skip pairs whose union is empty, and those "
-        "with an "
-        "empty side.",
+        "with an empty side.",
     ],
 )
 
@@ -602,10 +590,9 @@ coverage_exercise = Exercise(
     minutes=8,
     difficulty=1,
     task="A consequence of Zipf's law: few words make most of a text. Write `coverage(text, k)`: the "
-    "share of all words "
-    "of the text, each counted as often as it occurs, that the `k` most frequent different words make. "
-    "Words are "
-    "what stands between white space, as they are written. A text without words has the coverage 0.",
+    "share of all words of the text, each counted as often as it occurs, that the `k` most frequent "
+    "different words make. Words are what stands between white space, as they are written. A text "
+    "without words has the coverage 0.",
     stub="""
         def coverage(text: str, k: int) -> float:
             "The share of the running words that the k most frequent different words make."
@@ -613,8 +600,7 @@ coverage_exercise = Exercise(
     """,
     hints=[
         "Two things are called number of words: how many stand there, and how many different ones. Which "
-        "is below the "
-        "line?",
+        "is below the line?",
         "Count the words, sort the counts from the largest down, and add up the first k.",
         "`Counter.most_common(k)` sorts for you; `Counter.total()` is the number of words that stand there.",
     ],
@@ -715,14 +701,11 @@ surprise_exercise = Exercise(
     minutes=40,
     difficulty=3,
     task="A grammar is a list of slots, and a slot a list of options. A sentence is made by choosing one "
-    "option in each "
-    "slot, all equally likely, and writing them one after the other. Write `surprise(sentence, slots)`: "
-    "the negative "
-    "log-likelihood of a sentence in nats. The same sentence can come out in several ways: an option may "
-    "stand "
-    "twice in a slot, may be empty, and may be the beginning of another. Their probabilities add up. A "
-    "sentence that "
-    "cannot come out has the surprise `math.inf`.",
+    "option in each slot, all equally likely, and writing them one after the other. Write "
+    "`surprise(sentence, slots)`: the negative log-likelihood of a sentence in nats. The same sentence "
+    "can come out in several ways: an option may stand twice in a slot, may be empty, and may be the "
+    "beginning of another. Their probabilities add up. A sentence that cannot come out has the surprise "
+    "`math.inf`.",
     stub="""
         def surprise(sentence: str, slots: list[list[str]]) -> float:
             "-ln of the probability that these slots, filled at random, give the sentence."
@@ -730,14 +713,12 @@ surprise_exercise = Exercise(
     """,
     hints=[
         "Ask a smaller question: with what probability do the slots from number s on write the rest of "
-        "the sentence "
-        "from place i on?",
+        "the sentence from place i on?",
         "For each option with which the rest begins, the next slot must write what is left. These cases "
-        "exclude each "
-        "other, so their probabilities add up; each has the probability one over the number of options.",
+        "exclude each other, so their probabilities add up; each has the probability one over the number "
+        "of options.",
         "Or go forward: keep, for each place in the sentence, the probability of having written exactly "
-        "that much. "
-        "In the end only the full length counts.",
+        "that much. In the end only the full length counts.",
     ],
     specification="""
         p = 0
@@ -875,12 +856,10 @@ order_exercise = Exercise(
     minutes=10,
     difficulty=1,
     task="A compressor predicts, too. Take `text = load_corpus('stories', 100_000).text`, its words "
-    "`text.split()`, "
-    "shuffle them with `random.Random(0).shuffle`, and join them by single spaces. Compress the result, "
-    "encoded as "
-    "UTF-8, by `lzma.compress(…, preset=9)`. How many bits does it need for each byte of the shuffled "
-    "text? Set "
-    "`answer` to that (to within 3 %), and compare it with the text in its order.",
+    "`text.split()`, shuffle them with `random.Random(0).shuffle`, and join them by single spaces. "
+    "Compress the result, encoded as UTF-8, by `lzma.compress(…, preset=9)`. How many bits does it need "
+    "for each byte of the shuffled text? Set `answer` to that (to within 3 %), and compare it with the "
+    "text in its order.",
     stub="answer = ...  # bits per byte",
     hints=[
         "`shuffle` works in place and returns nothing: keep the list in a name of its own.",

@@ -26,13 +26,11 @@ Question(
 Question(
     "tokens.price",
     "A service bills by the token. With its tokenizer, 500 sentences take 9,800 tokens in English and "
-    "24,100 in "
-    "Burmese; both say the same. Which conclusion do these numbers support?",
+    "24,100 in Burmese; both say the same. Which conclusion do these numbers support?",
     {
         "Burmese needs more information to say the same.": (
             "The same content was said. A tokenizer with merges from Burmese text would give other "
-            "numbers, so "
-            "they measure the tokenizer."
+            "numbers, so they measure the tokenizer."
         ),
         "A Burmese user pays about two and a half times as much, and fills a context of fixed length "
         "sooner.": (
@@ -297,12 +295,10 @@ loop_exercise = Exercise(
     """,
     hints=[
         "Keep for each word the list of its parts; the list changes, the word is the key. Three steps in "
-        "a loop: "
-        "count, choose, join.",
+        "a loop: count, choose, join.",
         "To choose, `min` over the pairs with a key of two entries: minus the count, then the pair itself.",
         "To join, build a new list part by part: if the last part in it and the next one are the pair, "
-        "lengthen "
-        "the last, otherwise append the next. Count anew in each round.",
+        "lengthen the last, otherwise append the next. Count anew in each round.",
     ],
     specification="""
         repeat n times:
@@ -538,11 +534,9 @@ encode_exercise = Exercise(
     minutes=15,
     difficulty=2,
     task="Write `encode(word, merges)`: the parts, as a list of texts, into which a word is cut. It "
-    "starts as a "
-    "list of its letters. `merges` holds pairs of texts in the order they were learnt. As long as a pair of "
-    "neighbours is in `merges`, join the one that was learnt earliest, wherever it stands, from left to "
-    "right. "
-    "An empty word has no parts. No two pairs in `merges` make the same text.",
+    "starts as a list of its letters. `merges` holds pairs of texts in the order they were learnt. As "
+    "long as a pair of neighbours is in `merges`, join the one that was learnt earliest, wherever it "
+    "stands, from left to right. An empty word has no parts. No two pairs in `merges` make the same text.",
     stub="""
         def encode(word: str, merges: list[tuple[str, str]]) -> list[str]:
             "The parts of a word, after the merges in the order they were learnt."
@@ -711,12 +705,10 @@ fallback_exercise = Exercise(
     minutes=15,
     difficulty=2,
     task="Llama 2 has tokens for characters and words, and writes what it has no token for as bytes: `猫` "
-    "becomes "
-    "`<0xE7>`, `<0x8C>`, `<0xAB>`. Write `decode(pieces)`: the text that a list of such pieces spells. A "
-    "piece of "
-    "exactly the form `<0xHH>`, where each H is a digit or one of the capital letters `A` to `F`, is one "
-    "byte; every other piece is "
-    "text. Bytes that are no whole character become `�`, as in `bytes.decode(errors='replace')`.",
+    "becomes `<0xE7>`, `<0x8C>`, `<0xAB>`. Write `decode(pieces)`: the text that a list of such pieces "
+    "spells. A piece of exactly the form `<0xHH>`, where each H is a digit or one of the capital letters "
+    "`A` to `F`, is one byte; every other piece is text. Bytes that are no whole character become `�`, "
+    "as in `bytes.decode(errors='replace')`.",
     stub="""
         def decode(pieces: list[str]) -> str:
             "The text of pieces, of which some are single bytes, such as '<0xE7>'."
@@ -871,12 +863,10 @@ update_exercise = Exercise(
     """,
     hints=[
         "What changes when `x a b y` becomes `x new y`? Three pairs go, two come. And in `a b a b`?",
-        "There is a way without special cases: for a word that changes, take all its old pairs out of the "
-        "counts, "
-        "and put all its new pairs in.",
+        "There is a way without special cases: for a word that changes, take all its old pairs out of "
+        "the counts, and put all its new pairs in.",
         "Copy `pairs` into a `Counter`; subtract and add the count of the word; at the end, keep the "
-        "counts that "
-        "are not 0.",
+        "counts that are not 0.",
     ],
     specification="""
         for each word that holds pair:
@@ -1082,8 +1072,8 @@ shout_exercise = Exercise(
     difficulty=1,
     task="A tokenizer knows what it has seen. Train one with `Tokenizer.train(text, 512)` on `text = "
     "load_corpus('stories', 50_000).text`. Encode `text`, and then `text.upper()`, with this same "
-    "tokenizer. How "
-    "many times as many tokens does the text take in capitals? Set `answer` to that ratio (to within 2 %).",
+    "tokenizer. How many times as many tokens does the text take in capitals? Set `answer` to that ratio "
+    "(to within 2 %).",
     stub="answer = ...  # tokens in capitals / tokens as written",
     hints=[
         "Train once, on the text as it is written. `len(tokenizer.encode(…))` counts tokens.",

@@ -30,8 +30,8 @@ Question(
 Question(
     "tour.looks_back",
     "A model that was trained on such stories gives `ball` a probability of 0.93 after `lost the red`. "
-    "Somebody "
-    "concludes: *it looked back to the first sentence.* Which further measurement supports that best?",
+    "Somebody concludes: *it looked back to the first sentence.* Which further measurement supports that "
+    "best?",
     {
         "Write `hat` for `ball` in the first sentence only, and see whether the model now expects `hat`.": (
             "Only the first sentence changed, so a changed answer must come from there."
@@ -49,9 +49,8 @@ Question(
 )
 Question(
     "tour.trained_longer",
-    "After 800 steps a model has a loss of 1.02 on its training stories and 1.05 on stories that it never "
-    "saw. "
-    "After 8,000 steps it is 0.61 and 1.48. Which conclusion do these numbers support?",
+    "After 800 steps a model has a loss of 1.02 on its training stories and 1.05 on stories that it "
+    "never saw. After 8,000 steps it is 0.61 and 1.48. Which conclusion do these numbers support?",
     {
         "It learned for 8,000 steps: 0.61 is the lowest loss.": (
             "The training loss can fall by learning the stories by heart. New stories became harder."
@@ -250,13 +249,10 @@ temperature = Exercise(
     "From logits to probabilities",
     minutes=10,
     difficulty=1,
-    task="Write `softmax(logits, temperature)` in plain Python: the list of probabilities that belongs to "
-    "a list "
-    "of logits. The logits are divided by the temperature, which is above 0; then e is raised to each, "
-    "and each "
-    "power is divided by the sum of all. Logits of several thousand must work as well: subtracting one "
-    "and the "
-    "same number from all logits changes no probability.",
+    task="Write `softmax(logits, temperature)` in plain Python: the list of probabilities that belongs "
+    "to a list of logits. The logits are divided by the temperature, which is above 0; then e is raised "
+    "to each, and each power is divided by the sum of all. Logits of several thousand must work as well: "
+    "subtracting one and the same number from all logits changes no probability.",
     stub="""
         def softmax(logits: list[float], temperature: float) -> list[float]:
             "One probability for each logit, at a temperature above 0."
@@ -389,13 +385,10 @@ drawing = Exercise(
     minutes=15,
     difficulty=2,
     task="Lay the probabilities of all tokens side by side on a line from 0 to 1, in the order of their "
-    "ids. A "
-    "random number u, at least 0 and below 1, falls into the piece of one token: that token is drawn. Write "
-    "`draw(probabilities, u)`: the id of this token. A u on the border of two pieces belongs to the right "
-    "one, "
-    "so a token of probability 0 is never drawn. By rounding, the pieces may end a little before 1; a u "
-    "behind "
-    "the end gets the last token whose probability is not 0.",
+    "ids. A random number u, at least 0 and below 1, falls into the piece of one token: that token is "
+    "drawn. Write `draw(probabilities, u)`: the id of this token. A u on the border of two pieces "
+    "belongs to the right one, so a token of probability 0 is never drawn. By rounding, the pieces may "
+    "end a little before 1; a u behind the end gets the last token whose probability is not 0.",
     stub="""
         def draw(probabilities: list[float], u: float) -> int:
             "The id of the token into whose piece of the line the number u falls."
@@ -539,14 +532,10 @@ writing = Exercise(
     difficulty=2,
     task="Draw a token, append it, and repeat: write `write(model, choose, prompt, numbers, stop)`. "
     "`model(ids)` gives the probabilities of the next token after the whole list `ids`, and "
-    "`choose(probabilities, u)` "
-    "draws a token with the random number u. `numbers` holds one random number for each new token. Begin "
-    "with the "
-    "list of ids `prompt`, which may not be changed, and end when the numbers are used up or the token "
-    "`stop` is "
-    "drawn. Return the list of the new tokens, without the prompt and without `stop`. A `stop` in the "
-    "prompt means "
-    "nothing.",
+    "`choose(probabilities, u)` draws a token with the random number u. `numbers` holds one random "
+    "number for each new token. Begin with the list of ids `prompt`, which may not be changed, and end "
+    "when the numbers are used up or the token `stop` is drawn. Return the list of the new tokens, "
+    "without the prompt and without `stop`. A `stop` in the prompt means nothing.",
     stub="""
         def write(model, choose, prompt: list[int], numbers: list[float], stop: int) -> list[int]:
             "The tokens that a model draws after a prompt, until the numbers are used up or `stop` comes."
@@ -740,15 +729,12 @@ letters = Exercise(
     "Between how many characters?",
     minutes=10,
     difficulty=2,
-    task="Change the experiment: the tokens are single characters now, and the model is the simplest that "
-    "counts. "
-    "Let `train, valid = load_corpus('stories').split()`, `known = train.text` and `new = valid.text`; "
-    "keep the two "
-    "texts in variables, for they are joined anew each time that you ask. The model gives each character "
-    "its share "
-    "in `known`, whatever stands before it. What is its perplexity per character on `new`? There are 41 "
-    "different "
-    "characters. Set `answer` to what you measured (to within 1 in 100).",
+    task="Change the experiment: the tokens are single characters now, and the model is the simplest "
+    "that counts. Let `train, valid = load_corpus('stories').split()`, `known = train.text` and `new = "
+    "valid.text`; keep the two texts in variables, for they are joined anew each time that you ask. The "
+    "model gives each character its share in `known`, whatever stands before it. What is its perplexity "
+    "per character on `new`? There are 41 different characters. Set `answer` to what you measured (to "
+    "within 1 in 100).",
     stub="answer = ...  # a number",
     hints=[
         "`Counter(known)` from `collections` counts the characters. Which share has each?",

@@ -15,13 +15,11 @@ from llmlab.course.practice import Exercise, Question
 # %% ../../nbs/workshop/exercises/training_exercises.ipynb #4b78aeab
 Question(
     "training.first_step",
-    "At the very first step, the gradient of a weight is 1,000 times larger than it should be. "
-    "How much "
+    "At the very first step, the gradient of a weight is 1,000 times larger than it should be. How much "
     "further does AdamW move that weight?",
     {
-        "1,000 times": "Plain gradient descent would. Here the gradient is divided by the root "
-        "of its own "
-        "square.",
+        "1,000 times": "Plain gradient descent would. Here the gradient is divided by the root of its "
+        "own square.",
         "31.6 times": "The root of 1,000 would come out if only one of the two averages grew. Both do.",
         "Not at all": "At t = 1 the fraction is g / |g|: the sign. Every weight moves by the learning rate.",
     },
@@ -32,17 +30,15 @@ Question(
 Question(
     "training.best_rate",
     "Three learning rates were tried with three seeds each. The final validation losses are: for 1e-3, "
-    "2.41, 2.44 and "
-    "2.38; for 3e-3, 2.36, 2.43 and 2.39; for 1e-2, 3.90, 2.35 and 5.12. Which conclusion is "
-    "supported?",
+    "2.41, 2.44 and 2.38; for 3e-3, 2.36, 2.43 and 2.39; for 1e-2, 3.90, 2.35 and 5.12. Which conclusion "
+    "is supported?",
     {
         "1e-2 is best: it has the lowest loss of all nine runs, 2.35.": (
             "The best of three lucky and unlucky runs is not what the next run will give: two of three "
             "went wrong."
         ),
         "3e-3 is better than 1e-3, because its mean is lower.": (
-            "The means are 2.393 and 2.410, and the seeds of one rate differ by 0.06. Three "
-            "seeds cannot "
+            "The means are 2.393 and 2.410, and the seeds of one rate differ by 0.06. Three seeds cannot "
             "tell them apart."
         ),
         "1e-2 is unstable here; between 1e-3 and 3e-3 these runs do not decide.": (
@@ -55,20 +51,17 @@ Question(
 )
 Question(
     "training.stopped_early",
-    "A run of 10,000 steps with a cosine schedule is stopped at step 5,000 because time is up. "
-    "Its loss "
-    "is 2.60. Another "
-    "run, planned for 5,000 steps with the same peak, ends at 2.52. What explains it best?",
+    "A run of 10,000 steps with a cosine schedule is stopped at step 5,000 because time is up. Its loss "
+    "is 2.60. Another run, planned for 5,000 steps with the same peak, ends at 2.52. What explains it "
+    "best?",
     {
         "The second run had luck: the same model saw equally many tokens.": (
-            "Luck of the seed is possible, but something else differs for certain: the learning "
-            "rate at "
+            "Luck of the seed is possible, but something else differs for certain: the learning rate at "
             "the end."
         ),
         "The first run still had half of its peak learning rate when it was stopped.": (
             "Half-way down a cosine the rate is half of the peak, so the weights had not settled. The "
-            "second run had "
-            "fallen to its end."
+            "second run had fallen to its end."
         ),
         "Longer runs learn worse.": (
             "Both made 5,000 steps. What the first one would have reached at step 10,000 was not measured."
@@ -134,8 +127,7 @@ Question(
             "The same products are made, in smaller pieces. It takes as long or a little longer."
         ),
         "Memory for activations: only a part's are held at a time.": (
-            "The gradients have the size of the weights either way, but the activations of one "
-            "part are "
+            "The gradients have the size of the weights either way, but the activations of one part are "
             "a quarter."
         ),
         "Memory for the optimizer's averages.": "They have the size of the weights, whatever the batch is.",
@@ -151,18 +143,12 @@ step = Exercise(
     minutes=25,
     difficulty=2,
     task="Write `training_step(model, parts, optimizer, max_norm)`: one update of the weights from a "
-    "batch that comes in "
-    "parts. Each part is a pair `(x, y)`: `model(x)` gives logits of shape [n, v], and `y` "
-    "holds n ids, "
-    "which are -100 where "
-    "there is no target. Parts differ in n and in how many targets they have; one may have none. The "
-    "gradient is that of the "
-    "mean cross-entropy over all targets of all parts. It is accumulated part by part, with one "
-    "`backward` for each, then "
-    "clipped to the global norm `max_norm`; then the optimizer makes one step. The gradients of "
-    "one call "
-    "must not reach into "
-    "the next. Return the mean loss over all targets before the update, as a float.",
+    "batch that comes in parts. Each part is a pair `(x, y)`: `model(x)` gives logits of shape [n, v], "
+    "and `y` holds n ids, which are -100 where there is no target. Parts differ in n and in how many "
+    "targets they have; one may have none. The gradient is that of the mean cross-entropy over all "
+    "targets of all parts. It is accumulated part by part, with one `backward` for each, then clipped to "
+    "the global norm `max_norm`; then the optimizer makes one step. The gradients of one call must not "
+    "reach into the next. Return the mean loss over all targets before the update, as a float.",
     stub="""
         def training_step(model, parts: list, optimizer, max_norm: float) -> float:
             "One update from all parts; returns the mean loss of a target, in nats."
@@ -170,14 +156,11 @@ step = Exercise(
     """,
     hints=[
         "Seven things happen: count, clear, then for each part loss and backward, then clip, step, "
-        "return. Which of them stand "
-        "outside the loop?",
+        "return. Which of them stand outside the loop?",
         "A mean of means is wrong if parts differ. Use `F.cross_entropy` with `reduction='sum'`, which "
-        "leaves out -100, and "
-        "divide by something that you know before the loop.",
+        "leaves out -100, and divide by something that you know before the loop.",
         "Count the targets of all parts by `(y != -100).sum()`. Each part's loss is its sum over that "
-        "count, and the loss to "
-        "return is the sum of the parts' losses by `.item()`.",
+        "count, and the loss to return is the sum of the parts' losses by `.item()`.",
     ],
     specification="""
         n = number of targets in all parts
@@ -306,8 +289,7 @@ def wrong_step(model, parts, optimizer, max_norm, fault):
 STEP_FAULTS = {
     "means": (
         "averages the means of the parts",
-        "A target of a short part counts more than others: add up sums, and divide by the "
-        "number of all "
+        "A target of a short part counts more than others: add up sums, and divide by the number of all "
         "targets.",
     ),
     "stale": (
@@ -366,12 +348,10 @@ cosine = Exercise(
     "Warm up, then half a cosine",
     minutes=10,
     difficulty=1,
-    task="Write `rate_at(step, steps, warmup, peak, floor)`: the learning rate of one step, "
-    "counted from "
-    "0. For the first "
-    "`warmup` steps it is peak · (step + 1) / warmup. From step `warmup` on, where it is `peak`, it "
-    "falls along half a cosine, "
-    "and at step `steps` and later it is `floor`. `warmup` may be 0.",
+    task="Write `rate_at(step, steps, warmup, peak, floor)`: the learning rate of one step, counted from "
+    "0. For the first `warmup` steps it is peak · (step + 1) / warmup. From step `warmup` on, where it "
+    "is `peak`, it falls along half a cosine, and at step `steps` and later it is `floor`. `warmup` may "
+    "be 0.",
     stub="""
         def rate_at(step: int, steps: int, warmup: int, peak: float, floor: float) -> float:
             "The learning rate of a step: a straight line up, then half a cosine down."
@@ -520,14 +500,10 @@ wsd = Exercise(
     minutes=10,
     difficulty=2,
     task="Many runs today keep the rate flat and fall only at the end, so that the end can be put off. "
-    "Write "
-    "`wsd(step, steps, lr)` for steps counted from 0; `steps` is a multiple of 10. In the first "
-    "10 % of "
-    "the steps, the rate is "
-    "lr · (step + 1) / n, where n is the number of these steps. In the last 20 % it falls in a "
-    "straight "
-    "line, from `lr` at the "
-    "first of them to zero at step `steps`, which is no longer run. Between them it is `lr`.",
+    "Write `wsd(step, steps, lr)` for steps counted from 0; `steps` is a multiple of 10. In the first 10 "
+    "% of the steps, the rate is lr · (step + 1) / n, where n is the number of these steps. In the last "
+    "20 % it falls in a straight line, from `lr` at the first of them to zero at step `steps`, which is "
+    "no longer run. Between them it is `lr`.",
     stub="""
         def wsd(step: int, steps: int, lr: float) -> float:
             "The learning rate of a step: a rise, a flat part, and a straight fall."
@@ -537,8 +513,7 @@ wsd = Exercise(
         "Three cases. At which step does each of them begin?",
         "In the fall, `steps - step` steps are left, of 0.2 · steps. What share of `lr` is that?",
         "Write rise, 1 and fall as three numbers that are never too small outside their own part. Then "
-        "one of `min` and `max` "
-        "picks the right one everywhere.",
+        "one of `min` and `max` picks the right one everywhere.",
     ],
 )
 
@@ -635,21 +610,16 @@ clip = Exercise(
     minutes=10,
     difficulty=1,
     task="Write `clip(gradients, max_norm)`. `gradients` is a list of tensors of any shapes. Their "
-    "global norm is the length of "
-    "all their numbers taken as one vector. If it is larger than `max_norm`, every tensor is "
-    "multiplied "
-    "by max_norm / norm, else "
-    "nothing changes. Return the list of new tensors, and the norm before clipping, as a float. Leave "
-    "the given tensors as they "
-    "are.",
+    "global norm is the length of all their numbers taken as one vector. If it is larger than "
+    "`max_norm`, every tensor is multiplied by max_norm / norm, else nothing changes. Return the list of "
+    "new tensors, and the norm before clipping, as a float. Leave the given tensors as they are.",
     stub="""
         def clip(gradients: list[torch.Tensor], max_norm: float) -> tuple[list[torch.Tensor], float]:
             "The gradients, shortened to max_norm if they are longer, and their norm before."
             raise NotImplementedError
     """,
     hints=[
-        "One number for all tensors together: how do you get the length of a vector from the "
-        "lengths of "
+        "One number for all tensors together: how do you get the length of a vector from the lengths of "
         "its pieces?",
         "Add up the squares of all numbers of all tensors, then take the root once.",
         "The factor is max_norm / norm, but never more than 1. Watch out for a norm of zero.",
@@ -792,13 +762,9 @@ adamw = Exercise(
     minutes=20,
     difficulty=2,
     task="Write `adamw(w, g, m, v, t, lr)`, the formula of this chapter, with β₁ = 0.9, β₂ = 0.95, ε = "
-    "1e-8 and the decay "
-    "λ = 0.1. `w` are weights, `g` their gradient, `m` and `v` the two averages before this "
-    "step, all of "
-    "one shape, and `t` is "
-    "the number of this step, from 1 on. Return the new `w`, `m` and `v`, and leave the given "
-    "tensors as "
-    "they are.",
+    "1e-8 and the decay λ = 0.1. `w` are weights, `g` their gradient, `m` and `v` the two averages "
+    "before this step, all of one shape, and `t` is the number of this step, from 1 on. Return the new "
+    "`w`, `m` and `v`, and leave the given tensors as they are.",
     stub="""
         def adamw(w: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, t: int, lr: float):
             "One step of AdamW: the new weights and the two new averages."
@@ -807,11 +773,9 @@ adamw = Exercise(
     hints=[
         "Four steps: the new m, the new v, the two corrected averages, the new weights. One line for each.",
         "m and v start at zero, so they are too small at first. Each is divided by one minus its own β "
-        "to the power t; what you "
-        "return are the averages before that division.",
+        "to the power t; what you return are the averages before that division.",
         "The weights lose lr · λ · w and lr times a fraction. Above the line stands the corrected m, "
-        "below it the root of the "
-        "corrected v, plus ε.",
+        "below it the root of the corrected v, plus ε.",
     ],
     forbidden={
         "AdamW": "That is PyTorch's answer: write the formula yourself.",
@@ -956,19 +920,16 @@ spike = Exercise(
     minutes=10,
     difficulty=1,
     task="At the first step, AdamW moves a weight no further if its gradient is 1,000 times too large. "
-    "And later? Change the "
-    "experiment: one weight starts at 0, with `torch.optim.AdamW`, lr=0.01, betas=(0.9, 0.95) and "
-    "weight_decay=0. Set its gradient "
-    "by hand: 1 for the first 99 steps, and 1,000 at step 100. How many learning rates does the weight "
-    "move at step 100? Set "
-    "`answer` to that number (to within 0.01): the distance of this one step, divided by 0.01.",
+    "And later? Change the experiment: one weight starts at 0, with `torch.optim.AdamW`, lr=0.01, "
+    "betas=(0.9, 0.95) and weight_decay=0. Set its gradient by hand: 1 for the first 99 steps, and 1,000 "
+    "at step 100. How many learning rates does the weight move at step 100? Set `answer` to that number "
+    "(to within 0.01): the distance of this one step, divided by 0.01.",
     stub="answer = ...  # the distance of step 100, in learning rates",
     hints=[
         "`w = torch.zeros(1, requires_grad=True)`; before each `step()`, set `w.grad = torch.tensor([1.0])`.",
         "Note the weight before and after step 100. The distance is the absolute difference.",
         "It is less than one: the average of the squares grows more than the average of the gradients. "
-        "By how much, the "
-        "experiment says.",
+        "By how much, the experiment says.",
     ],
     tolerance=0.01,
 )
@@ -1055,15 +1016,10 @@ muon = Exercise(
     minutes=30,
     difficulty=3,
     task="Muon makes all singular values of a matrix nearly 1 without computing them. Write "
-    "`orthogonalize(g, steps)` for a "
-    "matrix of any shape. First divide it by its Frobenius norm, the root of the sum of all its "
-    "squares, "
-    "so that no singular "
-    "value is above 1. If it has more rows than columns, work on its transpose, and transpose back at "
-    "the end. Then repeat "
-    "`steps` times, with a, b, c = 3.4445, -4.7750, 2.0315: A = X Xᵀ, and X becomes a X + (b A "
-    "+ c A A) "
-    "X. All products are "
+    "`orthogonalize(g, steps)` for a matrix of any shape. First divide it by its Frobenius norm, the "
+    "root of the sum of all its squares, so that no singular value is above 1. If it has more rows than "
+    "columns, work on its transpose, and transpose back at the end. Then repeat `steps` times, with a, "
+    "b, c = 3.4445, -4.7750, 2.0315: A = X Xᵀ, and X becomes a X + (b A + c A A) X. All products are "
     "matrix products.",
     stub="""
         def orthogonalize(g: torch.Tensor, steps: int) -> torch.Tensor:
@@ -1074,10 +1030,8 @@ muon = Exercise(
         "Write the loop for a wide matrix first, and print `torch.linalg.svdvals` after each turn.",
         "`x.norm()` is the Frobenius norm of a matrix. What is the shape of X Xᵀ if X has 3 rows and 5 "
         "columns?",
-        "Transpose a tall matrix before the loop with `.T`, remember that you did, and undo it "
-        "after the "
-        "loop. In the loop, "
-        "compute A once and use it three times.",
+        "Transpose a tall matrix before the loop with `.T`, remember that you did, and undo it after the "
+        "loop. In the loop, compute A once and use it three times.",
     ],
     forbidden={
         "svd": "Muon is the way to do it without singular values: use matrix products only.",

@@ -53,10 +53,9 @@ Question(
 # %% ../../nbs/workshop/exercises/transformer_exercises.ipynb #bfd7426e
 Question(
     "transformer.depth_claim",
-    "Somebody trains two decoders of equal width on the same text: one with 6 layers reaches a validation "
-    "loss of 2.91, one with 12 layers 2.78. Each was trained once. The conclusion drawn: *depth is worth "
-    "more "
-    "than width.* What do these numbers support?",
+    "Somebody trains two decoders of equal width on the same text: one with 6 layers reaches a "
+    "validation loss of 2.91, one with 12 layers 2.78. Each was trained once. The conclusion drawn: "
+    "*depth is worth more than width.* What do these numbers support?",
     {
         "Depth is worth more than width: the deeper model is better.": (
             "Width was never changed, so nothing was measured about it. The deeper model also has more "
@@ -76,8 +75,7 @@ Question(
 Question(
     "transformer.removed_layer",
     "In a trained decoder of 12 layers, one feed-forward is removed at a time. Without that of layer 1 "
-    "the loss "
-    "rises from 3.1 to 7.9, without any other to at most 3.4. Which conclusion is supported?",
+    "the loss rises from 3.1 to 7.9, without any other to at most 3.4. Which conclusion is supported?",
     {
         "All knowledge of the model is stored in layer 1.": (
             "The loss rises because later layers get inputs that they never met in training. That does not "
@@ -85,8 +83,7 @@ Question(
         ),
         "The other eleven are nearly useless and can all be removed.": (
             "They were removed one at a time, and the others could make up for it. Eleven at once were "
-            "never "
-            "measured."
+            "never measured."
         ),
         "This model depends on the first feed-forward far more than on any other single one.": (
             "That is what was measured: one part at a time, in one model."
@@ -162,12 +159,9 @@ block_of_parts = Exercise(
     minutes=10,
     difficulty=1,
     task="Write `block(x, norm1, attention, norm2, mlp)`, one pre-norm block. `x` has the shape [b, t, "
-    "d]. The "
-    "other four arguments are functions that take such a tensor and return one of the same shape. "
-    "Attention "
-    "comes first, then the feed-forward `mlp`, each with its own norm and its own residual connection. "
-    "Return "
-    "the new stream, and leave `x` as it was.",
+    "d]. The other four arguments are functions that take such a tensor and return one of the same "
+    "shape. Attention comes first, then the feed-forward `mlp`, each with its own norm and its own "
+    "residual connection. Return the new stream, and leave `x` as it was.",
     stub="""
         def block(x: torch.Tensor, norm1, attention, norm2, mlp) -> torch.Tensor:
             "One pre-norm block with two residual connections: [b, t, d] gives [b, t, d]."
@@ -176,11 +170,9 @@ block_of_parts = Exercise(
     hints=[
         "Write the two formulas at the beginning of the chapter, one line for each.",
         "Each line has the form: the stream, plus a part of a norm of the stream. The second line reads "
-        "what the "
-        "first one made.",
+        "what the first one made.",
         "The first line adds `attention(norm1(x))` to `x` and keeps the sum. The second does the same "
-        "with the "
-        "other two functions, beginning from that sum.",
+        "with the other two functions, beginning from that sum.",
     ],
 )
 
@@ -338,10 +330,8 @@ rms = Exercise(
     minutes=10,
     difficulty=1,
     task="Write `rms_norm(x, gain, eps)`, the formula of this chapter. `x` has the shape […, d], with "
-    "any number "
-    "of dimensions in front, and `gain` has the shape [d]. Each vector of d numbers is normed by itself. "
-    "`eps` "
-    "stands inside the root.",
+    "any number of dimensions in front, and `gain` has the shape [d]. Each vector of d numbers is normed "
+    "by itself. `eps` stands inside the root.",
     stub="""
         def rms_norm(x: torch.Tensor, gain: torch.Tensor, eps: float) -> torch.Tensor:
             "x / sqrt(mean(x²) + eps) · gain, over the last dimension: […, d] gives […, d]."
@@ -472,12 +462,10 @@ count = Exercise(
     minutes=15,
     difficulty=1,
     task="Write `count_gpt(v, context, layers, d)`: the number of parameters of a decoder with GPT-2's "
-    "choices. It has "
-    "a vocabulary of v tokens, learned positions for `context` places, and the width d. Each block has "
-    "two layer "
-    "norms with gains and biases, attention with four matrices of d × d, and a feed-forward with 4d hidden "
-    "units; all linear layers have biases. A last norm follows. The output matrix is tied: it is the "
-    "token table.",
+    "choices. It has a vocabulary of v tokens, learned positions for `context` places, and the width d. "
+    "Each block has two layer norms with gains and biases, attention with four matrices of d × d, and a "
+    "feed-forward with 4d hidden units; all linear layers have biases. A last norm follows. The output "
+    "matrix is tied: it is the token table.",
     stub="""
         def count_gpt(v: int, context: int, layers: int, d: int) -> int:
             "Parameters of a decoder with GPT-2's choices."
@@ -488,8 +476,7 @@ count = Exercise(
         "A block has two norms of 2d each. How many weights and how many biases has its attention? And its "
         "feed-forward, up and down?",
         "A block has 12d² weights in matrices and 13d numbers in vectors. Outside the blocks stand the "
-        "token table, "
-        "the positions and one more norm.",
+        "token table, the positions and one more norm.",
     ],
 )
 
@@ -593,14 +580,11 @@ count_llama = Exercise(
     minutes=25,
     difficulty=2,
     task="Write `count_llama(cfg)`: the number of parameters of a decoder with Llama's choices. `cfg` is "
-    "a dictionary with "
-    "`vocab_size`, `layers`, `d_model`, `heads`, `kv_heads`, `d_head`, `d_ff` and `tied`. Such a model "
-    "has no "
-    "biases. Its positions are rotary and have no parameters. An RMSNorm has d_model gains. The queries "
-    "of a token are "
-    "heads · d_head numbers; its keys are kv_heads · d_head, and so are its values. SwiGLU has three "
-    "matrices, with d_ff "
-    "hidden units. If `tied` is False, the output matrix is a second table of vocab_size × d_model.",
+    "a dictionary with `vocab_size`, `layers`, `d_model`, `heads`, `kv_heads`, `d_head`, `d_ff` and "
+    "`tied`. Such a model has no biases. Its positions are rotary and have no parameters. An RMSNorm has "
+    "d_model gains. The queries of a token are heads · d_head numbers; its keys are kv_heads · d_head, "
+    "and so are its values. SwiGLU has three matrices, with d_ff hidden units. If `tied` is False, the "
+    "output matrix is a second table of vocab_size × d_model.",
     stub="""
         def count_llama(cfg: dict) -> int:
             "Parameters of a decoder with Llama's choices."
@@ -612,8 +596,7 @@ count_llama = Exercise(
         "The matrix that leads back from the heads to the stream is heads · d_head by d_model. That need "
         "not be a square.",
         "A block: two norms, q and output of d_model · heads · d_head each, k and v of d_model · "
-        "kv_heads · d_head each, "
-        "and three matrices of d_model · d_ff.",
+        "kv_heads · d_head each, and three matrices of d_model · d_ff.",
     ],
 )
 
@@ -745,12 +728,9 @@ parallel = Exercise(
     minutes=10,
     difficulty=2,
     task="GPT-J and PaLM run attention and feed-forward side by side: both read the same normed stream, "
-    "and both answers "
-    "are added to the stream at once. Write `parallel_block(block, x)` with the parts of a causal block: "
-    "`block.norm1`, "
-    "`block.attention` and `block.mlp`; `norm2` is not used. `x` has the shape [b, t, d]. Attention "
-    "hides the future if it "
-    "is called with `causal=True`.",
+    "and both answers are added to the stream at once. Write `parallel_block(block, x)` with the parts "
+    "of a causal block: `block.norm1`, `block.attention` and `block.mlp`; `norm2` is not used. `x` has "
+    "the shape [b, t, d]. Attention hides the future if it is called with `causal=True`.",
     stub="""
         def parallel_block(block, x: torch.Tensor) -> torch.Tensor:
             "Attention and feed-forward side by side: [b, t, d] gives [b, t, d]."
@@ -868,12 +848,10 @@ shrunk = Exercise(
     minutes=10,
     difficulty=2,
     task="GPT-2 starts the matrices that write into the stream smaller, by the factor 1 / √n, if n parts "
-    "write into it. Change "
-    "the experiment of *Break it: forget the residual, or the norm* in this way: in `walk`, with both "
-    "the addition and the "
-    "norm, multiply each part's answer by 1 / √48 before it is added, for 24 layers have 48 parts. "
-    "Everything else stays, "
-    "the seed too. Set `answer` to the size that the notes give after the last layer (to within 0.03).",
+    "write into it. Change the experiment of *Break it: forget the residual, or the norm* in this way: "
+    "in `walk`, with both the addition and the norm, multiply each part's answer by 1 / √48 before it is "
+    "added, for 24 layers have 48 parts. Everything else stays, the seed too. Set `answer` to the size "
+    "that the notes give after the last layer (to within 0.03).",
     stub="answer = ...  # the standard deviation of the stream after layer 24",
     hints=[
         "One line of `walk` adds the answer `y` to the stream. Make a copy of `walk` and change that line.",
@@ -959,16 +937,12 @@ shares = Exercise(
     minutes=35,
     difficulty=3,
     task="The last stream is a sum, so a logit can be divided among the parts. Write "
-    "`logit_shares(added, gain, table, token)`. "
-    "`added` is a list of tensors of shape [d]: the embedding, then each part's answer, at the last "
-    "position. Their sum is "
-    "the stream x. The last norm is an RMSNorm with `gain` [d] and no epsilon; the logits are `table @ "
-    "norm(x)`, with "
-    "`table` of shape [v, d]. Return a tensor with one number for each item of `added`: what it "
-    "contributes to the logit of "
-    "`token`, less what it contributes to the mean logit of all v tokens. All items are divided by the "
-    "size of the whole "
-    "stream. So the shares sum to the logit of the token minus the mean logit.",
+    "`logit_shares(added, gain, table, token)`. `added` is a list of tensors of shape [d]: the "
+    "embedding, then each part's answer, at the last position. Their sum is the stream x. The last norm "
+    "is an RMSNorm with `gain` [d] and no epsilon; the logits are `table @ norm(x)`, with `table` of "
+    "shape [v, d]. Return a tensor with one number for each item of `added`: what it contributes to the "
+    "logit of `token`, less what it contributes to the mean logit of all v tokens. All items are divided "
+    "by the size of the whole stream. So the shares sum to the logit of the token minus the mean logit.",
     stub="""
         def logit_shares(added: list, gain: torch.Tensor, table: torch.Tensor, token: int) -> torch.Tensor:
             "What each item of `added` contributes to the logit of `token`, less the mean logit."
@@ -976,13 +950,11 @@ shares = Exercise(
     """,
     hints=[
         "Without the norm, the logit of a sum is the sum of the logits. What does the norm do to each "
-        "term, if its divisor "
-        "is taken as a given number?",
+        "term, if its divisor is taken as a given number?",
         "Compute the root mean square of the whole stream once. Divide each item by it, and multiply by "
         "the gain.",
         "Stack the items, scale them, and multiply by the transposed table: that gives [parts, v]. Take "
-        "the token's column, "
-        "and subtract each row's mean.",
+        "the token's column, and subtract each row's mean.",
     ],
     specification="""
         x = sum(added)

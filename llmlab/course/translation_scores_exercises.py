@@ -26,8 +26,7 @@ Question(
 Question(
     "translation_scores.signature",
     "Paper A reports BLEU 31.4 with sacrebleu's `13a` tokenizer, paper B 33.0 with words cut by a script "
-    "of its own. "
-    "Both translate the same test set, with the same references. What follows?",
+    "of its own. Both translate the same test set, with the same references. What follows?",
     {
         "B's system is better by 1.6 points.": (
             "Other tokens have other n-grams. Splitting hyphens alone can move the number by more than that."
@@ -45,8 +44,7 @@ Question(
 Question(
     "translation_scores.insignificant",
     "On 40 sentences, a new system has 1.1 BLEU more than the old one, and a paired test gives p = 0.31. "
-    "What do the "
-    "numbers support?",
+    "What do the numbers support?",
     {
         "The two systems are equally good.": (
             "A large p-value shows no equality. On 40 sentences, even a real difference of 1.1 is seldom "
@@ -124,8 +122,7 @@ clip_exercise = Exercise(
     minutes=5,
     difficulty=1,
     task="Write `clip(hyp, ref)` for two lists of words: how many words of `hyp` match, each at most as "
-    "often as `ref` "
-    "has it.",
+    "often as `ref` has it.",
     stub="""
         def clip(hyp: list[str], ref: list[str]) -> int:
             "How many words of hyp are in ref, each at most as often as ref has it."
@@ -227,11 +224,9 @@ matches_exercise = Exercise(
     minutes=15,
     difficulty=2,
     task="Write `matches(hyp, refs, n)`: how many n-grams of the list of words `hyp` match, and how many "
-    "it has, as a "
-    "pair `(matched, possible)`. An n-gram is n words in a row. It matches at most as often as that "
-    "reference has it "
-    "which has it most often; `refs` is a list of lists of words. A text shorter than n words has no "
-    "n-grams.",
+    "it has, as a pair `(matched, possible)`. An n-gram is n words in a row. It matches at most as often "
+    "as that reference has it which has it most often; `refs` is a list of lists of words. A text "
+    "shorter than n words has no n-grams.",
     stub="""
         def matches(hyp: list[str], refs: list[list[str]], n: int) -> tuple[int, int]:
             "The number of n-grams of hyp that match, clipped, and the number of all its n-grams."
@@ -242,8 +237,7 @@ matches_exercise = Exercise(
         "For each n-gram of the hypothesis, ask every reference how often it has it, and take the largest "
         "answer.",
         "Then the smaller of that and the count in the hypothesis; add these up. What is possible is the "
-        "sum of the "
-        "counts in the hypothesis.",
+        "sum of the counts in the hypothesis.",
     ],
     forbidden={
         "clipped_matches": "That is the library's answer: count n-grams yourself.",
@@ -384,14 +378,10 @@ penalty_exercise = Exercise(
     minutes=12,
     difficulty=2,
     task="Write `penalty(hyp_lengths, ref_lengths)`. `hyp_lengths` is a list with the number of words of "
-    "each "
-    "hypothesis, `ref_lengths` a list with, for each hypothesis, the list of the lengths of its "
-    "references. For each "
-    "hypothesis, the reference whose length is closest counts; of two equally close, the shorter. With c "
-    "words in all "
-    "hypotheses together and r in all the references that count, the penalty is 1 if c ≥ r, and e to the "
-    "power of "
-    "1 - r/c otherwise. If c is 0, it is 0.",
+    "each hypothesis, `ref_lengths` a list with, for each hypothesis, the list of the lengths of its "
+    "references. For each hypothesis, the reference whose length is closest counts; of two equally "
+    "close, the shorter. With c words in all hypotheses together and r in all the references that count, "
+    "the penalty is 1 if c ≥ r, and e to the power of 1 - r/c otherwise. If c is 0, it is 0.",
     stub="""
         def penalty(hyp_lengths: list[int], ref_lengths: list[list[int]]) -> float:
             "The brevity penalty of a whole corpus."
@@ -538,25 +528,20 @@ corpus_exercise = Exercise(
     minutes=40,
     difficulty=3,
     task="Write `corpus_bleu(hyps, refs)` for two lists of texts, each a list of words, with one "
-    "reference for each "
-    "hypothesis: the geometric mean of the precisions of the orders 1 to 4 over the whole corpus, with "
-    "clipped matches, "
-    "times the brevity penalty of the whole corpus, times 100. No smoothing: it is 0 if an order has no "
-    "match. Only "
-    "the standard library.",
+    "reference for each hypothesis: the geometric mean of the precisions of the orders 1 to 4 over the "
+    "whole corpus, with clipped matches, times the brevity penalty of the whole corpus, times 100. No "
+    "smoothing: it is 0 if an order has no match. Only the standard library.",
     stub="""
         def corpus_bleu(hyps: list[list[str]], refs: list[list[str]]) -> float:
             "BLEU of a corpus between 0 and 100, without smoothing."
             raise NotImplementedError
     """,
     hints=[
-        "For each order add up two numbers over all pairs: matches, and n-grams of the hypotheses. Divide "
-        "only at the "
-        "end.",
+        "For each order add up two numbers over all pairs: matches, and n-grams of the hypotheses. "
+        "Divide only at the end.",
         "Clip within each pair, before you add up: `Counter & Counter` does it.",
         "If a number of matches is 0, return 0. Otherwise average the logarithms of the four precisions, "
-        "take the "
-        "exponential, and multiply by the penalty and by 100.",
+        "take the exponential, and multiply by the penalty and by 100.",
     ],
     tolerance=1e-3,
     forbidden={
@@ -714,15 +699,12 @@ chrf_exercise = Exercise(
     "chrF of one pair",
     minutes=20,
     difficulty=2,
-    task="Write `chrf_of(hyp, ref, order)` for two texts. Leave out all white space. For each n from 1 to "
-    "`order`, count "
-    "the rows of n characters of both; clipped matches divided by those of `hyp` are the precision, "
-    "divided by those "
-    "of `ref` the recall. Average the precisions over n, and the recalls over n; an n for which one of "
-    "the texts has "
-    "no rows is left out of both means. Join the two means P and R to 100 · 5PR / (4P + R), which is the "
-    "formula of "
-    "the chapter with β = 2. It is 0 if nothing matches, or no n is left.",
+    task="Write `chrf_of(hyp, ref, order)` for two texts. Leave out all white space. For each n from 1 "
+    "to `order`, count the rows of n characters of both; clipped matches divided by those of `hyp` are "
+    "the precision, divided by those of `ref` the recall. Average the precisions over n, and the recalls "
+    "over n; an n for which one of the texts has no rows is left out of both means. Join the two means P "
+    "and R to 100 · 5PR / (4P + R), which is the formula of the chapter with β = 2. It is 0 if nothing "
+    "matches, or no n is left.",
     stub="""
         def chrf_of(hyp: str, ref: str, order: int) -> float:
             "F-score of the rows of 1 to order characters, in which recall counts twice; 0 to 100."
@@ -868,12 +850,10 @@ tenth_exercise = Exercise(
     "What does one wrong word in ten cost?",
     minutes=12,
     difficulty=1,
-    task="Change the experiment of Lie 5. With `rng = random.Random(0)`, make 300 references, each a list "
-    "of 20 numbers "
-    "`rng.randrange(50)`. Then make the hypotheses from them, in the same order and with the same `rng`: "
-    "each number is "
-    "replaced by 99 if `rng.random() < 0.1`. What is `token_bleu(hyps, refs)`? Set `answer` to it (to "
-    "within 2 %).",
+    task="Change the experiment of Lie 5. With `rng = random.Random(0)`, make 300 references, each a "
+    "list of 20 numbers `rng.randrange(50)`. Then make the hypotheses from them, in the same order and "
+    "with the same `rng`: each number is replaced by 99 if `rng.random() < 0.1`. What is "
+    "`token_bleu(hyps, refs)`? Set `answer` to it (to within 2 %).",
     stub="answer = ...  # BLEU, between 0 and 100",
     hints=[
         "All references come first, then all hypotheses; the generator is made once.",
