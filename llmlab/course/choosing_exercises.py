@@ -3,19 +3,20 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #e6ab3bea
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #3103ae60
+import itertools
 import math
-from itertools import product
 
 import numpy as np
 
+from llmlab.choosing import sign_test
 from llmlab.course.practice import Exercise, Question
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #2b3d67c7
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #8c35b223
 Question(
     "choosing.largest",
-    "A company wants knowledge (3) and obedience (3) most, a small memory (2), and some code "
-    "(1). Will the largest model win?",
+    "A company wants knowledge (3) and obedience (3) most, a small memory (2), and some code (1). Will "
+    "the largest model win?",
     {
         "Yes, it has the best scores": (
             "It has them in most of what this company weighs, but memory counts too, and 405 billion "
@@ -25,105 +26,115 @@ Question(
             "The matrix below decides. And the weights are opinions, so ask how far each may move "
             "before the winner changes."
         ),
-        "No, the smallest wins": ("It gets full marks for memory, and the worst for all the rest."),
+        "No, the smallest wins": "It gets full marks for memory, and the worst for all the rest.",
     },
     answer="No, and the choice hangs on the weight of memory",
 )
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #67cb41f3
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #cd4dc524
 Question(
-    "choosing.best_of_twelve",
-    "Twelve settings of a prompt were tried on the same 30 items. The best one gets 24 "
-    "right, the mean of all is 19. Somebody reports: *our prompt reaches 80 %.* Which "
-    "judgement is best supported?",
+    "choosing.equal",
+    "Two models answer the same 30 questions. Each is right where the other is wrong, 7 times and 3 "
+    "times; the sign test gives p = 0.34. What follows?",
     {
-        "It is right: 24 of 30 is 80 %.": (
-            "The best of twelve is lucky as well as good. On new items, much of the luck is gone."
+        "The two are equally good.": (
+            "A difference that was not seen may still be there: 30 questions show only a large one."
         ),
-        "The number is too high on average: measure the chosen prompt again on items that did "
-        "not choose it.": (
-            "Choosing and measuring on the same items adds the luck of the winner to its score."
+        "The first is better, 7 to 3.": (
+            "Two equal models give so uneven a split in a third of all such comparisons."
         ),
-        "All twelve are equally good, because 30 items are few.": (
-            "That may be, but it was not shown. A difference that is not seen is no proof of equality."
+        "These 30 questions do not tell them apart; whether they differ is open.": (
+            "So ask more questions, or choose by price. The test answers one question only."
         ),
     },
-    answer="The number is too high on average: measure the chosen prompt again on items that did "
-    "not choose it.",
+    answer="These 30 questions do not tell them apart; whether they differ is open.",
     kind="judgement",
 )
 Question(
-    "choosing.overlapping",
-    "On the same 200 items, A gets 150 right and B 136. Their 95 % intervals overlap. But on "
-    "24 items only A is right, and on 10 only B; the sign test gives p = 0.024. Which "
-    "conclusion is supported?",
+    "choosing.best_of_twenty",
+    "Somebody tries 20 prompts on the same 100 questions. They are right on 58 to 71 of them, 64 on "
+    "average. The report says: *with our prompt, the model is right on 71 %.* What is wrong with it?",
     {
-        "No difference: the intervals overlap.": (
-            "Each interval holds the luck of the items. Both had the same items, so most of that "
-            "luck is shared."
+        "Nothing: 71 were counted.": (
+            "They were counted on the questions by which the prompt was chosen. The best of 20 is also "
+            "the luckiest."
         ),
-        "A is better on such items: where they differ, the split 24 to 10 is hard to explain by chance.": (
-            "The paired test looks only at items that tell the two apart. That is why it sees more."
+        "The chosen prompt must be measured again, on questions that did not choose it.": (
+            "Of 20 equally good prompts, the best of 100 questions lies several points above the mean "
+            "by luck alone."
         ),
-        "A is better by 7 points for any task.": (
-            "The items are of one kind. And the difference has an interval of its own."
+        "100 questions are too few for any statement.": (
+            "They support a statement with an interval. The fault is another one: the same questions "
+            "chose and measured."
         ),
     },
-    answer="A is better on such items: where they differ, the split 24 to 10 is hard to explain by chance.",
+    answer="The chosen prompt must be measured again, on questions that did not choose it.",
     kind="judgement",
 )
 Question(
-    "choosing.quiz_needs",
-    "Why are models that miss a need left out before anything is weighed?",
+    "choosing.quiz_wilson",
+    "30 of 30 answers are right. What does the simple interval, p ± 1.96 · sqrt(p (1 - p) / n), say, "
+    "and what is wrong with it?",
     {
-        "To have fewer numbers in the table.": "That is a welcome effect, not the reason.",
-        "Because no score makes up for a licence that forbids the use, or a memory that one does not have.": (
-            "A need is a yes or no. Only wishes can be traded against each other."
+        "From 1 to 1: it claims to be certain after 30 answers.": (
+            "p (1 - p) is 0. Wilson's interval goes from 0.89 to 1."
         ),
-        "Because needs have the weight 1.": "They have no weight at all: they are not added to anything.",
+        "From 0.89 to 1, and nothing is wrong with it.": (
+            "That is Wilson's interval. In the simple one the root is 0 here."
+        ),
+        "It cannot be computed.": "It can: the root of 0 is 0, and that is the fault.",
     },
-    answer="Because no score makes up for a licence that forbids the use, or a memory that one does "
-    "not have.",
+    answer="From 1 to 1: it claims to be certain after 30 answers.",
+    kind="quiz",
+)
+Question(
+    "choosing.quiz_paired",
+    "Two models answered the same questions. Why compare question by question and not only the two means?",
+    {
+        "Because the difference of the means comes out larger then.": (
+            "It is the same number. Only its uncertainty is another."
+        ),
+        "Because hard questions are hard for both: in the differences, that spread falls out.": (
+            "So the interval of the difference is usually narrower than two separate intervals suggest."
+        ),
+        "Because means may not be compared.": (
+            "They may. But two intervals that overlap do not show that there is no difference."
+        ),
+    },
+    answer="Because hard questions are hard for both: in the differences, that spread falls out.",
+    kind="quiz",
+)
+Question(
+    "choosing.quiz_many",
+    "Twenty models are no better than yours. You test each against yours at the level 0.05. How "
+    "probable is at least one false alarm, if the tests are independent?",
+    {
+        "5 %": "That is so for a single test. Each of the twenty has its own 5 %.",
+        "64 %": "All twenty keep still with probability 0.95 multiplied by itself 20 times, 0.36.",
+        "100 %, for 20 times 5 % is 1": (
+            "One false alarm is expected on average, but some such evaluations have none, and others "
+            "have two."
+        ),
+    },
+    answer="64 %",
     kind="quiz",
 )
 Question(
     "choosing.quiz_reversal",
-    "A model that came last is taken out of the matrix, and another model wins. How can that be?",
+    "In a decision matrix, a candidate is left out that came last. Can another model win now?",
     {
-        "By an error in the sum.": "The sum is right both times.",
-        "Marks from 0 to 1 are stretched between the worst and the best in the table, so they "
-        "depend on who is in it.": ("This is rank reversal. So fix the candidates before you weigh."),
-        "The weights have changed.": "They are the same. The marks are not.",
-    },
-    answer="Marks from 0 to 1 are stretched between the worst and the best in the table, so they "
-    "depend on who is in it.",
-    kind="quiz",
-)
-Question(
-    "choosing.quiz_half",
-    "An interval is ± 10 points wide with 100 items. How many items give ± 5 points?",
-    {
-        "200.": "The width falls with the root of the number.",
-        "400.": "Half the width takes four times as many.",
-        "1,000.": "That would give about ± 3 points.",
-    },
-    answer="400.",
-    kind="quiz",
-)
-Question(
-    "choosing.quiz_p",
-    "A sign test gives p = 0.20 for two models. That means that…",
-    {
-        "the models are equally good with a probability of 0.20.": (
-            "p says nothing about the probability that they are equal. It takes equality for granted."
+        "No: whoever came last cannot decide who comes first.": (
+            "The last one may hold the worst or the best value of some criterion, and all others are "
+            "measured by it."
         ),
-        "if they were equally good, a split at least as uneven would come in one of five such comparisons.": (
-            "So it is nothing unusual, and these items do not tell the two apart."
+        "Yes: marks from 0 to 1 depend on who else is in the table.": (
+            "This is rank reversal. So fix the candidates by the needs first, and weigh afterwards."
         ),
-        "the models are equally good.": "Too few items give a large p for very different models, too.",
+        "Only if the weights change, too.": (
+            "The weights may stay: the values they multiply are stretched anew."
+        ),
     },
-    answer="if they were equally good, a split at least as uneven would come in one of five such "
-    "comparisons.",
+    answer="Yes: marks from 0 to 1 depend on who else is in the table.",
     kind="quiz",
 )
 
@@ -133,777 +144,819 @@ items = Exercise(
     "How many items?",
     minutes=8,
     difficulty=1,
-    task="Write `items_needed(p, width)`: the smallest number of items n for which 1.96 · sqrt(p "
-    "(1 - p) / n) is at most `width`. `p` is a share between 0 and 1, and both ends are "
-    "excluded. Return a whole number.",
+    task="Write `items_needed(p, width)`: the smallest number of items n, at least 1, for which 1.96 · "
+    "sqrt(p (1 - p) / n) is at most `width`. `p` is the share that you expect to be right, from 0 to 1, "
+    "and `width` is above 0.",
     stub="""
         def items_needed(p: float, width: float) -> int:
-            "The fewest items for which the half interval 1.96 · sqrt(p (1 - p) / n) is at most width."
+            "So many items make a share p certain to within width, in about 95 of 100 evaluations."
             raise NotImplementedError
     """,
     hints=[
-        "Solve 1.96 · sqrt(p (1 - p) / n) = width for n. First square both sides.",
-        "n = 1.96² · p (1 - p) / width². It is rarely a whole number: which way must you round?",
-        "`math.ceil` rounds up. With `math.floor`, the interval would be a little too wide.",
+        "Solve 1.96 · sqrt(p (1 - p) / n) = width for n.",
+        "n stands below the root, so the width is squared on the other side.",
+        "Round up with `math.ceil`, and look at what comes out for p = 1.",
     ],
 )
 
 
 @items.cases
 def items_cases(seed):
-    yield "share 0.5, half width 0.1", 0.5, 0.1
-    yield "half of the width", 0.5, 0.05
-    yield "a share near 1", 0.9, 0.1
-    yield "the same share, seen from the other side", 0.1, 0.1
-    yield "a narrow interval", 0.75, 0.013
-    yield "a wide interval", 0.5, 0.4
+    yield "p = 0.5, a width of 0.1", 0.5, 0.1
+    yield "p = 0.5, half the width", 0.5, 0.05
+    yield "p = 0.9, a width of 0.1", 0.9, 0.1
+    yield "p = 0.2, a width of 0.03", 0.2, 0.03
+    yield "p = 0.7, a width of 0.4", 0.7, 0.4
+    yield "p = 1", 1.0, 0.1
 
 
 @items.solution
 def items_needed(p, width):
-    return math.ceil(1.96**2 * p * (1 - p) / width**2)
+    n = 1.96**2 * p * (1 - p) / width**2
+    return max(1, math.ceil(n))
 
 
 @items.solution
 def items_by_trying(p, width):
-    n = 1
-    while 1.96 * math.sqrt(p * (1 - p) / n) > width:
-        n += 1
-    return n
+    return next(n for n in itertools.count(1) if 1.96 * math.sqrt(p * (1 - p) / n) <= width)
 
 
 @items.wrong(
     "rounds down",
-    "With so few items the interval is a little too wide: round up.",
+    "With your number the width is a little too large: round up.",
     mutation=("math.ceil(_n)", "math.floor(_n)"),
 )
 def items_floor(p, width):
-    return math.floor(1.96**2 * p * (1 - p) / width**2)
+    return max(1, math.floor(1.96**2 * p * (1 - p) / width**2))
 
 
 @items.wrong(
     "rounds to the nearest",
-    "Rounding to the nearest is sometimes one item too few: round up.",
+    "Sometimes your number is one too small: the next whole number above is asked for.",
     mutation=("math.ceil(_n)", "round(_n)"),
 )
 def items_round(p, width):
-    return round(1.96**2 * p * (1 - p) / width**2)
+    return max(1, round(1.96**2 * p * (1 - p) / width**2))
 
 
 @items.wrong(
-    "does not square the width",
-    "Half of the width takes four times as many items: the width stands squared.",
-    mutation=("width ** 2", "width"),
+    "leaves the width unsquared",
+    "Half the width takes four times as many items: the width stands squared.",
+    mutation=("_n / width**2", "_n / width"),
 )
-def items_linear(p, width):
-    return math.ceil(1.96**2 * p * (1 - p) / width)
+def items_unsquared(p, width):
+    return max(1, math.ceil(1.96**2 * p * (1 - p) / width))
 
 
 @items.wrong(
-    "does not square 1.96",
-    "When you solve for n, everything is squared: 1.96, too.",
-    mutation=("1.96 ** 2", "1.96"),
+    "leaves 1.96 unsquared",
+    "Solve for n once more: what happens to 1.96 when the root goes?",
+    mutation=("1.96**2", "1.96"),
 )
 def items_small_z(p, width):
-    return math.ceil(1.96 * p * (1 - p) / width**2)
-
-
-@items.wrong("takes the whole width", "`width` is what is added on either side: do not halve it.")
-def items_whole_width(p, width):
-    return math.ceil(1.96**2 * p * (1 - p) / (width / 2) ** 2)
+    return max(1, math.ceil(1.96 * p * (1 - p) / width**2))
 
 
 @items.wrong(
-    "always takes the worst share",
-    "The share p counts: near 0 or 1, fewer items will do.",
-    mutation=("_z * p * (1 - p)", "_z * 0.25"),
+    "takes the worst share, 0.5", "Your number does not depend on p: near 0 and 1 fewer items will do."
 )
 def items_worst(p, width):
-    return math.ceil(1.96**2 * 0.25 / width**2)
+    return max(1, math.ceil(1.96**2 / 4 / width**2))
 
 
 @items.wrong(
-    "takes p for p (1 - p)",
-    "The spread of a share is p (1 - p), as large at 0.1 as at 0.9.",
-    mutation=("_z * p * (1 - p)", "_z * p"),
+    "takes the width for the whole interval",
+    "The interval reaches `width` to each side: yours is half as wide.",
 )
-def items_of_p(p, width):
-    return math.ceil(1.96**2 * p / width**2)
+def items_whole_width(p, width):
+    return max(1, math.ceil(1.96**2 * p * (1 - p) / (width / 2) ** 2))
 
 
-@items.wrong("returns a fraction", "Items are counted in whole numbers.", mutation=("math.ceil(_n)", "_n"))
+@items.wrong(
+    "needs no items at all where p is 1",
+    "At least one item: your number is 0 where p is 0 or 1.",
+    mutation=("max(1, _n)", "_n"),
+)
+def items_none(p, width):
+    return math.ceil(1.96**2 * p * (1 - p) / width**2)
+
+
+@items.wrong(
+    "adds one instead of rounding up",
+    "One item too many where p is 1, or where n is whole: round up instead of adding one.",
+)
+def items_plus_one(p, width):
+    return int(1.96**2 * p * (1 - p) / width**2) + 1 + (p in (0.0, 1.0))
+
+
+@items.wrong("returns a number with a fraction", "Items are counted: return a whole number.")
 def items_fraction(p, width):
     return 1.96**2 * p * (1 - p) / width**2
 
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #fd592015
-boot = Exercise(
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #395b6f0d
+bootstrap = Exercise(
     "choosing.bootstrap",
-    "A bootstrap interval",
+    "A bootstrap interval of any number",
     minutes=20,
     difficulty=2,
-    task="How far could the mean score of a model be another one with other items? Write "
-    "`bootstrap(scores, picks)`. `scores` is an array of n scores, one for each item. "
-    "`picks` is an array of whole numbers, of shape [draws, n]: each row says which items "
-    "one resample takes, and an item may be in it several times. Return the mean of the "
-    "scores, and the 2.5th and the 97.5th percentile of the resamples' means: three floats. "
-    "Percentiles are those of `numpy.percentile`.",
+    task="Wilson's interval is for shares. The **bootstrap** gives an interval for any number that is "
+    "computed from a list of scores: draw as many scores as there are, some of them several times, "
+    "compute the number anew, and see how it scatters. Write `bootstrap_interval(scores, resamples, "
+    "statistic, level)`. `scores` is an array [n]; each row of `resamples` [r, n] holds the places of "
+    "the scores of one draw (here they are given); `statistic` turns an array of scores into a number; "
+    "`level` is 0.95, for instance. Return the two quantiles (`np.quantile`) of the r numbers between "
+    "which a share `level` of them lies, with as much left out below as above, as two floats.",
     stub="""
-        def bootstrap(scores, picks) -> tuple[float, float, float]:
-            "The mean of n scores, and the 95 % bootstrap interval (low, high) from picks [draws, n]."
+        from collections.abc import Callable
+
+
+        def bootstrap_interval(
+            scores: np.ndarray,  # [n]
+            resamples: np.ndarray,  # [r, n], places in scores
+            statistic: Callable,  # an array [n] -> a number
+            level: float,
+        ) -> tuple[float, float]:
+            "The percentile interval of a statistic: low and high."
             raise NotImplementedError
     """,
     hints=[
-        "Indexing an array with an array of whole numbers takes items: `scores[picks]` has the "
-        "shape of `picks`.",
-        "Each row is one resample: take the mean of each row. These means spread as the score "
-        "would with other items.",
-        "`numpy.percentile(means, [2.5, 97.5])` gives both ends. Turn all three numbers into `float`.",
+        "A row of places picks the scores of one draw: `scores[row]`, again an array of n.",
+        "Make a list of r numbers, one `statistic(scores[row])` for each row.",
+        "With level 0.9, 0.05 is left out on each side, so the quantiles are at 0.05 and 0.95: (1 - "
+        "level) / 2 and 1 - (1 - level) / 2.",
     ],
-    specification="""
-        means = []
-        for row in picks:
-            resample = [scores[i] for i in row]
-            means.append(mean of resample)
-        return mean of scores, 2.5th percentile of means, 97.5th percentile of means
-    """,
-    forbidden={"bootstrap_interval": "That is the library's answer: write it yourself."},
+    forbidden={"bootstrap": "That is SciPy's answer: the resamples are given, and the rest is three lines."},
 )
 
 
-@boot.cases
-def boot_cases(seed):
-    rng = np.random.default_rng(seed)
-    yield "three scores and two resamples", np.array([0.0, 1.0, 5.0]), np.array([[0, 0, 1], [2, 2, 1]])
-    for label, scores in (
-        ("thirty items, right or wrong", (rng.random(30) < 0.7).astype(float)),
-        ("forty scores with a long tail", rng.exponential(2.0, 40) ** 2),
-        ("five scores", np.array([1.0, 2.0, 4.0, 8.0, 16.0])),
-    ):
-        yield label, scores, rng.integers(len(scores), size=(150, len(scores)))
+def worst_tenth(values):
+    "The mean of the worst tenth."
+    return np.sort(values)[: max(1, len(values) // 10)].mean()
 
 
-@boot.solution
-def bootstrap(scores, picks):
-    means = scores[picks].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(scores.mean()), float(low), float(high)
+@bootstrap.cases
+def bootstrap_cases(seed):
+    g = np.random.default_rng(seed)
+
+    def case(n, r, statistic, level):
+        scores = g.gamma(2.0, 1.0, n).round(2)
+        return scores, g.integers(n, size=(r, n)), statistic, level
+
+    yield "the mean of 5 scores, 20 resamples, 90 %", *case(5, 20, np.mean, 0.9)
+    yield "the mean of 12 scores, 200 resamples, 95 %", *case(12, 200, np.mean, 0.95)
+    yield "the median of 15 scores, 80 %", *case(15, 100, np.median, 0.8)
+    yield "the worst tenth of 20 scores, 95 %", *case(20, 150, worst_tenth, 0.95)
+    yield (
+        "a share of right answers",
+        (g.random(30) < 0.9) * 1.0,
+        g.integers(30, size=(100, 30)),
+        np.mean,
+        0.95,
+    )
 
 
-@boot.solution
-def bootstrap_by_lists(scores, picks):
-    values, means = scores.tolist(), []
-    for row in picks.tolist():
-        means.append(sum(values[i] for i in row) / len(row))
-    means.sort()
-
-    def percentile(share):
-        place = share * (len(means) - 1)
-        below = int(place)
-        above = min(below + 1, len(means) - 1)
-        return means[below] + (place - below) * (means[above] - means[below])
-
-    return sum(values) / len(values), percentile(0.025), percentile(0.975)
+@bootstrap.solution
+def bootstrap_interval(scores, resamples, statistic, level):
+    found = [statistic(scores[row]) for row in resamples]
+    outside = (1 - level) / 2
+    low = np.quantile(found, outside)
+    high = np.quantile(found, 1 - outside)
+    return float(low), float(high)
 
 
-def ends(values, low=2.5, high=97.5):
-    "Two percentiles as floats; it is for the wrong answers only."
-    return tuple(float(x) for x in np.percentile(values, [low, high]))
+@bootstrap.solution
+def bootstrap_by_axis(scores, resamples, statistic, level):
+    found = np.apply_along_axis(statistic, 1, scores[resamples])
+    half = 100 * level / 2
+    low, high = np.percentile(found, [50 - half, 50 + half])
+    return low.item(), high.item()
 
 
-@boot.wrong(
-    "takes percentiles of the scores",
-    "Your interval holds most of the scores, not the mean: take the mean of each resample first.",
-    mutation=("_scores[_picks].mean(axis=1)", "_scores"),
+@bootstrap.wrong(
+    "leaves out twice as much",
+    "Your interval is too narrow: what is left out is shared by both sides.",
+    mutation=("(1 - level) / 2", "1 - level"),
 )
-def bootstrap_of_scores(scores, picks):
-    return float(scores.mean()), *ends(scores)
+def bootstrap_narrow(scores, resamples, statistic, level):
+    return bootstrap_interval(scores, resamples, statistic, 2 * level - 1)
 
 
-@boot.wrong(
-    "averages over the resamples",
-    "You have one number for each place, not for each resample: over which dimension is the mean?",
-    mutation=("_x.mean(axis=1)", "_x.mean(axis=0)"),
+@bootstrap.wrong(
+    "always takes 95 %",
+    "At 95 % you are right: the level is an argument.",
+    mutation=("(1 - level) / 2", "0.025"),
 )
-def bootstrap_over_draws(scores, picks):
-    return float(scores.mean()), *ends(scores[picks].mean(axis=0))
+def bootstrap_fixed(scores, resamples, statistic, level):
+    return bootstrap_interval(scores, resamples, statistic, 0.95)
 
 
-@boot.wrong(
-    "takes a 90 % interval",
-    "Five percent on either side leave 90 %: for 95 %, 2.5 are cut on either side.",
-    mutation=("[2.5, 97.5]", "[5, 95]"),
+@bootstrap.wrong(
+    "always takes the mean",
+    "For the mean you are right: use the `statistic` that is given.",
+    mutation=("statistic(_draw)", "np.mean(_draw)"),
 )
-def bootstrap_ninety(scores, picks):
-    return float(scores.mean()), *ends(scores[picks].mean(axis=1), 5, 95)
+def bootstrap_of_means(scores, resamples, statistic, level):
+    return bootstrap_interval(scores, resamples, np.mean, level)
 
 
-@boot.wrong(
-    "takes the extremes",
-    "The lowest and the highest mean grow apart with the number of draws: take percentiles.",
-    mutation=("[2.5, 97.5]", "[0, 100]"),
+@bootstrap.wrong(
+    "takes quantiles of the scores",
+    "These are quantiles of the scores: how far a score scatters is not how sure the number is.",
 )
-def bootstrap_extremes(scores, picks):
-    return float(scores.mean()), *ends(scores[picks].mean(axis=1), 0, 100)
+def bootstrap_of_scores(scores, resamples, statistic, level):
+    return bootstrap_interval(scores, np.arange(len(scores))[:, None], lambda value: value[0], level)
 
 
-@boot.wrong(
-    "takes medians of the resamples",
-    "The mean is what you report, so take the mean of each resample, not its median.",
-    mutation=("_x.mean(axis=1)", "np.median(_x, axis=1)"),
+@bootstrap.wrong(
+    "takes the numbers of the questions for scores",
+    "The resamples hold places, not scores: look up the scores at these places.",
 )
-def bootstrap_medians(scores, picks):
-    return float(scores.mean()), *ends(np.median(scores[picks], axis=1))
+def bootstrap_of_places(scores, resamples, statistic, level):
+    return bootstrap_interval(np.arange(len(scores)) * 1.0, resamples, statistic, level)
 
 
-@boot.wrong(
-    "returns the mean of the resamples",
-    "The first number is the mean of the scores themselves, not of the resamples.",
-    mutation=("float(_scores.mean())", "float(means.mean())"),
+@bootstrap.wrong(
+    "returns the smallest and the largest",
+    "You return the whole range: leave out (1 - level) / 2 on each side.",
 )
-def bootstrap_mean_of_means(scores, picks):
-    means = scores[picks].mean(axis=1)
-    return float(means.mean()), *ends(means)
+def bootstrap_range(scores, resamples, statistic, level):
+    return bootstrap_interval(scores, resamples, statistic, 1.0)
 
 
-@boot.wrong(
-    "takes two standard deviations",
-    "1.96 standard deviations on either side are no percentiles: where the scores have a "
-    "tail, the interval is lopsided.",
+@bootstrap.wrong(
+    "assumes a bell curve",
+    "You go 1.96 standard deviations to each side: that holds for a bell curve, and needs no quantiles.",
 )
-def bootstrap_normal(scores, picks):
-    spread = 1.96 * scores[picks].mean(axis=1).std()
-    return float(scores.mean()), float(scores.mean() - spread), float(scores.mean() + spread)
+def bootstrap_normal(scores, resamples, statistic, level):
+    found = np.array([statistic(scores[row]) for row in resamples])
+    middle, spread = statistic(scores), found.std(ddof=1)
+    return float(middle - 1.96 * spread), float(middle + 1.96 * spread)
 
 
-@boot.wrong(
-    "takes each item once in a resample",
-    "An item that was picked twice counts twice: without repetition all resamples would be nearly the same.",
+@bootstrap.wrong(
+    "goes along the columns", "You draw along the columns: each row of the resamples is one draw."
 )
-def bootstrap_without_repetition(scores, picks):
-    return float(scores.mean()), *ends([scores[np.unique(row)].mean() for row in picks])
+def bootstrap_columns(scores, resamples, statistic, level):
+    return bootstrap_interval(scores, resamples.T, statistic, level)
 
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #94038178
+@bootstrap.wrong("returns high before low", "Low and high have changed places.")
+def bootstrap_reversed(scores, resamples, statistic, level):
+    return bootstrap_interval(scores, resamples, statistic, level)[::-1]
+
+
+@bootstrap.wrong(
+    "returns distances from the middle",
+    "You return how far low and high lie from the number itself: return the two edges.",
+)
+def bootstrap_distances(scores, resamples, statistic, level):
+    low, high = bootstrap_interval(scores, resamples, statistic, level)
+    middle = float(statistic(scores))
+    return low - middle, high - middle
+
+
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #1b74222e
 paired = Exercise(
     "choosing.paired",
-    "Compare item by item",
-    minutes=15,
+    "A paired test, exactly",
+    minutes=25,
     difficulty=2,
-    task="Two models answered the same n items. Write `sign_p(a, b)` for their scores, two lists "
-    "of n numbers, by the exact sign test. Items on which both score the same are left out. "
-    "If the models were equally good, each other item would fall to either side like a coin. "
-    "Return p, the probability that a split is at least as uneven as the one seen, to either "
-    "side: twice the probability of at most as many heads as the smaller side has, but never "
-    "more than 1. If no item is left, p is 1.0.",
+    task="The sign test knows only who was better on an item, not by how much. A **permutation test** "
+    "knows both. If two models are equally good, their two scores of an item could as well be "
+    "exchanged, so each difference could as well have the other sign. Write `paired_p(a, b)` for two "
+    "lists of n scores of the same items (n at most 12): the share of all 2^n choices of signs for "
+    "which the sum of the differences is at least as far from 0 as the sum of the real ones, in either "
+    "direction. Sums that differ by less than 1e-9 count as equal.",
     stub="""
-        def sign_p(a: list[float], b: list[float]) -> float:
-            "The two-sided p of the exact sign test."
+        def paired_p(a: list[float], b: list[float]) -> float:
+            "The two-sided p-value of the exact paired permutation test."
             raise NotImplementedError
     """,
     hints=[
-        "Count two numbers: the items on which a is better, and those on which b is.",
-        "With m such items and `few` on the smaller side, the probability of exactly k heads is "
-        "comb(m, k) / 2^m.",
-        "Add it up for k from 0 to few, take it twice, and cap it at 1. Check by pencil: a split "
-        "of 5 to 0 gives 2/32.",
+        "Everything happens with the differences: one for each item. The two lists are not needed "
+        "afterwards.",
+        "`itertools.product([1, -1], repeat=n)` goes through all 2^n choices of signs.",
+        "Count the choices with abs(sum) >= abs(real sum) - 1e-9, and divide by 2^n. The real signs are "
+        "one of the choices.",
     ],
     forbidden={
-        "sign_test": ("That is the library's answer: count the coins yourself."),
-        "binomtest": ("That is SciPy's answer: count the coins yourself."),
+        "permutation_test": "That is SciPy's answer: write the loop over the signs.",
+        "wilcoxon": "Wilcoxon's test works with ranks: write the loop over the signs.",
     },
 )
 
 
 @paired.cases
 def paired_cases(seed):
-    rng = np.random.default_rng(seed)
-    yield "five items, and a is always better", [1.0] * 5, [0.0] * 5
-    yield "b is always better", [0.0] * 4, [1.0] * 4
-    yield "an even split", [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]
-    yield "most items are ties", [1.0] * 20 + [1.0, 1.0, 1.0, 0.0], [1.0] * 20 + [0.0, 0.0, 0.0, 1.0]
-    yield "ties only", [1.0, 0.0], [1.0, 0.0]
-    yield "scores between 0 and 1", [0.9, 0.8, 0.7, 0.2, 0.6, 0.5], [0.1, 0.7, 0.6, 0.3, 0.5, 0.5]
-    a, b = rng.random(200) < 0.75, rng.random(200) < 0.6
-    yield "two hundred items", a.astype(float).tolist(), b.astype(float).tolist()
+    yield "one item", [2.0], [1.0]
+    yield "three items, always better", [3.0, 5.0, 4.0], [2.0, 3.0, 1.0]
+    yield "five items, better and worse", [3.0, 5.0, 1.0, 4.0, 2.0], [1.0, 6.0, 1.5, 2.0, 2.5]
+    yield "the second is better", [1.0, 2.0, 2.0, 1.0], [4.0, 3.5, 1.0, 2.0]
+    yield "some items equal", [1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    yield "all equal", [1.0, 2.0], [1.0, 2.0]
+    yield "hard items and easy ones", [90.0, 11.0, 52.0, 33.0, 74.0], [88.0, 10.0, 49.0, 31.0, 74.5]
+    yield "tenths, which a computer rounds", [0.0, 0.7, 0.4, 0.3], [0.9, 0.1, 0.5, 0.0]
 
 
 @paired.solution
-def sign_p(a, b):
-    a_better = sum(x > y for x, y in zip(a, b))
-    b_better = sum(x < y for x, y in zip(a, b))
-    m, few = a_better + b_better, min(a_better, b_better)
-    tail = sum(math.comb(m, k) for k in range(few + 1)) / 2**m
-    return min(1.0, 2 * tail)
+def paired_p(a, b):
+    differences = [x - y for x, y in zip(a, b)]
+    real = abs(sum(differences))
+    count = 0
+    for signs in itertools.product([1, -1], repeat=len(differences)):
+        total = sum(sign * difference for sign, difference in zip(signs, differences))
+        if abs(total) >= real - 1e-9:
+            count += 1
+    return count / 2 ** len(differences)
 
 
 @paired.solution
-def sign_p_by_growing(a, b):
-    differences = [x - y for x, y in zip(a, b) if x != y]
-    chance = [1.0]
-    for _ in differences:
-        chance = [(left + right) / 2 for left, right in zip(chance + [0.0], [0.0] + chance)]
-    wins = sum(d > 0 for d in differences)
-    seen = abs(2 * wins - len(differences))
-    return min(1.0, sum(q for k, q in enumerate(chance) if abs(2 * k - len(differences)) >= seen))
+def paired_by_matrix(a, b):
+    differences = np.subtract(a, b)
+    totals = np.zeros(1)
+    for difference in differences:
+        totals = np.concatenate([totals + difference, totals - difference])
+    return float((np.abs(totals) > abs(differences.sum()) - 1e-9).mean())
 
 
-def coin_p(m, few, sides=2, cap=True, extra=1):
-    "p of a split with one of its parts changed; it is for the wrong answers only."
-    p = sides * sum(math.comb(m, k) for k in range(few + extra)) / 2**m
-    return min(1.0, p) if cap else float(p)
-
-
-def split_of(a, b):
-    "How many items each of the two is better on."
-    return sum(x > y for x, y in zip(a, b)), sum(x < y for x, y in zip(a, b))
+def all_totals(a, b):
+    "The sums of the differences for all choices of signs, and the real one."
+    differences = np.subtract(a, b)
+    signs = np.array([*itertools.product([1, -1], repeat=len(a))])
+    return signs @ differences, differences.sum()
 
 
 @paired.wrong(
-    "looks at one side",
-    "That is one-sided: before you looked, either model could have been the better one.",
-    mutation=("2 * tail", "tail"),
+    "tests one direction",
+    "A difference in the other direction is as surprising: compare distances from 0.",
+    mutation=("abs(_total) >= _real - 1e-9", "_total >= _real - 1e-9"),
 )
-def sign_one_sided(a, b):
-    return coin_p(sum(split_of(a, b)), min(split_of(a, b)), sides=1)
+def paired_one_sided(a, b):
+    totals, real = all_totals(a, b)
+    return float((totals >= abs(real) - 1e-9).mean())
 
 
 @paired.wrong(
-    "counts ties", "Items on which both score the same tell nothing: leave them out of the number of coins."
+    "counts only what is further away",
+    "The real signs are one of the choices, and what is equally far counts, too.",
+    mutation=("_a >= _real - 1e-9", "_a > _real + 1e-9"),
 )
-def sign_with_ties(a, b):
-    return coin_p(len(a), min(split_of(a, b)))
+def paired_strict(a, b):
+    totals, real = all_totals(a, b)
+    return float((abs(totals) > abs(real) + 1e-9).mean())
 
 
 @paired.wrong(
-    "lets p grow above 1",
-    "A probability is at most 1: with an even split the middle is counted twice.",
-    mutation=("min(1.0, _p)", "float(_p)"),
+    "exchanges scores between items",
+    "You deal all 2n scores out anew: only the two scores of one item may be exchanged.",
 )
-def sign_uncapped(a, b):
-    return coin_p(sum(split_of(a, b)), min(split_of(a, b)), cap=False)
+def paired_unpaired(a, b):
+    scores = np.array([*a, *b])
+    chosen = [list(c) for c in itertools.combinations(range(2 * len(a)), len(a))]
+    totals = np.array([2 * scores[c].sum() - scores.sum() for c in chosen])
+    return float((abs(totals) >= abs(sum(a) - sum(b)) - 1e-9).mean())
 
 
 @paired.wrong(
-    "asks for a more uneven split",
-    "*At least as uneven* includes the split that was seen.",
-    mutation=("range(_few + 1)", "range(_few)"),
+    "knows only who was better", "That is the sign test: here, it counts by how much one is better."
 )
-def sign_strict(a, b):
-    return coin_p(sum(split_of(a, b)), min(split_of(a, b)), extra=0)
+def paired_signs(a, b):
+    return paired_p(np.sign(np.subtract(a, b)).tolist(), [0.0] * len(a))
 
 
 @paired.wrong(
-    "takes that split's probability only",
-    "That is the probability of just this split: more uneven ones count, too.",
+    "compares without care for rounding",
+    "Tenths are rounded inside a computer: sums that differ by less than 1e-9 count as equal.",
+    mutation=("_a >= _real - 1e-9", "_a >= _real"),
 )
-def sign_of_one_split(a, b):
-    m, few = sum(split_of(a, b)), min(split_of(a, b))
-    return min(1.0, 2 * math.comb(m, few) / 2**m)
+def paired_rounded(a, b):
+    differences = [x - y for x, y in zip(a, b)]
+    real = abs(sum(differences))
+    signs = itertools.product([1, -1], repeat=len(a))
+    totals = [abs(sum(s * d for s, d in zip(row, differences))) for row in signs]
+    return sum(total >= real for total in totals) / len(totals)
 
 
 @paired.wrong(
-    "approximates by a normal curve",
-    "That is the normal curve: with few items it is off, so count the coins.",
+    "returns the other share", "That is the share of choices that lie nearer to 0: the others are asked for."
 )
-def sign_normal(a, b):
-    x, y = split_of(a, b)
-    return math.erfc(abs(x - y) / math.sqrt(2 * (x + y))) if x + y else 1.0
+def paired_complement(a, b):
+    return 1 - paired_p(a, b)
 
 
 @paired.wrong(
-    "counts only where b is better",
-    "The smaller side may be either model's.",
-    mutation=("min(_a, _b)", "b_better"),
+    "adds one above and below",
+    "All choices are gone through here, and the real one is among them: nothing is added.",
 )
-def sign_of_b(a, b):
-    x, y = split_of(a, b)
-    return coin_p(x + y, y)
+def paired_plus_one(a, b):
+    n = 2 ** len(a)
+    return (paired_p(a, b) * n + 1) / (n + 1)
 
 
-@paired.wrong("returns 1 - p", "That grows as the split becomes more uneven: p should fall.")
-def sign_complement(a, b):
-    return 1 - sign_p(a, b)
+@paired.wrong(
+    "doubles one side without a limit",
+    "A probability above 1: where the real sum is 0, it lies on both sides.",
+)
+def paired_doubled(a, b):
+    return 2 * paired_one_sided(a, b)
 
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #45f681e9
+@paired.wrong("counts and does not divide", "That is a count: divide by the number of choices.")
+def paired_count(a, b):
+    return paired_p(a, b) * 2 ** len(a)
+
+
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #5e63329d
 holm = Exercise(
     "choosing.holm",
-    "Many comparisons at once",
+    "Many tests at once",
     minutes=20,
-    difficulty=3,
-    task="Who makes twenty comparisons at the level 0.05 finds a difference in one of them, where "
-    "there is none. Holm's procedure guards against that. Sort the m values of p upwards. "
-    "The smallest is compared with level / m, the next with level / (m - 1), and so on, the "
-    "largest with level. At the first p that is larger than its bar, stop: this one and all "
-    "that follow are not significant; those before are. Write `significant(p_values, "
-    "level)`: for each p, in the given order, True or False. No case has equal values of p.",
+    difficulty=2,
+    task="Who tests twenty models finds one that is better by luck. **Holm's method** ([Holm, "
+    "1979](https://www.jstor.org/stable/4615733)) corrects for it. Write `holm_adjusted(p_values)`. "
+    "Sort the m p-values from the smallest; the smallest is multiplied by m, the next by m - 1, and so "
+    "on, the largest by 1. No adjusted value may be smaller than that of a smaller p-value: where it "
+    "would be, it is raised to that one. And none is above 1. Return the adjusted values in the order "
+    "in which the p-values were given. An empty list gives an empty list.",
     stub="""
-        def significant(p_values: list[float], level: float) -> list[bool]:
-            "For each p whether it is significant by Holm's procedure, in the given order."
+        def holm_adjusted(p_values: list[float]) -> list[float]:
+            "P-values corrected for being many, in the order given."
             raise NotImplementedError
     """,
     hints=[
-        "`sorted(range(m), key=lambda i: p_values[i])` gives the places of the values from the "
-        "smallest p to the largest.",
-        "The value at rank r, counted from 0, has the bar level / (m - r).",
-        "Begin with a list of m times False. Walk through the places in order; set True while p "
-        "is not above its bar, and leave the loop at the first that is.",
+        "Go through the places in the order of their p-values: `sorted(range(m), key=lambda i: "
+        "p_values[i])`.",
+        "Carry the largest adjusted value so far along: the next one is at least as large.",
+        "Write each value to its place in a list that you made before, and put `min(1.0, …)` around it.",
     ],
+    forbidden={
+        "multipletests": "That is the library's answer: write the loop.",
+        "p_adjust": "That is the library's answer: write the loop.",
+    },
 )
 
 
 @holm.cases
 def holm_cases(seed):
-    rng = np.random.default_rng(seed)
-    yield "one comparison", [0.03], 0.05
-    yield "two, both far below", [0.001, 0.002], 0.05
-    yield "two, of which the larger is below the level", [0.04, 0.01], 0.05
-    yield "not sorted", [0.3, 0.001, 0.02, 0.004], 0.05
-    yield "a value that would pass behind one that fails", [0.030, 0.024, 0.001, 0.049], 0.05
-    yield "five, of which all are below 0.05", [0.013, 0.011, 0.045, 0.012, 0.035], 0.05
-    yield "another level", [0.07, 0.02, 0.01, 0.3], 0.1
-    yield "none", [], 0.05
-    yield "twenty without any difference", rng.random(20).round(4).tolist(), 0.05
-    yield "eight, some of them small", (rng.random(8) ** 4).tolist(), 0.05
+    yield "a single test", [0.03]
+    yield "three tests, sorted", [0.01, 0.02, 0.2]
+    yield "three tests, not sorted", [0.2, 0.01, 0.015]
+    yield "a product that falls below the one before", [0.04, 0.03, 0.001, 0.035]
+    yield "large p-values", [0.4, 0.6, 0.9, 0.7]
+    yield "equal p-values", [0.02, 0.02, 0.3, 0.02]
+    g = np.random.default_rng(seed)
+    yield "ten tests", (g.random(10) ** 3).round(4).tolist()
+    yield "no test", []
 
 
 @holm.solution
-def significant(p_values, level):
+def holm_adjusted(p_values):
     m = len(p_values)
-    found = [False] * m
     order = sorted(range(m), key=lambda i: p_values[i])
+    adjusted = [0.0] * m
+    largest = 0.0
     for rank, place in enumerate(order):
-        if p_values[place] > level / (m - rank):
-            break
-        found[place] = True
-    return found
+        largest = max(largest, (m - rank) * p_values[place])
+        adjusted[place] = min(1.0, largest)
+    return adjusted
 
 
 @holm.solution
-def significant_by_adjusting(p_values, level):
-    adjusted, highest = {}, 0.0
-    for rank, p in enumerate(sorted(p_values)):
-        highest = max(highest, p * (len(p_values) - rank))
-        adjusted[p] = highest
-    return [adjusted[p] <= level for p in p_values]
+def holm_by_arrays(p_values):
+    p = np.array(p_values, float)
+    order = p.argsort(kind="stable")
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(raised, 1.0)[order.argsort()].tolist()
 
 
-def by_bars(p_values, level, bar, stop=True):
-    "A procedure from the smallest p upwards, with other bars; it is for the wrong answers only."
-    m, alive, found = len(p_values), True, [False] * len(p_values)
-    for rank, i in enumerate(sorted(range(m), key=lambda i: p_values[i])):
-        passes = p_values[i] <= bar(rank, m)
-        alive = alive and passes
-        found[i] = alive if stop else passes
-    return found
+def by_factors(p_values, factors, rise=np.maximum.accumulate, limit=1.0):
+    "Adjusted p-values for other factors."
+    p = np.array(p_values, float)
+    order = p.argsort(kind="stable")
+    products = p[order] * np.array(factors(len(p)), float)
+    return np.minimum(rise(products), limit)[order.argsort()].tolist()
 
 
 @holm.wrong(
-    "corrects nothing",
-    "Each p is compared with the level itself: with many comparisons, some pass by chance.",
-    mutation=("level / _n", "level"),
+    "multiplies all by m",
+    "That is Bonferroni's correction: with Holm's, only the smallest is multiplied by m.",
+    mutation=("(m - rank) * _p", "m * _p"),
 )
-def holm_uncorrected(p_values, level):
-    return [p <= level for p in p_values]
+def holm_bonferroni(p_values):
+    return by_factors(p_values, lambda m: [m] * m)
 
 
 @holm.wrong(
-    "compares all with level / m",
-    "That is Bonferroni's bar for all: after the smallest has passed, the next bar is higher.",
-    mutation=("level / (m - _r)", "level / m"),
+    "lets a larger p-value fall below a smaller one",
+    "An adjusted value is smaller than that of a smaller p-value: carry the largest so far along.",
+    mutation=("max(largest, _p)", "_p"),
 )
-def holm_bonferroni(p_values, level):
-    return [p <= level / len(p_values) for p in p_values]
+def holm_falling(p_values):
+    return by_factors(p_values, lambda m: range(m, 0, -1), rise=lambda products: products)
 
 
 @holm.wrong(
-    "goes on after the first failure",
-    "After the first p above its bar, nothing is significant any more: stop there.",
+    "goes above 1",
+    "A probability above 1: cut it off.",
+    mutation=("min(1.0, _p)", "_p"),
 )
-def holm_without_stop(p_values, level):
-    return by_bars(p_values, level, lambda r, m: level / (m - r), stop=False)
+def holm_above_one(p_values):
+    return by_factors(p_values, lambda m: range(m, 0, -1), limit=math.inf)
 
 
 @holm.wrong(
-    "goes from the largest down",
-    "That begins with the largest p and lets all smaller ones pass: Holm begins with the smallest.",
+    "returns sorted values",
+    "The values are right, but they stand in sorted order: the first belongs to the first p-value.",
 )
-def holm_upwards(p_values, level):
-    passed = by_bars(p_values, level, lambda r, m: level / (m - r), stop=False)
-    highest = max((p for p, ok in zip(p_values, passed) if ok), default=-1.0)
-    return [p <= highest for p in p_values]
+def holm_sorted(p_values):
+    return sorted(holm_adjusted(p_values))
 
 
 @holm.wrong(
-    "takes Benjamini and Hochberg's bars",
-    "The bars level · rank / m are those of Benjamini and Hochberg, who guard something else.",
-    mutation=("level / (m - _r)", "level * (_r + 1) / m"),
+    "starts with m - 1", "The smallest is multiplied by m, the largest by 1: your factors are one too small."
 )
-def holm_with_other_bars(p_values, level):
-    return by_bars(p_values, level, lambda r, m: level * (r + 1) / m)
+def holm_one_less(p_values):
+    return by_factors(p_values, lambda m: range(m - 1, -1, -1))
 
 
 @holm.wrong(
-    "returns the sorted order",
-    "The answers should stand in the given order, not in that of the sorted values.",
-    mutation=("found[place]", "found[rank]"),
+    "multiplies the largest by m",
+    "You multiply the largest most: the smallest p-value has to withstand most.",
 )
-def holm_sorted(p_values, level):
-    return sorted(significant(p_values, level), reverse=True)
+def holm_upside_down(p_values):
+    return by_factors(p_values, lambda m: range(1, m + 1))
 
 
 @holm.wrong(
-    "sorts downwards",
-    "Begin with the smallest p: yours begins with the largest.",
-    mutation=("p_values[i]", "-p_values[i]"),
+    "divides by the rank",
+    "That is the method of Benjamini and Hochberg, which lets a share of the alarms be false: Holm's "
+    "factors are m, m - 1, …",
 )
-def holm_downwards(p_values, level):
-    m, found = len(p_values), [False] * len(p_values)
-    for rank, i in enumerate(sorted(range(m), key=lambda i: -p_values[i])):
-        if p_values[i] > level / (m - rank):
-            break
-        found[i] = True
-    return found
+def holm_false_discoveries(p_values):
+    def fall(products):
+        return np.minimum.accumulate(products[::-1])[::-1]
+
+    return by_factors(p_values, lambda m: [m / (rank + 1) for rank in range(m)], rise=fall)
 
 
-@holm.wrong("turns the answer over", "True means significant: your small values of p get False.")
-def holm_reversed(p_values, level):
-    return [not ok for ok in significant(p_values, level)]
+@holm.wrong(
+    "lowers instead of raising",
+    "Where the order is broken, you lower the smaller p-value's: that is Hochberg's method. Holm raises "
+    "the other one.",
+)
+def holm_hochberg(p_values):
+    return by_factors(
+        p_values, lambda m: range(m, 0, -1), rise=lambda products: np.minimum.accumulate(products[::-1])[::-1]
+    )
 
 
-@holm.wrong("numbers the ranks from 1", "The smallest p has the bar level / m: yours begins one too high.")
-def holm_one_off(p_values, level):
-    return by_bars(p_values, level, lambda r, m: level / max(m - r - 1, 1))
+@holm.wrong("does not sort", "You take the factors in the order in which the p-values stand: sort first.")
+def holm_unsorted(p_values):
+    m = len(p_values)
+    products = np.array(p_values, float) * np.arange(m, 0, -1)
+    return np.minimum(np.maximum.accumulate(products), 1.0).tolist()
 
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #585d8d1a
-corners = Exercise(
-    "choosing.winners",
-    "Who can win at all?",
-    minutes=30,
-    difficulty=3,
-    task="Weights are opinions. So ask which models win for some weights, and which for none. "
-    "Write `possible_winners(marks, highest)`: `marks` maps each model's name to a list of "
-    "its marks from 0 to 1, one for each wish. Each wish gets a whole weight from 0 to "
-    "`highest`, at least one of them above 0. A model wins for given weights if the sum of "
-    "its weighted marks is higher than that of every other model; where the highest sum is "
-    "shared, nobody wins. Return a dictionary from the names of all models that win at least "
-    "once to the number of weightings for which they win. Weights in the same ratio count as "
-    "different weightings.",
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #09c57690
+pareto = Exercise(
+    "choosing.pareto",
+    "Candidates that nobody beats",
+    minutes=15,
+    difficulty=1,
+    task="Before you weigh, leave out whom no weights could make the winner. Model A **dominates** B if "
+    "A is at least as good in every criterion and better in at least one. Write `undominated(table, "
+    "less)`: `table` is {model: {criterion: number}}, all with the same criteria, and `less` holds the "
+    "criteria of which less is better; of all others more is better. Return the names of the models "
+    "that no other dominates, in the order of the table.",
     stub="""
-        def possible_winners(marks: dict[str, list[float]], highest: int) -> dict[str, int]:
-            "How many weightings each model wins, for models that win any."
+        def undominated(table: dict[str, dict[str, float]], less: tuple[str, ...]) -> list[str]:
+            "The models that no other dominates, in the order of the table."
             raise NotImplementedError
     """,
     hints=[
-        "How many weightings are there for three wishes and weights from 0 to 2? All but one count.",
-        "`itertools.product(range(highest + 1), repeat=n)` gives all weightings of n wishes.",
-        "For each, compute all sums, find the highest, and count it only if exactly one model "
-        "has it: a difference below 1e-9 is none.",
+        "Turn the criteria in `less` around first: a minus sign makes more of them better, too.",
+        "Write `dominates(a, b)` first: `all(…)` for at least as good, `any(…)` for better in one.",
+        "Two models with equal numbers do not dominate each other: neither is better in anything, so "
+        "both stay.",
     ],
 )
 
 
-@corners.cases
-def corners_cases(seed):
-    rng = np.random.default_rng(seed)
-    yield "one wish", {"A": [1.0], "B": [0.5]}, 2
-    yield "two models that are good at different things", {"A": [1.0, 0.0], "B": [0.0, 1.0]}, 2
-    yield "a model that is second in everything", {"A": [1.0, 0.0], "B": [0.4, 0.4], "C": [0.0, 1.0]}, 3
-    yield "a compromise that wins", {"A": [1.0, 0.0], "B": [0.7, 0.7], "C": [0.0, 1.0]}, 3
-    yield "two equal models", {"A": [1.0, 0.5], "B": [1.0, 0.5]}, 2
-    yield "marks whose sums are nearly equal", {"A": [0.1, 0.2], "B": [0.3, 0.0], "C": [0.0, 0.1]}, 2
-    yield "four models and three wishes", {n: rng.random(3).round(2).tolist() for n in "PQRS"}, 4
+@pareto.cases
+def pareto_cases(seed):
+    yield (
+        "a small and a large one",
+        {"small": {"score": 40, "memory": 2}, "large": {"score": 60, "memory": 14}},
+        ("memory",),
+    )
+    three = {"a": {"score": 50, "price": 3}, "b": {"score": 40, "price": 5}, "c": {"score": 60, "price": 9}}
+    yield "one is worse in both", three, ("price",)
+    yield "more is better in all", {"a": {"x": 1, "y": 2}, "b": {"x": 2, "y": 3}, "c": {"x": 3, "y": 1}}, ()
+    yield "equal in one, better in the other", {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}, ()
+    yield "twins", {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 2}, "c": {"x": 0, "y": 3}}, ()
+    middle = {"a": {"x": 0, "y": 9}, "b": {"x": 5, "y": 5}, "c": {"x": 9, "y": 0}, "d": {"x": 4, "y": 4}}
+    yield "best in nothing, but beaten by nobody", middle, ()
+    yield (
+        "less is better in both",
+        {"z": {"x": 1, "y": 4}, "b": {"x": 2, "y": 5}, "a": {"x": 0, "y": 9}},
+        ("x", "y"),
+    )
+    yield "a single model", {"a": {"x": 1}}, ()
 
 
-@corners.solution
-def possible_winners(marks, highest):
-    wishes = len(next(iter(marks.values())))
-    wins = {}
-    for weights in product(range(highest + 1), repeat=wishes):
-        if not any(weights):
-            continue
-        sums = {name: sum(w * x for w, x in zip(weights, row)) for name, row in marks.items()}
-        best = max(sums.values())
-        leaders = [name for name, total in sums.items() if total > best - 1e-9]
-        if len(leaders) == 1:
-            wins[leaders[0]] = wins.get(leaders[0], 0) + 1
-    return wins
+@pareto.solution
+def undominated(table, less):
+    def value(name, criterion):
+        number = table[name][criterion]
+        return -number if criterion in less else number
+
+    def dominates(a, b):
+        as_good = all(value(a, c) >= value(b, c) for c in table[a])
+        better = any(value(a, c) > value(b, c) for c in table[a])
+        return as_good and better
+
+    return [name for name in table if not any(dominates(other, name) for other in table)]
 
 
-@corners.solution
-def winners_by_arrays(marks, highest):
-    names, table = list(marks), np.array(list(marks.values()))
-    grid = np.indices((highest + 1,) * table.shape[1]).reshape(table.shape[1], -1)
-    sums = (table @ grid).round(9)
-    alone = (sums == sums.max(0)).sum(0) == 1
-    counts = np.bincount(sums.argmax(0)[alone & (grid.sum(0) > 0)], minlength=len(names))
-    return {name: int(count) for name, count in zip(names, counts) if count}
+def by_arrays(table, less, beats):
+    "The models that no other beats, in a sense that is given."
+    criteria = list(next(iter(table.values())))
+    signs = np.array([-1 if c in less else 1 for c in criteria])
+    values = np.array([[row[c] for c in criteria] for row in table.values()], float) * signs
+    ahead = values[:, None] - values[None]  # [other, model, criterion]
+    beaten = beats(ahead) & ~np.eye(len(table), dtype=bool)
+    return [name for name, lost in zip(table, beaten.any(0)) if not lost]
 
 
-def flawed_winners(marks, highest, low=0, shared="nobody", zero=False, high=1):
-    "The count with one of its parts changed; it is for the wrong answers only."
-    wishes, wins = len(next(iter(marks.values()))), {}
-    for weights in product(range(low, highest + high), repeat=wishes):
-        if not any(weights) and not zero:
-            continue
-        sums = {name: sum(w * x for w, x in zip(weights, row)) for name, row in marks.items()}
-        best = max(sums.values())
-        leaders = [name for name, total in sums.items() if total > best - 1e-9]
-        for name in (
-            leaders[:1] if shared == "first" else leaders if shared == "all" else leaders[: len(leaders) == 1]
-        ):
-            wins[name] = wins.get(name, 0) + 1
-    return wins
+@pareto.solution
+def undominated_by_arrays(table, less):
+    return by_arrays(table, less, lambda ahead: (ahead >= 0).all(-1) & (ahead > 0).any(-1))
 
 
-@corners.wrong(
-    "gives a shared win to the first",
-    "Where the highest sum is shared, nobody wins: `max` quietly takes the first.",
-    mutation=("len(_l) == 1", "True"),
+@pareto.wrong(
+    "asks for better in every criterion",
+    "Equal in one and better in the other is enough: you let too many stay.",
+    mutation=(
+        "all(value(a, c) >= value(b, c) for c in table[a])",
+        "all(value(a, c) > value(b, c) for c in table[a])",
+    ),
 )
-def winners_first(marks, highest):
-    return flawed_winners(marks, highest, shared="first")
+def undominated_strictly(table, less):
+    return by_arrays(table, less, lambda ahead: (ahead > 0).all(-1))
 
 
-@corners.wrong(
-    "gives a shared win to all", "Where the highest sum is shared, nobody wins: you count all who share it."
+@pareto.wrong(
+    "lets twins throw each other out",
+    "Two models with equal numbers are both gone: better in at least one is part of the condition.",
 )
-def winners_all(marks, highest):
-    return flawed_winners(marks, highest, shared="all")
+def undominated_without_twins(table, less):
+    return by_arrays(table, less, lambda ahead: (ahead >= 0).all(-1))
 
 
-@corners.wrong(
-    "leaves weights of 0 out",
-    "A wish may have the weight 0, if another has more.",
-    mutation=("range(highest + 1)", "range(1, highest + 1)"),
+@pareto.wrong(
+    "ignores of which criteria less is better",
+    "You take more memory for better: look at `less`.",
+    mutation=("-number if criterion in less else number", "number"),
 )
-def winners_from_one(marks, highest):
-    return flawed_winners(marks, highest, low=1)
+def undominated_more(table, less):
+    return undominated(table, ())
 
 
-@corners.wrong(
-    "leaves the highest weight out",
-    "`highest` itself is a weight, too.",
-    mutation=("range(highest + 1)", "range(highest)"),
+@pareto.wrong(
+    "turns all criteria around",
+    "Less is better only for the criteria in `less`: you turn all of them around.",
 )
-def winners_below(marks, highest):
-    return flawed_winners(marks, highest, high=0)
+def undominated_less(table, less):
+    return undominated(table, tuple(next(iter(table.values()))))
 
 
-@corners.wrong("names models that never win", "Models that never win should not be in the dictionary.")
-def winners_with_losers(marks, highest):
-    return dict.fromkeys(marks, 0) | possible_winners(marks, highest)
-
-
-@corners.wrong(
-    "compares sums to the last digit", "0.1 + 0.2 is not 0.3 in a computer: a difference below 1e-9 is none."
+@pareto.wrong(
+    "throws out whom anybody beats in anything",
+    "Better in one criterion is not enough to dominate: at least as good in all the others, too.",
+    mutation=("as_good and better", "better"),
 )
-def winners_exact(marks, highest):
-    wishes, wins = len(next(iter(marks.values()))), {}
-    for weights in product(range(highest + 1), repeat=wishes):
-        sums = {name: sum(w * x for w, x in zip(weights, row)) for name, row in marks.items()}
-        leaders = [name for name, total in sums.items() if total == max(sums.values())]
-        if any(weights) and len(leaders) == 1:
-            wins[leaders[0]] = wins.get(leaders[0], 0) + 1
-    return wins
+def undominated_by_any(table, less):
+    return by_arrays(table, less, lambda ahead: (ahead > 0).any(-1))
 
 
-@corners.wrong("returns names only", "How often does each of them win?")
-def winners_names(marks, highest):
-    return list(possible_winners(marks, highest))
-
-
-@corners.wrong(
-    "weights one wish at a time", "Wishes are weighed together: you let only one of them count at a time."
+@pareto.wrong(
+    "keeps only who is best in something",
+    "A model that is best in nothing may still be beaten by nobody: compare models, not criteria.",
 )
-def winners_single(marks, highest):
-    wins = {}
-    for wish in range(len(next(iter(marks.values())))):
-        best = max(row[wish] for row in marks.values())
-        leaders = [name for name, row in marks.items() if row[wish] == best]
-        if len(leaders) == 1:
-            wins[leaders[0]] = wins.get(leaders[0], 0) + highest
-    return wins
+def undominated_winners(table, less):
+    criteria = next(iter(table.values()))
+    best = {c: (min if c in less else max)(row[c] for row in table.values()) for c in criteria}
+    return [name for name in undominated(table, less) if any(table[name][c] == best[c] for c in criteria)]
 
 
-# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #de9d7b7d
-lucky = Exercise(
-    "choosing.lucky",
-    "The best of twenty equal models",
+@pareto.wrong("returns who is dominated", "These are the ones to leave out: the others are asked for.")
+def undominated_losers(table, less):
+    return [name for name in table if name not in undominated(table, less)]
+
+
+@pareto.wrong("sorts the names", "The models are right, but sorted by name: keep the order of the table.")
+def undominated_sorted(table, less):
+    return sorted(undominated(table, less))
+
+
+@pareto.wrong("adds up the criteria", "A sum of criteria is a decision by weights: here nobody weighs yet.")
+def undominated_by_sum(table, less):
+    total = {name: sum(-v if c in less else v for c, v in row.items()) for name, row in table.items()}
+    return [name for name in table if total[name] == max(total.values())]
+
+
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #e1c9d19e
+power = Exercise(
+    "choosing.power",
+    "What thirty items can tell",
     minutes=10,
     difficulty=1,
-    task="Twenty models are equally good: each answers each item rightly with probability 0.6. "
-    "All are measured on 30 items of their own, and the best share of the twenty is "
-    "reported. How high is it on average? With `rng = numpy.random.default_rng(0)`, draw "
-    "`rng.binomial(30, 0.6, size=(2000, 20))`: 2,000 such contests, a row each, with the "
-    "number of right answers of each model. Set `answer` to the mean of the best share, a "
-    "number between 0 and 1 (to within 0.005).",
-    stub="answer = ...  # the mean of the best share",
+    task="One model is right on 60 % of all items, the other on 80 %. How often does the sign test see "
+    "it, with 30 items? With `rng = np.random.default_rng(0)`, make 2,000 evaluations: in each, draw `a "
+    "= rng.random(30) < 0.6` and then `b = rng.random(30) < 0.8`, and call `sign_test(a * 1, b * 1)`. "
+    "Set `answer` to the share of the evaluations in which p is below 0.05 (to within 0.01).",
+    stub="answer = ...  # a share between 0 and 1",
     hints=[
-        "The best of each contest is the largest number of its row.",
-        "`.max(axis=1)` gives 2,000 numbers of right answers.",
-        "Take their mean, and divide by 30.",
+        "Make `rng` once, before the loop: made anew in the loop, it would draw the same numbers each time.",
+        "`sign_test` returns three things, and p is the third.",
+        "Count how often `sign_test(a * 1, b * 1)[2] < 0.05`, and divide by 2,000.",
     ],
-    tolerance=0.005,
+    tolerance=0.01,
 )
 
 
-def best_of(models=20, n=30):
-    "The mean of the best share of some equal models."
-    return float(np.random.default_rng(0).binomial(n, 0.6, size=(2000, models)).max(axis=1).mean() / n)
+def seen_share(n=30, better=0.8, level=0.05, draws=2000, found=lambda result, level: result[2] < level):
+    "In which share of the evaluations the sign test sees a difference."
+    rng = np.random.default_rng(0)
+    count = 0
+    for _ in range(draws):
+        a = rng.random(n) < 0.6
+        b = rng.random(n) < better
+        count += found(sign_test(a * 1, b * 1), level)
+    return count / draws
 
 
-@lucky.solution
-def measure_lucky():
-    return best_of()
+@power.solution
+def measure():
+    return seen_share()
 
 
-@lucky.solution
-def measure_lucky_by_sums():
-    chance = [math.comb(30, k) * 0.6**k * 0.4 ** (30 - k) for k in range(31)]
-    below = [sum(chance[: k + 1]) ** 20 for k in range(31)]
-    return sum(1 - q for q in below[:-1]) / 30
+@power.solution
+def measure_by_table():
+    numbers = np.random.default_rng(0).random((2000, 2, 30))
+    a, b = numbers[:, 0] < 0.6, numbers[:, 1] < 0.8
+    p = [sign_test(x, y)[2] for x, y in zip(a.astype(int), b.astype(int))]
+    return float(np.mean(np.array(p) < 0.05))
 
 
-@lucky.wrong("answers with the true share", "0.6 is how good they are: the best of twenty is lucky besides.")
-def lucky_true():
-    return 0.6
+@power.wrong("asks 120 items", "That is the share with 120 items: four times as many see much more.")
+def measure_many():
+    return seen_share(120, draws=500)
 
 
-@lucky.wrong("counts right answers", "That is a number of right answers: divide it by the 30 items.")
-def lucky_count():
-    return 30 * best_of()
+@power.wrong("draws equal models", "Both of your models are right on 60 %: these are false alarms.")
+def measure_equal():
+    return seen_share(better=0.6)
 
 
-@lucky.wrong(
-    "takes the best of all contests",
-    "That is the best of all 40,000 numbers: take the best of each contest, then the mean.",
+@power.wrong(
+    "counts what is not seen",
+    "That is the share of evaluations in which nothing is seen: p below 0.05 is asked for.",
 )
-def lucky_best_of_all():
-    return float(np.random.default_rng(0).binomial(30, 0.6, size=(2000, 20)).max() / 30)
+def measure_missed():
+    return 1 - seen_share()
 
 
-@lucky.wrong(
-    "takes the best for each model", "You took the largest number of each column: a contest is a row."
+@power.wrong("takes the level 0.1", "That is the share below 0.1: the level is 0.05.")
+def measure_loose():
+    return seen_share(level=0.1)
+
+
+@power.wrong(
+    "counts whoever is ahead",
+    "You count how often the better one is ahead: being ahead is not yet p below 0.05.",
 )
-def lucky_columns():
-    return float(np.random.default_rng(0).binomial(30, 0.6, size=(2000, 20)).max(axis=0).mean() / 30)
+def measure_ahead():
+    return seen_share(found=lambda result, level: result[1] > result[0])
 
 
-@lucky.wrong("answers for five models", "That is the best of five: twenty models are compared.")
-def lucky_five():
-    return best_of(5)
-
-
-@lucky.wrong(
-    "gives the luck only", "That is by how much the best share lies above 0.6: the share itself is asked for."
+@power.wrong(
+    "makes the generator in the loop",
+    "Your evaluations are all the same: make the generator once, before the loop.",
 )
-def lucky_gain():
-    return best_of() - 0.6
+def measure_once():
+    return seen_share(draws=1)
 
 
-@lucky.wrong("answers in percent", "A share lies between 0 and 1: yours is a percentage.")
-def lucky_percent():
-    return 100 * best_of()
+@power.wrong(
+    "takes the difference of the shares",
+    "That is the difference of 20 points: how often does the test see it?",
+)
+def measure_difference():
+    return 0.2
+
+
+@power.wrong("draws a difference of ten points", "Your second model is right on 70 %: the task says 80 %.")
+def measure_smaller():
+    return seen_share(better=0.7)
