@@ -549,6 +549,7 @@ def f1_cases(seed):
     yield "the same words in another order", "cup red", "red cup"
     yield "equal length, other words", "one two three", "four five six"
     yield "a word twice in one text", "cup cup cup", "cup red"
+    yield "a word twice in both texts", "cup cup", "cup cup red"
     yield "capital letters", "Red Cup", "red cup"
     yield "a full stop and quotation marks", "'red cup'.", "red cup"
     yield "articles", "the red cup", "a cup"
@@ -654,6 +655,44 @@ def f1_of_lengths(said, right):
 
     n, m = len(words(said)), len(words(right))
     return 2 * min(n, m) / (n + m) if n + m else 1.0
+
+
+@f1.wrong(
+    "counts a shared word once",
+    "A word that stands twice in both texts is shared twice: you count different words.",
+)
+def f1_of_different(said, right):
+    def words(text):
+        kept = re.sub(r"[^a-z0-9\s]", "", text.lower())
+        return [word for word in kept.split() if word not in ("a", "an", "the")]
+
+    a, b = words(said), words(right)
+    return 2 * len({*a} & {*b}) / (len(a) + len(b)) if a or b else 1.0
+
+
+@f1.wrong(
+    "counts every word that the other text has",
+    "A word that stands three times here and once there is shared once: you count it three times.",
+)
+def f1_of_members(said, right):
+    def words(text):
+        kept = re.sub(r"[^a-z0-9\s]", "", text.lower())
+        return [word for word in kept.split() if word not in ("a", "an", "the")]
+
+    a, b = words(said), words(right)
+    return 2 * sum(word in b for word in a) / (len(a) + len(b)) if a or b else 1.0
+
+
+@f1.wrong(
+    "puts a space where punctuation was",
+    "A removed character leaves no space: `well-known` becomes one word.",
+)
+def f1_with_spaces(said, right):
+    def words(text):
+        kept = re.sub(r"[^a-z0-9\s]", " ", text.lower())
+        return [word for word in kept.split() if word not in ("a", "an", "the")]
+
+    return flawed_f1(said, right, words)
 
 
 @f1.wrong("minds capital letters", "`Red` and `red` are the same word: write all in small letters first.")
