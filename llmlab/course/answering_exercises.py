@@ -101,8 +101,8 @@ Question(
 )
 Question(
     "answering.quiz_none",
-    "A long passage is read in five windows. One holds the answer. Which score for *no "
-    "answer* counts for the whole passage?",
+    "A long passage is read in five windows. One holds the answer. Which score for “no "
+    "answer” counts for the whole passage?",
     {
         "The highest of the five.": (
             "Four windows hold no answer and say so with high scores. They are right, each for itself."

@@ -524,7 +524,7 @@ mutants = Exercise(
     minutes=15,
     difficulty=2,
     task="A score is no better than its tests. To try the tests, one changes a right function "
-    "into wrong ones, **mutants**, and looks which of them pass. Write `survivors(right, "
+    "into wrong ones, mutants, and looks which of them pass. Write `survivors(right, "
     "mutants, inputs)`: `right` is a function of one argument, `mutants` a list of such "
     "functions, and `inputs` a list of arguments, the tests. Return the numbers of the "
     "mutants, from 0, that survive: on every input they return what `right` returns. A "
