@@ -838,27 +838,26 @@ nothing = Exercise(
     minutes=12,
     difficulty=1,
     task="How much of *is Python* can be had for nothing? Take these five lines:\n\n`total = "
-    "price * count`\n\n`print(total)`\n\n`first = items[0]`\n\n`names = [n for n in "
-    "rows]`\n\n`x = f(a, b) + 1`\n\nPut the cursor at each place of each line that "
-    "leaves at least one character before it and one behind it. Instead of the true "
-    "rest, write `x`. For which share of all these cursors, of all lines together, is "
-    "the result Python? Ask `ast.parse`, which raises a `SyntaxError` otherwise. Set "
-    "`answer` to the share (to within 0.001).",
+    "price * count + tax`\n\n`print(total)`\n\n`x = 1`\n\n`names = [n for n in "
+    "rows]`\n\n`y = f(a, b)`\n\nPut the cursor at each place of each line that leaves at "
+    "least one character before it and one behind it. Instead of the true rest, write "
+    "`x`. For which share of all these cursors, of all lines together, is the result "
+    "Python? Ask `ast.parse`, which raises a `SyntaxError` otherwise. Set `answer` to "
+    "the share (to within 0.001).",
     stub="answer = ...  # a number between 0 and 1",
     hints=[
         "`import ast`, and a helper that returns True or False by `try` and `except SyntaxError`.",
         "For a line of n characters the cursor goes from 1 to n - 1: `line[:cut] + 'x'`.",
-        "Collect True and False of all lines in one list; its mean is the answer. There are "
-        "nearly a hundred cursors.",
+        "Collect True and False of all lines in one list; its mean is the answer. There are 75 cursors.",
     ],
     tolerance=0.001,
 )
 FIVE_LINES = [
-    "total = price * count",
+    "total = price * count + tax",
     "print(total)",
-    "first = items[0]",
+    "x = 1",
     "names = [n for n in rows]",
-    "x = f(a, b) + 1",
+    "y = f(a, b)",
 ]
 
 
