@@ -243,39 +243,29 @@ def reference_lists(
 
 
 # %% ../nbs/workshop/checks.ipynb #c4ed0009
-SETTINGS = {
-    "Masking": {
-        "rate": real_number(above=0, below=1, todo="at 0 there is no target, at 1 no context; such as 0.15"),
-        "mask": SHARE,
-        "random": SHARE,
-        "whole_words": flag(),
-    },
-    "Sampling": {
-        "temperature": real_number(low=0, todo="0 takes the likeliest token"),
-        "top_k": optional(integer(1)),
-        "top_p": real_number(above=0, high=1, todo="1 keeps all"),
-        "min_p": real_number(0, 1, todo="0 keeps all"),
-        "repetition_penalty": real_number(above=0, todo="1 changes nothing"),
-        "frequency_penalty": real_number(),
-        "presence_penalty": real_number(),
-        "no_repeat_ngram_size": integer(0, todo="0 lets all pieces repeat"),
-    },
-    "Beams": {
-        "width": SIZE,
-        "length_penalty": real_number(),
-        "no_repeat_ngram_size": integer(0, todo="0 lets all pieces repeat"),
-    },
-}
-
+Number = float | int
 
 Size = Annotated[int, SIZE]
 Count = Annotated[int, COUNT]
 Seed = Annotated[int, SEED]
-Share = Annotated[float, real_number(0, 1, todo="it is a share")]
-BelowOne = Annotated[float, real_number(low=0, below=1)]
-NotNegative = Annotated[float, real_number(low=0)]
-Positive = Annotated[float, real_number(above=0)]
-PositiveOrInfinite = Annotated[float, real_number(above=0, infinite=True, todo="math.inf sets no limit")]
+Finite = Annotated[Number, real_number()]
+Positive = Annotated[Number, real_number(above=0)]
+PositiveOrInfinite = Annotated[Number, real_number(above=0, infinite=True, todo="math.inf sets no limit")]
+NotNegative = Annotated[Number, real_number(low=0)]
+BelowOne = Annotated[Number, real_number(low=0, below=1)]
+BetweenZeroAndOne = Annotated[Number, real_number(above=0, below=1)]
+Share = Annotated[Number, real_number(0, 1, todo="it is a share")]
+
+# of masking and of sampling: what the ends of the range would do stands in the error
+TargetShare = Annotated[
+    Number,
+    real_number(above=0, below=1, todo="at 0 there is no target, at 1 no context; such as 0.15"),
+]
+Temperature = Annotated[Number, real_number(low=0, todo="0 takes the likeliest token")]
+TopP = Annotated[Number, real_number(above=0, high=1, todo="1 keeps all")]
+MinP = Annotated[Number, real_number(0, 1, todo="0 keeps all")]
+RepetitionPenalty = Annotated[Number, real_number(above=0, todo="1 changes nothing")]
+RepeatedSize = Annotated[int, integer(0, todo="0 lets all pieces repeat")]
 
 
 def rule_of(kind) -> Rule:
@@ -295,9 +285,7 @@ def rule_of(kind) -> Rule:
 
 @cache
 def setting_rules(kind: type) -> dict[str, Rule]:
-    "The rule of each field of a data class: from its row of SETTINGS, or else from the types of its fields."
-    if kind.__name__ in SETTINGS:
-        return SETTINGS[kind.__name__]
+    "The rule of each field of a data class, by the type of the field."
     types = get_type_hints(kind, include_extras=True)
     return {field.name: rule_of(types[field.name]) for field in fields(kind)}
 

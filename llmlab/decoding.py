@@ -15,9 +15,10 @@ from torch import Tensor
 from llmlab.cache import KVCache, make_cache, pad
 from llmlab.checks import COUNT, check_value
 from llmlab.metrics import device_of, evaluating
+from llmlab.model_inputs import check_ids
 from llmlab.recording import joining, listeners_of, pausing, tapes_of
 from llmlab.scoring import context_of, logits_of
-from llmlab.transformer import Decoder, Encoder, EncoderDecoder, check_ids
+from llmlab.transformer import Decoder, Encoder, EncoderDecoder
 
 
 # %% ../nbs/workshop/decoding.ipynb #b561a61a

@@ -15,7 +15,20 @@ from torch import Tensor
 
 # %% ../nbs/15_generation.ipynb #2cc0825f
 from llmlab.beams import PromptSearch, continued
-from llmlab.checks import COUNT, SEED, SIZE, check_arguments, check_settings
+from llmlab.checks import (
+    COUNT,
+    SEED,
+    SIZE,
+    Finite,
+    MinP,
+    RepeatedSize,
+    RepetitionPenalty,
+    Size,
+    Temperature,
+    TopP,
+    check_arguments,
+    check_settings,
+)
 from llmlab.decoding import DecodingState, FiniteCheck, check_finite, check_vocabularies, start_decoding
 from llmlab.metrics import device_of
 from llmlab.penalties import History, Processor, check_no_penalties
@@ -56,14 +69,16 @@ class Sampling:
     0.9
     """
 
-    temperature: float | int = 1.0  # below 1: safer, above 1: wilder, 0: always the likeliest (greedy)
-    top_k: int | None = None  # keep so many tokens; None: all
-    top_p: float | int = 1.0  # keep the fewest tokens that hold this share; 1: all
-    min_p: float | int = 0.0  # keep tokens at least so likely, as a share of the likeliest; 0: all
-    repetition_penalty: float | int = 1.0  # above 1: less of what stood before, in the prompt too
-    frequency_penalty: float | int = 0.0  # subtracted from a token's logit for each time that it was written
-    presence_penalty: float | int = 0.0  # subtracted once from the logit of a token that was written
-    no_repeat_ngram_size: int = 0  # no piece of so many tokens stands twice, prompt included; 0: any may
+    temperature: Temperature = 1.0  # below 1: safer, above 1: wilder, 0: always the likeliest (greedy)
+    top_k: Size | None = None  # keep so many tokens; None: all
+    top_p: TopP = 1.0  # keep the fewest tokens that hold this share; 1: all
+    min_p: MinP = 0.0  # keep tokens at least so likely, as a share of the likeliest; 0: all
+    repetition_penalty: RepetitionPenalty = 1.0  # above 1: less of what stood before, in the prompt too
+    frequency_penalty: Finite = 0.0  # subtracted from a token's logit for each time that it was written
+    presence_penalty: Finite = 0.0  # subtracted once from the logit of a token that was written
+    no_repeat_ngram_size: RepeatedSize = (
+        0  # no piece of so many tokens stands twice, prompt included; 0: any may
+    )
 
     def __post_init__(self):
         check_settings(self)
@@ -215,9 +230,11 @@ class Beams:
     1.0
     """
 
-    width: int = 4  # continuations that go on at each step
-    length_penalty: float | int = 1.0  # score: log-probability / length ** this; above 0 helps the long
-    no_repeat_ngram_size: int = 0  # no piece of so many tokens stands twice, prompt included; 0: any may
+    width: Size = 4  # continuations that go on at each step
+    length_penalty: Finite = 1.0  # score: log-probability / length ** this; above 0 helps the long
+    no_repeat_ngram_size: RepeatedSize = (
+        0  # no piece of so many tokens stands twice, prompt included; 0: any may
+    )
 
     def __post_init__(self):
         check_settings(self)

@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llmlab.adapters import as_tokenizer
-from llmlab.checks import SIZE, check_arguments, check_settings, require
+from llmlab.checks import SIZE, Share, TargetShare, check_arguments, check_settings, require
 from llmlab.losses import ChunkedCrossEntropy, mean_over
 from llmlab.mask_tokens import SPECIAL, check_maskable, hide_each, is_special, number_words, with_gaps
 from llmlab.metrics import device_of, evaluating
+from llmlab.model_inputs import check_ids
 from llmlab.tokens import Tokenizer
-from llmlab.transformer import Config, Encoder, activation, check_ids, init_weights, norm
+from llmlab.transformer import Config, Encoder, activation, init_weights, norm
 
 
 # %% ../nbs/12_masked.ipynb #f8534ce6
@@ -93,9 +94,9 @@ class Masking:
     0.8
     """
 
-    rate: float = 0.15  # share of the tokens that are targets
-    mask: float = 0.8  # share of the targets that become [MASK]
-    random: float = 0.1  # share of the targets that become a random token; the rest stay
+    rate: TargetShare = 0.15  # share of the tokens that are targets
+    mask: Share = 0.8  # share of the targets that become [MASK]
+    random: Share = 0.1  # share of the targets that become a random token; the rest stay
     whole_words: bool = False  # hide all tokens of a word or none
 
     def __post_init__(self):

@@ -7,7 +7,7 @@ __all__ = ["Config", "count_parameters", "Encoder", "Decoder", "EncoderDecoder"]
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,14 @@ from llmlab.attention import (
 )
 from llmlab.attention_kernels import Rule
 from llmlab.cache import KVCache
-from llmlab.checks import BelowOne, Count, Positive, Size, check_settings, real_number, require
+from llmlab.checks import BelowOne, BetweenZeroAndOne, Count, Positive, Size, check_settings
+from llmlab.model_inputs import (
+    check_config,
+    check_decoder,
+    check_ids,
+    positions_for,
+    with_heads,
+)
 
 
 # %% ../nbs/06_transformer.ipynb #7a5c2fb8
@@ -51,9 +58,7 @@ class Config:
     d_ff: Size | None = None  # hidden units of the feed-forward; None: 4 · d_model, gated 8/3 · d_model
     norm: Literal["layer", "rms"] = "layer"  # LayerNorm or RMSNorm
     norm_place: Literal["pre", "post"] = "pre"  # "pre": before each part | "post": after each addition
-    norm_eps: Annotated[float, real_number(above=0, below=1)] = (
-        1e-5  # keeps the norm's division away from zero
-    )
+    norm_eps: BetweenZeroAndOne = 1e-5  # keeps the norm's division away from zero
     qk_norm: bool = False  # the same norm on the queries and keys of each head
     # where a token stands
     position: Literal["learned", "sinusoidal", "sinusoidal_halves", "rope", "alibi", "relative"] = "learned"
@@ -118,31 +123,6 @@ class Config:
     def gpt2_small(cls) -> "Config":
         "The shape of GPT-2 small."
         return cls(vocab_size=50257, context=1024, layers=12, heads=12, d_model=768)
-
-
-# %% ../nbs/06_transformer.ipynb #29dedd1b
-def check_config(cfg: Config) -> None:
-    "Raise ValueError for fields that do not fit together."
-    d, h, kv = cfg.d_model, cfg.heads, cfg.key_value_heads
-    divides = d % h == 0 or cfg.d_head is not None
-    require(
-        divides, f"{h} heads do not divide the width {d}: choose d_model a multiple of heads, or give d_head"
-    )
-    require(h % kv == 0, f"{kv} kv_heads do not divide {h} heads: choose a divisor of {h}")
-    width = d if cfg.waves else cfg.head_width * (cfg.position == "rope")
-    require(
-        width % 2 == 0, f"{cfg.position} positions work on pairs, and a width of {width} is odd: make it even"
-    )
-    if cfg.position == "relative":
-        near, far = cfg.relative_buckets, cfg.relative_distance
-        fits = near % 4 == 0 and far > near // 2
-        require(
-            fits,
-            (
-                f"{near} relative_buckets up to {far} tokens: take a multiple of 4, and a distance "
-                f"above half of it"
-            ),
-        )
 
 
 # %% ../nbs/06_transformer.ipynb #e7b0994a
@@ -322,63 +302,14 @@ def sinusoids(
     return torch.cat([sin, cos], -1) if halves else torch.stack([sin, cos], -1).flatten(-2)
 
 
-# %% ../nbs/06_transformer.ipynb #aa0e0eec
-def _id_range(ids: Tensor) -> tuple[int, int]:
-    "Smallest and largest id, read on the CPU only: there it is cheap."
-    here = ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling()
-    return tuple(map(int, ids.aminmax())) if here else (0, 0)
-
-
-# %% ../nbs/06_transformer.ipynb #06745d2f
-def check_positions(positions: Tensor, ids: Tensor, cfg: Config) -> None:
-    "Raise ValueError for positions that do not fit the ids, or lie outside the context."
-    fits = not positions.is_floating_point() and positions.shape in (ids.shape, ids.shape[1:])
-    given = f"positions {[*positions.shape]} of {positions.dtype}"
-    require(fits, f"{given} for ids {[*ids.shape]}: expected whole numbers, one for each token, [b t] or [t]")
-    low, high = _id_range(positions)
-    require(
-        low >= 0 and high < cfg.context,
-        f"positions from {low} to {high}: expected 0 to {cfg.context - 1}, the context",
-    )
-
-
-# %% ../nbs/06_transformer.ipynb #ab72e79a
-def check_ids(ids: Tensor, cfg: Config, segments: Tensor | None = None) -> None:
-    "Raise ValueError for ids that the model cannot read."
-    t, v = ids.shape[-1] if ids.ndim == 2 else 0, cfg.vocab_size
-    require(t > 0, f"ids of shape {[*ids.shape]}, expected [batch, time] with time > 0: try ids[None]")
-    require(
-        ids.dtype in (torch.int64, torch.int32),
-        f"ids are {ids.dtype}, expected whole numbers: use ids.long()",
-    )
-    require(
-        t <= cfg.context,
-        f"{t} tokens, but the context is {cfg.context}: crop the ids or raise Config.context",
-    )
-    low, high = _id_range(ids)
-    require(
-        low >= 0 and high < v,
-        f"ids from {low} to {high}, but the vocabulary ends at {v - 1}: use the model's tokenizer",
-    )
-    if segments is not None:
-        low, high = _id_range(segments)
-        fit = segments.shape == ids.shape and 0 <= low <= high < cfg.segments
-        require(
-            fit,
-            (
-                f"segments {[*segments.shape]} from {low} to {high}: expected {[*ids.shape]}, below "
-                f"{cfg.segments}"
-            ),
-        )
-
-
 # %% ../nbs/06_transformer.ipynb #b78af7c2
 class Embed(nn.Module):
     "Ids to vectors: what the token is, where it stands, to which segment it belongs."
 
     def __init__(self, cfg: Config):
         super().__init__()
-        self.cfg, self.tokens = cfg, nn.Embedding(cfg.vocab_size, cfg.d_model)
+        self.cfg = cfg
+        self.tokens = nn.Embedding(cfg.vocab_size, cfg.d_model)
         self.positions = nn.Embedding(cfg.context, cfg.d_model) if cfg.position == "learned" else None
         self.segments = nn.Embedding(cfg.segments, cfg.d_model) if cfg.segments else None
         if cfg.waves:
@@ -392,8 +323,10 @@ class Embed(nn.Module):
         positions: Int[Tensor, "*b t"] | None = None,  # where each token stands; None: 0, 1, 2, …
     ) -> Float[Tensor, "b t d"]:
         check_ids(ids, self.cfg, segments)
-        x, at = self.tokens(ids), slice(ids.shape[1]) if positions is None else positions
-        x = x * self.cfg.token_scale if self.cfg.token_scale != 1 else x
+        at = slice(ids.shape[1]) if positions is None else positions
+        x = self.tokens(ids)
+        if self.cfg.token_scale != 1:
+            x = x * self.cfg.token_scale
         if self.cfg.position == "learned":
             x = x + (self.positions.weight[at] if positions is None else self.positions(at))
         if self.cfg.waves:
@@ -403,51 +336,19 @@ class Embed(nn.Module):
         return x
 
 
-# %% ../nbs/06_transformer.ipynb #153ff9fb
-def positions_of(mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"] | None:
-    """positions_of([[False, True, True]]) -> [[0, 0, 1]]; None where no text begins with padding, as far
-    as the CPU can see."""
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and mask[:, 0].all():
-        return None
-    return (torch.arange(mask.shape[1], device=mask.device) - mask.int().argmax(-1, keepdim=True)).clamp(
-        min=0
-    )
-
-
-# %% ../nbs/06_transformer.ipynb #90ec2cc6
-def positions_for(ids: Tensor, mask, positions: Tensor | None, cfg: Config, cache=None) -> Tensor | None:
-    "The positions that were given, or those that a padding mask tells; None: 0, 1, 2, …"
-    if isinstance(mask, Tensor) and cache is None:
-        t = ids.shape[-1]
-        fits = mask.dtype == torch.bool and mask.shape in (ids.shape, (*ids.shape, t))
-        given = f"the mask {[*mask.shape]} of {mask.dtype}"
-        require(
-            fits,
-            (
-                f"{given} for ids {[*ids.shape]}: expected torch.bool, [b t] for padding, [b t t] for "
-                f"who looks at whom"
-            ),
-        )
-    if positions is not None:
-        check_positions(positions, ids, cfg)
-        return positions
-    padded = isinstance(mask, Tensor) and mask.ndim == 2 and mask.numel()
-    positions = positions_of(mask) if padded else None
-    if cache is None or not cache[0].length:
-        return positions
-    seen = cache[0].length
-    if positions is None:
-        return torch.arange(seen, seen + ids.shape[1], device=ids.device)
-    return positions[:, seen:]
-
-
-# %% ../nbs/06_transformer.ipynb #cf594b5d
-def with_heads(mask):
-    """A mask with an axis for the heads, and one for the queries where it has none; None and rules stay
-    as they are."""
-    if not isinstance(mask, Tensor):
-        return mask
-    return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+# %% ../nbs/06_transformer.ipynb #b98f7be8
+def init_weights(model: nn.Module, cfg: Config) -> None:
+    """GPT-2's start at every width: deviation 0.02 · sqrt(768 / d_model), over sqrt(2 · layers) where a
+    part ends; biases 0."""
+    std = 0.02 * math.sqrt(768 / cfg.d_model)
+    std_of_ends = std / math.sqrt(2 * cfg.layers)
+    for name, p in model.named_parameters():
+        if name.endswith((".out.weight", ".down.weight")):
+            nn.init.normal_(p, std=std_of_ends)
+        elif p.ndim == 2:
+            nn.init.normal_(p, std=std)
+        elif name.endswith("bias"):
+            nn.init.zeros_(p)
 
 
 # %% ../nbs/06_transformer.ipynb #47f32d53
@@ -489,9 +390,7 @@ class Stack(nn.Module):
         memory: Float[Tensor, "b ts d"] | None = None,  # what the encoder read
         memory_mask: Bool[Tensor, "b ts"] | None = None,  # True: a token, False: padding
         segments: Int[Tensor, "b t"] | None = None,  # which text a token belongs to; None: all to text 0
-        positions: Int[Tensor, "b t"]
-        | Int[Tensor, " t"]
-        | None = None,  # where each token stands; None: from each text's first token
+        positions: Int[Tensor, "*b t"] | None = None,  # where a token stands; None: from its text's first
         cache: Sequence[KVCache] | None = None,  # keys and values of earlier tokens, one for each block
         memory_cache: Sequence[KVCache] | None = None,  # keys and values of the memory, likewise
     ) -> Float[Tensor, "b t d"]:
@@ -503,34 +402,25 @@ class Stack(nn.Module):
         at the right changes nothing for the tokens. Raises ValueError for ids, masks and positions that do
         not fit.
         """
-        cfg, table = self.cfg, None
-        positions = positions_for(ids, mask, positions, cfg, cache)
-        first, last = (self.norm, nn.Identity()) if cfg.norm_place == "post" else (nn.Identity(), self.norm)
-        x = self.drop(first(self.embed(ids, segments, positions)))
+        cfg = self.cfg
+        post = cfg.norm_place == "post"
+        positions = positions_for(ids, mask, positions, cfg, cache)  # None: 0, 1, 2, …
+        x = self.embed(ids, segments, positions)
+        x = self.drop(self.norm(x) if post else x)
         at = torch.arange(x.shape[1], device=x.device) if positions is None else positions
+        table = None
         if cfg.position == "rope":
             one_for_all_heads = at if at.ndim == 1 else at[:, None]
             table = rotary_table(one_for_all_heads, cfg.head_width, cfg.rope_base, cfg.rope_factor)
-        mask, memory_mask = with_heads(mask), with_heads(memory_mask)
         queries, keys = (at, at) if cache is None else cache[0].places(x.shape[1])
         bias = self.bias(queries, keys)
+        mask = with_heads(mask)
+        memory_mask = with_heads(memory_mask)
         own = cache or [None] * cfg.layers
         source = memory_cache or [None] * cfg.layers
         for block, one, other in zip(self.blocks, own, source, strict=True):
             x = block(x, mask, table, memory, memory_mask, bias, one, other)
-        return last(x)
-
-
-# %% ../nbs/06_transformer.ipynb #b98f7be8
-def init_weights(model: nn.Module, cfg: Config) -> None:
-    """GPT-2's start at every width: deviation 0.02 · sqrt(768 / d_model), over sqrt(2 · layers) where a
-    part ends; biases 0."""
-    std, ends = 0.02 * math.sqrt(768 / cfg.d_model), (".out.weight", ".down.weight")
-    for name, p in model.named_parameters():
-        if p.ndim == 2:
-            nn.init.normal_(p, std=std / math.sqrt(2 * cfg.layers) if name.endswith(ends) else std)
-        elif name.endswith("bias"):
-            nn.init.zeros_(p)
+        return x if post else self.norm(x)
 
 
 # %% ../nbs/06_transformer.ipynb #9878fdc6
@@ -547,25 +437,12 @@ class Encoder(Stack):
     def forward(
         self,
         ids: Int[Tensor, "b t"],  # tokens
-        mask: Bool[Tensor, "b t"]
-        | Bool[Tensor, "b t t"]
-        | Rule
-        | None = None,  # True: a token, False: padding; or who may look at whom
+        # True: a token, False: padding; or who may look at whom
+        mask: Bool[Tensor, "b t"] | Bool[Tensor, "b t t"] | Rule | None = None,
         segments: Int[Tensor, "b t"] | None = None,  # which text a token belongs to; None: all to text 0
-        positions: Int[Tensor, "b t"]
-        | Int[Tensor, " t"]
-        | None = None,  # where each token stands; None: from each text's first token
+        positions: Int[Tensor, "*b t"] | None = None,  # where a token stands; None: from its text's first
     ) -> Float[Tensor, "b t d"]:
         return self.hidden(ids, mask, segments=segments, positions=positions)
-
-
-# %% ../nbs/06_transformer.ipynb #6a8909a0
-BOTH_SIDES = (
-    "decoder_layers",
-    "shared_tokens",
-    "head_scale",
-    "head_bias",
-)  # fields that only an EncoderDecoder has
 
 
 # %% ../nbs/06_transformer.ipynb #24b11803
@@ -585,11 +462,8 @@ class Decoder(Stack):
         cross: bool = False,  # whether each block also attends to an encoder's output
     ):
         super().__init__(cfg, causal=True, cross=cross)
-        alone = [name for name in BOTH_SIDES if not cross and getattr(cfg, name) != getattr(Config, name)]
-        require(
-            not alone,
-            f"{', '.join(alone)} set for a Decoder: these fields are for an EncoderDecoder, leave them out",
-        )
+        if not cross:
+            check_decoder(cfg)
         if cfg.head_bias:
             self.register_buffer("head_bias", torch.zeros(1, cfg.vocab_size))
         if not cfg.tied:
@@ -603,17 +477,17 @@ class Decoder(Stack):
 
     def logits(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
         "One score for each token of the vocabulary."
-        hidden = hidden * self.cfg.head_scale if self.cfg.head_scale != 1 else hidden
-        return F.linear(hidden, self.head_weight, self.head_bias[0] if self.cfg.head_bias else None)
+        if self.cfg.head_scale != 1:
+            hidden = hidden * self.cfg.head_scale
+        bias = self.head_bias[0] if self.cfg.head_bias else None
+        return F.linear(hidden, self.head_weight, bias)
 
     def forward(
         self,
         ids: Int[Tensor, "b t"],  # tokens
         # True: a token, False: padding; or who may look at whom; with a cache, of all tokens so far
         mask: Bool[Tensor, "b all"] | Bool[Tensor, "b t all"] | Rule | None = None,
-        positions: Int[Tensor, "b t"]
-        | Int[Tensor, " t"]
-        | None = None,  # where each token stands; None: from each text's first token
+        positions: Int[Tensor, "*b t"] | None = None,  # where a token stands; None: from its text's first
         cache: Sequence[KVCache] | None = None,  # of chapter 14's make_cache: ids go on from what it holds
     ) -> Float[Tensor, "b t v"]:
         return self.logits(self.hidden(ids, mask, positions=positions, cache=cache))
@@ -635,7 +509,8 @@ class EncoderDecoder(nn.Module):
         cfg: Config,  # the shape of both sides
     ):
         super().__init__()
-        self.cfg, self.encoder = cfg, Encoder(cfg)
+        self.cfg = cfg
+        self.encoder = Encoder(cfg)
         self.decoder = Decoder(replace(cfg, layers=cfg.decoder_layers or cfg.layers), cross=True)
         if cfg.shared_tokens:
             self.decoder.embed.tokens = self.encoder.embed.tokens
@@ -646,4 +521,6 @@ class EncoderDecoder(nn.Module):
         target: Int[Tensor, "b t"],  # tokens written so far
         mask: Bool[Tensor, "b ts"] | None = None,  # True: a token of the source, False: padding
     ) -> Float[Tensor, "b t v"]:
-        return self.decoder.logits(self.decoder.hidden(target, None, self.encoder(source, mask), mask))
+        memory = self.encoder(source, mask)
+        hidden = self.decoder.hidden(target, memory=memory, memory_mask=mask)
+        return self.decoder.logits(hidden)

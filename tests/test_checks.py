@@ -86,10 +86,6 @@ def test_every_field_has_its_rule_and_its_default_keeps_it(kind):
     kind(**(RIGHT if kind is Config else {}))
 
 
-def test_every_row_is_of_a_class():
-    assert {kind.__name__ for kind in CLASSES} >= {*checks.SETTINGS}
-
-
 def test_the_type_of_a_field_is_its_rule():
     rules = checks.setting_rules(Recipe)
     assert rules["steps"] is checks.SIZE and rules["patience"].fits(None) and not rules["patience"].fits(0)

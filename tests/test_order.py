@@ -29,6 +29,7 @@ ORDER = [
     "attention",
     "attention_pooling",
     "cache",
+    "model_inputs",
     "transformer",
     "scoring",
     "metrics",
