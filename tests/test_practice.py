@@ -165,7 +165,7 @@ def never_ends(x):
 
 def floods(x):
     while True:
-        print("again and again")
+        print("again and again " * 1000)  # long lines: the limit of length comes before that of time
 
 
 def forks(x):
