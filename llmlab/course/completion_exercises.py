@@ -561,12 +561,9 @@ classes = Exercise(
     "else). The class is that of the true token. Return a dictionary from each class "
     "that occurs in the truth to a pair (number of true tokens, share of them that were "
     "guessed exactly at their place). A guess that is too short is wrong at the places "
-    "that it does not reach; what it writes beyond the truth is ignored. The module "
-    "`keyword` is there.",
+    "that it does not reach; what it writes beyond the truth is ignored. Begin with "
+    "`import keyword`.",
     stub="""
-        import keyword
-
-
         def by_class(truth: list[str], guess: list[str]) -> dict[str, tuple[int, float]]:
             "For each class of tokens in the truth: how many there are, and which share was guessed."
             raise NotImplementedError
@@ -713,14 +710,14 @@ surprise = Exercise(
     "The surprise at a middle",
     minutes=15,
     difficulty=2,
-    task="Write `middle_nll(logits, ids, start)`. `ids` [t] is a whole row, `[SUF] after "
-    "[PRE] before middle eot`, of which the middle begins at place `start`, at least 1. "
+    task="Write `gap_nll(logits, ids, start)`. `ids` [t] is a whole row, `[SUF] after [PRE] "
+    "before middle eot`, of which the middle begins at place `start`, at least 1. "
     "`logits` [t, v] are what a causal model answers at each place: those at place i are "
     "for the token at place i + 1. Return the negative log-likelihood of the middle in "
     "nats, the sum over its tokens, as a number (a float). The closing `eot` is not "
     "counted. An empty middle costs 0.0.",
     stub="""
-        def middle_nll(logits: torch.Tensor, ids: torch.Tensor, start: int) -> float:
+        def gap_nll(logits: torch.Tensor, ids: torch.Tensor, start: int) -> float:
             "Minus the log-probability of the tokens from place `start` up to the closing eot, in nats."
             raise NotImplementedError
     """,
@@ -752,7 +749,7 @@ def nll_cases(seed):
 
 
 @surprise.solution
-def middle_nll(logits, ids, start):
+def gap_nll(logits, ids, start):
     logprobs = logits.log_softmax(-1)
     middle = ids[start:-1]
     rows = logprobs[start - 1 : -2]
@@ -760,7 +757,7 @@ def middle_nll(logits, ids, start):
 
 
 @surprise.solution
-def middle_nll_by_loop(logits, ids, start):
+def gap_nll_by_loop(logits, ids, start):
     total = 0.0
     for place in range(start, len(ids) - 1):
         row = logits[place - 1]
@@ -775,12 +772,12 @@ def middle_nll_by_loop(logits, ids, start):
     mutation=("_x[start - 1:-2]", "_x[start:-1]"),
 )
 def nll_late(logits, ids, start):
-    return middle_nll_by_loop(torch.cat([logits[1:], logits[:1]]), ids, start)
+    return gap_nll_by_loop(torch.cat([logits[1:], logits[:1]]), ids, start)
 
 
 @surprise.wrong("counts the closing eot", "The closing eot is not a part of the middle.")
 def nll_with_end(logits, ids, start):
-    return middle_nll_by_loop(logits, torch.cat([ids, ids[:1]]), start)
+    return gap_nll_by_loop(logits, torch.cat([ids, ids[:1]]), start)
 
 
 @surprise.wrong(
@@ -790,7 +787,7 @@ def nll_with_end(logits, ids, start):
 )
 def nll_mean(logits, ids, start):
     n = len(ids) - 1 - start
-    return middle_nll_by_loop(logits, ids, start) / n if n else float("nan")
+    return gap_nll_by_loop(logits, ids, start) / n if n else float("nan")
 
 
 @surprise.wrong(
@@ -798,7 +795,7 @@ def nll_mean(logits, ids, start):
     "The model is given what stands around the gap: only the tokens of the middle count.",
 )
 def nll_of_row(logits, ids, start):
-    return middle_nll_by_loop(logits, ids, 1)
+    return gap_nll_by_loop(logits, ids, 1)
 
 
 @surprise.wrong(
@@ -807,12 +804,12 @@ def nll_of_row(logits, ids, start):
     mutation=("-_x.item()", "_x.item()"),
 )
 def nll_negative(logits, ids, start):
-    return -middle_nll_by_loop(logits, ids, start)
+    return -gap_nll_by_loop(logits, ids, start)
 
 
 @surprise.wrong("answers in bits", "That is the surprise in bits: nats are asked for.")
 def nll_in_bits(logits, ids, start):
-    return middle_nll_by_loop(logits, ids, start) / math.log(2)
+    return gap_nll_by_loop(logits, ids, start) / math.log(2)
 
 
 @surprise.wrong(

@@ -767,12 +767,9 @@ counting = Exercise(
     "it, capitals included. The context of an occurrence is the pair of the word before "
     "it and the word after it in the same text; where there is none, it is an empty "
     "text. Return a dictionary from each name that has at least `least` different "
-    "contexts to the number of its occurrences, in the order of `names`. The module `re` "
-    "is there.",
+    "contexts to the number of its occurrences, in the order of `names`. Begin with "
+    "`import re`.",
     stub="""
-        import re
-
-
         def name_counts(texts: list[str], names: list[str], least: int) -> dict[str, int]:
             "How often each name occurs, of the names with at least `least` different contexts."
             raise NotImplementedError
@@ -1032,11 +1029,8 @@ twins = Exercise(
     "twin if swapping changes nothing, or if it contains one of the words in `facts`, as "
     "a whole word, capitals included. Instead it is given a second time, so that facts "
     "keep their weight: a text of a fact that holds a name stands twice, a text without "
-    "a name once. Return the list of texts. The module `re` is there.",
+    "a name once. Return the list of texts. Begin with `import re`.",
     stub="""
-        import re
-
-
         def twins(texts: list[str], a: list[str], b: list[str], facts: list[str]) -> list[str]:
             "Every text, and behind it its twin; a text of a fact is repeated instead."
             raise NotImplementedError
