@@ -958,7 +958,7 @@ filling = Exercise(
     hints=[
         "Which text do you give to `logprob` for one candidate, and from which place on does it count?",
         "The score of a middle is the log-probability of the middle and of everything behind "
-        "it. To make shares of scores, which function of chapter 1 turns numbers into shares?",
+        "it. To make shares of scores, which function turns numbers into shares?",
         "Subtract the largest score from all before you take exponentials. Then sort by the "
         "share, downwards; `sorted` keeps equals in order.",
     ],

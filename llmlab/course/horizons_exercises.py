@@ -988,7 +988,7 @@ crowd = Exercise(
         "Count the questions in which this is 0, and divide by 2,000. With four choices, an "
         "answer with r above a quarter can already win.",
     ],
-    tolerance=0.02,
+    tolerance=0.015,
 )
 
 
