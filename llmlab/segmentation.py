@@ -176,7 +176,8 @@ def count_words(text: str) -> int:
     if text.isascii():
         return len(text.split())
     spaced = re.sub(rf"[{UNSPACED}\u3000-\u303f\uff01-\uff65]", " ", text)
-    return len(spaced.split()) + sum(bool(re.match(f"[{UNSPACED}]", word)) for word in split_words(text))
+    foreign = " ".join(piece for piece in text.split() if not piece.isascii())  # of source code, very little
+    return len(spaced.split()) + sum(bool(re.match(f"[{UNSPACED}]", word)) for word in split_words(foreign))
 
 
 # %% ../nbs/workshop/segmentation.ipynb #5e90000e

@@ -15,8 +15,17 @@ from llmlab import corpora, text
 from llmlab.corpora import generate_story, story_entropy, story_nll
 from llmlab.text import Corpus, load_corpus, normalized_paragraph, split_corpus, split_paragraphs
 
-whole = cache(load_corpus)
 NAMES = ("reference", "stdlib", "stories")
+
+# a whole corpus, its two sides and its paragraphs are made once for all tests
+whole = cache(load_corpus)
+normalized = cache(normalized_paragraph)
+
+
+@cache
+def sides(name: str) -> tuple[Corpus, Corpus]:
+    "What a whole corpus gives for training and for validation."
+    return whole(name).split()
 
 
 def small(choose):
@@ -51,13 +60,11 @@ def all_told(grammar, said=()):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_corpus_reports_what_it_is(name):
     c = whole(name)
-    assert (
-        c.n_bytes == len(c.text.encode()) and c.n_words == len(c.text.split()) and len(c) == len(c.documents)
-    )
-    assert c.licence in {"PSF-2.0", "Apache-2.0"} and len(c.fingerprint) == 16
-    assert all(
-        fact in repr(c) for fact in (name, f"{c.n_bytes:,}", f"{c.n_words:,}", c.licence, c.fingerprint)
-    )
+    shown, n_words, fingerprint = repr(c), c.n_words, c.fingerprint
+    assert c.n_bytes == len(c.text.encode()) and n_words == len(c.text.split()) and len(c) == len(c.documents)
+    assert c.licence in {"PSF-2.0", "Apache-2.0"} and len(fingerprint) == 16
+    for fact in (name, f"{c.n_bytes:,}", f"{n_words:,}", c.licence, fingerprint):
+        assert fact in shown
     assert load_corpus(name, 50_000).fingerprint == load_corpus(name, 50_000).fingerprint
 
 
@@ -86,18 +93,29 @@ def test_max_bytes_keeps_whole_documents(name):
     assert cut.n_bytes <= 100_000 < cut.n_bytes + 2 + len(following.encode())
 
 
+def paragraphs_of(corpus: Corpus) -> set[str]:
+    "The paragraphs of a corpus that hold a word, normalized."
+    return {normalized(paragraph) for paragraph in split_paragraphs(corpus.text)} - {""}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_split_shares_no_title_and_no_paragraph(name):
     everything = whole(name)
-    train, valid = everything.split()
+    train, valid = sides(name)
     assert not set(train.documents) & set(valid.documents)
-    held, kept = ({normalized_paragraph(p) for p in split_paragraphs(c.text)} - {""} for c in (valid, train))
+    held = paragraphs_of(valid)
+    kept = paragraphs_of(train)
     assert not held & kept
     assert all(everything.documents[title] == text for title, text in valid.documents.items())
-    lost = {normalized_paragraph(p) for p in split_paragraphs(everything.text)} - held - kept - {""}
+    lost = paragraphs_of(everything) - held - kept
     assert not lost, "only paragraphs that valid holds may leave train"
     assert 0.03 < valid.n_bytes / everything.n_bytes < 0.2
-    assert train.fingerprint == everything.split()[0].fingerprint
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_corpus_is_split_the_same_way_each_time(name):
+    first, second = (load_corpus(name, 200_000).split() for _ in range(2))
+    assert [side.fingerprint for side in first] == [side.fingerprint for side in second]
 
 
 @given(
@@ -125,8 +143,7 @@ def test_which_titles_of_a_whole_corpus_are_held_out_is_the_hash_alone(name):
     def low(title):
         return int(hashlib.sha256(title.encode()).hexdigest()[:16], 16) < 0.1 * 16**16
 
-    everything = whole(name)
-    assert set(everything.split()[1].documents) == {title for title in everything.documents if low(title)}
+    assert set(sides(name)[1].documents) == {title for title in whole(name).documents if low(title)}
 
 
 @pytest.mark.parametrize("n", range(2, 20))

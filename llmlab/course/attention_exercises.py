@@ -3,7 +3,9 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/workshop/exercises/attention_exercises.ipynb #83fe6a9d
+# %% ../../nbs/workshop/exercises/attention_exercises.ipynb #a8f5ff55
+import functools
+
 import torch
 
 from llmlab.attention import causal_mask
@@ -47,7 +49,8 @@ Question(
 # %% ../../nbs/workshop/exercises/attention_exercises.ipynb #e39c19c5
 Question(
     "attention.explains",
-    "In one trained model, the token `it` gives 0.62 of its attention to `cat`. Somebody concludes: *the "
+    "In one trained model, the token `it` gives 0.62 of its attention to `cat`. Somebody "
+    "concludes: *the "
     "model knows "
     "that `it` means the cat.* Which answer is best supported by what was measured?",
     {
@@ -73,7 +76,8 @@ Question(
             "A sum of d products of independent numbers with variance 1 has variance d, so its root is "
             "the unit."
         ),
-        "So that queries and keys have length one.": "Nothing is normalized here: long keys still score "
+        "So that queries and keys have length one.": "Nothing is normalized here: long keys "
+        "still score "
         "more.",
     },
     answer="So that their spread does not grow with the width, and the softmax does not saturate.",
@@ -196,8 +200,10 @@ masked = Exercise(
     "Attention with a mask",
     minutes=20,
     difficulty=2,
-    task="Write `attend(q, k, v, mask)`, the formula of this chapter, from `@`, `exp`, `sum` and the like. "
-    "`q` has the shape [tq, d], `k` [tk, d], `v` [tk, dv], and `mask` [tq, tk] is True where a query may "
+    task="Write `attend(q, k, v, mask)`, the formula of this chapter, from `@`, `exp`, `sum` "
+    "and the like. "
+    "`q` has the shape [tq, d], `k` [tk, d], `v` [tk, dv], and `mask` [tq, tk] is True where a "
+    "query may "
     "look. "
     "It returns the outputs, of shape [tq, dv]. A query that may look at nothing gets zeros.",
     stub="""
@@ -207,9 +213,11 @@ masked = Exercise(
     """,
     hints=[
         "Four steps: scores, hide, weights, average. Write one line for each and print its shape.",
-        "Before the softmax, fill what is hidden with -∞. Over which dimension must a row of weights sum "
+        "Before the softmax, fill what is hidden with -∞. Over which dimension must a row of "
+        "weights sum "
         "to one?",
-        "A row of nothing but -∞ gives NaN. After the softmax, `torch.where(mask, weights, 0)` makes it "
+        "A row of nothing but -∞ gives NaN. After the softmax, `torch.where(mask, weights, 0)` "
+        "makes it "
         "zeros.",
     ],
     specification="""
@@ -360,7 +368,8 @@ shift = Exercise(
     hints=[
         "`torch.complex(q[:4], q[4:])` gives four complex numbers.",
         "The angles at position i are `i * 10000 ** (-torch.arange(4) / 4)`.",
-        "The dot product of two pairs is the real part of one times the conjugate of the other. Only i - "
+        "The dot product of two pairs is the real part of one times the conjugate of the other. "
+        "Only i - "
         "j remains.",
     ],
     forbidden={"rotary": "This exercise turns by complex numbers: leave `rotary` out."},
@@ -458,9 +467,11 @@ saturate = Exercise(
     "How sharp does a softmax get?",
     minutes=10,
     difficulty=1,
-    task="Change the experiment of *Break it: no division by √d*. With `torch.manual_seed(0)`, draw `q` "
+    task="Change the experiment of *Break it: no division by √d*. With `torch.manual_seed(0)`, "
+    "draw `q` "
     "of shape [d] and "
-    "`k` of shape [64, d] by `torch.randn`, in this order, take the scores `k @ q` without dividing, and "
+    "`k` of shape [64, d] by `torch.randn`, in this order, take the scores `k @ q` without "
+    "dividing, and "
     "the largest "
     "weight of their softmax. What is its mean over 200 draws at d = 256? Set `answer` to what you "
     "measured "
@@ -521,3 +532,294 @@ def measure_percent():
 @saturate.wrong("takes the limit", "It comes close to 1, but it is not 1: what did you measure?")
 def measure_one():
     return 1.0
+
+
+# %% ../../nbs/workshop/exercises/attention_exercises.ipynb #40862cf1
+heads_exercise = Exercise(
+    "attention.heads",
+    "Heads, apart and together",
+    minutes=12,
+    difficulty=1,
+    task="Write `in_heads(x, heads, function)` without `split_heads` and `merge_heads`. `x` has "
+    "the shape [b, t, d], and `heads` divides d. "
+    "Head number n of a token is its numbers n · d / heads up to (n + 1) · d / heads. Cut every "
+    "token into its heads, which gives [b, heads, "
+    "t, d / heads], apply `function` to this tensor, which keeps the shape, and put the heads "
+    "of each token side by side again: [b, t, d].",
+    stub="""
+        def in_heads(x: torch.Tensor, heads: int, function) -> torch.Tensor:
+            "Apply a function to [b, heads, t, d / heads], and merge the heads again: [b, t, d]."
+            raise NotImplementedError
+    """,
+    hints=[
+        "First cut the last dimension in two. Which dimensions stand in the wrong order then?",
+        "`reshape` never moves a number in memory order; `transpose` swaps two dimensions. You "
+        "need both, twice.",
+        "Apart: [b, t, heads, w], then swap t and heads. Together: swap back first, then join "
+        "the last two dimensions.",
+    ],
+    specification="""
+        w = d // heads
+        for n in range(heads):
+            parts[:, n] = x[:, :, n * w : (n + 1) * w]
+        parts = function(parts)
+        for n in range(heads):
+            out[:, :, n * w : (n + 1) * w] = parts[:, n]
+    """,
+    forbidden={
+        "split_heads": "That is the library's answer: reshape and transpose yourself.",
+        "merge_heads": "That is the library's answer: reshape and transpose yourself.",
+    },
+)
+
+
+def head_numbers(parts):
+    "Multiply each head by its number, from 1 on."
+    return parts * torch.arange(1, parts.shape[1] + 1)[:, None, None]
+
+
+@heads_exercise.cases
+def heads_cases(seed):
+    row = torch.arange(12.0).reshape(1, 3, 4)
+    yield "two heads that are multiplied by 1 and 2", row, 2, head_numbers
+    yield "a function that changes nothing", row, 2, lambda parts: parts
+    yield "two heads, a running sum over the tokens", row, 2, lambda parts: parts.cumsum(2)
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 5, 6, generator=g)
+    yield "three heads, a running sum within a head", x, 3, lambda parts: parts.cumsum(-1)
+    yield (
+        "three heads, a running sum over the tokens, two texts",
+        x,
+        3,
+        lambda parts: head_numbers(parts).cumsum(2),
+    )
+    yield (
+        "as many heads as tokens",
+        torch.randn(2, 3, 6, generator=g),
+        3,
+        lambda parts: head_numbers(parts).cumsum(2),
+    )
+    yield "one head", x, 1, lambda parts: parts.flip(2)
+
+
+@heads_exercise.solution
+def in_heads(x, heads, function):
+    b, t, d = x.shape
+    parts = x.reshape(b, t, heads, d // heads).transpose(1, 2)
+    parts = function(parts)
+    return parts.transpose(1, 2).reshape(b, t, d)
+
+
+@heads_exercise.solution
+def in_heads_by_chunks(x, heads, function):
+    parts = torch.stack(x.chunk(heads, -1), 1)
+    return torch.cat(function(parts).unbind(1), -1)
+
+
+def wrong_heads(x, heads, function, fault):
+    "Heads with one fault in them."
+    b, t, d = x.shape
+    w = d // heads
+    if fault == "no transpose":
+        return function(x.reshape(b, heads, t, w)).reshape(b, t, d)
+    if fault == "interleaved":
+        parts = x.reshape(b, t, w, heads).permute(0, 3, 1, 2)
+        return function(parts).permute(0, 2, 3, 1).reshape(b, t, d)
+    parts = x.reshape(b, t, heads, w)
+    if fault == "still tokens first":
+        return function(parts).reshape(b, t, d)
+    parts = parts.transpose(1, 2)
+    if fault == "heads last":
+        parts = x.reshape(b, t, heads, w).permute(0, 3, 1, 2)
+        return function(parts).permute(0, 2, 3, 1).reshape(b, t, d)
+    parts = function(parts)
+    if fault == "one transpose":
+        return parts.reshape(b, t, d)
+    if fault == "merged interleaved":
+        return parts.permute(0, 2, 3, 1).reshape(b, t, d)
+    if fault == "apart":
+        return parts
+    if fault == "averaged":
+        return parts.mean(1)
+    return x
+
+
+HEADS_FAULTS = {
+    "no transpose": (
+        "reshapes without a transpose",
+        "Your heads hold numbers of several tokens: a reshape alone does not swap dimensions.",
+    ),
+    "one transpose": (
+        "forgets to swap back",
+        "The heads are right, but merged they hold several tokens' numbers: swap back before you join.",
+    ),
+    "interleaved": (
+        "deals the numbers out in turns",
+        "A head is a block of neighbouring numbers, not every second or third one.",
+    ),
+    "merged interleaved": (
+        "merges the heads in turns",
+        "The heads of a token stand side by side again, each as a block.",
+    ),
+    "still tokens first": (
+        "leaves the tokens before the heads",
+        "The function gets [b, t, heads, w]: the heads come before the tokens.",
+    ),
+    "heads last": ("swaps heads and width", "The function gets the width where the heads should stand."),
+    "apart": ("does not merge", "The heads are still apart: [b, t, d] was asked for."),
+    "averaged": ("averages the heads", "The heads stand side by side again: they are not averaged."),
+    "unchanged": (
+        "returns what it was given",
+        "Your function returns `x`: use what `function` made of the heads.",
+    ),
+}
+HEADS_MUTATIONS = {
+    "no transpose": None,
+    "one transpose": ("parts.transpose(1, 2).reshape(b, t, d)", "parts.reshape(b, t, d)"),
+    "still tokens first": None,
+    "averaged": ("parts.transpose(1, 2).reshape(b, t, d)", "parts.mean(1)"),
+}
+for fault, (idea, message) in HEADS_FAULTS.items():
+    heads_exercise.wrong(idea, message, HEADS_MUTATIONS.get(fault))(
+        functools.partial(wrong_heads, fault=fault)
+    )
+
+# %% ../../nbs/workshop/exercises/attention_exercises.ipynb #4e5bde62
+grouped = Exercise(
+    "attention.grouped",
+    "Query heads that share keys",
+    minutes=25,
+    difficulty=3,
+    task="In grouped-query attention, several query heads share one head of keys and values. "
+    "Write `grouped_attention(q, k, v)` for one text: "
+    "`q` has the shape [h, t, w], `k` and `v` have [g, t, w], and g divides h. The first h / g "
+    "query heads share key head 0, the next h / g "
+    "share key head 1, and so on. Attention is causal and divides by √w. Return the outputs of "
+    "all query heads, [h, t, w].",
+    stub="""
+        def grouped_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            "Causal attention of h query heads over g heads of keys and values: [h, t, w]."
+            raise NotImplementedError
+    """,
+    hints=[
+        "With 6 query heads and 2 key heads, which key head does query head 4 use?",
+        "Either repeat k and v until there are h heads of them, or cut q into [g, h / g, t, w]. "
+        "Mind the order in which copies stand.",
+        "`repeat_interleave(h // g, 0)` gives 0, 0, 0, 1, 1, 1, whereas `repeat` gives 0, 1, 0, "
+        "1, 0, 1. Then it is attention with a causal "
+        "mask, for all heads at once.",
+    ],
+    forbidden={
+        "scaled_dot_product_attention": "That is the library's answer: write the steps yourself.",
+        "dot_product_attention": "That is the library's answer: write the steps yourself.",
+    },
+)
+
+
+@grouped.cases
+def grouped_cases(seed):
+    g = torch.Generator().manual_seed(seed)
+    for label, h, groups, t, w in (
+        ("one query head and one key head", 1, 1, 3, 4),
+        ("two query heads with their own keys", 2, 2, 3, 4),
+        ("four query heads over two key heads", 4, 2, 5, 4),
+        ("six query heads over two key heads", 6, 2, 4, 2),
+        ("six query heads over three key heads", 6, 3, 3, 3),
+        ("three query heads over one key head", 3, 1, 4, 2),
+    ):
+        yield label, *(2 * torch.randn(n, t, w, generator=g) for n in (h, groups, groups))
+
+
+@grouped.solution
+def grouped_attention(q, k, v):
+    h, t, w = q.shape
+    k = k.repeat_interleave(h // len(k), 0)
+    v = v.repeat_interleave(h // len(v), 0)
+    scores = q @ k.transpose(-2, -1) / w**0.5
+    scores = scores.masked_fill(~causal_mask(t), float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+@grouped.solution
+def grouped_head_by_head(q, k, v):
+    out = torch.zeros_like(q)
+    share = q.shape[0] // k.shape[0]
+    for head in range(q.shape[0]):
+        keys, values = k[head // share], v[head // share]
+        for place in range(q.shape[1]):
+            weights = torch.exp(keys[: place + 1] @ q[head, place] / q.shape[2] ** 0.5)
+            out[head, place] = weights @ values[: place + 1] / weights.sum()
+    return out
+
+
+def wrong_grouped(q, k, v, fault):
+    "Grouped attention with one fault in it."
+    h, t, w = q.shape
+    share = h // len(k)
+    heads = torch.arange(h) // share
+    if fault == "in turns":
+        heads = torch.arange(h) % len(k)
+    if fault == "first":
+        heads = torch.zeros(h, dtype=torch.long)
+    if fault == "backwards":
+        heads = heads.flip(0)
+    keys, values = k[heads], v[heads]
+    if fault == "keys only":
+        values = v[torch.arange(h) % len(k)]
+    if fault == "averaged":
+        keys, values = k.mean(0).expand(h, t, w), v.mean(0).expand(h, t, w)
+    scale = {"unscaled": 1.0, "by width": w, "by heads": (h * w) ** 0.5}.get(fault, w**0.5)
+    scores = q @ keys.transpose(-2, -1) / scale
+    if fault != "sees ahead":
+        scores = scores.masked_fill(~causal_mask(t), float("-inf"))
+    out = scores.softmax(-1) @ values
+    if fault == "queries averaged":
+        return out.reshape(len(k), share, t, w).mean(1)
+    if fault == "merged":
+        return out.transpose(0, 1).reshape(t, h * w)
+    return out
+
+
+GROUPED_FAULTS = {
+    "in turns": (
+        "deals the key heads out in turns",
+        "Neighbouring query heads share a key head: yours take turns.",
+    ),
+    "keys only": (
+        "deals the values out in turns",
+        "The keys are shared rightly, but the values stand in another order.",
+    ),
+    "first": (
+        "gives all queries the first key head",
+        "All your query heads use key head 0: each group has its own.",
+    ),
+    "backwards": (
+        "gives the first queries the last keys",
+        "The first query heads share the first key head, not the last.",
+    ),
+    "averaged": ("averages the key heads", "Key heads are shared, not averaged."),
+    "queries averaged": (
+        "returns one output for each group",
+        "Every query head has its own output, also within a group.",
+    ),
+    "sees ahead": ("sees the future", "Tokens see later ones: attention is causal here."),
+    "unscaled": (
+        "does not divide by the root of the width",
+        "The weights are too sharp: divide the scores by √w.",
+    ),
+    "by width": ("divides by the width", "The weights are too even: is it the width, or its square root?"),
+    "by heads": (
+        "divides by the root of all heads' width",
+        "The width of one head counts, not that of all together.",
+    ),
+    "merged": ("merges the heads", "The heads stay apart here: [h, t, w]."),
+}
+GROUPED_MUTATIONS = {
+    "in turns": None,
+    "keys only": ("v.repeat_interleave(_n, 0)", "v.repeat(_n, 1, 1)"),
+    "unscaled": ("_s / w ** 0.5", "_s"),
+    "by width": ("w ** 0.5", "w"),
+    "sees ahead": ("_s.masked_fill(_m, _i)", "_s"),
+}
+for fault, (idea, message) in GROUPED_FAULTS.items():
+    grouped.wrong(idea, message, GROUPED_MUTATIONS.get(fault))(functools.partial(wrong_grouped, fault=fault))

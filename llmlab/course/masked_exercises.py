@@ -139,112 +139,139 @@ Question(
     kind="quiz",
 )
 
-# %% ../../nbs/workshop/exercises/masked_exercises.ipynb #f1fe4ebe
-corrupt = Exercise(
-    "masked.corrupt",
-    "Hide as BERT does",
+# %% ../../nbs/workshop/exercises/masked_exercises.ipynb #c2c6e382
+hide = Exercise(
+    "masked.hide",
+    "Hide with one draw for each token",
     minutes=20,
     difficulty=2,
-    task="Write `corrupt(ids, special, mask, draw, kind, strangers)`. `ids` are whole numbers "
-    "of shape [b, t]. A token is a target if "
-    "its number in `draw` (between 0 and 1, shape [b, t]) is under 0.15 and its id is not in "
-    "the list `special`. Of the targets, "
-    "`kind` (between 0 and 1, shape [b, t]) decides what the model reads: under 0.8 it is the "
-    "id `mask`, from 0.8 to under 0.9 it is "
-    "the id in `strangers` (shape [b, t]), and from 0.9 on it is the token itself. Return two "
-    "new tensors: the inputs, and the "
-    "labels, which hold the original id at targets and -100 elsewhere.",
+    task="`corrupt` draws twice for each token. Write `hide_tokens(ids, special, mask, draw, "
+    "strangers, rate)`, which does the same with one "
+    "number. `ids`, `draw` and `strangers` have the shape [b, t], and `draw` holds numbers "
+    "between 0 and 1. A token is a target if its draw is "
+    "under `rate` and its id is not in the list `special`. The 80 % of the targets with the "
+    "smallest draws, on average, become the id `mask`, "
+    "the next 10 % the id in `strangers`, and the rest stay: so what happens to a target "
+    "depends on where its draw lies between 0 and `rate`. "
+    "Return two new tensors: what the model reads, and the labels, which hold the original id "
+    "at targets and -100 elsewhere.",
     stub="""
-        def corrupt(ids: torch.Tensor, special: list[int], mask: int, draw, kind, strangers) -> tuple:
-            "Inputs and labels [b, t] of a masked language model, with shares of 80/10/10."
+        def hide_tokens(ids: torch.Tensor, special: list[int], mask: int, draw, strangers, rate: float):
+            "What the model reads and what it must say, both [b, t], with shares of 80/10/10."
             raise NotImplementedError
     """,
     hints=[
-        "Make one boolean tensor for the targets first. Both results follow from it.",
-        "`torch.isin(ids, torch.tensor(special))` finds the special tokens. A target is a token "
-        "with a small draw that is not special.",
-        "`torch.where(condition, a, b)` chooses number by number. Use it once for `mask` and "
-        "once for the strangers, where each "
-        "condition contains the targets; and `masked_fill` for the labels.",
+        "At a rate of 0.15, below which draw does a token become the mask? And below which one a stranger?",
+        "`torch.isin(ids, torch.tensor(special))` finds the special tokens. Make the targets "
+        "first; labels and inputs follow from them.",
+        "The limits are 0.8 and 0.9 of the rate. `torch.where(condition, a, b)` chooses number "
+        "by number, and each condition contains the "
+        "targets.",
     ],
     specification="""
         for each position of ids:
-            target = draw < 0.15 and id not in special
+            target = draw < rate and id not in special
             label = id if target else -100
-            input = id
-            if target and kind < 0.8:
-                input = mask
-            elif target and kind < 0.9:
-                input = stranger
+            place = draw / rate                  # between 0 and 1 for a target
+            input = mask if target and place < 0.8
+                    stranger if target and 0.8 <= place < 0.9
+                    id otherwise
     """,
 )
 
 
-@corrupt.cases
-def corrupt_cases(seed):
+@hide.cases
+def hide_cases(seed):
     ids = torch.tensor([[1, 10, 11, 12, 13, 14, 2]])
-    low = torch.full((1, 7), 0.05)
-    kinds = torch.tensor([[0.1, 0.3, 0.79, 0.85, 0.95, 0.2, 0.5]])
     strangers = torch.tensor([[30, 31, 32, 33, 34, 35, 36]])
-    yield "a row without special tokens, all to be hidden", ids, [], 3, low, 0 * kinds, strangers
-    yield "a row with [CLS] and [SEP], all drawn low", ids, [0, 1, 2, 3], 3, low, kinds, strangers
-    draw = torch.tensor([[0.01, 0.14, 0.9, 0.1, 0.5, 0.16, 0.02]])
-    yield "some tokens drawn low", ids, [0, 1, 2, 3], 3, draw, kinds, strangers
+    yield (
+        "a row without special tokens, all to be hidden",
+        ids,
+        [],
+        3,
+        torch.full((1, 7), 0.05),
+        strangers,
+        0.15,
+    )
+    draw = torch.tensor([[0.01, 0.1, 0.11, 0.125, 0.14, 0.5, 0.02]])
+    yield "a row with [CLS] and [SEP]", ids, [0, 1, 2, 3], 3, draw, strangers, 0.15
+    yield (
+        "a rate of one half",
+        ids,
+        [0, 1, 2, 3],
+        3,
+        torch.tensor([[0.2, 0.39, 0.42, 0.47, 0.6, 0.85, 0.1]]),
+        strangers,
+        0.5,
+    )
+    yield (
+        "a rate of one",
+        ids,
+        [0, 1, 2, 3],
+        3,
+        torch.tensor([[0.9, 0.3, 0.81, 0.89, 0.95, 0.79, 0.1]]),
+        strangers,
+        1.0,
+    )
     g = torch.Generator().manual_seed(seed)
-    many = torch.randint(0, 40, (3, 50), generator=g)
-    draw, kind = torch.rand(2, 3, 50, generator=g)
-    strangers = torch.randint(4, 40, (3, 50), generator=g)
-    yield "three rows of fifty random tokens", many, [0, 1, 2, 3], 3, draw, kind, strangers
-    yield "the same, with most tokens drawn low", many, [0, 1, 2, 3], 3, draw / 6, kind, strangers
+    many = torch.randint(0, 40, (3, 60), generator=g)
+    draw = torch.rand(3, 60, generator=g)
+    strangers = torch.randint(4, 40, (3, 60), generator=g)
+    yield "three rows of sixty random tokens", many, [0, 1, 2, 3], 3, draw, strangers, 0.3
 
 
-@corrupt.solution
-def corrupt_ids(ids, special, mask, draw, kind, strangers):
-    targets = (draw < 0.15) & ~torch.isin(ids, torch.tensor(special))
-    inputs = torch.where(targets & (kind < 0.9), strangers, ids)
-    inputs = inputs.masked_fill(targets & (kind < 0.8), mask)
+@hide.solution
+def hide_tokens(ids, special, mask, draw, strangers, rate):
+    targets = (draw < rate) & ~torch.isin(ids, torch.tensor(special))
+    inputs = torch.where(targets & (draw < 0.9 * rate), strangers, ids)
+    inputs = inputs.masked_fill(targets & (draw < 0.8 * rate), mask)
     labels = ids.masked_fill(~targets, -100)
     return inputs, labels
 
 
-@corrupt.solution
-def corrupt_by_loop(ids, special, mask, draw, kind, strangers):
+@hide.solution
+def hide_by_loop(ids, special, mask, draw, strangers, rate):
     inputs, labels = ids.clone(), torch.full_like(ids, -100)
     for row in range(ids.shape[0]):
-        for place in range(ids.shape[1]):
-            here = row, place
-            if draw[here] >= 0.15 or ids[here].item() in special:
+        for column in range(ids.shape[1]):
+            here = row, column
+            place = draw[here].item() / rate
+            if place >= 1 or ids[here].item() in special:
                 continue
             labels[here] = ids[here]
-            if kind[here] < 0.8:
+            if place < 0.8:
                 inputs[here] = mask
-            elif kind[here] < 0.9:
+            elif place < 0.9:
                 inputs[here] = strangers[here]
     return inputs, labels
 
 
-def wrong_corrupt(ids, special, mask, draw, kind, strangers, fault):
-    "Masking with one fault in it."
+def wrong_hide(ids, special, mask, draw, strangers, rate, fault):
+    "Hiding with one fault in it."
     free = ~torch.isin(ids, torch.tensor(special))
     if fault == "specials":
         free = torch.ones_like(free)
-    targets = (draw < 0.15) & free
-    if fault == "eighty":
-        targets = (draw < 0.8) & free
-    split = {"swapped": (0.9, 1.0), "half": (0.5, 1.0)}.get(fault, (0.8, 0.9))
-    hidden = targets & (kind < split[0])
-    strange = targets & (kind >= split[0]) & (kind < split[1])
+    targets = (draw < rate) & free
+    low, high = {"absolute": (0.8, 0.9), "fixed": (0.12, 0.135), "half": (0.5 * rate, rate)}.get(
+        fault, (0.8 * rate, 0.9 * rate)
+    )
+    hidden = targets & (draw < low)
+    strange = targets & (draw >= low) & (draw < high)
+    if fault == "eighty of all":
+        targets = free & (draw < 0.8)
+        hidden, strange = targets, torch.zeros_like(targets)
     if fault == "swapped":
-        hidden, strange = targets & (kind < 0.8), targets & (kind >= 0.9)
+        strange = targets & (draw >= high)
     if fault == "always mask":
         hidden, strange = targets, torch.zeros_like(targets)
-    if fault == "masks others too":
-        hidden = free & (kind < 0.8) & (draw < 0.15) | (free & (kind < 0.8) & (draw >= 0.85))
     inputs = torch.where(strange, strangers, ids).masked_fill(hidden, mask)
     if fault == "strangers win":
-        inputs = torch.where(targets & (kind < 0.9), strangers, ids)
+        inputs = torch.where(targets & (draw < high), strangers, ids)
     if fault == "strangers everywhere":
-        inputs = torch.where(free & (kind >= 0.8) & (kind < 0.9), strangers, ids).masked_fill(hidden, mask)
+        inputs = torch.where(
+            targets & (draw < low), mask, torch.where(targets & (draw >= high), ids, strangers)
+        )
+        inputs = torch.where(free, inputs, ids)
     labels = ids.masked_fill(~targets, -100)
     if fault == "only changed":
         labels = ids.masked_fill(~(hidden | strange), -100)
@@ -255,19 +282,24 @@ def wrong_corrupt(ids, special, mask, draw, kind, strangers, fault):
         "labels of inputs": (inputs, inputs.masked_fill(~targets, -100)),
         "zero": (inputs, ids.masked_fill(~targets, 0)),
         "inverted": (inputs, ids.masked_fill(targets, -100)),
-        "two rows": (labels, inputs),
+        "labels first": (labels, inputs),
     }.get(fault, (inputs, labels))
 
 
-CORRUPT_FAULTS = {
+HIDE_FAULTS = {
     "specials": ("hides special tokens", "Special tokens such as [CLS] and [PAD] are never targets."),
-    "eighty": (
+    "absolute": (
+        "takes 0.8 and 0.9 for the draws",
+        "A target's draw is under `rate`, so it never comes near 0.8: shares of what are meant?",
+    ),
+    "fixed": ("has its limits wired in", "Your limits fit a rate of 0.15 only."),
+    "eighty of all": (
         "hides 80 % of all tokens",
-        "80 % is a share of the targets: which tokens are targets is decided by `draw` and 0.15.",
+        "80 % is a share of the targets: which tokens are targets is decided by `rate`.",
     ),
     "swapped": (
         "swaps strangers and tokens that stay",
-        "From 0.8 to under 0.9 a stranger is read; from 0.9 on the token stays.",
+        "The largest draws stay as they are; those below them become strangers.",
     ),
     "always mask": (
         "always puts the mask",
@@ -281,10 +313,6 @@ CORRUPT_FAULTS = {
     "strangers everywhere": (
         "puts strangers where there is no target",
         "A token that is no target was replaced by a stranger.",
-    ),
-    "masks others too": (
-        "hides tokens that are no targets",
-        "A token became the mask though its draw is not small.",
     ),
     "only changed": (
         "asks only for tokens that changed",
@@ -304,22 +332,17 @@ CORRUPT_FAULTS = {
         "asks everywhere but at the targets",
         "Your labels are upside down: -100 stands where nobody asks.",
     ),
-    "two rows": (
-        "returns labels first",
-        "Two tensors were asked for as a pair: the inputs first, then the labels.",
-    ),
+    "labels first": ("returns labels first", "Return what the model reads first, then the labels."),
 }
-CORRUPT_MUTATIONS = {
+HIDE_MUTATIONS = {
     "specials": ("_a & ~torch.isin(ids, _s)", "_a"),
-    "eighty": ("draw < 0.15", "draw < 0.8"),
     "inverted": ("ids.masked_fill(~targets, -100)", "ids.masked_fill(targets, -100)"),
     "zero": ("ids.masked_fill(~targets, -100)", "ids.masked_fill(~targets, 0)"),
     "labels of inputs": ("ids.masked_fill(~targets, -100)", "inputs.masked_fill(~targets, -100)"),
-    "always mask": ("targets & (kind < 0.8)", "targets"),
-    "strangers everywhere": None,
+    "always mask": ("targets & (draw < 0.8 * rate)", "targets"),
 }
-for fault, (idea, message) in CORRUPT_FAULTS.items():
-    corrupt.wrong(idea, message, CORRUPT_MUTATIONS.get(fault))(functools.partial(wrong_corrupt, fault=fault))
+for fault, (idea, message) in HIDE_FAULTS.items():
+    hide.wrong(idea, message, HIDE_MUTATIONS.get(fault))(functools.partial(wrong_hide, fault=fault))
 
 # %% ../../nbs/workshop/exercises/masked_exercises.ipynb #54c27a25
 loss_at = Exercise(
@@ -798,6 +821,10 @@ def best_cases(seed):
             "seven eight nine": [-1.9, -1.9, -1.8],
             "ten eleven": [-1.7, -1.9],
         },
+        "texts in which the worst token misleads": {
+            "m n o p": [-1.6, -1.7, -1.6, -1.7],
+            "q r s t": [-1.0, -1.0, -1.0, -3.0],
+        },
         "a short text that fits badly": {"no": [-4.0], "a long text that fits": [-1.0] * 5},
         "two that are equally good": {"x": [-3.0], "y": [-1.0], "z": [-1.0, -1.0]},
     }
@@ -862,6 +889,11 @@ def best_by_maximum(texts, logprobs):
 )
 def best_by_median(texts, logprobs):
     return max(texts, key=lambda text: logprobs(text).median().item())
+
+
+@best.wrong("takes the midrange", "Only the best and the worst token count in your score: all tokens should.")
+def best_by_midrange(texts, logprobs):
+    return max(texts, key=lambda text: (logprobs(text).max() + logprobs(text).min()).item())
 
 
 @best.wrong("averages probabilities", "Average log-probabilities: a token of probability near 0 must hurt.")

@@ -15,10 +15,12 @@ from llmlab.course.practice import Exercise, Question
 # %% ../../nbs/workshop/exercises/training_exercises.ipynb #4b78aeab
 Question(
     "training.first_step",
-    "At the very first step, the gradient of a weight is 1,000 times larger than it should be. How much "
+    "At the very first step, the gradient of a weight is 1,000 times larger than it should be. "
+    "How much "
     "further does AdamW move that weight?",
     {
-        "1,000 times": "Plain gradient descent would. Here the gradient is divided by the root of its own "
+        "1,000 times": "Plain gradient descent would. Here the gradient is divided by the root "
+        "of its own "
         "square.",
         "31.6 times": "The root of 1,000 would come out if only one of the two averages grew. Both do.",
         "Not at all": "At t = 1 the fraction is g / |g|: the sign. Every weight moves by the learning rate.",
@@ -31,14 +33,16 @@ Question(
     "training.best_rate",
     "Three learning rates were tried with three seeds each. The final validation losses are: for 1e-3, "
     "2.41, 2.44 and "
-    "2.38; for 3e-3, 2.36, 2.43 and 2.39; for 1e-2, 3.90, 2.35 and 5.12. Which conclusion is supported?",
+    "2.38; for 3e-3, 2.36, 2.43 and 2.39; for 1e-2, 3.90, 2.35 and 5.12. Which conclusion is "
+    "supported?",
     {
         "1e-2 is best: it has the lowest loss of all nine runs, 2.35.": (
             "The best of three lucky and unlucky runs is not what the next run will give: two of three "
             "went wrong."
         ),
         "3e-3 is better than 1e-3, because its mean is lower.": (
-            "The means are 2.393 and 2.410, and the seeds of one rate differ by 0.06. Three seeds cannot "
+            "The means are 2.393 and 2.410, and the seeds of one rate differ by 0.06. Three "
+            "seeds cannot "
             "tell them apart."
         ),
         "1e-2 is unstable here; between 1e-3 and 3e-3 these runs do not decide.": (
@@ -51,12 +55,14 @@ Question(
 )
 Question(
     "training.stopped_early",
-    "A run of 10,000 steps with a cosine schedule is stopped at step 5,000 because time is up. Its loss "
+    "A run of 10,000 steps with a cosine schedule is stopped at step 5,000 because time is up. "
+    "Its loss "
     "is 2.60. Another "
     "run, planned for 5,000 steps with the same peak, ends at 2.52. What explains it best?",
     {
         "The second run had luck: the same model saw equally many tokens.": (
-            "Luck of the seed is possible, but something else differs for certain: the learning rate at "
+            "Luck of the seed is possible, but something else differs for certain: the learning "
+            "rate at "
             "the end."
         ),
         "The first run still had half of its peak learning rate when it was stopped.": (
@@ -128,7 +134,8 @@ Question(
             "The same products are made, in smaller pieces. It takes as long or a little longer."
         ),
         "Memory for activations: only a part's are held at a time.": (
-            "The gradients have the size of the weights either way, but the activations of one part are "
+            "The gradients have the size of the weights either way, but the activations of one "
+            "part are "
             "a quarter."
         ),
         "Memory for the optimizer's averages.": "They have the size of the weights, whatever the batch is.",
@@ -145,13 +152,15 @@ step = Exercise(
     difficulty=2,
     task="Write `training_step(model, parts, optimizer, max_norm)`: one update of the weights from a "
     "batch that comes in "
-    "parts. Each part is a pair `(x, y)`: `model(x)` gives logits of shape [n, v], and `y` holds n ids, "
+    "parts. Each part is a pair `(x, y)`: `model(x)` gives logits of shape [n, v], and `y` "
+    "holds n ids, "
     "which are -100 where "
     "there is no target. Parts differ in n and in how many targets they have; one may have none. The "
     "gradient is that of the "
     "mean cross-entropy over all targets of all parts. It is accumulated part by part, with one "
     "`backward` for each, then "
-    "clipped to the global norm `max_norm`; then the optimizer makes one step. The gradients of one call "
+    "clipped to the global norm `max_norm`; then the optimizer makes one step. The gradients of "
+    "one call "
     "must not reach into "
     "the next. Return the mean loss over all targets before the update, as a float.",
     stub="""
@@ -218,11 +227,14 @@ def two_steps(attempt, weight, first, second, max_norm):
     "Two steps of gradient descent with a matrix as a model."
     model = torch.nn.Linear(3, 4, bias=False)
     model.weight.data = weight.clone()
+    rows = []
+    model.register_forward_hook(lambda _, inputs, output: rows.append(output.numel() // 4))
     optimizer = Descent(model.parameters(), lr=0.5)
     found = {}
     for name, parts in (("first", first), ("second", second)):
         found[f"loss of the {name} step"] = attempt(model, parts, optimizer, max_norm)
         found[f"weights after the {name} step"] = model.weight.detach().clone()
+    found["rows in the largest forward pass"] = max(rows, default=0)
     return found
 
 
@@ -264,6 +276,8 @@ def wrong_step(model, parts, optimizer, max_norm, fault):
     targets = sum((y != -100).sum().item() for _, y in parts)
     rows = sum(len(y) for _, y in parts)
     divisor = {"rows": rows, "nothing": 1, "parts": len(parts)}.get(fault, targets)
+    if fault == "joined":
+        parts = [(torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts]))]
     total = 0.0
     if fault != "stale":
         optimizer.zero_grad()
@@ -292,7 +306,8 @@ def wrong_step(model, parts, optimizer, max_norm, fault):
 STEP_FAULTS = {
     "means": (
         "averages the means of the parts",
-        "A target of a short part counts more than others: add up sums, and divide by the number of all "
+        "A target of a short part counts more than others: add up sums, and divide by the "
+        "number of all "
         "targets.",
     ),
     "stale": (
@@ -322,6 +337,10 @@ STEP_FAULTS = {
         "A sum over targets is divided by their number, not by that of the parts.",
     ),
     "nothing": ("never divides", "Your gradient is that of a sum: divide by the number of all targets."),
+    "joined": (
+        "joins the parts again",
+        "Loss and weights are right, but all parts were in memory at once: take them one by one.",
+    ),
     "last loss": (
         "returns the last part's loss",
         "The weights are right, but the loss you return is that of the last part.",
@@ -347,7 +366,8 @@ cosine = Exercise(
     "Warm up, then half a cosine",
     minutes=10,
     difficulty=1,
-    task="Write `rate_at(step, steps, warmup, peak, floor)`: the learning rate of one step, counted from "
+    task="Write `rate_at(step, steps, warmup, peak, floor)`: the learning rate of one step, "
+    "counted from "
     "0. For the first "
     "`warmup` steps it is peak · (step + 1) / warmup. From step `warmup` on, where it is `peak`, it "
     "falls along half a cosine, "
@@ -501,9 +521,11 @@ wsd = Exercise(
     difficulty=2,
     task="Many runs today keep the rate flat and fall only at the end, so that the end can be put off. "
     "Write "
-    "`wsd(step, steps, lr)` for steps counted from 0; `steps` is a multiple of 10. In the first 10 % of "
+    "`wsd(step, steps, lr)` for steps counted from 0; `steps` is a multiple of 10. In the first "
+    "10 % of "
     "the steps, the rate is "
-    "lr · (step + 1) / n, where n is the number of these steps. In the last 20 % it falls in a straight "
+    "lr · (step + 1) / n, where n is the number of these steps. In the last 20 % it falls in a "
+    "straight "
     "line, from `lr` at the "
     "first of them to zero at step `steps`, which is no longer run. Between them it is `lr`.",
     stub="""
@@ -614,7 +636,8 @@ clip = Exercise(
     difficulty=1,
     task="Write `clip(gradients, max_norm)`. `gradients` is a list of tensors of any shapes. Their "
     "global norm is the length of "
-    "all their numbers taken as one vector. If it is larger than `max_norm`, every tensor is multiplied "
+    "all their numbers taken as one vector. If it is larger than `max_norm`, every tensor is "
+    "multiplied "
     "by max_norm / norm, else "
     "nothing changes. Return the list of new tensors, and the norm before clipping, as a float. Leave "
     "the given tensors as they "
@@ -625,7 +648,8 @@ clip = Exercise(
             raise NotImplementedError
     """,
     hints=[
-        "One number for all tensors together: how do you get the length of a vector from the lengths of "
+        "One number for all tensors together: how do you get the length of a vector from the "
+        "lengths of "
         "its pieces?",
         "Add up the squares of all numbers of all tensors, then take the root once.",
         "The factor is max_norm / norm, but never more than 1. Watch out for a norm of zero.",
@@ -769,9 +793,11 @@ adamw = Exercise(
     difficulty=2,
     task="Write `adamw(w, g, m, v, t, lr)`, the formula of this chapter, with β₁ = 0.9, β₂ = 0.95, ε = "
     "1e-8 and the decay "
-    "λ = 0.1. `w` are weights, `g` their gradient, `m` and `v` the two averages before this step, all of "
+    "λ = 0.1. `w` are weights, `g` their gradient, `m` and `v` the two averages before this "
+    "step, all of "
     "one shape, and `t` is "
-    "the number of this step, from 1 on. Return the new `w`, `m` and `v`, and leave the given tensors as "
+    "the number of this step, from 1 on. Return the new `w`, `m` and `v`, and leave the given "
+    "tensors as "
     "they are.",
     stub="""
         def adamw(w: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, t: int, lr: float):
@@ -1030,11 +1056,13 @@ muon = Exercise(
     difficulty=3,
     task="Muon makes all singular values of a matrix nearly 1 without computing them. Write "
     "`orthogonalize(g, steps)` for a "
-    "matrix of any shape. First divide it by its Frobenius norm, the root of the sum of all its squares, "
+    "matrix of any shape. First divide it by its Frobenius norm, the root of the sum of all its "
+    "squares, "
     "so that no singular "
     "value is above 1. If it has more rows than columns, work on its transpose, and transpose back at "
     "the end. Then repeat "
-    "`steps` times, with a, b, c = 3.4445, -4.7750, 2.0315: A = X Xᵀ, and X becomes a X + (b A + c A A) "
+    "`steps` times, with a, b, c = 3.4445, -4.7750, 2.0315: A = X Xᵀ, and X becomes a X + (b A "
+    "+ c A A) "
     "X. All products are "
     "matrix products.",
     stub="""
@@ -1046,7 +1074,8 @@ muon = Exercise(
         "Write the loop for a wide matrix first, and print `torch.linalg.svdvals` after each turn.",
         "`x.norm()` is the Frobenius norm of a matrix. What is the shape of X Xᵀ if X has 3 rows and 5 "
         "columns?",
-        "Transpose a tall matrix before the loop with `.T`, remember that you did, and undo it after the "
+        "Transpose a tall matrix before the loop with `.T`, remember that you did, and undo it "
+        "after the "
         "loop. In the loop, "
         "compute A once and use it three times.",
     ],
