@@ -534,6 +534,155 @@ CARRY_MUTATIONS = {
 for fault, (idea, message) in CARRY_FAULTS.items():
     carry.wrong(idea, message, CARRY_MUTATIONS.get(fault))(functools.partial(wrong_carry, fault=fault))
 
+# %% ../../nbs/workshop/exercises/recurrent_exercises.ipynb #7ee07856
+stream = Exercise(
+    "recurrent.stream",
+    "Batches over which a state is carried",
+    minutes=20,
+    difficulty=2,
+    task="A state can be carried from batch to batch (`stateful=True` in Keras), but then row r of each "
+    "batch must go on where row r of the batch before ended. Write `stream_batches(ids, rows, t)` for a "
+    "long text `ids` [m]. The text is cut into `rows` strips of n · t tokens each, one after the other, "
+    "and n is as large as the text allows; row r reads strip r, t tokens a batch. The target of a token "
+    "is the token after it in the text, also at the end of a window and of a strip. Return inputs and "
+    "targets, each [n, rows, t]. What is left over at the end is not used. Where the text is too short "
+    "for one batch, n is 0.",
+    stub="""
+        def stream_batches(ids: torch.Tensor, rows: int, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+            "Inputs and targets [n, rows, t]: row r of batch k + 1 goes on where row r of batch k ended."
+            raise NotImplementedError
+    """,
+    hints=[
+        "Write down ids 0 to 12 for 2 rows and t = 3: batch 0 holds 0 1 2 and 6 7 8, and batch 1 holds 3 "
+        "4 5 and 9 10 11.",
+        "Every input needs a token after it, so the text offers len(ids) - 1 inputs. How often do rows · "
+        "t fit into that?",
+        "Reshape to [rows, n, t], so that each row is a strip; then exchange the first two axes. The "
+        "targets are the same cut of the text, begun one token later.",
+    ],
+    specification="""
+        n = (len(ids) - 1) // (rows * t)
+        for k in range(n):
+            for r in range(rows):
+                start = r * n * t + k * t
+                inputs[k, r] = ids[start : start + t]
+                targets[k, r] = ids[start + 1 : start + t + 1]
+    """,
+)
+
+
+@stream.cases
+def stream_cases(seed):
+    g = torch.Generator().manual_seed(seed)
+    yield "13 tokens, 2 rows, 3 tokens a batch", torch.arange(13), 2, 3
+    yield "one row", torch.arange(9) + 20, 1, 4
+    yield "no token after the last", torch.arange(12), 2, 3
+    yield "tokens are left over", torch.randint(50, (40,), generator=g), 3, 4
+    yield "many tokens are left over", torch.randint(50, (59,), generator=g), 4, 5
+    yield "one token a batch", torch.randint(50, (8,), generator=g), 3, 1
+    yield "too short for one batch", torch.arange(6), 2, 3
+
+
+@stream.solution
+def stream_batches(ids, rows, t):
+    n = (len(ids) - 1) // (rows * t)
+    used = rows * n * t
+    inputs = ids[:used].reshape(rows, n, t)
+    targets = ids[1 : used + 1].reshape(rows, n, t)
+    return inputs.transpose(0, 1), targets.transpose(0, 1)
+
+
+def stream_by_starts(ids, rows, t, n=None, start=None, shift=1):
+    "The batches by the place where each window starts, which wrong answers change."
+    n = (len(ids) - 1) // (rows * t) if n is None else n
+    start = start or (lambda k, r: (r * n + k) * t)
+    place = torch.tensor([[[start(k, r) + i for i in range(t)] for r in range(rows)] for k in range(n)])
+    place = place.reshape(n, rows, t).long()
+    return ids[place], ids[place + shift]
+
+
+@stream.solution
+def stream_by_places(ids, rows, t):
+    return stream_by_starts(ids, rows, t)
+
+
+@stream.wrong(
+    "puts windows that follow each other into one batch",
+    "The rows of one batch follow each other, but row r of the next batch must go on with row r.",
+)
+def stream_side_by_side(ids, rows, t):
+    return stream_by_starts(ids, rows, t, start=lambda k, r: (k * rows + r) * t)
+
+
+@stream.wrong(
+    "deals the tokens out like cards",
+    "Each row takes every so-manyth token: a row should read one piece of the text, token by token.",
+)
+def stream_like_cards(ids, rows, t):
+    n = (len(ids) - 1) // (rows * t)
+    used = rows * n * t
+    parts = (ids[:used], ids[1 : used + 1])
+    inputs, targets = (part.reshape(n * t, rows).T.reshape(rows, n, t).transpose(0, 1) for part in parts)
+    return inputs, targets
+
+
+@stream.wrong(
+    "asks for the token that it reads",
+    "Inputs and targets are the same: the target is the token after.",
+    mutation=("_ids[1:_used + 1]", "_ids[:_used]"),
+)
+def stream_of_copies(ids, rows, t):
+    return stream_by_starts(ids, rows, t, shift=0)
+
+
+@stream.wrong(
+    "wraps the last target around",
+    "The last target of a window is its own first token: what comes next in the text?",
+)
+def stream_rolled(ids, rows, t):
+    inputs, _ = stream_batches(ids, rows, t)
+    return inputs, inputs.roll(-1, -1)
+
+
+@stream.wrong(
+    "needs t + 1 tokens for each window",
+    "A token is lost between two windows: the last target of one is the first input of the next.",
+)
+def stream_with_gaps(ids, rows, t):
+    n = len(ids) // (rows * (t + 1))
+    return stream_by_starts(ids, rows, t, n, start=lambda k, r: (r * n + k) * (t + 1))
+
+
+@stream.wrong(
+    "keeps rows on the first axis",
+    "The rows are right, but batches stand on the second axis: each of the n entries should be one batch.",
+)
+def stream_rows_first(ids, rows, t):
+    inputs, targets = stream_batches(ids, rows, t)
+    return inputs.transpose(0, 1), targets.transpose(0, 1)
+
+
+@stream.wrong(
+    "leaves no token for the last target",
+    "A text of exactly rows · t tokens has no target for its last one: how many inputs does a text of m "
+    "tokens offer?",
+    mutation=("(_m - 1) // _size", "_m // _size"),
+)
+def stream_one_too_many(ids, rows, t):
+    n = len(ids) // (rows * t)
+    used = rows * n * t
+    inputs, targets = (part.reshape(rows, n, t) for part in (ids[:used], ids[1 : used + 1]))
+    return inputs.transpose(0, 1), targets.transpose(0, 1)
+
+
+@stream.wrong(
+    "starts the strips where the text is cut into equal parts",
+    "A strip has n · t tokens, and the next strip begins right behind it: yours begin later, and leave gaps.",
+)
+def stream_by_equal_parts(ids, rows, t):
+    return stream_by_starts(ids, rows, t, start=lambda k, r: r * ((len(ids) - 1) // rows) + k * t)
+
+
 # %% ../../nbs/workshop/exercises/recurrent_exercises.ipynb #d0a4de71
 truncated = Exercise(
     "recurrent.truncated",
