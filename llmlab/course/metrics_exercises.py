@@ -666,8 +666,8 @@ bootstrap_exercise = Exercise(
     "A bootstrap interval",
     minutes=20,
     difficulty=2,
-    task="Write `perplexity_interval(nats, tokens, draws)`. `nats` and `tokens` are arrays of shape [n]: "
-    "what each page "
+    task="Write `interval_of(nats, tokens, draws)`. `nats` and `tokens` are arrays of shape [n]: what "
+    "each page "
     "costs in all, and how many tokens it has. `draws`, of shape [d, n], holds d samples, each of n "
     "numbers of pages "
     "drawn with replacement, such as [2, 0, 2]. The perplexity of a draw is that of all its pages "
@@ -675,9 +675,7 @@ bootstrap_exercise = Exercise(
     "`(low, high)`, two floats: the 2.5 % and the 97.5 % quantile of the perplexities of the draws, by "
     "`np.quantile`.",
     stub="""
-        def perplexity_interval(
-            nats: np.ndarray, tokens: np.ndarray, draws: np.ndarray
-        ) -> tuple[float, float]:
+        def interval_of(nats: np.ndarray, tokens: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
             "The middle 95 % of the perplexities of the draws: nats [n], tokens [n], draws [d, n]."
             raise NotImplementedError
     """,
@@ -704,7 +702,7 @@ def bootstrap_cases(seed):
 
 
 @bootstrap_exercise.solution
-def perplexity_interval(nats, tokens, draws):
+def interval_of(nats, tokens, draws):
     perplexities = np.exp(nats[draws].sum(axis=1) / tokens[draws].sum(axis=1))
     low, high = np.quantile(perplexities, [0.025, 0.975])
     return float(low), float(high)

@@ -753,7 +753,6 @@ kneser_ney_exercise = Exercise(
     forbidden={
         "NGram": "That is the library's model: build it from the counts of pairs.",
         "count_ngrams": "That is the library's count: fill a matrix with the counts of pairs.",
-        "interpolate": "That is the library's step: write the formula yourself.",
         "kneser_ney": "That is the chapter's function: build the matrix from the counts of pairs.",
     },
 )

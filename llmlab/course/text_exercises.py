@@ -165,6 +165,8 @@ def leak_cases(seed):
     yield "a copy that stands three times", train, Corpus("valid", repeated, "-")
     odd = Corpus("train", {"a": "one\n   two\n\nthree"}, "-")
     yield "odd white space in train", odd, Corpus("valid", {"c": "one two\n\nfour\n\nfive six"}, "-")
+    spaced = Corpus("valid", {"c": "three\n  \nfive\n\nfour"}, "-")
+    yield "paragraphs with a line of spaces between them", train, spaced
     yield "all of it copied", train, Corpus("valid", {"c": "four\n\nthree"}, "-")
     long = Corpus("train", {"a": "\n\n".join(f"number {i}" for i in range(30))}, "-")
     yield (
@@ -256,6 +258,15 @@ def leak_by_train(train, valid):
 )
 def leak_backwards(train, valid):
     return leak_by_counts(valid, train)
+
+
+@leak_exercise.wrong(
+    "cuts at empty lines only",
+    "A line of spaces ends a paragraph too: `split_paragraphs` knows that.",
+)
+def leak_at_empty_lines(train, valid):
+    sides = [[normalized_paragraph(p) for p in side.text.split("\n\n")] for side in (train, valid)]
+    return sum(p in sides[0] for p in sides[1]) / len(sides[1])
 
 
 @leak_exercise.wrong(

@@ -714,8 +714,8 @@ fallback_exercise = Exercise(
     "becomes "
     "`<0xE7>`, `<0x8C>`, `<0xAB>`. Write `decode(pieces)`: the text that a list of such pieces spells. A "
     "piece of "
-    "exactly the form `<0xHH>`, where each H is a digit or one of `A` to `F`, is one byte; every other "
-    "piece is "
+    "exactly the form `<0xHH>`, where each H is a digit or one of the capital letters `A` to `F`, is one "
+    "byte; every other piece is "
     "text. Bytes that are no whole character become `�`, as in `bytes.decode(errors='replace')`.",
     stub="""
         def decode(pieces: list[str]) -> str:
@@ -740,6 +740,7 @@ def fallback_cases(seed):
     yield "half a character before a word", ["<0xE7>", "<0x8C>", "cat"]
     yield "two characters, a word between them", ["<0xC3>", "<0xA9>", "x", "<0xC3>", "<0xBC>"]
     yield "pieces that only look like bytes", ["<b>", "<0x", "E7>", "<0xZZ>", "<0xE7><0x8C>"]
+    yield "small letters, which are text", ["<0x41>", "<0x4a>", "<0xe7>"]
     yield "text with an accent", ["naï", "ve"]
     yield "no pieces", []
 
@@ -820,6 +821,17 @@ def decode_brackets(pieces):
         bytes([int(p[3:5], 16)]) if p.startswith("<0x") and p.endswith(">") else p.encode() for p in pieces
     ]
     return b"".join(found).decode(errors="replace")
+
+
+@fallback_exercise.wrong(
+    "takes small letters for digits",
+    "`<0xe7>` is text: the digits of a byte are 0 to 9 and the capital letters A to F.",
+    mutation=("'<0x[0-9A-F]{2}>'", "'<0x[0-9A-Fa-f]{2}>'"),
+)
+def decode_small_letters(pieces):
+    return decode(
+        [re.sub("^<0x[0-9a-f]{2}>$", lambda found: f"<0x{found[0][3:5].upper()}>", p) for p in pieces]
+    )
 
 
 @fallback_exercise.wrong(
