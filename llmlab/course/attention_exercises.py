@@ -230,6 +230,7 @@ masked = Exercise(
     forbidden={
         "scaled_dot_product_attention": "That is the library's answer: write the four steps yourself.",
         "dot_product_attention": "That is the library's answer: write the four steps yourself.",
+        "eager_attention": "That is the library's answer: write the four steps yourself.",
     },
 )
 
@@ -712,6 +713,8 @@ grouped = Exercise(
     forbidden={
         "scaled_dot_product_attention": "That is the library's answer: write the steps yourself.",
         "dot_product_attention": "That is the library's answer: write the steps yourself.",
+        "eager_attention": "That is the library's answer: write the steps yourself.",
+        "share_heads": "That is the library's answer: share the heads yourself.",
     },
 )
 

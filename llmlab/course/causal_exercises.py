@@ -48,16 +48,16 @@ Question(
 # %% ../../nbs/workshop/exercises/causal_exercises.ipynb #ad93c6e7
 Question(
     "causal.too_good",
-    "A new GPT reaches 0.31 nats per token on held-out news text after 200 steps. Models of the same "
-    "size usually need 20,000 "
+    "A new GPT reaches 0.31 nats per token on held-out news text after 200 steps. Models of the "
+    "same size usually need 20,000 "
     "steps to come to 3.2. Its samples repeat single words. What is the best next step?",
     {
         "Publish: the architecture learns a hundred times faster.": (
             "A loss that falls far too fast, with samples that make no sense, is the sign of a leak."
         ),
         "Change a late token and see whether the predictions before it change.": (
-            "That tests directly whether a prediction sees the future. Without the mask, or without the "
-            "shift, it does."
+            "That tests directly whether a prediction sees the future. Without the mask, or "
+            "without the shift, it does."
         ),
         "Train longer, so that the samples get better.": (
             "A model that sees the answer gets no reason to learn the language, however long it is trained."
@@ -68,16 +68,16 @@ Question(
 )
 Question(
     "causal.head_claim",
-    "Over 50 stories, head 3 of layer 1 puts 0.78 of its attention on the earlier place where a place is "
-    "due, every other head "
+    "Over 50 stories, head 3 of layer 1 puts 0.78 of its attention on the earlier place where a "
+    "place is due, every other head "
     "less than 0.1. Which conclusion is supported?",
     {
         "Without this head, the model could not name the place.": (
             "Nothing was removed. Another head, or the feed-forward, may do it too."
         ),
         "This head looks where the answer stands; whether the model needs it is still to be tested.": (
-            "A weight says from where values are taken. To know what they are good for, change them and "
-            "watch the output."
+            "A weight says from where values are taken. To know what they are good for, change "
+            "them and watch the output."
         ),
         "The other seven heads do nothing.": (
             "They look elsewhere at these positions. What they do for other tokens was not measured."
@@ -107,16 +107,16 @@ Question(
         "Because no position can see the tokens after it.": (
             "So each prediction is made from its own past, as if the text had been cut there."
         ),
-        "Because attention has no order.": "Positions give it one. What is needed is that the future is "
-        "hidden.",
+        "Because attention has no order.": "Positions give it one. What is needed is that the "
+        "future is hidden.",
     },
     answer="Because no position can see the tokens after it.",
     kind="quiz",
 )
 Question(
     "causal.quiz_gradient",
-    "The model gives the right token the probability 0.7. What is the gradient of the loss for that "
-    "token's logit?",
+    "The model gives the right token the probability 0.7. What is the gradient of the loss for "
+    "that token's logit?",
     {
         "0.7 - 1 = -0.3": "Probability minus one at the target, and the probability alone everywhere else.",
         "-ln 0.7 = 0.357": "That is the loss itself, not its gradient.",
@@ -127,37 +127,128 @@ Question(
 )
 Question(
     "causal.quiz_oracle",
-    "The loss on held-out stories is lower than that of the grammar which wrote them. What is the "
-    "likeliest reason?",
+    "The loss on held-out stories is lower than that of the grammar which wrote them. What is "
+    "the likeliest reason?",
     {
         "The model has learned more than the grammar knows.": (
-            "Nothing knows more about the next token than the rule that draws it. On average none can "
-            "beat it."
+            "Nothing knows more about the next token than the rule that draws it. On average "
+            "none can beat it."
         ),
         "A leak: the predictions can see what they should predict.": (
             "With enough text, nothing else brings the mean under the oracle. On little text, luck can."
         ),
-        "The vocabulary is too small.": "The oracle uses the same texts, and is divided by the same "
-        "number of tokens.",
+        "The vocabulary is too small.": "The oracle uses the same texts, and is divided by the "
+        "same number of tokens.",
     },
     answer="A leak: the predictions can see what they should predict.",
     kind="quiz",
 )
 
-# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #7160261d
+# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #e16cf8cc
+contexts = Exercise(
+    "causal.contexts",
+    "What a row of tokens teaches",
+    minutes=3,
+    difficulty=1,
+    task="A causal model learns several things from one row of tokens at once. Write them down: "
+    "`contexts(ids)` returns a list of pairs "
+    "(context, target), one for each target of the list `ids`, in order. A context is the list "
+    "of all tokens before the target; it is never empty.",
+    stub="""
+        def contexts(ids: list[int]) -> list[tuple[list[int], int]]:
+            "All pairs of a context and the token that follows it."
+            raise NotImplementedError
+    """,
+    hints=[
+        "Which token of 5, 6, 7 is never a target, and why?",
+        "The target at position t has the tokens 0 to t - 1 as its context. Where does t begin?",
+        "A loop over t from 1 to the end of the list; `ids[:t]` are the first t tokens.",
+    ],
+)
+
+
+@contexts.cases
+def contexts_cases(seed):
+    yield "the row 5, 6", [5, 6]
+    yield "the row 5, 6, 7, 8", [5, 6, 7, 8]
+    yield "a row with a token twice", [3, 1, 3, 3]
+    yield "a single token", [4]
+    yield "an empty row", []
+
+
+@contexts.solution
+def all_contexts(ids):
+    return [(ids[:t], ids[t]) for t in range(1, len(ids))]
+
+
+@contexts.solution
+def contexts_by_growing(ids):
+    found, context = [], []
+    for token in ids:
+        if context:
+            found.append((list(context), token))
+        context.append(token)
+    return found
+
+
+@contexts.wrong(
+    "gives the first token an empty context",
+    "Your first context is empty: the first token has nothing before it, so it is no target.",
+    mutation=("range(1, _n)", "range(0, _n)"),
+)
+def contexts_from_nothing(ids):
+    return [(ids[:t], ids[t]) for t in range(len(ids))]
+
+
+@contexts.wrong(
+    "puts the target into the context",
+    "The target stands at the end of its own context: the model could copy it.",
+    mutation=("ids[:t]", "ids[:t + 1]"),
+)
+def contexts_with_target(ids):
+    return [(ids[: t + 1], ids[t]) for t in range(1, len(ids))]
+
+
+@contexts.wrong(
+    "keeps one token of context",
+    "Your contexts hold one token, as in a bigram: a causal model sees all tokens before.",
+    mutation=("ids[:t]", "ids[t - 1:t]"),
+)
+def contexts_of_bigrams(ids):
+    return [(ids[t - 1 : t], ids[t]) for t in range(1, len(ids))]
+
+
+@contexts.wrong(
+    "teaches the last token only", "Only the last token is a target in your list: all but the first are."
+)
+def contexts_of_last(ids):
+    return [(ids[:-1], ids[-1])] if len(ids) > 1 else []
+
+
+@contexts.wrong("shows the future", "Your contexts hold tokens that come after the target.")
+def contexts_with_future(ids):
+    return [(ids[:t] + ids[t + 1 :], ids[t]) for t in range(1, len(ids))]
+
+
+@contexts.wrong("leaves the last token out", "The last token is a target, too: how far does your loop go?")
+def contexts_too_few(ids):
+    return [(ids[:t], ids[t]) for t in range(1, len(ids) - 1)]
+
+
+# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #f9820a3c
 shift = Exercise(
     "causal.shift",
     "Shift by one",
     minutes=20,
     difficulty=2,
-    task="Write `my_loss(model, ids)`: the mean negative log-likelihood of each next token, in nats, as "
-    "a tensor without "
-    "dimensions. `ids` has the shape [b, t]; short rows are padded with -1 at their end. `model(inputs)` "
-    "takes ids without -1, "
-    "of shape [b, n] for any n, and gives logits of shape [b, n, v]; position i of them sees the inputs "
-    "up to i. Padding is never "
-    "a target. The mean goes over all real targets of the batch, in which a long row has more than a "
-    "short one. Build it from "
+    task="Write `my_loss(model, ids)`: the mean negative log-likelihood of each next token, in "
+    "nats, as a tensor without "
+    "dimensions. `ids` has the shape [b, t]; short rows are padded with -1 at their end. "
+    "`model(inputs)` takes ids without -1, "
+    "of shape [b, n] for any n, and gives logits of shape [b, n, v]; position i of them sees "
+    "the inputs up to i. Padding is never "
+    "a target. The mean goes over all real targets of the batch, in which a long row has more "
+    "than a short one. Build it from "
     "`log_softmax` and indexing, without PyTorch's ready losses.",
     stub="""
         def my_loss(model, ids: torch.Tensor) -> torch.Tensor:
@@ -166,11 +257,11 @@ shift = Exercise(
     """,
     hints=[
         "Which tokens of a row are inputs, and which are targets? Write both for the row 5, 6, 7.",
-        "Inputs are all ids but the last, targets all but the first. Replace -1 in the inputs by any id: "
-        "what follows it is no "
+        "Inputs are all ids but the last, targets all but the first. Replace -1 in the inputs "
+        "by any id: what follows it is no "
         "target, so nobody looks.",
-        "`gather(-1, targets[..., None])` picks one log-probability at each position, if there is no -1 "
-        "among the targets. Then "
+        "`gather(-1, targets[..., None])` picks one log-probability at each position, if there "
+        "is no -1 among the targets. Then "
         "keep the positions with a real target, and take the mean.",
     ],
     specification="""
@@ -335,20 +426,20 @@ SHIFT_MUTATIONS = {
 for fault, (idea, message) in SHIFT_FAULTS.items():
     shift.wrong(idea, message, SHIFT_MUTATIONS.get(fault))(functools.partial(wrong_loss, fault=fault))
 
-# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #43b73c46
+# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #948f3716
 pack = Exercise(
     "causal.pack",
     "Pack documents into rows",
     minutes=15,
     difficulty=2,
-    task="Write `pack(documents, length, eot)`. `documents` is a list of lists of ids. All are joined to "
-    "one long list, with the "
-    "id `eot` before the first document, between two documents, and after the last. This list is cut "
-    "into rows of `length` ids. "
-    "Each row begins with the last id of the row before, so that every id of the joined list but the "
-    "first is a target exactly "
-    "once, when a row's inputs are all its ids but the last. What is left at the end and fills no row is "
-    "dropped. Return a list of "
+    task="Write `pack(documents, length, eot)`. `documents` is a list of lists of ids. All are "
+    "joined to one long list, with the "
+    "id `eot` before the first document, between two documents, and after the last. This list "
+    "is cut into rows of `length` ids. "
+    "Each row begins with the last id of the row before, so that every id of the joined list "
+    "but the first is a target exactly "
+    "once, when a row's inputs are all its ids but the last. What is left at the end and fills "
+    "no row is dropped. Return a list of "
     "lists; `length` is at least 2.",
     stub="""
         def pack(documents: list[list[int]], length: int, eot: int) -> list[list[int]]:
@@ -437,8 +528,8 @@ PACK_FAULTS = {
     ),
     "no last": (
         "loses the last mark",
-        "A row that ends exactly where the list ends is missing: is the last `eot` in the list, and does "
-        "the loop reach it?",
+        "A row that ends exactly where the list ends is missing: is the last `eot` in the list, "
+        "and does the loop reach it?",
     ),
     "both ends": ("marks both ends of each document", "Between two documents stands one `eot`, not two."),
     "by document": (
@@ -459,7 +550,7 @@ PACK_MUTATIONS = {
 for fault, (idea, message) in PACK_FAULTS.items():
     pack.wrong(idea, message, PACK_MUTATIONS.get(fault))(functools.partial(wrong_pack, fault=fault))
 
-# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #8d797f41
+# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #b6d3dd2d
 document_mask = Exercise(
     "causal.document_mask",
     "Look back to your own document only",
@@ -467,10 +558,10 @@ document_mask = Exercise(
     difficulty=2,
     task="In a packed row, a token should not look into the document before its own. Write "
     "`document_mask(ids, eot)` for one row of "
-    "ids, of shape [t]: a boolean mask [t, t], True where a query (row) may look at a key (column). A "
-    "query may look at itself and "
-    "at earlier tokens of its own document. Each `eot` begins a new document and belongs to it; the row "
-    "may also begin in the "
+    "ids, of shape [t]: a boolean mask [t, t], True where a query (row) may look at a key "
+    "(column). A query may look at itself and "
+    "at earlier tokens of its own document. Each `eot` begins a new document and belongs to it; "
+    "the row may also begin in the "
     "middle of a document.",
     stub="""
         def document_mask(ids: torch.Tensor, eot: int) -> torch.Tensor:
@@ -565,22 +656,22 @@ MASK_MUTATIONS = {
 for fault, (idea, message) in MASK_FAULTS.items():
     document_mask.wrong(idea, message, MASK_MUTATIONS.get(fault))(functools.partial(wrong_mask, fault=fault))
 
-# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #ac65b615
+# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #c9828e4f
 lookahead = Exercise(
     "causal.lookahead",
     "How far ahead does it look?",
     minutes=25,
     difficulty=3,
-    task="Write `lookahead(model, ids, others)`: a test that finds leaks without knowing how a model "
-    "works. `model(ids)` takes a "
-    "tensor of ids [t] and gives logits [t, v]. `others` has the same shape, and at each position an id "
-    "that differs from `ids` "
-    "there. Replace one token at a time by the one in `others`, and see where the logits change by more "
-    "than 1e-6. Return the "
-    "largest n such that the logits at some position i depend on the token at i + n; that is 0 for a "
-    "causal model, which sees "
-    "its own token. If nothing depends on any token at its own position or later, return -1, as a whole "
-    "number in each case.",
+    task="Write `lookahead(model, ids, others)`: a test that finds leaks without knowing how a "
+    "model works. `model(ids)` takes a "
+    "tensor of ids [t] and gives logits [t, v]. `others` has the same shape, and at each "
+    "position an id that differs from `ids` "
+    "there. Replace one token at a time by the one in `others`, and see where the logits change "
+    "by more than 1e-6. Return the "
+    "largest n such that the logits at some position i depend on the token at i + n; that is 0 "
+    "for a causal model, which sees "
+    "its own token. If nothing depends on any token at its own position or later, return -1, as "
+    "a whole number in each case.",
     stub="""
         def lookahead(model, ids: torch.Tensor, others: torch.Tensor) -> int:
             "How many tokens ahead the logits of a position depend on; 0 for a causal model."
@@ -589,15 +680,16 @@ lookahead = Exercise(
     hints=[
         "Compute the logits of the unchanged ids once. What do you compare with them, and how often?",
         "For a change at position j, find the first position whose logits changed. How far before j is it?",
-        "The distance is j - i for the first changed i. Keep the largest over all j, beginning with -1; "
-        "skip a j after which "
+        "The distance is j - i for the first changed i. Keep the largest over all j, beginning "
+        "with -1; skip a j after which "
         "nothing changed.",
     ],
 )
 
 
 def model_with_sight(reaches, strength=1.0):
-    "A model whose position i sees the tokens at i + r for each reach r, weakly where strength is small."
+    "A model whose position i sees the tokens at i + r for each reach r, weakly where strength"
+    "is small."
     generator = torch.Generator().manual_seed(3)
     table = torch.randn(20, 5, generator=generator)
 
@@ -749,30 +841,30 @@ for fault, (idea, message) in LOOKAHEAD_FAULTS.items():
         functools.partial(wrong_lookahead, fault=fault)
     )
 
-# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #50d5b825
+# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #39641302
 after_next = Exercise(
     "causal.after_next",
     "The token after the next",
     minutes=15,
     difficulty=2,
-    task="A text with a known oracle: with `torch.manual_seed(0)`, begin with id 0 and append 1,999 ids. "
-    "For each, draw "
+    task="A text with a known oracle: with `torch.manual_seed(0)`, begin with id 0 and append "
+    "1,999 ids. For each, draw "
     "`torch.rand(())`; if it is under 0.9, the id is the one before plus 1, modulo 10, and else "
     "`torch.randint(10, ())`. The best "
-    "possible loss of the next token is 0.50 nats. Now change the target: from each id alone, predict "
-    "not the next but the one "
-    "after it. Count all pairs of an id and the id two places later; the shares in a row of this table "
-    "are the best probabilities that "
-    "a table can have. Set `answer` to their mean negative log-likelihood in nats, over the same pairs "
-    "(to within 0.03). Guess first: "
+    "possible loss of the next token is 0.50 nats. Now change the target: from each id alone, "
+    "predict not the next but the one "
+    "after it. Count all pairs of an id and the id two places later; the shares in a row of "
+    "this table are the best probabilities that "
+    "a table can have. Set `answer` to their mean negative log-likelihood in nats, over the "
+    "same pairs (to within 0.03). Guess first: "
     "is it twice 0.50?",
     stub="answer = ...  # nats, the loss of the token after the next",
     hints=[
         "Inputs are all ids but the last two, targets all but the first two.",
-        "A table `counts` of zeros [10, 10], and a loop over the pairs that adds 1 at row input, column "
-        "target.",
-        "Divide each row by its sum. Then average -ln of the entry over all pairs: the loop again, or "
-        "the counts as weights.",
+        "A table `counts` of zeros [10, 10], and a loop over the pairs that adds 1 at row "
+        "input, column target.",
+        "Divide each row by its sum. Then average -ln of the entry over all pairs: the loop "
+        "again, or the counts as weights.",
     ],
     tolerance=0.03,
 )
@@ -851,20 +943,20 @@ def loss_of_copy():
     return 0.0
 
 
-# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #7e351492
+# %% ../../nbs/workshop/exercises/causal_exercises.ipynb #1a6b7f8d
 chunks = Exercise(
     "causal.chunks",
     "A loss that never holds its logits",
     minutes=45,
     difficulty=3,
-    task="Write `loss_and_gradients(hidden, weight, targets, chunk)`. `hidden` has the shape [n, d], the "
-    "output matrix `weight` "
-    "[v, d], and `targets` holds n ids. The logits are hidden · weightᵀ, and the loss is the mean "
-    "cross-entropy over the n rows. Return "
-    "three tensors: the loss, its gradient for `hidden` [n, d], and its gradient for `weight` [v, d]. "
-    "Only `chunk` rows of logits "
-    "may be in memory at a time, so no tensor may have more numbers than chunk · v, than `weight`, or "
-    "than `hidden`. Use the "
+    task="Write `loss_and_gradients(hidden, weight, targets, chunk)`. `hidden` has the shape "
+    "[n, d], the output matrix `weight` "
+    "[v, d], and `targets` holds n ids. The logits are hidden · weightᵀ, and the loss is the "
+    "mean cross-entropy over the n rows. Return "
+    "three tensors: the loss, its gradient for `hidden` [n, d], and its gradient for `weight` "
+    "[v, d]. Only `chunk` rows of logits "
+    "may be in memory at a time, so no tensor may have more numbers than chunk · v, than "
+    "`weight`, or than `hidden`. Use the "
     "gradient of this chapter and no `backward`. `chunk` need not divide n.",
     stub="""
         def loss_and_gradients(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int):
@@ -872,15 +964,15 @@ chunks = Exercise(
             raise NotImplementedError
     """,
     hints=[
-        "Write it for all rows at once first, and compare with `torch.autograd.grad`. Then put a loop "
-        "around it.",
-        "In a chunk, the gradient for the logits is softmax minus one-hot, over n. From it follow both "
-        "others, each by one matrix "
+        "Write it for all rows at once first, and compare with `torch.autograd.grad`. Then put "
+        "a loop around it.",
+        "In a chunk, the gradient for the logits is softmax minus one-hot, over n. From it "
+        "follow both others, each by one matrix "
         "product.",
-        "The gradient for a chunk of `hidden` is (p - y) @ weight, and each row belongs to one chunk "
-        "only. The gradient for `weight` is "
-        "(p - y)ᵀ @ hidden of the chunk, added up over all chunks. Subtract 1 at `[arange, targets]` "
-        "instead of making a one-hot.",
+        "The gradient for a chunk of `hidden` is (p - y) @ weight, and each row belongs to one "
+        "chunk only. The gradient for `weight` is "
+        "(p - y)ᵀ @ hidden of the chunk, added up over all chunks. Subtract 1 at `[arange, "
+        "targets]` instead of making a one-hot.",
     ],
     specification="""
         logits = hidden @ weight.T                   # n · v numbers: this must not happen at once
@@ -962,8 +1054,8 @@ class Largest(TorchDispatchMode):
 
 
 ALL_LOGITS = (
-    "The numbers are right, but a tensor was larger than it may be: are all logits, or all one-hot rows, "
-    "there "
+    "The numbers are right, but a tensor was larger than it may be: are all logits, or all "
+    "one-hot rows, there "
     "at once?"
 )
 

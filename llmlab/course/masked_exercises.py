@@ -1081,7 +1081,172 @@ for fault, (idea, message) in WORDS_FAULTS.items():
     mutation = WORDS_MUTATIONS.get(fault)
     words_exercise.wrong(idea, message, mutation)(functools.partial(wrong_words, fault=fault))
 
-# %% ../../nbs/workshop/exercises/masked_exercises.ipynb #a32703db
+# %% ../../nbs/workshop/exercises/masked_exercises.ipynb #edf3c873
+surest = Exercise(
+    "masked.surest",
+    "Several gaps, the surest first",
+    minutes=30,
+    difficulty=3,
+    task="If several tokens of a text are hidden, filling them all at once may give words that "
+    "do not go together. Write `fill_all(model, "
+    "ids, mask)`. `ids` has the shape [t] and holds the id `mask` at its gaps; `model(rows)` "
+    "takes ids [n, t] and gives logits [n, t, v]. "
+    "Ask the model, and look at all gaps: fill the one whose likeliest token has the highest "
+    "probability with that token, and ask again, until "
+    "no gap is left. The id `mask` itself is never put in: it has no probability, and the "
+    "others share the whole. Return a new tensor [t].",
+    stub="""
+        def fill_all(model, ids: torch.Tensor, mask: int) -> torch.Tensor:
+            "The text with all its gaps filled, the surest first, one after the other."
+            raise NotImplementedError
+    """,
+    hints=[
+        "A loop that fills one gap in each turn. How many turns are needed, and what must be "
+        "computed anew in each?",
+        "Put -∞ into the logits at the id `mask` before the softmax. Then take the largest "
+        "probability of each gap, and of these the largest.",
+        "`gaps = (ids == mask).nonzero()[:, 0]` are the places; `probs[gaps].max(-1)` gives a "
+        "value and an id for each of them.",
+    ],
+    specification="""
+        while ids holds mask:
+            probs = softmax of the logits at each position, without the id mask
+            place, token = the gap and the id with the highest probability of all gaps
+            ids[place] = token
+    """,
+)
+
+
+def gap_model(seed, v=8, d=5):
+    "A model of random numbers that sees both sides, and likes to answer with the mask, 3."
+    generator = torch.Generator().manual_seed(seed)
+    table, out = 2 * torch.randn(v, d, generator=generator), 2 * torch.randn(d, v, generator=generator)
+    places = torch.randn(10, 10, generator=generator)
+    size = 0.5 + 2 * torch.rand(10, 1, generator=generator)
+    shift = 5 * torch.randn(10, 1, generator=generator)
+
+    def model(rows):
+        t = rows.shape[1]
+        logits = (places[:t, :t] @ table[rows]).tanh() @ out * size[:t] + shift[:t]
+        logits[..., 3] = logits.amax(-1) + 1
+        return logits
+
+    return model
+
+
+@surest.cases
+def surest_cases(seed):
+    yield "one gap", gap_model(seed), torch.tensor([1, 3, 5]), 3
+    yield "no gap", gap_model(seed), torch.tensor([1, 2, 5]), 3
+    for number, row in enumerate(
+        ([1, 3, 5, 3, 2], [3, 3, 3, 3], [4, 3, 3, 6, 3, 1, 3, 3], [3, 5, 3, 3, 7, 3, 0, 3, 3])
+    ):
+        yield f"{row.count(3)} gaps in {len(row)} tokens", gap_model(seed + 7 + number), torch.tensor(row), 3
+
+
+@surest.solution
+def fill_all(model, ids, mask):
+    ids = ids.clone()
+    while (ids == mask).any():
+        gaps = (ids == mask).nonzero()[:, 0]
+        logits = model(ids[None])[0, gaps]
+        logits[:, mask] = float("-inf")
+        best = logits.softmax(-1).max(-1)
+        surest = best.values.argmax()
+        ids[gaps[surest]] = best.indices[surest]
+    return ids
+
+
+@surest.solution
+def fill_by_comparing(model, ids, mask):
+    found = ids.tolist()
+    while mask in found:
+        logits = model(torch.tensor([found]))[0]
+        others = [i for i in range(logits.shape[-1]) if i != mask]
+        options = []
+        for place, token in enumerate(found):
+            if token == mask:
+                probs = logits[place, others].softmax(0).tolist()
+                options += [(p, -place, other) for p, other in zip(probs, others)]
+        _, place, token = max(options)
+        found[-place] = token
+    return torch.tensor(found)
+
+
+def wrong_fill(model, ids, mask, fault):
+    "Filling with one fault in it."
+    ids = ids if fault == "in place" else ids.clone()
+    first = model(ids[None])[0].clone()
+    while (ids == mask).any():
+        gaps = (ids == mask).nonzero()[:, 0]
+        logits = (first if fault in ("once", "all at once") else model(ids[None])[0])[gaps].clone()
+        whole = logits.softmax(-1)
+        logits[:, mask] = float("-inf")
+        probs = logits.softmax(-1)
+        if fault == "shared with the mask":
+            probs = whole
+            probs[:, mask] = 0
+        if fault == "logits":
+            probs = logits
+        best = probs.max(-1)
+        turn = best.values.argmax()
+        if fault == "left to right":
+            turn = 0
+        if fault == "right to left":
+            turn = -1
+        if fault == "least sure":
+            turn = best.values.argmin()
+        if fault == "all at once":
+            ids[gaps] = best.indices
+        else:
+            ids[gaps[turn]] = best.indices[turn]
+        if fault == "only one":
+            break
+    return ids
+
+
+FILL_FAULTS = {
+    "all at once": (
+        "fills all gaps at once",
+        "All gaps were filled from one answer: ask the model again after each of them.",
+    ),
+    "left to right": (
+        "fills from left to right",
+        "You fill the first gap first: which one is the model surest about?",
+    ),
+    "right to left": (
+        "fills from right to left",
+        "You fill the last gap first: which one is the model surest about?",
+    ),
+    "least sure": ("fills the least sure first", "You begin where the model is least sure."),
+    "logits": (
+        "compares logits",
+        "Logits of two positions cannot be compared: a softmax makes probabilities of them.",
+    ),
+    "only one": ("stops after one gap", "Some gaps are still there: go on until none is left."),
+    "in place": (
+        "writes into the given text",
+        "The text is filled rightly, but you changed the tensor that was given: make a copy.",
+    ),
+}
+FILL_MUTATIONS = {
+    "logits": ("_l.softmax(-1)", "_l"),
+    "least sure": ("_v.argmax()", "_v.argmin()"),
+    "in place": ("ids.clone()", "ids"),
+}
+for fault, (idea, message) in FILL_FAULTS.items():
+    surest.wrong(idea, message, FILL_MUTATIONS.get(fault))(functools.partial(wrong_fill, fault=fault))
+
+
+@surest.wrong(
+    "lets the mask take its share",
+    "The mask has no probability: take it out before the softmax, so that the others share the whole.",
+)
+def fill_with_mask_in_softmax(model, ids, mask):
+    return wrong_fill(model, ids, mask, "shared with the mask")
+
+
+# %% ../../nbs/workshop/exercises/masked_exercises.ipynb #ff86d5d7
 right_side = Exercise(
     "masked.right_side",
     "What the right side adds",

@@ -359,8 +359,8 @@ def common_words_walked_back(a, b):
 
 @subsequence.wrong(
     "takes each word at the first place where it fits",
-    "You take the first match that comes, and it may block longer ones: `zoe` at the wrong end costs four "
-    "words.",
+    "You take the first match that comes, and it may block longer ones: at the wrong end, `zoe` costs all "
+    "the others.",
 )
 def common_words_greedy(a, b):
     words, start = [], 0

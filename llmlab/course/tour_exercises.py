@@ -29,7 +29,8 @@ Question(
 )
 Question(
     "tour.looks_back",
-    "In Mia's story the trained model gives `ball` a probability of 0.93 after `lost the red`. Somebody "
+    "A model that was trained on such stories gives `ball` a probability of 0.93 after `lost the red`. "
+    "Somebody "
     "concludes: *it looked back to the first sentence.* Which further measurement supports that best?",
     {
         "Write `hat` for `ball` in the first sentence only, and see whether the model now expects `hat`.": (
