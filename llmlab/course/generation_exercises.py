@@ -88,7 +88,9 @@ Question(
     "generation.quiz_top_p",
     "Top-p with p = 0.9 keeps…",
     {
-        "the tokens whose probability is at least 0.9.": "There is at most one such token, and mostly none.",
+        "the tokens whose probability is at least 0.9.": (
+            "There is at most one such token, and mostly none."
+        ),
         "nine tenths of the vocabulary.": "The share is one of the probability, not one of the tokens.",
         "few tokens where the model is sure, and many where it is not.": (
             "It keeps as many as are needed to hold 0.9 of the probability. That is its advantage over top-k."
@@ -881,6 +883,48 @@ def flawed_search(table, start, end, width, steps, alpha, fault):
         ids, logprob = max(found, key=lambda beam: beam[1])
         return ids, logprob / len(ids) ** alpha
     score, ids = max(scored)
+    return ids, score
+
+
+@beam.wrong(
+    "keeps `width` living beams besides those that end",
+    "A continuation that ends takes one of the `width` places of its step: keep the best "
+    "first, then set the finished aside.",
+)
+def search_with_free_ends(table, start, end, width, steps, alpha):
+    beams, finished = [([], 0.0)], []
+    for _ in range(steps):
+        grown = []
+        for ids, logprob in beams:
+            row = table[ids[-1] if ids else start].tolist()
+            grown += [(ids + [token], logprob + more) for token, more in enumerate(row)]
+        grown.sort(key=lambda beam: -beam[1])
+        beams = []
+        for beam in grown:
+            (finished if beam[0][-1] == end else beams).append(beam)
+            if len(beams) == width:
+                break
+    score, ids = max((logprob / len(ids) ** alpha, ids) for ids, logprob in finished + beams)
+    return ids, score
+
+
+@beam.wrong(
+    "stops when `width` texts have ended",
+    "You stop as soon as `width` texts have ended: with a length penalty, a longer one may still win.",
+)
+def search_early(table, start, end, width, steps, alpha):
+    beams, finished = [([], 0.0)], []
+    for _ in range(steps):
+        grown = []
+        for ids, logprob in beams:
+            row = table[ids[-1] if ids else start].tolist()
+            grown += [(ids + [token], logprob + more) for token, more in enumerate(row)]
+        grown = sorted(grown, key=lambda beam: -beam[1])[:width]
+        finished += [beam for beam in grown if beam[0][-1] == end]
+        beams = [beam for beam in grown if beam[0][-1] != end]
+        if len(finished) >= width:
+            break
+    score, ids = max((logprob / len(ids) ** alpha, ids) for ids, logprob in finished + beams)
     return ids, score
 
 

@@ -39,7 +39,7 @@ Question(
             "The previous-token head has told position 5 what stands at 4. The induction head looks "
             "for just that."
         ),
-        "16, where the answer is due": "It comes there in block 1, not before.",
+        "16, where the answer is due": ("It comes there in block 1, not before."),
     },
     answer="5, one to the right",
 )
@@ -85,7 +85,7 @@ Question(
     "interpretability.probe_claim",
     "A linear probe reads the part of speech from the vectors after block 6 with an accuracy "
     "of 0.95, on words that it never saw. From the token table the same probe gets 0.94. "
-    "Somebody writes: *block 6 computes the part of speech.* What is supported?",
+    "Somebody writes: “block 6 computes the part of speech.” What is supported?",
     {
         "The claim: 0.95 is more than 0.94.": (
             "The difference is small, and a probe shows what can be read, not what was computed."
@@ -582,7 +582,7 @@ lens = Exercise(
     ],
     forbidden={
         "logit_lens": ("That is the library's answer: write the three steps."),
-        "rms_norm": "Write the norm yourself: it is one line.",
+        "rms_norm": ("Write the norm yourself: it is one line."),
     },
 )
 
@@ -844,8 +844,8 @@ split = Exercise(
         "gain @ row` gives n numbers.",
     ],
     forbidden={
-        "direct_logit_attribution": "That is the library's answer: write the formula.",
-        "logit_direction": "That is the library's answer: write the formula.",
+        "direct_logit_attribution": ("That is the library's answer: write the formula."),
+        "logit_direction": ("That is the library's answer: write the formula."),
     },
 )
 
