@@ -54,15 +54,16 @@ Question(
 Question(
     "choosing.best_of_twenty",
     "Somebody tries 20 prompts on the same 100 questions. They are right on 58 to 71 of them, 64 on "
-    "average. The report says: *with our prompt, the model is right on 71 %.* What is wrong with it?",
+    "average. The report says that with this prompt, the model is right on 71 % of all such questions. "
+    "What is wrong with it?",
     {
         "Nothing: 71 were counted.": (
             "They were counted on the questions by which the prompt was chosen. The best of 20 is also "
             "the luckiest."
         ),
         "The chosen prompt must be measured again, on questions that did not choose it.": (
-            "Of 20 equally good prompts, the best of 100 questions lies several points above the mean "
-            "by luck alone."
+            "Of 20 equally good prompts, the best one on 100 questions lies several points above the "
+            "mean by luck alone."
         ),
         "100 questions are too few for any statement.": (
             "They support a statement with an interval. The fault is another one: the same questions "
@@ -261,7 +262,7 @@ bootstrap = Exercise(
     "A bootstrap interval of any number",
     minutes=20,
     difficulty=2,
-    task="Wilson's interval is for shares. The **bootstrap** gives an interval for any number that is "
+    task="Wilson's interval is for shares. The bootstrap gives an interval for any number that is "
     "computed from a list of scores: draw as many scores as there are, some of them several times, "
     "compute the number anew, and see how it scatters. Write `bootstrap_interval(scores, resamples, "
     "statistic, level)`. `scores` is an array [n]; each row of `resamples` [r, n] holds the places of "
@@ -419,12 +420,12 @@ paired = Exercise(
     "A paired test, exactly",
     minutes=25,
     difficulty=2,
-    task="The sign test knows only who was better on an item, not by how much. A **permutation test** "
-    "knows both. If two models are equally good, their two scores of an item could as well be "
-    "exchanged, so each difference could as well have the other sign. Write `paired_p(a, b)` for two "
-    "lists of n scores of the same items (n at most 12): the share of all 2^n choices of signs for "
-    "which the sum of the differences is at least as far from 0 as the sum of the real ones, in either "
-    "direction. Sums that differ by less than 1e-9 count as equal.",
+    task="The sign test knows only who was better on an item, not by how much. A permutation test knows "
+    "both. If two models are equally good, their two scores of an item could as well be exchanged, so "
+    "each difference could as well have the other sign. Write `paired_p(a, b)` for two lists of n "
+    "scores of the same items (n at most 12): the share of all 2^n choices of signs for which the sum "
+    "of the differences is at least as far from 0 as the sum of the real ones, in either direction. "
+    "Sums that differ by less than 1e-9 count as equal.",
     stub="""
         def paired_p(a: list[float], b: list[float]) -> float:
             "The two-sided p-value of the exact paired permutation test."
@@ -570,12 +571,12 @@ holm = Exercise(
     "Many tests at once",
     minutes=20,
     difficulty=2,
-    task="Who tests twenty models finds one that is better by luck. **Holm's method** ([Holm, "
-    "1979](https://www.jstor.org/stable/4615733)) corrects for it. Write `holm_adjusted(p_values)`. "
-    "Sort the m p-values from the smallest; the smallest is multiplied by m, the next by m - 1, and so "
-    "on, the largest by 1. No adjusted value may be smaller than that of a smaller p-value: where it "
-    "would be, it is raised to that one. And none is above 1. Return the adjusted values in the order "
-    "in which the p-values were given. An empty list gives an empty list.",
+    task="Who tests twenty models finds one that is better by luck. Holm's method (Holm, 1979) corrects "
+    "for it. Write `holm_adjusted(p_values)`. Sort the m p-values from the smallest; the smallest is "
+    "multiplied by m, the next by m - 1, and so on, the largest by 1. No adjusted value may be smaller "
+    "than that of a smaller p-value: where it would be, it is raised to that one. And none is above 1. "
+    "Return the adjusted values in the order in which the p-values were given. An empty list gives an "
+    "empty list.",
     stub="""
         def holm_adjusted(p_values: list[float]) -> list[float]:
             "P-values corrected for being many, in the order given."
@@ -721,8 +722,8 @@ pareto = Exercise(
     "Candidates that nobody beats",
     minutes=15,
     difficulty=1,
-    task="Before you weigh, leave out whom no weights could make the winner. Model A **dominates** B if "
-    "A is at least as good in every criterion and better in at least one. Write `undominated(table, "
+    task="Before you weigh, leave out whom no weights could make the winner. Model A dominates B if A "
+    "is at least as good in every criterion and better in at least one. Write `undominated(table, "
     "less)`: `table` is {model: {criterion: number}}, all with the same criteria, and `less` holds the "
     "criteria of which less is better; of all others more is better. Return the names of the models "
     "that no other dominates, in the order of the table.",

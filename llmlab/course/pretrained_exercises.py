@@ -68,13 +68,13 @@ Question(
 )
 Question(
     "pretrained.forgot",
-    "Three runs of `fit` on four sentences end with a probability of *mat* of 0.945, 0.935 and 0.938, "
+    "Three runs of `fit` on four sentences end with a probability of `mat` of 0.945, 0.935 and 0.938, "
     "and with 0.203, 0.200 and 0.197 nats for a hidden word of a story; before training it was 0.160 "
     "nats. With old stories in each batch: 0.843, 0.819 and 0.811, and 0.162, 0.183 and 0.168 nats. "
     "Which sentence says what was measured?",
     {
         "Old stories make fine-tuning better.": (
-            "They keep more of what the model knew, but it learns *mat* less well. Which is better "
+            "They keep more of what the model knew, but it learns `mat` less well. Which is better "
             "depends on what it is for."
         ),
         "Old stories cost some of the new and keep more of the old, in all three runs.": (

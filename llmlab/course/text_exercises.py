@@ -323,6 +323,7 @@ def dedupe_cases(seed):
     yield "a copy with other white space", {"a": ["one\n  two", "x"], "b": ["one two", " y"]}
     yield "a document that is all copies", {"a": ["one", "two"], "b": ["two", "one"], "c": ["three"]}
     yield "capital letters", {"a": ["One", "one", "ONE two"]}
+    yield "words that are written together", {"a": ["some times", "sometimes"], "b": ["so metimes"]}
     yield "three copies", {"b": ["z", "same"], "a": ["same", "m"], "c": ["same"]}
     yield "nothing", {}
 
@@ -394,6 +395,15 @@ def dedupe_by_letters(documents):
 )
 def dedupe_normalizing(documents):
     return deduplicate_with(documents, output=lambda p: " ".join(p.split()))
+
+
+@dedupe_exercise.wrong(
+    "removes white space altogether",
+    "`some times` and `sometimes` are no copies: between two words one space is left.",
+    mutation=("' '.join(_p.split())", "''.join(_p.split())"),
+)
+def dedupe_without_spaces(documents):
+    return deduplicate_with(documents, key=lambda p: "".join(p.split()))
 
 
 @dedupe_exercise.wrong(
@@ -475,6 +485,7 @@ def near_cases(seed):
     yield "texts that are too short", ["a", "a", "", "a b c", "a b c"], 3, 0.1
     yield "two texts of which a fifth is not shared", ["a b c d e", "a b c d f"], 2, 0.7
     yield "words of which most letters are shared", ["cart", "carts"], 2, 0.5
+    yield "half of a text", ["a b", "a b c d"], 1, 0.6
     yield "four texts", ["a b c d e", "q r s t", "a b c d f", "a b c d e"], 3, 0.5
 
 
@@ -535,6 +546,14 @@ def near_by_shorter(texts, n, share):
 )
 def near_by_longer(texts, n, share):
     return near_with(texts, n, share, lambda a, b: len(a & b) / max(len(a), len(b)))
+
+
+@near_exercise.wrong(
+    "divides by the mean of the two sizes",
+    "You count what both have twice, or divide by a mean: below the line stands what at least one has.",
+)
+def near_by_mean(texts, n, share):
+    return near_with(texts, n, share, lambda a, b: 2 * len(a & b) / (len(a) + len(b)))
 
 
 @near_exercise.wrong(

@@ -329,6 +329,7 @@ def loop_cases(seed):
     yield "`aaaaa` and `ba`", {"aaaaa": 2, "ba": 3}, 6
     yield "pairs that occur once", {"ab": 1, "cd": 1, "fe": 2}, 9
     yield "equal pairs, not met in the order of the alphabet", {"zy": 4, "ab": 4, "mn": 4}, 3
+    yield "equal pairs, of which one begins with a longer part", {"abc": 3, "ab": 5, "az": 3}, 3
     yield "words of one letter", {"a": 9, "b": 2}, 3
     yield "no words", {}, 3
     yield "no merges", {"ab": 3}, 0
@@ -432,6 +433,15 @@ def learn_by_largest(words, n):
 
 
 @loop_exercise.wrong(
+    "compares joined texts",
+    "Of equally frequent pairs you take the one whose joined text comes first: compare the tuples "
+    "themselves.",
+)
+def learn_by_joined_text(words, n):
+    return learn_with(words, n, lambda pairs: min(pairs, key=lambda pair: (-pairs[pair], "".join(pair))))
+
+
+@loop_exercise.wrong(
     "counts each word once",
     "A word that occurs five times counts five times: where do the numbers in `words` come in?",
     mutation=("words[_w]", "1"),
@@ -524,11 +534,6 @@ def learn_from_the_right(words, n):
         return merged
 
     return learn_with(words, n, first_of_the_best, join)
-
-
-@loop_exercise.wrong("returns the new tokens", "Return the pairs, not the texts that they become.")
-def learn_tokens(words, n):
-    return ["".join(pair) for pair in learn_with(words, n, first_of_the_best)]
 
 
 # %% ../../nbs/workshop/exercises/tokens_exercises.ipynb #8b52ede6

@@ -331,6 +331,7 @@ def matches_of_best(hyp, refs, n):
 @matches_exercise.wrong(
     "does not clip",
     "An n-gram counts as often as the hypothesis has it: it may match only as often as a reference has it.",
+    mutation=("(_a & _b).total()", "sum(n for gram, n in _a.items() if gram in _b)"),
 )
 def matches_unclipped(hyp, refs, n):
     return matched_with(hyp, refs, n, lambda counts, gram: 10**9 * any(c[gram] for c in counts))
