@@ -6,6 +6,7 @@ __all__ = []
 # %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #3103ae60
 import itertools
 import math
+from itertools import product
 
 import numpy as np
 
@@ -53,15 +54,16 @@ Question(
 Question(
     "choosing.best_of_twenty",
     "Somebody tries 20 prompts on the same 100 questions. They are right on 58 to 71 of them, 64 on "
-    "average. The report says: *with our prompt, the model is right on 71 %.* What is wrong with it?",
+    "average. The report says that with this prompt, the model is right on 71 % of all such questions. "
+    "What is wrong with it?",
     {
         "Nothing: 71 were counted.": (
             "They were counted on the questions by which the prompt was chosen. The best of 20 is also "
             "the luckiest."
         ),
         "The chosen prompt must be measured again, on questions that did not choose it.": (
-            "Of 20 equally good prompts, the best of 100 questions lies several points above the mean "
-            "by luck alone."
+            "Of 20 equally good prompts, the best one on 100 questions lies several points above the "
+            "mean by luck alone."
         ),
         "100 questions are too few for any statement.": (
             "They support a statement with an interval. The fault is another one: the same questions "
@@ -260,7 +262,7 @@ bootstrap = Exercise(
     "A bootstrap interval of any number",
     minutes=20,
     difficulty=2,
-    task="Wilson's interval is for shares. The **bootstrap** gives an interval for any number that is "
+    task="Wilson's interval is for shares. The bootstrap gives an interval for any number that is "
     "computed from a list of scores: draw as many scores as there are, some of them several times, "
     "compute the number anew, and see how it scatters. Write `bootstrap_interval(scores, resamples, "
     "statistic, level)`. `scores` is an array [n]; each row of `resamples` [r, n] holds the places of "
@@ -418,12 +420,12 @@ paired = Exercise(
     "A paired test, exactly",
     minutes=25,
     difficulty=2,
-    task="The sign test knows only who was better on an item, not by how much. A **permutation test** "
-    "knows both. If two models are equally good, their two scores of an item could as well be "
-    "exchanged, so each difference could as well have the other sign. Write `paired_p(a, b)` for two "
-    "lists of n scores of the same items (n at most 12): the share of all 2^n choices of signs for "
-    "which the sum of the differences is at least as far from 0 as the sum of the real ones, in either "
-    "direction. Sums that differ by less than 1e-9 count as equal.",
+    task="The sign test knows only who was better on an item, not by how much. A permutation test knows "
+    "both. If two models are equally good, their two scores of an item could as well be exchanged, so "
+    "each difference could as well have the other sign. Write `paired_p(a, b)` for two lists of n "
+    "scores of the same items (n at most 12): the share of all 2^n choices of signs for which the sum "
+    "of the differences is at least as far from 0 as the sum of the real ones, in either direction. "
+    "Sums that differ by less than 1e-9 count as equal.",
     stub="""
         def paired_p(a: list[float], b: list[float]) -> float:
             "The two-sided p-value of the exact paired permutation test."
@@ -569,12 +571,12 @@ holm = Exercise(
     "Many tests at once",
     minutes=20,
     difficulty=2,
-    task="Who tests twenty models finds one that is better by luck. **Holm's method** ([Holm, "
-    "1979](https://www.jstor.org/stable/4615733)) corrects for it. Write `holm_adjusted(p_values)`. "
-    "Sort the m p-values from the smallest; the smallest is multiplied by m, the next by m - 1, and so "
-    "on, the largest by 1. No adjusted value may be smaller than that of a smaller p-value: where it "
-    "would be, it is raised to that one. And none is above 1. Return the adjusted values in the order "
-    "in which the p-values were given. An empty list gives an empty list.",
+    task="Who tests twenty models finds one that is better by luck. Holm's method (Holm, 1979) corrects "
+    "for it. Write `holm_adjusted(p_values)`. Sort the m p-values from the smallest; the smallest is "
+    "multiplied by m, the next by m - 1, and so on, the largest by 1. No adjusted value may be smaller "
+    "than that of a smaller p-value: where it would be, it is raised to that one. And none is above 1. "
+    "Return the adjusted values in the order in which the p-values were given. An empty list gives an "
+    "empty list.",
     stub="""
         def holm_adjusted(p_values: list[float]) -> list[float]:
             "P-values corrected for being many, in the order given."
@@ -720,8 +722,8 @@ pareto = Exercise(
     "Candidates that nobody beats",
     minutes=15,
     difficulty=1,
-    task="Before you weigh, leave out whom no weights could make the winner. Model A **dominates** B if "
-    "A is at least as good in every criterion and better in at least one. Write `undominated(table, "
+    task="Before you weigh, leave out whom no weights could make the winner. Model A dominates B if A "
+    "is at least as good in every criterion and better in at least one. Write `undominated(table, "
     "less)`: `table` is {model: {criterion: number}}, all with the same criteria, and `less` holds the "
     "criteria of which less is better; of all others more is better. Return the names of the models "
     "that no other dominates, in the order of the table.",
@@ -956,3 +958,154 @@ def measure_difference():
 @power.wrong("draws a difference of ten points", "Your second model is right on 70 %: the task says 80 %.")
 def measure_smaller():
     return seen_share(better=0.7)
+
+
+# %% ../../nbs/workshop/exercises/choosing_exercises.ipynb #2b729211
+corners = Exercise(
+    "choosing.winners",
+    "Who can win at all?",
+    minutes=30,
+    difficulty=3,
+    task="Weights are opinions. So ask which models win for some weights, and which for none. "
+    "Write `possible_winners(marks, highest)`: `marks` maps each model's name to a list of "
+    "its marks from 0 to 1, one for each wish. Each wish gets a whole weight from 0 to "
+    "`highest`, at least one of them above 0. A model wins for given weights if the sum of "
+    "its weighted marks is higher than that of every other model; where the highest sum is "
+    "shared, nobody wins. Return a dictionary from the names of all models that win at least "
+    "once to the number of weightings for which they win. Weights in the same ratio count as "
+    "different weightings.",
+    stub="""
+        def possible_winners(marks: dict[str, list[float]], highest: int) -> dict[str, int]:
+            "How many weightings each model wins, for models that win any."
+            raise NotImplementedError
+    """,
+    hints=[
+        "How many weightings are there for three wishes and weights from 0 to 2? All but one count.",
+        "`itertools.product(range(highest + 1), repeat=n)` gives all weightings of n wishes.",
+        "For each, compute all sums, find the highest, and count it only if exactly one model "
+        "has it: a difference below 1e-9 is none.",
+    ],
+)
+
+
+@corners.cases
+def corners_cases(seed):
+    rng = np.random.default_rng(seed)
+    yield "one wish", {"A": [1.0], "B": [0.5]}, 2
+    yield "two models that are good at different things", {"A": [1.0, 0.0], "B": [0.0, 1.0]}, 2
+    yield "a model that is second in everything", {"A": [1.0, 0.0], "B": [0.4, 0.4], "C": [0.0, 1.0]}, 3
+    yield "a compromise that wins", {"A": [1.0, 0.0], "B": [0.7, 0.7], "C": [0.0, 1.0]}, 3
+    yield "two equal models", {"A": [1.0, 0.5], "B": [1.0, 0.5]}, 2
+    yield "marks whose sums are nearly equal", {"A": [0.1, 0.2], "B": [0.3, 0.0], "C": [0.0, 0.1]}, 2
+    yield "four models and three wishes", {n: rng.random(3).round(2).tolist() for n in "PQRS"}, 4
+
+
+@corners.solution
+def possible_winners(marks, highest):
+    wishes = len(next(iter(marks.values())))
+    wins = {}
+    for weights in product(range(highest + 1), repeat=wishes):
+        if not any(weights):
+            continue
+        sums = {name: sum(w * x for w, x in zip(weights, row)) for name, row in marks.items()}
+        best = max(sums.values())
+        leaders = [name for name, total in sums.items() if total > best - 1e-9]
+        if len(leaders) == 1:
+            wins[leaders[0]] = wins.get(leaders[0], 0) + 1
+    return wins
+
+
+@corners.solution
+def winners_by_arrays(marks, highest):
+    names, table = list(marks), np.array(list(marks.values()))
+    grid = np.indices((highest + 1,) * table.shape[1]).reshape(table.shape[1], -1)
+    sums = (table @ grid).round(9)
+    alone = (sums == sums.max(0)).sum(0) == 1
+    counts = np.bincount(sums.argmax(0)[alone & (grid.sum(0) > 0)], minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts) if count}
+
+
+def flawed_winners(marks, highest, low=0, shared="nobody", zero=False, high=1):
+    "The count with one of its parts changed; it is for the wrong answers only."
+    wishes, wins = len(next(iter(marks.values()))), {}
+    for weights in product(range(low, highest + high), repeat=wishes):
+        if not any(weights) and not zero:
+            continue
+        sums = {name: sum(w * x for w, x in zip(weights, row)) for name, row in marks.items()}
+        best = max(sums.values())
+        leaders = [name for name, total in sums.items() if total > best - 1e-9]
+        for name in (
+            leaders[:1] if shared == "first" else leaders if shared == "all" else leaders[: len(leaders) == 1]
+        ):
+            wins[name] = wins.get(name, 0) + 1
+    return wins
+
+
+@corners.wrong(
+    "gives a shared win to the first",
+    "Where the highest sum is shared, nobody wins: `max` quietly takes the first.",
+    mutation=("len(_l) == 1", "True"),
+)
+def winners_first(marks, highest):
+    return flawed_winners(marks, highest, shared="first")
+
+
+@corners.wrong(
+    "gives a shared win to all", "Where the highest sum is shared, nobody wins: you count all who share it."
+)
+def winners_all(marks, highest):
+    return flawed_winners(marks, highest, shared="all")
+
+
+@corners.wrong(
+    "leaves weights of 0 out",
+    "A wish may have the weight 0, if another has more.",
+    mutation=("range(highest + 1)", "range(1, highest + 1)"),
+)
+def winners_from_one(marks, highest):
+    return flawed_winners(marks, highest, low=1)
+
+
+@corners.wrong(
+    "leaves the highest weight out",
+    "`highest` itself is a weight, too.",
+    mutation=("range(highest + 1)", "range(highest)"),
+)
+def winners_below(marks, highest):
+    return flawed_winners(marks, highest, high=0)
+
+
+@corners.wrong("names models that never win", "Models that never win should not be in the dictionary.")
+def winners_with_losers(marks, highest):
+    return dict.fromkeys(marks, 0) | possible_winners(marks, highest)
+
+
+@corners.wrong(
+    "compares sums to the last digit", "0.1 + 0.2 is not 0.3 in a computer: a difference below 1e-9 is none."
+)
+def winners_exact(marks, highest):
+    wishes, wins = len(next(iter(marks.values()))), {}
+    for weights in product(range(highest + 1), repeat=wishes):
+        sums = {name: sum(w * x for w, x in zip(weights, row)) for name, row in marks.items()}
+        leaders = [name for name, total in sums.items() if total == max(sums.values())]
+        if any(weights) and len(leaders) == 1:
+            wins[leaders[0]] = wins.get(leaders[0], 0) + 1
+    return wins
+
+
+@corners.wrong("returns names only", "How often does each of them win?")
+def winners_names(marks, highest):
+    return list(possible_winners(marks, highest))
+
+
+@corners.wrong(
+    "weights one wish at a time", "Wishes are weighed together: you let only one of them count at a time."
+)
+def winners_single(marks, highest):
+    wins = {}
+    for wish in range(len(next(iter(marks.values())))):
+        best = max(row[wish] for row in marks.values())
+        leaders = [name for name, row in marks.items() if row[wish] == best]
+        if len(leaders) == 1:
+            wins[leaders[0]] = wins.get(leaders[0], 0) + highest
+    return wins

@@ -307,9 +307,17 @@ def stands_in(words, text):
 @subsequence.used_by
 def subsequence_facts(attempt, a, b):
     found = attempt(a, b)
-    if type(found) not in (list, tuple) or any(type(word) is not str for word in found):
-        return found
+    if found is None:
+        return None
+    kind = "a list of words"
+    if type(found) not in (list, tuple):
+        kind = f"of type {type(found).__name__}"
+    elif any(type(word) is not str for word in found):
+        kind = "a list, but not of words"
+    if kind != "a list of words":
+        found = []
     return {
+        "what you return": kind,
         "these words stand in `a` in this order": stands_in(found, a),
         "these words stand in `b` in this order": stands_in(found, b),
         "how many words": len(found),

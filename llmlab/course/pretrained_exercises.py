@@ -68,13 +68,13 @@ Question(
 )
 Question(
     "pretrained.forgot",
-    "Three runs of `fit` on four sentences end with a probability of *mat* of 0.945, 0.935 and 0.938, "
+    "Three runs of `fit` on four sentences end with a probability of `mat` of 0.945, 0.935 and 0.938, "
     "and with 0.203, 0.200 and 0.197 nats for a hidden word of a story; before training it was 0.160 "
     "nats. With old stories in each batch: 0.843, 0.819 and 0.811, and 0.162, 0.183 and 0.168 nats. "
     "Which sentence says what was measured?",
     {
         "Old stories make fine-tuning better.": (
-            "They keep more of what the model knew, but it learns *mat* less well. Which is better "
+            "They keep more of what the model knew, but it learns `mat` less well. Which is better "
             "depends on what it is for."
         ),
         "Old stories cost some of the new and keep more of the old, in all three runs.": (
@@ -1121,3 +1121,272 @@ def measure_squared():
 )
 def measure_all_rounded():
     return ratio(lambda off: off.abs().mean(), whole=True)
+
+
+# %% ../../nbs/workshop/exercises/pretrained_exercises.ipynb #55e49252
+perturb = Exercise(
+    "pretrained.perturb",
+    "Perturb every tensor",
+    minutes=10,
+    difficulty=1,
+    task="A conversion is tested on a model without two equal tensors. Write `perturbed(state, "
+    "seed)`: `state` is a dictionary of tensors. Return a new one with the same names, in "
+    "which noise is added to every tensor of fractions, whatever its shape: "
+    "`torch.randn(tensor.shape, generator=g)` with one generator `g = "
+    "torch.Generator().manual_seed(seed)` for all of them, in the order of the dictionary. "
+    "Tensors of whole numbers or of True and False stay as they are. The given tensors are "
+    "not changed.",
+    stub="""
+        def perturbed(state: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+            "The same tensors with noise added to all of them that hold fractions."
+            raise NotImplementedError
+    """,
+    hints=[
+        "Where must the generator be made: before the loop, or in it?",
+        "`tensor.is_floating_point()` tells fractions from whole numbers.",
+        "Adding makes a new tensor, `tensor + noise`. Multiplying would leave every bias of 0 as it is.",
+    ],
+)
+
+
+@perturb.cases
+def perturb_cases(seed):
+    yield "one matrix", {"weight": torch.ones(2, 3)}, 0
+    yield "two tensors of one shape", {"norm1": torch.ones(4), "norm2": torch.ones(4)}, 1
+    fresh = {"weight": torch.full((2, 2), 0.5), "bias": torch.zeros(2), "scale": torch.tensor(1.0)}
+    yield "a bias of zeros and a single number", fresh, 2
+    mixed = {
+        "ids": torch.arange(3),
+        "a": torch.zeros(3),
+        "mask": torch.ones(2).bool(),
+        "b": torch.zeros(2, 2),
+    }
+    yield "whole numbers and a mask among fractions", mixed, 3
+
+
+@perturb.solution
+def perturbed(state, seed):
+    g = torch.Generator().manual_seed(seed)
+    out = {}
+    for name, tensor in state.items():
+        out[name] = (
+            tensor + torch.randn(tensor.shape, generator=g) if tensor.is_floating_point() else tensor.clone()
+        )
+    return out
+
+
+@perturb.solution
+def perturbed_copy(state, seed):
+    out = {name: tensor.detach().clone() for name, tensor in state.items()}
+    g = torch.Generator()
+    g.manual_seed(seed)
+    for tensor in out.values():
+        if tensor.dtype.is_floating_point:
+            tensor.add_(torch.randn(tensor.shape, generator=g))
+    return out
+
+
+def perturbed_badly(state, seed, chosen=None, again=False, add=None, size=1.0):
+    "The perturbation with one of its parts done wrongly; it is for the wrong answers only."
+    g, out = torch.Generator().manual_seed(seed), {}
+    for name, tensor in state.items():
+        if again:
+            g = torch.Generator().manual_seed(seed)
+        if (chosen or torch.is_floating_point)(tensor):
+            noise = torch.randn(tensor.shape, generator=g) * size
+            out[name] = add(tensor, noise) if add else tensor + noise
+        else:
+            out[name] = tensor.clone()
+    return out
+
+
+@perturb.wrong(
+    "begins anew for each tensor",
+    "Two tensors of one shape get the same noise, so they can still be swapped unnoticed: "
+    "make the generator once.",
+)
+def perturb_again(state, seed):
+    return perturbed_badly(state, seed, again=True)
+
+
+@perturb.wrong(
+    "leaves vectors out",
+    "Biases and norms are vectors, and just they are all alike in a fresh model: perturb them, too.",
+)
+def perturb_matrices(state, seed):
+    return perturbed_badly(state, seed, lambda t: t.is_floating_point() and t.dim() > 1)
+
+
+@perturb.wrong(
+    "multiplies by the noise",
+    "0 times noise is 0: a bias of zeros stays as it is.",
+    mutation=("_tensor + _noise", "_tensor * _noise"),
+)
+def perturb_product(state, seed):
+    return perturbed_badly(state, seed, add=lambda t, noise: t * noise)
+
+
+@perturb.wrong(
+    "replaces the tensors",
+    "The noise is added: what the tensor held must still be in it.",
+    mutation=("_tensor + _noise", "_noise"),
+)
+def perturb_replaced(state, seed):
+    return perturbed_badly(state, seed, add=lambda t, noise: noise)
+
+
+@perturb.wrong(
+    "changes the given tensors",
+    "The given tensors were changed: make new ones.",
+    mutation=("_tensor + _noise", "_tensor.add_(_noise)"),
+)
+def perturb_in_place(state, seed):
+    return perturbed_badly(state, seed, add=lambda t, noise: t.add_(noise))
+
+
+@perturb.wrong(
+    "perturbs whole numbers, too",
+    "Ids and masks hold no fractions, and noise makes nonsense of them.",
+    mutation=("_tensor.is_floating_point()", "True"),
+)
+def perturb_all(state, seed):
+    return perturbed_badly(state, seed, lambda t: True)
+
+
+@perturb.wrong(
+    "adds numbers from 0 to 1",
+    "That is `rand`, numbers from 0 to 1: `randn` draws from a normal distribution.",
+    mutation=("torch.randn(_shape, generator=_g)", "torch.rand(_shape, generator=_g)"),
+)
+def perturb_uniform(state, seed):
+    g = torch.Generator().manual_seed(seed)
+    return {
+        name: t + torch.rand(t.shape, generator=g) if t.is_floating_point() else t.clone()
+        for name, t in state.items()
+    }
+
+
+@perturb.wrong("drops what is not perturbed", "All names must be there again, also those of whole numbers.")
+def perturb_dropping(state, seed):
+    return {name: t for name, t in perturbed(state, seed).items() if t.is_floating_point()}
+
+
+# %% ../../nbs/workshop/exercises/pretrained_exercises.ipynb #57383393
+pool = Exercise(
+    "pretrained.pool",
+    "One vector for a text",
+    minutes=10,
+    difficulty=1,
+    task="Write `mean_vectors(hidden, mask)`: one vector for each text of a batch, the mean of "
+    "its tokens' vectors. `hidden` has the shape [b, t, d], and `mask` [b, t] is True where "
+    "a token stands and False where there is padding. What stands at the padding may not "
+    "count, not even where it is infinite or NaN. Each text has at least one token. Return "
+    "[b, d].",
+    stub="""
+        def mean_vectors(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            "The mean vector [b, d] of each text's own tokens."
+            raise NotImplementedError
+    """,
+    hints=[
+        "By what must a text's sum be divided? Not all texts have t tokens.",
+        "0 times NaN is NaN: multiplying by the mask is not enough.",
+        "`hidden.masked_fill(~mask[..., None], 0.0)` puts zeros at the padding. Sum over the "
+        "tokens, and divide by `mask.sum(1, keepdim=True)`.",
+    ],
+)
+
+
+@pool.cases
+def pool_cases(seed):
+    g = torch.Generator().manual_seed(seed)
+    yield "one text without padding", torch.tensor([[[1.0, 10.0], [3.0, 30.0]]]), torch.ones(1, 2).bool()
+    yield (
+        "a text with padding",
+        torch.tensor([[[1.0, 2.0], [3.0, 5.0], [9.0, 9.0]]]),
+        torch.tensor([[1, 1, 0]]).bool(),
+    )
+    hidden = torch.randn(3, 5, 4, generator=g)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 0, 0, 0, 0]]).bool()
+    yield "three texts of unequal length", hidden, mask
+    bad = hidden.masked_fill(~mask[..., None], float("nan"))
+    yield "padding that holds NaN", bad, mask
+
+
+@pool.solution
+def mean_vectors(hidden, mask):
+    kept = hidden.masked_fill(~mask[..., None], 0.0)
+    return kept.sum(1) / mask.sum(1, keepdim=True)
+
+
+@pool.solution
+def mean_text_by_text(hidden, mask):
+    return torch.stack([vectors[real].mean(0) for vectors, real in zip(hidden, mask)])
+
+
+@pool.wrong(
+    "averages the padding, too", "Padding is no part of a text: it counts in your sum and in your number."
+)
+def pool_all(hidden, mask):
+    return hidden.mean(1)
+
+
+@pool.wrong(
+    "divides by the width of the batch",
+    "The sum is right, but each text has its own number of tokens.",
+    mutation=("_sum / mask.sum(1, keepdim=True)", "_sum / mask.shape[1]"),
+)
+def pool_by_width(hidden, mask):
+    return hidden.masked_fill(~mask[..., None], 0.0).mean(1)
+
+
+@pool.wrong(
+    "does not divide",
+    "That is a sum: long texts would have long vectors.",
+    mutation=("_sum / mask.sum(1, keepdim=True)", "_sum"),
+)
+def pool_sum(hidden, mask):
+    return hidden.masked_fill(~mask[..., None], 0.0).sum(1)
+
+
+@pool.wrong(
+    "multiplies by the mask",
+    "0 times NaN is NaN: fill the padding with zeros instead of multiplying.",
+    mutation=("_hidden.masked_fill(~mask[..., None], 0.0)", "_hidden * mask[..., None]"),
+)
+def pool_product(hidden, mask):
+    return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+@pool.wrong("takes the first token", "That is the vector of the first token: the mean of all is asked for.")
+def pool_first(hidden, mask):
+    return hidden[:, 0].clone()
+
+
+@pool.wrong(
+    "divides by one number for all",
+    "You divide by the number of tokens of the whole batch: each text has its own.",
+    mutation=("mask.sum(1, keepdim=True)", "mask.sum()"),
+)
+def pool_by_total(hidden, mask):
+    return hidden.masked_fill(~mask[..., None], 0.0).sum(1) / mask.sum()
+
+
+@pool.wrong("takes the largest", "That is the largest number of each coordinate: the mean is asked for.")
+def pool_largest(hidden, mask):
+    return hidden.masked_fill(~mask[..., None], float("-inf")).amax(1)
+
+
+@pool.wrong(
+    "turns the mask over",
+    "You average the padding: True is a token.",
+    mutation=("~mask[..., None]", "mask[..., None]"),
+)
+def pool_reversed(hidden, mask):
+    return hidden.masked_fill(mask[..., None], 0.0).sum(1) / mask.sum(1, keepdim=True)
+
+
+@pool.wrong(
+    "averages the coordinates", "One vector for each text is asked for: over which dimension is the mean?"
+)
+def pool_coordinates(hidden, mask):
+    return hidden.masked_fill(~mask[..., None], 0.0).sum(-1)

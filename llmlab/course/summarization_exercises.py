@@ -182,6 +182,7 @@ def density_cases(seed):
     yield "a long source and a short summary", "a b c d e f g h".split(), "c d x".split()
     yield "a source shorter than the summary", "a b".split(), "a b a b a x y".split()
     yield "fragments of 3, 1 and 2", "a b c d e f".split(), "b c d a x y e f".split()
+    yield "words inside of longer words", "the cart was older".split(), "car was old".split()
 
 
 @dense.solution
@@ -249,6 +250,20 @@ def density_of_longest(source, summary):
 )
 def density_sum(source, summary):
     return float(sum(f.length**2 for f in copied_fragments(source, summary)))
+
+
+@dense.wrong(
+    "searches in the joined text", "A word within a longer word was not copied: compare whole words."
+)
+def density_of_letters(source, summary):
+    text, total, at = " ".join(source), 0, 0
+    while at < len(summary):
+        n = 0
+        while at + n < len(summary) and " ".join(summary[at : at + n + 1]) in text:
+            n += 1
+        total += n * n
+        at += max(n, 1)
+    return total / len(summary)
 
 
 @dense.wrong(
@@ -599,6 +614,7 @@ def novel_cases(seed):
     yield "a summary that is too short", source, ["the", "dog"], 3
     yield "exactly one n-gram", source, "hid the dog".split(), 3
     yield "a source that is too short", ["the"], "the goat".split(), 2
+    yield "words inside of longer words", "the cart was older".split(), "car was old".split(), 2
 
 
 @novelty.solution
@@ -664,6 +680,15 @@ def novel_by_length(source, summary, n):
 )
 def novel_exchanged(source, summary, n):
     return novel_ngrams(summary, source, n)
+
+
+@novelty.wrong(
+    "searches in the joined text", "A word within a longer word does not support it: compare whole words."
+)
+def novel_by_letters(source, summary, n):
+    grams = [tuple(summary[i : i + n]) for i in range(len(summary) - n + 1)]
+    novel = [gram for gram in grams if " ".join(gram) not in " ".join(source)]
+    return novel, len(novel) / max(len(grams), 1)
 
 
 @novelty.wrong(

@@ -935,28 +935,36 @@ spike = Exercise(
 )
 
 
-@functools.cache
-def distance_at(step, betas=(0.9, 0.95), before=1.0, height=1000.0):
-    "How many learning rates AdamW moves one weight at a step, if that step's gradient is a spike."
-    w = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.AdamW([w], lr=0.01, betas=betas, weight_decay=0.0)
-    for now in range(1, step + 1):
-        w.grad = torch.tensor([height if now == step else before])
-        old = w.item()
-        optimizer.step()
-    return abs(w.item() - old) / 0.01
+def distance_at(step, betas=(0.9, 0.95), height=1000.0):
+    "How many learning rates AdamW moves one weight at a step whose gradient is a spike; before"
+    "it is 1."
+    m = v = 0.0
+    for t in range(1, step + 1):
+        g = height if t == step else 1.0
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+    return m / (1 - betas[0] ** step) / (v / (1 - betas[1] ** step)) ** 0.5
+
+
+@spike.solution
+def follow_the_formula():
+    m = v = 0.0
+    for t in range(1, 101):
+        g = 1000.0 if t == 100 else 1.0
+        m = 0.9 * m + 0.1 * g
+        v = 0.95 * v + 0.05 * g**2
+    return m / (1 - 0.9**100) / (v / (1 - 0.95**100)) ** 0.5
 
 
 @spike.solution
 def measure_spike():
-    return distance_at(100)
-
-
-@spike.solution
-def compute_spike():
-    m = (1 - 0.9**99) * 0.9 + 0.1 * 1000
-    v = (1 - 0.95**99) * 0.95 + 0.05 * 1000**2
-    return m / (1 - 0.9**100) / (v / (1 - 0.95**100)) ** 0.5
+    w = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.AdamW([w], lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
+    for step in range(1, 101):
+        w.grad = torch.tensor([1000.0 if step == 100 else 1.0])
+        before = w.item()
+        optimizer.step()
+    return abs(w.item() - before) / 0.01
 
 
 @spike.wrong(

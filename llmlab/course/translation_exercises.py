@@ -773,6 +773,7 @@ def choose_cases(seed):
     yield "an unfinished one with the best score", [([4, 4, 4], -0.1), ([4, 2], -3.0)], 2, 1.0
     yield "none is finished", [([4, 4, 4], -2.1), ([4, 5, 7], -0.9)], 2, 1.0
     yield "an end mark in the middle", [([2, 4], -0.1), ([7, 7, 2], -4.0)], 2, 1.0
+    yield "an end mark in the middle of the best one", [([5, 2, 4, 2], -0.5), ([7, 7, 2], -4.0)], 2, 1.0
     yield "equal scores", [([4, 5, 2], -3.0), ([9, 2], -2.0), ([8, 2], -2.0)], 2, 1.0
     yield "nothing but the end mark", [([2], -1.0), ([9, 2], -2.5)], 2, 1.0
 
@@ -869,6 +870,16 @@ def choose_cut(candidates, end, alpha):
 def choose_uncut(candidates, end, alpha):
     finished = [candidate for candidate in candidates if candidate[0][-1] == end]
     return max(finished or candidates, key=lambda found: found[1] / len(found[0]) ** alpha)[0]
+
+
+@choosing.wrong(
+    "takes every end mark out",
+    "An end mark in the middle is an id like others: only the last one is cut off.",
+)
+def choose_all_ends(candidates, end, alpha):
+    finished = [candidate for candidate in candidates if candidate[0][-1] == end]
+    ids, _ = max(finished or candidates, key=lambda found: found[1] / len(found[0]) ** alpha)
+    return [i for i in ids if i != end]
 
 
 @choosing.wrong(
