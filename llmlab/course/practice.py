@@ -160,11 +160,15 @@ class Answer(NamedTuple):
     changed: int | None  # the place of an argument that it changed
 
 
+def same_error(one: BaseException | None, other: BaseException | None) -> bool:
+    "Whether two attempts failed in the same way, or neither did; how long a loop ran does not count."
+    return type(one) is type(other) and (isinstance(one, StoppedError) or str(one) == str(other))
+
+
 def same_answers(answers: list[Answer], others: list[Answer], tolerance: float) -> bool:
-    "Whether two attempts did the same with every case: equal values, or errors of one type."
+    "Whether two attempts did the same with every case: equal values, or the same error."
     for one, other in zip(answers, others):
-        errors = type(one.outcome.error), type(other.outcome.error)
-        if errors[0] is not errors[1] or one.changed != other.changed:
+        if one.changed != other.changed or not same_error(one.outcome.error, other.outcome.error):
             return False
         if one.outcome.error is None and difference(one.outcome.value, other.outcome.value, tolerance):
             return False
