@@ -162,7 +162,9 @@ class Answer(NamedTuple):
 
 def same_error(one: BaseException | None, other: BaseException | None) -> bool:
     "Whether two attempts failed in the same way, or neither did; how long a loop ran does not count."
-    return type(one) is type(other) and (isinstance(one, StoppedError) or str(one) == str(other))
+    return type(one) is type(other) and (
+        isinstance(one, StoppedError | RecursionError) or str(one) == str(other)
+    )
 
 
 def same_answers(answers: list[Answer], others: list[Answer], tolerance: float) -> bool:
