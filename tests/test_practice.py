@@ -12,6 +12,7 @@ import threading
 import warnings
 from functools import partial
 
+import exercise_cells
 import pytest
 import torch
 from conftest import ROOT
@@ -174,6 +175,12 @@ def test_no_answer_stands_in_its_lesson(name):
         lines = [line for line in long_lines(source_of(solution)) if line not in COURSE[name].stub]
         found = [line for line in lines if line in lesson]
         assert len(found) <= len(lines) / 2, f"the lesson gives the answer away: {found}"
+
+
+@pytest.mark.parametrize("chapter", LESSONS)
+def test_a_lesson_shows_every_exercise_of_its_chapter_with_its_stub(chapter):
+    cells = json.loads(LESSONS[chapter].read_text("utf-8"))["cells"]
+    assert exercise_cells.with_exercises(cells, chapter) == cells, "run python tools/exercise_cells.py"
 
 
 @pytest.mark.parametrize("chapter", LESSONS)
