@@ -50,10 +50,13 @@ class Card(NamedTuple):
 
 
 def to_html(
-    text: str,  # `code` and blank lines between paragraphs are kept, everything else is plain
+    text: str,  # `code`, *emphasis* and blank lines between paragraphs are kept, everything else is plain
 ) -> str:
     "A text as safe HTML, in which nothing of it is markup."
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))
+    parts = html.escape(text.strip()).split("`")  # every second one is code
+    parts[::2] = [re.sub(r"\*{1,2}(\S[^*]*?)\*{1,2}", r"<em>\1</em>", part) for part in parts[::2]]
+    parts[1::2] = [f"<code>{part}</code>" for part in parts[1::2]]
+    text = "".join(parts)
     return "".join(f'<p style="margin:.3em 0">{paragraph}</p>' for paragraph in re.split(r"\n\s*\n", text))
 
 
@@ -284,12 +287,12 @@ class Exercise:
 
     # --- checking ---
 
-    def answers(self, attempt: object, seed: int = 0) -> list[Answer]:
+    def answers(self, attempt: object, seed: int = 0, seconds: float | None = None) -> list[Answer]:
         "What an attempt does with each case, under limits, until one ends in an error of time."
         if self.make_cases is None:
             return [Answer("", (), Outcome(value=attempt), None)]
         found = []
-        end = time.monotonic() + self.seconds
+        end = time.monotonic() + (seconds or self.seconds)
         for label, *arguments in self.make_cases(seed):
             given = copy.deepcopy(arguments)
             call = partial(self.use, attempt, *given) if self.use else partial(attempt, *given)
@@ -304,7 +307,10 @@ class Exercise:
         "What a solution or a known wrong answer does with each case; it is computed once."
         key = function, seed
         if key not in self._computed:
-            self._computed[key] = self.answers(function() if self.make_cases is None else function, seed)
+            attempt = function() if self.make_cases is None else function
+            self._computed[key] = self.answers(
+                attempt, seed, seconds=5 * self.seconds
+            )  # it may load a library
         return self._computed[key]
 
     def _expected(self, seed: int) -> list[Answer]:
@@ -349,6 +355,7 @@ class Exercise:
             return Result(False, UNWRITTEN)
         if used := [name for name in self.forbidden if name in names_in(attempt)]:
             return Result(False, self.forbidden[used[0]])
+        self._expected(seed)  # first, so that the attempt does not pay for what is loaded once
         answers = self.answers(attempt, seed)
         output = "".join(answer.outcome.output for answer in answers)
         if fault := self._first_fault(attempt, answers, seed):
