@@ -289,7 +289,7 @@ sampler = Exercise(
     "gets 0. Temperature 0 is greedy: the likeliest token of each row gets 1, and the cuts "
     "do not matter. No case holds two equal logits in a row.",
     stub="""
-        def next_probs(logits: torch.Tensor, temperature: float, top_k: int | None, top_p: float) -> torch.Tensor:
+        def next_probs(logits: torch.Tensor, temperature: float, top_k, top_p: float) -> torch.Tensor:
             "Probabilities [b, v] after temperature, top-k and top-p; what is cut gets 0."
             raise NotImplementedError
     """,
