@@ -1,4 +1,5 @@
-// Controls that several figures share: groups of buttons, sliders with their numbers, rows of bars, the text that is told.
+// Controls that several figures share: groups of buttons, sliders with their numbers, rows of bars,
+// the text that is told.
 import { check, h, press, rove } from "./dom.js";
 
 // the paragraph that says in words what the figure shows; a screen reader hears each change
