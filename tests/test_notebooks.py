@@ -100,6 +100,18 @@ def test_exported_cells_keep_their_annotations(path):
     assert not [c for c in cells(path, "code") if exported(c) and "from __future__ import annotations" in c]
 
 
+@each
+def test_a_notebook_imports_only_modules_that_exist(path):
+    "The book would find it too, but minutes later."
+    code = "\n".join(cells(path, "code"))
+    named = set(re.findall(r"^\s*(?:from|import) (llmlab(?:\.\w+)*)", code, re.M))
+    places = {name: ROOT.joinpath(*name.split(".")) for name in named}
+    lost = [
+        name for name, place in places.items() if not place.is_dir() and not place.with_suffix(".py").exists()
+    ]
+    assert not lost, f"there is no {', '.join(lost)}"
+
+
 @lesson
 def test_a_lesson_asks_shows_and_lets_try(path):
     code = "\n".join(cells(path, "code"))
