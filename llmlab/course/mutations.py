@@ -82,13 +82,12 @@ def mutate(
 def function_from(
     source: str,  # of one function
     model: Callable,  # the function whose module's names the source may use
-    scope: dict | None = None,  # these names instead; the function is put in
 ) -> Callable | None:  # None where the source needs names of an enclosing function
     "The function that a source defines, with the names that another function sees."
     model = inspect.unwrap(model)
     if model.__closure__:
         return None
-    scope = dict(model.__globals__) if scope is None else scope
+    scope = dict(model.__globals__)
     tree = ast.parse(source)
     defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     if not defined:

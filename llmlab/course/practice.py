@@ -439,11 +439,15 @@ class Exercise:
         broken, wrong = self._next_fault()
         self.fault = wrong
         symptom = self._symptom(broken)
-        lines = [f"  {letter}. {idea}" for letter, idea in self._suspects().items()]
         head = "One fault was put into your code. This is what it does now:"
-        ask = f"Where is the fault? exercise({self.name!r}).diagnose(…) with one of these letters:"
-        text = "\n".join([head, symptom, ask, *lines])
-        body = f"{to_html(head)}{code_html(symptom)}{to_html(ask)}{code_html(chr(10).join(lines))}"
+        return self._fault_card(head, symptom, "Where is the fault?")
+
+    def _fault_card(self, head: str, symptom: str, question: str) -> Card:
+        "What a fault does, and the letters among which `diagnose` lets one choose."
+        ask = f"{question} exercise({self.name!r}).diagnose(…) with one of these letters:"
+        suspects = "\n".join(f"  {letter}. {idea}" for letter, idea in self._suspects().items())
+        body = f"{to_html(head)}{code_html(symptom)}{to_html(ask)}{code_html(suspects)}"
+        text = "\n".join([head, symptom, ask, suspects])
         return Card(f'<div style="{FRAME.format("#c0562f")}">{body}</div>', text)
 
     def _next_fault(self) -> tuple[Callable, Wrong]:
@@ -464,15 +468,8 @@ class Exercise:
 
     def show_symptom(self) -> Card:
         "What the code in the stub does, as one would meet it."
-        scope = dict(inspect.unwrap(self.solutions[0]).__globals__)
-        broken = function_from(self.stub, self.solutions[0], scope)
-        text = self._symptom(broken)
-        suspects = "\n".join(f"  {letter}. {idea}" for letter, idea in self._suspects().items())
-        ask = f"What do you suspect? exercise({self.name!r}).diagnose(…) with one of these letters:"
-        body = f"{code_html(text)}{to_html(ask)}{code_html(suspects)}"
-        return Card(
-            f'<div style="{FRAME.format("#c0562f")}"><b>Symptom</b>{body}</div>', f"{text}\n{ask}\n{suspects}"
-        )
+        symptom = self._symptom(function_from(self.stub, self.solutions[0]))
+        return self._fault_card("Symptom:", symptom, "What do you suspect?")
 
     def _symptom(self, broken: Callable) -> str:
         "What the broken code does: as the author shows it, or case by case beside what the right code does."
@@ -708,6 +705,12 @@ def judge(
 
 
 # %% ../../nbs/workshop/practice.ipynb #03a2c0b9
+def chapter_exercises(chapter: str) -> list[Exercise]:
+    "A chapter's exercises, in the order in which they were written."
+    load_chapter(chapter)
+    return [found for name, found in EXERCISES.items() if name.partition(".")[0] == chapter]
+
+
 def chapter_questions(chapter: str, kind: str) -> Iterator[Question]:
     "A chapter's questions of one kind, in the order in which they were written."
     load_chapter(chapter)
