@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from llmlab.course.practice import EXERCISES, Exercise, chapter_questions, load_chapter
+from llmlab.course.practice import Exercise, chapter_exercises, chapter_questions
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = re.compile(r'exercise\("([a-z_]+\.[a-z0-9_]+)"\)')
@@ -66,15 +66,13 @@ def followers(exercise: Exercise, cells: list[dict]) -> list[dict]:
 
 def with_exercises(cells: list[dict], chapter: str) -> list[dict]:
     "The cells of a lesson with a stub after each card, and with every exercise of its chapter."
-    load_chapter(chapter)
-    mine = [name for name in EXERCISES if name.partition(".")[0] == chapter]
-    shown = {found[1] for cell in cells if (found := CARD.fullmatch("".join(cell["source"]).strip()))}
-    missing = [code_cell(f'exercise("{name}")') for name in mine if name not in shown]
-    sources = {"".join(cell["source"]).strip() for cell in cells}
-    asked = [f'judge("{question.name}")' for question in chapter_questions(chapter, "judgement")]
+    mine = {exercise.name: exercise for exercise in chapter_exercises(chapter)}
+    wanted = [f'exercise("{name}")' for name in mine]
+    wanted += [f'judge("{question.name}")' for question in chapter_questions(chapter, "judgement")]
     if any(chapter_questions(chapter, "quiz")):
-        asked.append(f'quiz("{chapter}")')
-    missing += [code_cell(source) for source in asked if source not in sources]
+        wanted.append(f'quiz("{chapter}")')
+    sources = {"".join(cell["source"]).strip() for cell in cells}
+    missing = [code_cell(source) for source in wanted if source not in sources]
     cells = [*cells]
     cells[end_of_exercises(cells) : end_of_exercises(cells)] = missing
     found = []
@@ -83,8 +81,8 @@ def with_exercises(cells: list[dict], chapter: str) -> list[dict]:
             continue  # written anew below
         found.append(cell)
         card = CARD.fullmatch("".join(cell["source"]).strip())
-        if card and card[1] in EXERCISES:
-            found += followers(EXERCISES[card[1]], cells)
+        if card and card[1] in mine:
+            found += followers(mine[card[1]], cells)
     return found
 
 

@@ -13,8 +13,8 @@ from llmlab.course.practice import (
     QUESTIONS,
     Card,
     Exercise,
+    chapter_exercises,
     course_chapters,
-    load_chapter,
 )
 from llmlab.course.records import read_progress
 
@@ -22,12 +22,7 @@ from llmlab.course.records import read_progress
 # %% ../../nbs/workshop/overview.ipynb #6a435a02
 def course_exercises() -> dict[str, list[Exercise]]:  # chapter → its exercises, in the order of the lesson
     "All exercises of the course by chapter."
-    found = {}
-    for chapter in course_chapters():
-        load_chapter(chapter)
-        names = [name for name in EXERCISES if name.partition(".")[0] == chapter]
-        found[chapter] = [EXERCISES[name] for name in names]
-    return found
+    return {chapter: chapter_exercises(chapter) for chapter in course_chapters()}
 
 
 # %% ../../nbs/workshop/overview.ipynb #8ac42d67
